@@ -1,0 +1,54 @@
+# Every target sets up .venv by itself when it is missing or older than what it is made from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+SOURCES := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/run.stamp ## Train on the embedded digits and show what came of it, in runs/demo
+	rm -rf runs/demo
+	$(BIN)/vae train classic --data digits --set training.epochs=150 --set training.batch_size=64 --out runs/demo
+	@echo
+	@echo "Look at   runs/demo/figures/grid.png   and open   runs/demo/report.html"
+
+test: $(VENV)/dev.stamp ## Run the default suite on TensorFlow
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/backends.stamp ## Run everything, slow tests included, on TensorFlow, JAX and PyTorch
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python -m pytest
+	KERAS_BACKEND=torch $(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp ## Lint, type-check, and hold the imports against the architecture
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove .venv and what tools leave behind
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: $(SOURCES) | $(BIN)/python
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/dev.stamp: $(SOURCES) | $(BIN)/python
+	$(INSTALL) '.[dev]'
+	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/backends.stamp: $(SOURCES) | $(BIN)/python
+	$(INSTALL) '.[dev,jax,torch]'
+	@touch $@ $(VENV)/dev.stamp $(VENV)/run.stamp

@@ -1,0 +1,47 @@
+"""The one place that knows which backend runs."""
+
+import platform
+
+import keras
+
+
+def name() -> str:
+    """Return `tensorflow`, `jax` or `torch`."""
+    return str(keras.backend.backend())
+
+
+def devices() -> list[str]:
+    """Return the devices that the backend computes on, as it names them."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return [device.name for device in tf.config.get_visible_devices()]
+    if name() == "jax":
+        import jax
+
+        return [str(device) for device in jax.devices()]
+    import torch
+
+    accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return accelerators or [f"cpu ({platform.machine()})"]
+
+
+def xla_slows_convolutions() -> bool:
+    """Return whether the model runs faster without XLA: on a CPU under TensorFlow, by a factor of about two."""
+    if name() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.get_visible_devices("GPU")
+
+
+def make_deterministic() -> None:
+    """Make equal programs compute equal bits on this machine, where the backend has a switch for it."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif name() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)

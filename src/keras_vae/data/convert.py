@@ -1,0 +1,143 @@
+"""One way to change the size and the colour of images, for every source."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_vae.data.dataset import Dataset
+from keras_vae.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Color = Literal["grey", "rgb"]
+T = TypeVar("T")
+
+CHANNELS = {"grey": 1, "rgb": 3}
+MODES = {"grey": "L", "rgb": "RGB"}
+
+
+class Progress(Protocol):
+    """Something that passes items on and may show how far it is; `operator.length_hint` knows their number."""
+
+    def __call__(self, items: Iterable[T], label: str, /) -> Iterable[T]:
+        """Yield the items, shown under the label."""
+
+
+def silent(items: Iterable[T], label: str, /) -> Iterable[T]:
+    """Return the items as they are.
+
+    Args:
+        items: What is being worked on.
+        label: What the work is called; nobody is told.
+
+    Returns:
+        The items.
+    """
+    return items
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The size and colour that images are to have; `None` keeps what they have.
+
+    Args:
+        image_size: Height and width in pixels. Images are scaled, aspect kept, until they cover it, with Lanczos
+            resampling (antialiased), and what sticks out is cut off evenly on both sides.
+        color: `"grey"` turns RGB to luma, 0.299 R + 0.587 G + 0.114 B; `"rgb"` repeats grey.
+
+    Raises:
+        InputError: For a size that is not two positive integers, or another colour.
+    """
+
+    image_size: tuple[int, int] | None = None
+    color: Color | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be converted to."""
+        size = self.image_size
+        sides = size if isinstance(size, tuple | list) else ()
+        if size is not None and not (len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)):
+            raise InputError(f"image_size: {size}; accepted: height and width, two positive integers")
+        if self.color is not None and self.color not in CHANNELS:
+            raise unknown("color", self.color, CHANNELS)
+
+    def pixels(self, image: "Image") -> NDArray[np.uint8]:
+        """Return one image in this size and colour.
+
+        Args:
+            image: A Pillow image of mode `L` or `RGB`.
+
+        Returns:
+            Levels 0..255, H x W x C.
+        """
+        from PIL import Image, ImageOps
+
+        height, width = self.image_size or (image.height, image.width)
+        mode = MODES[self.color] if self.color else image.mode
+        # The cheaper of the two orders: resampling is linear, so that both give the same up to rounding.
+        if mode == "L":
+            image = image.convert(mode)
+        if image.size != (width, height):
+            image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+        return np.asarray(image.convert(mode), dtype=np.uint8).reshape(height, width, -1)
+
+
+def convert(dataset: Dataset, conversion: Conversion, progress: Progress = silent) -> tuple[Dataset, tuple[str, ...]]:
+    """Return a data set in the size and colour asked for, and one line on each change.
+
+    Args:
+        dataset: The images.
+        conversion: Their new size and colour.
+        progress: Shown while the images are converted.
+
+    Returns:
+        The same data set where there is nothing to change; otherwise a new one.
+    """
+    from PIL import Image
+
+    height, width, channels = dataset.image_shape
+    size = conversion.image_size or (height, width)
+    target = (*size, CHANNELS[conversion.color] if conversion.color else channels)
+    if target == dataset.image_shape:
+        return dataset, ()
+    images = np.empty((len(dataset), *target), np.uint8)
+    for index, pixels in enumerate(progress(dataset.images, f"converting {dataset.name}")):
+        images[index] = conversion.pixels(Image.fromarray(pixels[..., 0] if channels == 1 else pixels))
+    notes = []
+    if size != (height, width):
+        notes.append(resize_note(size, len(dataset), len(dataset)))
+    if target[2] != channels:
+        notes.append(color_note(target[2], len(dataset), len(dataset)))
+    return replace(dataset, images=images), tuple(notes)
+
+
+def resize_note(size: tuple[int, int], count: int, total: int) -> str:
+    """Return the line that says how many images were brought to a size.
+
+    Args:
+        size: Height and width.
+        count: How many were changed.
+        total: How many there are.
+
+    Returns:
+        One line.
+    """
+    return f"resized to {size[0]}x{size[1]} (H x W): {count} of {total} images"
+
+
+def color_note(channels: int, count: int, total: int) -> str:
+    """Return the line that says how many images were brought to a colour.
+
+    Args:
+        channels: What they have now, 1 or 3.
+        count: How many were changed.
+        total: How many there are.
+
+    Returns:
+        One line.
+    """
+    return f"{'RGB turned to grey (luma)' if channels == 1 else 'grey repeated to RGB'}: {count} of {total} images"

@@ -1,0 +1,217 @@
+"""Image files in a folder."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_vae.data.arrays import readable
+from keras_vae.data.convert import CHANNELS, MODES, Conversion, Progress, color_note, resize_note, silent
+from keras_vae.data.dataset import Dataset, Loaded
+from keras_vae.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+_COLORS = {mode: color for color, mode in MODES.items()}
+# Enough to keep every core busy, few enough that decoded images waiting their turn stay small.
+_BATCH = 64
+# Pillow's decoders run beside each other, but for smaller images the threads cost more than they save.
+_THREADED_PIXELS = 128 * 128
+
+
+def load_folder(
+    folder: Path, conversion: Conversion, *, background: str | None = None, progress: Progress = silent
+) -> Loaded:
+    """Return the images of a folder, in the order of their paths.
+
+    Sub-folders of the first level become the classes, by sorted name; images directly in the folder have no labels.
+    Links are followed. EXIF orientation is applied. Files that are grey stay grey, all others become RGB.
+
+    Args:
+        folder: Searched with all its sub-folders for PNG, JPEG, WebP, BMP and GIF files, which are known by suffix.
+        conversion: The size and colour to bring the images to; where it says neither, all must agree.
+        background: Any colour Pillow names, to put behind transparent pixels.
+        progress: Shown while files are read.
+
+    Returns:
+        The images, without a test part; notes on what was ignored, resized or recoloured.
+
+    Raises:
+        InputError: When there are no images, when they differ, and when a file is damaged, animated, transparent
+            without a background, or has 16 bits a channel (scaling those is the caller's choice).
+    """
+    paint = None if background is None else _opaque(background)
+    with readable(folder):
+        files, ignored = _scan(folder, frozenset())
+    notes = [f"ignored, as not images: {len(ignored)} ({_some(ignored)})"] if ignored else []
+    if not files:
+        held = f"; it holds {_some(ignored)}" if ignored else ""
+        raise InputError(f"{folder} holds no images{held}; accepted: {', '.join(SUFFIXES)} files")
+    labels, classes = _classes(folder, files)
+    images, changes = _read(folder, files, conversion, paint, progress)
+    with readable(folder):
+        dataset = Dataset.from_arrays(images, labels, name=folder.resolve().name or "images", classes=classes)
+    return Loaded(dataset, None, (*notes, *changes))
+
+
+class _Decoded(NamedTuple):
+    """One file's pixels, and what they were before conversion: H, W and `"grey"` or `"rgb"`."""
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    color: str
+
+
+def _scan(folder: Path, above: frozenset[str]) -> tuple[list[Path], list[Path]]:
+    """Return the image files below a folder and the entries that are none, each sorted by path."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return [], [folder]
+    files: list[Path] = []
+    ignored: list[Path] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            ignored.append(entry)
+        elif entry.is_dir():
+            inner_files, inner_ignored = _scan(entry, above | {real})
+            files += inner_files
+            ignored += inner_ignored if inner_files or inner_ignored else [entry]
+        else:
+            is_image = entry.suffix.lower() in SUFFIXES and entry.is_file()
+            (files if is_image else ignored).append(entry)
+    return files, ignored
+
+
+def _classes(folder: Path, files: Sequence[Path]) -> tuple[list[int] | None, tuple[str, ...]]:
+    """Return the label of each file and the names of the classes."""
+    parts = [file.relative_to(folder).parts for file in files]
+    direct = [names for names in parts if len(names) == 1]
+    nested = [names for names in parts if len(names) > 1]
+    if not nested:
+        return None, ()
+    if direct:
+        raise InputError(
+            f"{folder} has images both directly ({direct[0][0]}) and in sub-folders ({'/'.join(nested[0])});"
+            " accepted: all directly, or all in one sub-folder a class"
+        )
+    classes = sorted({names[0] for names in parts})
+    numbers = {name: number for number, name in enumerate(classes)}
+    return [numbers[names[0]] for names in parts], tuple(classes)
+
+
+def _read(
+    folder: Path,
+    files: Sequence[Path],
+    conversion: Conversion,
+    background: tuple[int, ...] | None,
+    progress: Progress,
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return all files' pixels, N x H x W x C, and a note on each kind of change."""
+
+    def decode(file: Path) -> _Decoded:
+        with readable(file):
+            return _decode(file, conversion, background)
+
+    first = decode(files[0])
+    with readable(folder):
+        images = np.empty((len(files), *first.pixels.shape), np.uint8)
+    resized = recolored = 0
+    decoded = _threaded(decode, files) if math.prod(first.size) >= _THREADED_PIXELS else map(decode, files)
+    for index, (file, image) in enumerate(zip(progress(files, "reading images"), decoded, strict=True)):
+        if conversion.image_size is None and image.size != first.size:
+            sizes = " and ".join(f"{path} {h}x{w}" for path, (h, w) in ((files[0], first.size), (file, image.size)))
+            raise InputError(f"images of different sizes (H x W): {sizes}; give --image-size HxW to resize them")
+        if conversion.color is None and image.color != first.color:
+            colors = " and ".join(
+                f"{path} is {color}" for path, color in ((files[0], first.color), (file, image.color))
+            )
+            raise InputError(f"grey and colour images are mixed: {colors}; give --color grey or --color rgb")
+        images[index] = image.pixels
+        resized += image.size != image.pixels.shape[:2]
+        recolored += CHANNELS[image.color] != image.pixels.shape[2]
+    height, width, channels = first.pixels.shape
+    notes = [resize_note((height, width), resized, len(files))] if resized else []
+    return images, notes + ([color_note(channels, recolored, len(files))] if recolored else [])
+
+
+def _threaded(decode: Callable[[Path], _Decoded], files: Sequence[Path]) -> Iterator[_Decoded]:
+    """Yield each file's image, decoded on all cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), _BATCH):
+            yield from pool.map(decode, files[start : start + _BATCH])
+
+
+def _decode(file: Path, conversion: Conversion, background: tuple[int, ...] | None) -> _Decoded:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        opened = Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise OSError(f"it is no whole {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image") from None
+    with opened:
+        # Cameras put a second picture, such as a preview, into a JPEG: Pillow calls that MPO and counts two frames.
+        if opened.format != "MPO" and getattr(opened, "is_animated", False):
+            raise InputError("an animated image; accepted: still images")
+        if _is_deep(opened):
+            raise InputError("more than 8 bits a channel; accepted: 8 bits, so convert it first")
+        opened.load()
+        image = _flat(ImageOps.exif_transpose(opened), background)
+        return _Decoded(conversion.pixels(image), (image.height, image.width), _COLORS[image.mode])
+
+
+def _is_deep(image: "ImageFile") -> bool:
+    # Pillow opens 16-bit RGB files as 8-bit ones and drops half the bits: only the raw mode tells.
+    raw_modes = [str(tile[3]) for tile in image.tile] if image.format == "PNG" else []
+    return image.mode.startswith(("I", "F")) or any("16B" in mode for mode in raw_modes)
+
+
+def _flat(image: "Image", background: tuple[int, ...] | None) -> "Image":
+    """Return an image of mode L or RGB, with the background behind transparent pixels."""
+    from PIL import Image
+
+    grey = _is_grey(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            if background is None:
+                raise InputError("transparent pixels; give --background white, black or another colour")
+            canvas = Image.new("RGBA", image.size, background)
+            canvas.alpha_composite(image)
+            image, grey = canvas, grey and len(set(background)) == 1
+    image = image.convert("RGB") if image.mode not in ("1", "L") else image
+    return image.convert("L" if grey else "RGB")
+
+
+def _is_grey(image: "Image") -> bool:
+    if image.mode in ("P", "PA"):
+        palette = np.asarray(image.getpalette("RGB")).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in ("1", "L", "LA", "La")
+
+
+def _opaque(background: str) -> tuple[int, ...]:
+    from PIL import ImageColor
+
+    accepted = "accepted: an opaque colour such as white, black or #808080"
+    try:
+        color = ImageColor.getrgb(background)
+    except ValueError:
+        raise InputError(f"background: '{background}'; {accepted}") from None
+    if len(color) == 4 and color[3] != 255:
+        raise InputError(f"background: '{background}'; {accepted}")
+    return color[:3]
+
+
+def _some(paths: Sequence[Path]) -> str:
+    """Return the names of the first few paths."""
+    return ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")

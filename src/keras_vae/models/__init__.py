@@ -1,0 +1,1 @@
+"""Models: networks, a prior, a likelihood and an objective, trained and used as one."""

@@ -1,0 +1,1 @@
+"""Networks: families of encoders and decoders for images of any size."""

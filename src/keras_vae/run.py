@@ -1,0 +1,269 @@
+"""The run folder: what is in it, and how it is written and read.
+
+    experiment.toml   every default written out, seed included
+    environment.json  versions, backend, devices, git revision, the data's checksum and split
+    metrics.csv       one row an epoch
+    checkpoint/       what `--resume` needs; gone when the training is complete
+    model.keras       the kept weights, once the training is complete
+    evaluation.json   figures/*.png   report.html
+
+Every file is replaced whole. A kill at any moment leaves a run that resumes, or one that is complete.
+"""
+
+import csv
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_vae.errors import InputError
+from keras_vae.experiment import Experiment
+from keras_vae.files import replacing, write_text
+
+if TYPE_CHECKING:
+    from keras_vae.models.vae import VAE
+
+Metrics = dict[str, list[float]]
+"""Column → one value an epoch."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Args:
+        path: Where it is.
+
+    Example:
+        >>> Run(Path("runs/nowhere")).is_complete
+        False
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, experiment: Experiment, environment: Mapping[str, Any]) -> "Run":
+        """Make a new run folder.
+
+        Args:
+            path: Where; nothing may be there yet.
+            experiment: What it will hold, resolved.
+            environment: What it is made with.
+
+        Raises:
+            InputError: Something is there already.
+        """
+        if path.exists():
+            raise InputError(f"{path} exists: choose another --out, or continue it with `vae train --resume {path}`")
+        # Filled beside its place and renamed into it, so that there is never half a run.
+        unfinished = path.with_name(f".{path.name}.part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            unfinished.mkdir(parents=True)
+            write_text(unfinished / "experiment.toml", experiment.to_toml())
+            write_text(unfinished / "environment.json", json.dumps(environment, indent=2) + "\n")
+            unfinished.rename(path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Open a run folder.
+
+        Args:
+            path: Where it is.
+
+        Raises:
+            InputError: There is none, or a newer version made it.
+        """
+        run = cls(path)
+        if not path.exists():
+            raise InputError(f"no run at {path}: `vae train` makes one")
+        if not run._experiment_file.is_file():
+            raise InputError(f"{path} is not a run folder: it holds no experiment.toml")
+        _ = run.experiment
+        return run
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @property
+    def experiment(self) -> Experiment:
+        """What was asked for."""
+        return Experiment.from_file(self._experiment_file)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What it was made with."""
+        return self._read_json("environment.json") or {}
+
+    @property
+    def metrics(self) -> Metrics:
+        """`metrics.csv` by column; empty before the first epoch ends."""
+        file = self.path / "metrics.csv"
+        rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8")))) if file.exists() else []
+        return {column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())}
+
+    def write_metrics(self, metrics: Mapping[str, Sequence[float]]) -> None:
+        """Write `metrics.csv`."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(metrics)
+        writer.writerows(zip(*metrics.values(), strict=True))
+        write_text(self.path / "metrics.csv", text.getvalue())
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """`evaluation.json`, or None where there is none yet."""
+        return self._read_json("evaluation.json")
+
+    def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        """Write `evaluation.json`."""
+        write_text(self.path / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+
+    def write_report(self, html: str) -> None:
+        """Write `report.html`."""
+        write_text(self.path / "report.html", html)
+
+    def figure_path(self, name: str) -> Path:
+        """Return where the figure of that name lies, in a folder that exists."""
+        folder = self.path / "figures"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.png"
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """The figures that are there, by name."""
+        return {file.stem: file for file in sorted((self.path / "figures").glob("*.png")) if file.name[0] != "."}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the training and everything after it is done."""
+        return self._model_file.is_file() and not self._checkpoint_file.is_file()
+
+    def load_model(self) -> "VAE":
+        """Load the trained model.
+
+        Returns:
+            The model, compiled as it was trained.
+
+        Raises:
+            InputError: The training is not complete, or the file is damaged or asks to run code.
+        """
+        if not self._model_file.is_file():
+            raise InputError(f"{self.path} holds no model yet: complete it with `vae train --resume {self.path}`")
+        return load_model(self._model_file)
+
+    def save_model(self, model: "VAE") -> None:
+        """Write `model.keras`."""
+        with replacing(self._model_file) as temporary:
+            model.save(temporary)
+
+    def write_checkpoint(self, arrays: Mapping[str, np.ndarray], metrics: Mapping[str, Sequence[float]]) -> None:
+        """Write everything from which the training goes on, as one file.
+
+        Args:
+            arrays: The state of the model and its optimizer.
+            metrics: The columns of `metrics.csv` so far.
+        """
+        self._checkpoint_file.parent.mkdir(exist_ok=True)
+        with replacing(self._checkpoint_file) as temporary:
+            np.savez(temporary, allow_pickle=False, metrics=np.array(json.dumps(metrics)), **arrays)
+        self.write_metrics(metrics)
+
+    def read_checkpoint(self) -> tuple[dict[str, np.ndarray], Metrics] | None:
+        """Return the arrays and metrics last written, or None before the first epoch has ended."""
+        if not self._checkpoint_file.is_file():
+            return None
+        with np.load(self._checkpoint_file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return arrays, json.loads(str(arrays.pop("metrics")))
+
+    def remove_checkpoint(self) -> None:
+        """Mark the run complete."""
+        shutil.rmtree(self._checkpoint_file.parent, ignore_errors=True)
+
+    @property
+    def _experiment_file(self) -> Path:
+        return self.path / "experiment.toml"
+
+    @property
+    def _model_file(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def _checkpoint_file(self) -> Path:
+        return self.path / "checkpoint" / "state.npz"
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        file = self.path / name
+        if not file.exists():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise InputError(f"{file} is damaged: {error}") from None
+        return content
+
+
+def load(path: str | Path) -> "VAE":
+    """Load a trained model.
+
+    Args:
+        path: A run folder, or a `.keras` file.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: There is none, or the file is damaged or asks to run code.
+
+    Example:
+        >>> load("runs/mnist-2d")
+        Traceback (most recent call last):
+        keras_vae.errors.InputError: no run at runs/mnist-2d: `vae train` makes one
+    """
+    path = Path(path).expanduser()
+    return load_model(path) if path.is_file() else Run.open(path).load_model()
+
+
+def load_model(file: Path) -> "VAE":
+    """Load a `.keras` file, refusing one that would run code.
+
+    Args:
+        file: Where it is.
+
+    Raises:
+        InputError: The file is damaged, asks to run code, or holds no VAE.
+    """
+    import keras
+
+    from keras_vae.models.vae import VAE
+
+    if not zipfile.is_zipfile(file):
+        raise InputError(f"{file} is damaged: it is not the zip archive that a .keras file is")
+    try:
+        model = keras.saving.load_model(file, safe_mode=True)
+    except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise InputError(f"{file} is damaged: {_first_line(error)}") from None
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        if "unsafe" in text or "safe_mode" in text or "lambda" in text.lower():
+            raise InputError(f"{file} asks to run code of its own when it is loaded: refused") from None
+        raise InputError(f"{file} cannot be loaded: {_first_line(error)}") from None
+    if not isinstance(model, VAE):
+        raise InputError(f"{file} holds a {type(model).__name__}, not a VAE")
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,15 @@
+"""Names for the values that pass between the parts."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensor: TypeAlias = Any
+"""A tensor of whichever backend runs; naming the classes would import all three."""
+
+Array: TypeAlias = NDArray[np.generic]
+"""A NumPy array, whose dtype and shape the docstring gives."""
+
+ImageShape: TypeAlias = tuple[int, int, int]
+"""Height, width and channels of one image."""

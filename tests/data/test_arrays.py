@@ -1,0 +1,150 @@
+import io
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from keras_vae.data.arrays import load_arrays
+from keras_vae.errors import InputError
+
+RNG = np.random.default_rng(0)
+X = RNG.integers(0, 256, (7, 6, 5), np.uint8)
+X_TEST = RNG.integers(0, 256, (3, 6, 5), np.uint8)
+Y = np.array([0, 1, 2, 0, 1, 2, 0], np.uint8)
+
+
+def saved(path: Path, **arrays: NDArray[np.generic]) -> Path:
+    np.savez_compressed(path / "things.npz", **arrays)  # type: ignore[arg-type]
+    return path / "things.npz"
+
+
+def test_keras_layout(tmp_path: Path) -> None:
+    train, test, notes = load_arrays(saved(tmp_path, x_train=X, y_train=Y, x_test=X_TEST, y_test=Y[:3]))
+    assert test is not None
+    np.testing.assert_array_equal(train.images[..., 0], X)
+    np.testing.assert_array_equal(test.images[..., 0], X_TEST)
+    assert train.labels is not None
+    assert test.labels is not None
+    assert (train.labels.tolist(), test.labels.tolist()) == (Y.tolist(), [0, 1, 2])
+    assert (train.name, train.split, test.name, test.split) == ("things", "train", "things", "test")
+    assert notes == ()
+
+
+def test_keras_layout_without_labels_or_test(tmp_path: Path) -> None:
+    train, test, _ = load_arrays(saved(tmp_path, x_train=X, x_test=X_TEST))
+    assert test is not None
+    assert train.labels is test.labels is None
+    train, test, _ = load_arrays(saved(tmp_path, x_train=X, y_train=Y))
+    assert test is None
+    assert train.labels is not None
+    assert train.split == "all"
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [("images", "labels"), ("x", "y"), ("data", "target"), ("arr_0", "arr_1"), ("X", "y")]
+)
+def test_one_array_of_images_and_its_labels(tmp_path: Path, images: str, labels: str) -> None:
+    train, test, notes = load_arrays(saved(tmp_path, **{images: X, labels: Y}))
+    np.testing.assert_array_equal(train.images[..., 0], X)
+    assert train.labels is not None
+    assert train.labels.tolist() == Y.tolist()
+    assert (train.split, test, notes) == ("all", None, ())
+
+
+def test_a_named_array_is_preferred_and_the_rest_is_mentioned(tmp_path: Path) -> None:
+    train, _, notes = load_arrays(saved(tmp_path, other=X_TEST, images=X, ids=Y))
+    np.testing.assert_array_equal(train.images[..., 0], X)
+    assert notes == ("arrays of things.npz that were not used: ids, other",)
+
+
+def test_npy_holds_images_only(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X)
+    train, test, notes = load_arrays(tmp_path / "a.npy")
+    np.testing.assert_array_equal(train.images[..., 0], X)
+    assert (train.name, train.labels, train.split, test, notes) == ("a", None, "all", None, ())
+
+
+@pytest.mark.parametrize(
+    ("images", "note"),
+    [
+        (X / 255, "float64 images were rounded to 256 levels"),
+        (X > 9, "bool images became levels 0 and 255"),
+    ],
+)
+def test_a_change_of_type_is_mentioned(tmp_path: Path, images: NDArray[np.generic], note: str) -> None:
+    assert load_arrays(saved(tmp_path, images=images)).notes == (note,)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y_train": Y, "ids": Y}, r"no images: it holds y_train \(7,\), ids \(7,\); accepted: x_train"),
+        ({}, "no images: it holds no arrays"),
+        ({"first": X, "second": X}, r"several arrays could be the images: it holds first \(7, 6, 5\), second"),
+        ({"images": X.reshape(7, 30)}, r"images: shape \(7, 30\); accepted: N x H x W"),
+        ({"images": X / 100}, r"images: floats from 0 to 2\.\d+; accepted"),
+        ({"images": np.full((2, 2, 2), np.nan)}, "images: NaN"),
+        ({"images": X[:0]}, "give at least one image"),
+        ({"images": X, "labels": Y[:4]}, r"labels: shape \(4,\) for 7 images"),
+        ({"images": X, "labels": Y / 2}, "labels: an array of float64; accepted: integers"),
+        ({"x_train": X, "y_train": Y, "x_test": X_TEST}, "only y_train is there"),
+        ({"x_train": X, "y_test": Y[:3], "x_test": X_TEST}, "only y_test is there"),
+        ({"images": np.array([X, None], object)}, "it holds Python objects"),
+    ],
+)
+def test_arrays_that_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    path = saved(tmp_path, **arrays)
+    with pytest.raises(InputError, match=message) as caught:
+        load_arrays(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_unused_objects_are_never_unpickled(tmp_path: Path) -> None:
+    train, _, notes = load_arrays(saved(tmp_path, images=X, meta=np.array([{"a": 1}], object)))
+    assert len(train) == 7
+    assert notes == ("arrays of things.npz that were not used: meta",)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy"])
+@pytest.mark.parametrize("content", [b"", b"not an array\n", b"\x93NUMPY", b"PK\x03\x04"])
+def test_files_that_are_no_arrays(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match=rf"{name} cannot be read: .") as caught:
+            load_arrays(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, images=X) if kind == "npz" else np.save(buffer, X)
+    path = tmp_path / f"a.{kind}"
+    for end in range(0, len(buffer.getvalue()), 7):
+        path.write_bytes(buffer.getvalue()[:end])
+        with pytest.raises(InputError, match="cannot be read"):
+            load_arrays(path)
+
+
+def test_a_damaged_array_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, images=X)
+    content = bytearray(buffer.getvalue())
+    content[content.index(X[3].tobytes())] ^= 255
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read: Bad CRC"):
+        load_arrays(path)
+
+
+def test_other_members_of_the_archive_are_left_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path, images=X)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("README.txt", "about these images")
+    np.testing.assert_array_equal(load_arrays(path).train.images[..., 0], X)

@@ -1,0 +1,92 @@
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from keras_vae.data.convert import Color, Conversion, convert
+from keras_vae.data.dataset import Dataset
+from keras_vae.errors import InputError
+
+T = TypeVar("T")
+RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
+GREY = RGB[..., :1]
+
+
+def made(images: object, labels: object = None) -> Dataset:
+    return Dataset.from_arrays(images, labels, name="random", split="test", classes="abcd")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("conversion", [Conversion(), Conversion((6, 5)), Conversion((6, 5), "rgb")])
+def test_nothing_to_change_changes_nothing(conversion: Conversion) -> None:
+    data = made(RGB)
+    assert convert(data, conversion) == (data, ())
+
+
+def test_grey_is_luma() -> None:
+    found, notes = convert(made(RGB, [0, 1, 2, 3]), Conversion(color="grey"))
+    assert found.image_shape == (6, 5, 1)
+    np.testing.assert_allclose(found.images[..., 0], RGB @ [0.299, 0.587, 0.114], atol=0.51)
+    assert notes == ("RGB turned to grey (luma): 4 of 4 images",)
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 2, 3]
+    assert (found.name, found.split, found.classes) == ("random", "test", tuple("abcd"))
+
+
+def test_rgb_repeats_grey_and_grey_takes_it_back() -> None:
+    found, notes = convert(made(GREY), Conversion(color="rgb"))
+    np.testing.assert_array_equal(found.images, np.repeat(GREY, 3, axis=-1))
+    assert notes == ("grey repeated to RGB: 4 of 4 images",)
+    np.testing.assert_array_equal(convert(found, Conversion(color="grey"))[0].images, GREY)
+
+
+@pytest.mark.parametrize("images", [RGB, GREY])
+@pytest.mark.parametrize("size", [(6, 4), (3, 7), (28, 28), (1, 1)])
+@pytest.mark.parametrize("color", [None, "grey", "rgb"])
+def test_shapes(images: NDArray[np.uint8], size: tuple[int, int], color: Color | None) -> None:
+    channels = {None: images.shape[-1], "grey": 1, "rgb": 3}[color]
+    found, notes = convert(made(images), Conversion(size, color))
+    assert found.image_shape == (*size, channels)
+    assert notes[0] == f"resized to {size[0]}x{size[1]} (H x W): 4 of 4 images"
+
+
+def test_a_flat_image_stays_flat() -> None:
+    found, _ = convert(made(np.full((2, 9, 12), 77)), Conversion((20, 7)))
+    assert (found.images == 77).all()
+
+
+def test_aspect_is_kept_and_the_centre_is_cut_out() -> None:
+    images = np.zeros((1, 10, 30), np.uint8)
+    images[0, :, 10:20] = RGB[0, 0, 0, 0]
+    found, _ = convert(made(images), Conversion((10, 10)))
+    assert (found.images == RGB[0, 0, 0, 0]).all()
+
+
+def test_shrinking_does_not_alias() -> None:
+    checkerboard = np.indices((64, 64)).sum(0) % 2 * 255
+    found, _ = convert(made(checkerboard[np.newaxis]), Conversion((8, 8)))
+    np.testing.assert_allclose(found.images[0, 1:-1, 1:-1], 127.5, atol=3)
+
+
+def test_progress_sees_every_image() -> None:
+    seen: list[object] = []
+
+    def show(items: Iterable[T], label: str, /) -> Iterable[T]:
+        for item in items:
+            seen.append(label)
+            yield item
+
+    convert(made(RGB), Conversion((3, 3)), show)
+    assert seen == ["converting random"] * 4
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, -1), (4,), (4, 4, 1), (4.0, 4), (True, 4), 28, "28"])
+def test_sizes_that_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=r"^image_size: .*accepted: height and width, two positive integers"):
+        Conversion(size)
+
+
+def test_colors_that_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown color 'gray': did you mean 'grey'"):
+        Conversion(color="gray")  # type: ignore[arg-type]

@@ -1,0 +1,288 @@
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from keras_vae.data import folders
+from keras_vae.data.convert import Conversion
+from keras_vae.data.folders import load_folder
+from keras_vae.errors import InputError
+
+T = TypeVar("T")
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (6, 9, 7), np.uint8)
+RGB = RNG.integers(0, 256, (6, 9, 7, 3), np.uint8)
+
+
+def write(path: Path, pixels: NDArray[np.uint8], **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "pictures"
+    made.mkdir()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("pixels", "suffix"), [(GREY, s) for s in ("png", "bmp", "gif")] + [(RGB, "png"), (RGB, "bmp")]
+)
+def test_lossless_files_give_back_their_pixels_in_the_order_of_their_names(
+    folder: Path, pixels: NDArray[np.uint8], suffix: str
+) -> None:
+    for index in (3, 0, 2, 1):
+        write(folder / f"{index}.{suffix}", pixels[index])
+    train, test, notes = load_folder(folder, Conversion())
+    np.testing.assert_array_equal(train.images, pixels[:4].reshape(4, 9, 7, -1))
+    assert (train.name, train.split, train.labels, test, notes) == ("pictures", "all", None, None, ())
+
+
+def test_lossless_webp(folder: Path) -> None:
+    write(folder / "a.webp", RGB[0], lossless=True)
+    np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0], RGB[0])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "JPEG"])
+def test_jpeg_in_any_case(folder: Path, suffix: str) -> None:
+    smooth = np.add.outer(np.arange(16), np.arange(24)).astype(np.uint8) * 6
+    write(folder / f"a.{suffix}", smooth, format="JPEG", quality=95)
+    found = load_folder(folder, Conversion()).train
+    assert found.image_shape == (16, 24, 1)
+    np.testing.assert_allclose(found.images[0, ..., 0], smooth, atol=4)
+
+
+def test_first_level_folders_are_classes(folder: Path) -> None:
+    write(folder / "dog" / "a.png", GREY[0])
+    write(folder / "cat" / "deep" / "er" / "z.png", GREY[1])
+    write(folder / "cat" / "b.png", GREY[2])
+    train = load_folder(folder, Conversion()).train
+    assert train.classes == ("cat", "dog")
+    assert train.labels is not None
+    assert train.labels.tolist() == [0, 0, 1]
+    np.testing.assert_array_equal(train.images[..., 0], GREY[[2, 1, 0]])
+
+
+def test_images_both_directly_and_in_folders_are_refused(folder: Path) -> None:
+    write(folder / "a.png", GREY[0])
+    write(folder / "cat" / "b.png", GREY[1])
+    with pytest.raises(InputError, match=r"both directly \(a.png\) and in sub-folders \(cat/b.png\)"):
+        load_folder(folder, Conversion())
+
+
+def test_what_is_no_image_is_ignored_and_mentioned(folder: Path) -> None:
+    write(folder / "cat" / "a.png", GREY[0])
+    write(folder / ".hidden" / "b.png", GREY[1])
+    write(folder / "cat" / "._a.png", GREY[1])
+    (folder / "dog").mkdir()
+    (folder / "labels.csv").write_text("a.png,cat")
+    train, _, notes = load_folder(folder, Conversion())
+    assert len(train) == 1
+    assert train.classes == ("cat",)
+    assert notes == ("ignored, as not images: 4 (.hidden, ._a.png, dog, …)",)
+
+
+@pytest.mark.parametrize("held", [(), ("notes.txt", "mnist.npz")])
+def test_a_folder_without_images(folder: Path, held: tuple[str, ...]) -> None:
+    for name in held:
+        (folder / name).write_text("text")
+    said = "; it holds mnist.npz, notes.txt" if held else ""
+    with pytest.raises(InputError, match=rf"pictures holds no images{said}; accepted: .png, "):
+        load_folder(folder, Conversion())
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif"])
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_a_damaged_file_is_named(folder: Path, suffix: str, damage: str) -> None:
+    write(folder / f"a.{suffix}", RGB[0])
+    bad = write(folder / f"b.{suffix}", RGB[1])
+    whole = bad.read_bytes()
+    bad.write_bytes({"truncated": whole[: len(whole) * 2 // 3], "text": b"not an image\n", "empty": b""}[damage])
+    with pytest.raises(InputError, match=rf"b\.{suffix} cannot be read: ") as caught:
+        load_folder(folder, Conversion())
+    assert str(caught.value).count(str(bad)) == 1
+    assert "\n" not in str(caught.value)
+    if damage != "truncated":
+        assert "it is no whole PNG, JPEG, WEBP, BMP or GIF image" in str(caught.value)
+
+
+def test_different_sizes_are_refused_with_both_files(folder: Path) -> None:
+    write(folder / "a.png", GREY[0])
+    write(folder / "b.png", GREY[1].T.copy())
+    with pytest.raises(InputError, match=r"different sizes \(H x W\): .*a.png 9x7 and .*b.png 7x9; give --image-size"):
+        load_folder(folder, Conversion())
+    train, _, notes = load_folder(folder, Conversion((9, 7)))
+    np.testing.assert_array_equal(train.images[0, ..., 0], GREY[0])
+    assert train.image_shape == (9, 7, 1)
+    assert notes == ("resized to 9x7 (H x W): 1 of 2 images",)
+
+
+def test_grey_and_colour_are_not_mixed_unasked(folder: Path) -> None:
+    write(folder / "a.png", GREY[0])
+    write(folder / "b.png", RGB[1])
+    with pytest.raises(InputError, match=r"a.png is grey and .*b.png is rgb; give --color grey or --color rgb"):
+        load_folder(folder, Conversion())
+    grey, _, notes = load_folder(folder, Conversion(color="grey"))
+    np.testing.assert_array_equal(grey.images[0, ..., 0], GREY[0])
+    np.testing.assert_allclose(grey.images[1, ..., 0], RGB[1] @ [0.299, 0.587, 0.114], atol=0.51)
+    assert notes == ("RGB turned to grey (luma): 1 of 2 images",)
+    color, _, notes = load_folder(folder, Conversion(color="rgb"))
+    np.testing.assert_array_equal(color.images, [np.stack([GREY[0]] * 3, -1), RGB[1]])
+    assert notes == ("grey repeated to RGB: 1 of 2 images",)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA"])
+def test_every_kind_of_grey_is_grey(folder: Path, mode: str) -> None:
+    image = Image.fromarray(np.where(GREY[0] > 99, 255, 0).astype(np.uint8))
+    image.convert(mode).save(folder / "a.png")
+    found = load_folder(folder, Conversion()).train
+    np.testing.assert_array_equal(found.images[0, ..., 0], np.asarray(image))
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("P", "png"), ("P", "gif"), ("RGBA", "png"), ("CMYK", "jpg")])
+def test_every_kind_of_colour_is_rgb(folder: Path, mode: str, suffix: str) -> None:
+    image = Image.new("RGB", (4, 8), (255, 0, 0))
+    image.convert(mode).save(folder / f"a.{suffix}")
+    found = load_folder(folder, Conversion()).train
+    assert found.image_shape == (8, 4, 3)
+    np.testing.assert_allclose(found.images[0], np.broadcast_to([255, 0, 0], (8, 4, 3)), atol=2)
+
+
+def test_exif_orientation_is_applied(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The camera was held so that the stored picture must turn by 90° clockwise.
+    write(folder / "a.png", GREY[0], exif=exif)
+    np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0, ..., 0], np.rot90(GREY[0], -1))
+
+
+def test_transparent_pixels_need_a_background(folder: Path) -> None:
+    alpha = np.full((9, 7, 1), 255, np.uint8)
+    write(folder / "a.png", np.concatenate([RGB[0], alpha], -1))
+    np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0], RGB[0])
+    alpha[2:5, 1:3] = 0
+    write(folder / "a.png", np.concatenate([RGB[0], alpha], -1))
+    with pytest.raises(InputError, match=r"a.png: transparent pixels; give --background white, black"):
+        load_folder(folder, Conversion())
+    for background, color in {"white": (255, 255, 255), "#102030": (16, 32, 48)}.items():
+        found = load_folder(folder, Conversion(), background=background).train
+        np.testing.assert_array_equal(found.images[0], np.where(alpha, RGB[0], color))
+
+
+@pytest.mark.parametrize(("background", "channels"), [("black", 1), ("red", 3)])
+def test_grey_stays_grey_on_a_grey_background_only(folder: Path, background: str, channels: int) -> None:
+    write(folder / "a.png", np.stack([GREY[0], GREY[1]], -1))
+    found = load_folder(folder, Conversion(), background=background).train
+    assert found.image_shape == (9, 7, channels)
+    opacity = GREY[1].astype(int)[..., np.newaxis] / 255
+    behind = np.array({"black": [0], "red": [255, 0, 0]}[background])
+    np.testing.assert_allclose(found.images[0], GREY[0][..., np.newaxis] * opacity + behind * (1 - opacity), atol=1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_transparency_by_palette(folder: Path, suffix: str) -> None:
+    image = Image.fromarray(np.indices((4, 4)).sum(0).astype(np.uint8) % 2, "P")
+    image.putpalette([200, 10, 10, 10, 200, 10])
+    image.save(folder / f"a.{suffix}", transparency=1)
+    with pytest.raises(InputError, match="transparent pixels"):
+        load_folder(folder, Conversion())
+    found = load_folder(folder, Conversion(), background="blue").train.images[0]
+    assert found[0, :2].tolist() == [[200, 10, 10], [0, 0, 255]]
+
+
+@pytest.mark.parametrize("background", ["whit", "", "#ffffff00"])
+def test_backgrounds_that_are_refused(folder: Path, background: str) -> None:
+    write(folder / "a.png", GREY[0])
+    with pytest.raises(InputError, match=f"^background: '{background}'; accepted: an opaque colour"):
+        load_folder(folder, Conversion(), background=background)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_animations_are_refused(folder: Path, suffix: str) -> None:
+    frames = [Image.fromarray(pixels) for pixels in RGB[:3]]
+    frames[0].save(folder / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match=rf"a\.{suffix}: an animated image; accepted: still images"):
+        load_folder(folder, Conversion())
+
+
+def test_a_second_picture_inside_a_jpeg_is_no_animation(folder: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("white", "black")]
+    frames[0].save(folder / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert (load_folder(folder, Conversion()).train.images == 255).all()
+
+
+def deep_png(path: Path, color_type: int, channels: int) -> None:
+    """Write a PNG of 16 bits a channel, which Pillow itself can only write for grey."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 4, 4, 16, color_type, 0, 0, 0)
+    rows = b"".join(b"\0" + bytes(range(4 * 2 * channels)) for _ in range(4))
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@pytest.mark.parametrize(("color_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_are_refused(folder: Path, color_type: int, channels: int) -> None:
+    deep_png(folder / "a.png", color_type, channels)
+    with pytest.raises(InputError, match=r"a.png: more than 8 bits a channel; accepted: 8 bits"):
+        load_folder(folder, Conversion())
+
+
+def test_masks_of_zeros_and_ones_are_refused(folder: Path) -> None:
+    write(folder / "a.png", GREY[0] % 2)
+    with pytest.raises(InputError, match="pictures: images: integers that are all 0 or 1"):
+        load_folder(folder, Conversion())
+
+
+def test_links_are_followed_but_never_in_circles(folder: Path, tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "a.png", GREY[0])
+    os.symlink(tmp_path / "elsewhere", folder / "one")
+    os.symlink(tmp_path / "elsewhere", folder / "two")
+    os.symlink(folder, folder / "one" / "back")
+    os.symlink(folder / "lost", folder / "one" / "lost.png")
+    os.symlink("itself.png", folder / "one" / "itself.png")
+    train, _, notes = load_folder(folder, Conversion())
+    assert train.classes == ("one", "two")
+    assert len(train) == 2
+    assert notes[0].startswith("ignored, as not images: 6 (back, itself.png, lost.png")
+
+
+def test_a_pipe_named_like_an_image_does_not_block(folder: Path) -> None:
+    os.mkfifo(folder / "a.png")
+    with pytest.raises(InputError, match=r"holds no images; it holds a.png"):
+        load_folder(folder, Conversion())
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_threads_change_neither_order_nor_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch, threaded: bool) -> None:
+    monkeypatch.setattr(folders, "_THREADED_PIXELS", 1 if threaded else 10**9)
+    monkeypatch.setattr(folders, "_BATCH", 4)
+    images = RNG.integers(0, 256, (30, 5, 5), np.uint8)
+    for index, pixels in enumerate(images):
+        write(folder / f"{index:02}.png", pixels)
+    seen: list[object] = []
+
+    def show(items: Iterable[T], label: str, /) -> Iterable[T]:
+        for item in items:
+            seen.append((item, label))
+            yield item
+
+    found = load_folder(folder, Conversion(), progress=show).train
+    np.testing.assert_array_equal(found.images[..., 0], images)
+    assert seen == [(path, "reading images") for path in sorted(folder.iterdir())]
+
+
+def test_the_folder_may_be_named_by_a_dot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder / "a.png", GREY[0])
+    monkeypatch.chdir(folder)
+    assert load_folder(Path(), Conversion()).train.name == "pictures"

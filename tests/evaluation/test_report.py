@@ -1,0 +1,218 @@
+import base64
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_vae.errors import InputError
+from keras_vae.evaluation.report import FIGURES, render
+
+METRICS: dict[str, list[float]] = {
+    "epoch": [1, 2, 3, 4],
+    "negative_elbo": [250.0, 180.0, 160.0, 150.0],
+    "val_negative_elbo": [251.25, 182.25, 171.25, 179.25],
+    "reconstruction_loss": [245.0, 174.0, 154.0, 143.0],
+    "kl_loss": [5.0, 6.0, 6.0, 7.0],
+}
+EVALUATION: dict[str, Any] = {
+    "split": "test",
+    "images": 10000,
+    "negative_elbo": {"mean": 150.8312, "standard_error": 0.3121},
+    "reconstruction_loss": {"mean": 144.51, "standard_error": 0.305},
+    "kl_loss": {"mean": 6.93147, "standard_error": 0.0121},
+    "normalised": True,
+    "held_out": True,
+}
+
+
+class Page(HTMLParser):
+    """What a browser would see: texts, tags, and whether tags are closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self.open[-1] != "style":
+            self.texts.append(" ".join(data.split()))
+
+    @property
+    def images(self) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == "img"]
+
+
+def page(**changes: Any) -> Page:  # noqa: ANN401
+    arguments: dict[str, Any] = {
+        "title": "a run",
+        "summary": "classic on digits",
+        "experiment_toml": 'name = "classic"\n',
+        "environment": {"backend": "tensorflow", "versions": {"keras": "3.15.1"}},
+        "metrics": METRICS,
+        "evaluation": EVALUATION,
+        "figures": {},
+    }
+    result = Page(render(**(arguments | changes)))
+    assert result.open == []
+    return result
+
+
+@pytest.fixture
+def pngs(tmp_path: Path) -> dict[str, Path]:
+    paths = {}
+    for index, name in enumerate(FIGURES):
+        paths[name] = tmp_path / f"{name}.png"
+        Image.fromarray(np.full((3 + index, 5), 10 * index, np.uint8)).save(paths[name])
+    return paths
+
+
+def test_every_figure_is_embedded_whole_with_its_size(pngs: dict[str, Path]) -> None:
+    assert set(pngs) == {"grid", "samples", "reconstructions", "latents", "curves"}
+    images = page(figures=pngs).images
+    assert len(images) == 5
+    for image, path in zip(images, pngs.values(), strict=True):
+        source = image["src"] or ""
+        assert base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True) == path.read_bytes()
+        with Image.open(path) as picture:
+            assert (image["width"], image["height"]) == tuple(str(side) for side in picture.size)
+        assert image["alt"]
+
+
+def test_a_figure_that_is_not_there_has_no_section(pngs: dict[str, Path]) -> None:
+    shown = page(figures={"curves": pngs["curves"]})
+    assert [attributes["id"] for tag, attributes in shown.tags if tag == "section"] == ["curves"]
+    assert FIGURES["grid"].heading not in shown.texts
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(pngs: dict[str, Path]) -> None:
+    shown = page(figures=pngs)
+    names = {tag for tag, _ in shown.tags}
+    assert not names & {"script", "link", "iframe", "object", "a"}
+    for _, attributes in shown.tags:
+        assert "href" not in attributes
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("src") or "data:").startswith("data:")
+    style = render(title="", summary="", experiment_toml="", environment={}, metrics={}, evaluation=None, figures={})
+    assert not re.search(r"url\(|@import", style)
+
+
+def test_everything_a_user_wrote_is_escaped() -> None:
+    evil = '<script>alert("1")</script>&amp;$title'
+    shown = page(
+        title=evil,
+        summary=evil,
+        experiment_toml=evil,
+        environment={evil: {evil: evil}},
+        metrics={evil: [1.0]},
+        evaluation=EVALUATION | {"split": evil},
+    )
+    assert "script" not in {tag for tag, _ in shown.tags}
+    # Title and heading, summary, experiment, environment's key and value, a metric, the split.
+    assert sum(text.count(evil) for text in shown.texts) == 2 + 1 + 1 + 3 + 1 + 1
+
+
+def test_numbers_come_first_with_units_and_standard_errors() -> None:
+    shown = page()
+    headings = [text for text in shown.texts if text in ("How good it is", "Epochs", "How it was made")]
+    assert headings == ["How good it is", "Epochs", "How it was made"]
+    for mean, error in (("150.83", "± 0.31"), ("144.51", "± 0.30"), ("6.931", "± 0.012")):
+        at = shown.texts.index(mean)
+        assert shown.texts[at + 1 : at + 3] == [error, "nats per image"]
+    assert any("10,000 images of the test split" in text for text in shown.texts)
+    # ln 2 nats are a bit: 6.93147 nats are 10 of them.
+    assert any("here 10 bits" in text for text in shown.texts)
+
+
+@pytest.mark.parametrize("error", [None, math.nan, 0.0])
+def test_one_image_has_no_standard_error(error: float | None) -> None:
+    numbers = {
+        name: {"mean": 12.5, "standard_error": error} for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
+    }
+    shown = page(evaluation=EVALUATION | numbers)
+    assert "12.5" in shown.texts
+    assert not any(text.startswith("±") for text in shown.texts)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize("normalised", [True, False])
+def test_the_two_warnings_are_there_exactly_when_due(held_out: bool, normalised: bool) -> None:
+    texts = " ".join(page(evaluation=EVALUATION | {"held_out": held_out, "normalised": normalised}).texts)
+    # One beside each number it is about, and one that explains.
+    assert texts.count("no held-out data") == (0 if held_out else 3 + 1)
+    assert texts.count("not a normalised likelihood") == (0 if normalised else 2 + 1)
+
+
+def test_a_run_not_evaluated_shows_its_last_epoch() -> None:
+    shown = page(evaluation=None, metrics=METRICS | {"val_kl_loss": [1.0, 1.0, 1.0, 1.5]})
+    assert "179.2" in shown.texts
+    assert "1.5" in shown.texts
+    assert any("last epoch, on validation images; not evaluated yet" in text for text in shown.texts)
+    alone = page(evaluation=None, metrics={"negative_elbo": [3.0, 2.5]})
+    assert any("on the images trained on" in text for text in alone.texts)
+    assert "How good it is" not in page(evaluation=None, metrics={}).texts
+
+
+def table(shown: Page) -> list[str]:
+    start = shown.texts.index("Epochs")
+    return shown.texts[start : shown.texts.index("How it was made")]
+
+
+def test_the_table_has_the_first_the_best_and_the_last_epoch() -> None:
+    texts = table(page())
+    assert texts[1:7] == ["epoch 1", "first", "epoch 3", "best", "epoch 4", "last"]
+    at = texts.index("negative ELBO, validation")
+    assert texts[at + 1 : at + 4] == ["251.2", "171.2", "179.2"]
+    at = texts.index("KL loss, training")
+    assert texts[at + 1 : at + 4] == ["5.000", "6.000", "7.000"]
+    assert "Best is the lowest negative ELBO, validation. Losses in nats per image." in texts
+
+
+def test_one_epoch_is_first_best_and_last() -> None:
+    assert table(page(metrics={"total_loss": [3.0]}))[1:5] == [
+        "epoch 1",
+        "first, best, last",
+        "total loss, training",
+        "3.000",
+    ]
+
+
+def test_an_epoch_that_is_not_finite_is_not_the_best() -> None:
+    texts = table(page(metrics={"total_loss": [3.0, 2.0, math.nan]}))
+    assert texts[1:7] == ["epoch 1", "first", "epoch 2", "best", "epoch 3", "last"]
+    assert "not finite" in texts
+    assert table(page(metrics={"total_loss": [math.nan, math.nan]}))[1:5] == ["epoch 1", "first", "epoch 2", "last"]
+
+
+def test_experiment_and_environment_are_there_to_repeat_it() -> None:
+    texts = page().texts
+    assert 'name = "classic"' in texts
+    assert texts[texts.index("versions.keras") + 1] == "3.15.1"
+    assert texts[texts.index("backend") + 1] == "tensorflow"
+
+
+def test_wrong_figures_and_evaluations_are_named(tmp_path: Path, pngs: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="unknown figure 'grids': did you mean 'grid'"):
+        page(figures={"grids": pngs["grid"]})
+    with pytest.raises(InputError, match=r"figures\['grid'\] is .*none.png: No such file"):
+        page(figures={"grid": tmp_path / "none.png"})
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"figures\['grid'\] is .*text.png: not a PNG"):
+        page(figures={"grid": tmp_path / "text.png"})
+    with pytest.raises(InputError, match="evaluation has no held_out"):
+        page(evaluation={name: value for name, value in EVALUATION.items() if name != "held_out"})

@@ -1,0 +1,108 @@
+"""Experiments: TOML ↔ object, presets, settings, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from keras_vae.errors import InputError
+from keras_vae.experiment import FORMAT, Experiment, preset_names
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset_survives_its_own_toml_with_every_default_written(name: str) -> None:
+    resolved = Experiment.preset(name).resolved()
+    again = Experiment.from_toml(resolved.to_toml(), "text")
+    assert again == resolved
+    assert again.resolved() == resolved
+    assert resolved.name == name
+    assert "from_logits = true" in resolved.to_toml()
+    assert "seed = 0" in resolved.to_toml()
+
+
+def test_classic_is_what_the_readme_says() -> None:
+    experiment = Experiment.preset("classic")
+    assert experiment.data.source == "mnist"
+    assert experiment.data.holdout
+    training = experiment.training
+    assert (training.epochs, training.batch_size, training.learning_rate, training.optimizer) == (30, 128, 1e-3, "adam")
+    assert experiment.model.latent_dim == 2
+    assert experiment.model.objective == {"name": "elbo", "beta": 1.0}
+
+
+def test_tutorial_weights_the_kl_by_one_over_latent_dim_and_holds_nothing_out() -> None:
+    experiment = Experiment.preset("tutorial")
+    assert experiment.model.objective["beta"] == 1 / experiment.model.latent_dim
+    assert not experiment.data.holdout
+    assert "nothing held out" in experiment.description
+
+
+def test_settings_reach_into_tables_and_parse_as_toml() -> None:
+    experiment = Experiment.preset("classic").with_settings(
+        ["training.epochs=5", "model.objective.beta=4.0", "data.source=digits", "data.image_size=[16, 20]", "seed=3"]
+    )
+    assert experiment.training.epochs == 5
+    assert experiment.model.objective == {"name": "elbo", "beta": 4.0}
+    assert experiment.data.source == "digits"
+    assert experiment.data.image_size == [16, 20]
+    assert experiment.seed == 3
+
+
+def test_part_may_be_named_alone() -> None:
+    experiment = Experiment.from_toml('[model]\nprior = "standard-normal"', "text")
+    assert experiment.model.prior == {"name": "standard-normal"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
+        ("training.epochs=-1", "training.epochs = -1"),
+        ("training.epochs=many", "training.epochs = 'many'"),
+        ("training.epoch=5", "unknown key in [training] 'epoch': did you mean 'epochs'?"),
+        ("trainin.epochs=5", "did you mean 'training'"),
+        ("model.latent_dim=0", "model.latent_dim = 0"),
+        ("model.latent_dim=2.5", "model.latent_dim = 2.5"),
+        ("training.learning_rate=0", "training.learning_rate = 0"),
+        ("training.learning_rate=nan", "training.learning_rate = nan"),
+        ("training.precision=float16", "training.precision = 'float16'"),
+        ("data.validation=-0.1", "data.validation = -0.1"),
+        ("data.image_size=[28]", "give [height, width]"),
+        ("data.colour=grey", "did you mean 'color'"),
+        ("training.epochs", "write key=value"),
+        ("=5", "write key=value"),
+        ("seed=-1", "seed = -1"),
+    ],
+)
+def test_wrong_setting_is_refused_with_the_key_the_value_and_a_way_on(setting: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Experiment.preset("classic").with_settings([setting])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = ", "is not TOML"),
+        (f"format = {FORMAT + 1}", f"written by a newer keras-vae (format {FORMAT + 1}"),
+        ("[training]\nepochs = true", "training.epochs = True"),
+        ("[models]", "did you mean 'model'"),
+    ],
+)
+def test_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(text)
+    with pytest.raises(InputError) as error:
+        Experiment.from_file(file)
+    assert message in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_missing_or_binary_file_and_unknown_preset(tmp_path: Path) -> None:
+    (tmp_path / "image.toml").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(InputError, match="not text"):
+        Experiment.from_file(tmp_path / "image.toml")
+    with pytest.raises(InputError, match="no experiment file"):
+        Experiment.from_file(tmp_path / "nowhere.toml")
+    with pytest.raises(InputError, match="did you mean 'classic'"):
+        Experiment.preset("clasic")

@@ -1,0 +1,275 @@
+"""Training: what a run holds, how it resumes, and how it fails."""
+
+import functools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_vae
+from keras_vae import files, training
+from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.errors import InputError, RunError
+from keras_vae.experiment import FORMAT, Experiment
+from keras_vae.run import Run
+from keras_vae.types import Array
+
+SMALL = ["model.network.widths=[2, 3]", "model.network.dense=4", "training.epochs=4", "training.batch_size=8"]
+
+
+@pytest.fixture
+def splits(images: Array) -> Splits:
+    dataset = Dataset.from_arrays(images, np.arange(24) % 3, name="frames")
+    return split(dataset, None, validation=4, test_size=4, holdout=True, seed=0)
+
+
+def small(*settings: str) -> Experiment:
+    return Experiment.preset("classic").with_settings([*SMALL, *settings])
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Stops a training in the middle of an epoch, as Ctrl-C does."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__()
+        self.moment, self.epoch = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        if (self.epoch, batch) == self.moment:
+            raise KeyboardInterrupt
+
+
+def test_run_holds_what_it_should_and_says_how_it_was_made(splits: Splits, tmp_path: Path) -> None:
+    run = training.train(small(), splits, tmp_path / "run")
+    assert run.is_complete
+    assert {path.name for path in run.path.iterdir()} == {
+        "experiment.toml",
+        "environment.json",
+        "metrics.csv",
+        "model.keras",
+        "evaluation.json",
+        "figures",
+        "report.html",
+    }
+    assert set(run.figures) == {"grid", "samples", "reconstructions", "latents", "curves"}
+    assert run.experiment == small().resolved()
+    assert list(run.metrics) == [
+        "epoch",
+        *(f"{prefix}{name}" for prefix in ("", "val_") for name in run.load_model().trackers),
+        "seconds",
+    ]
+    assert run.metrics["epoch"] == [1, 2, 3, 4]
+    environment = run.environment
+    assert environment["backend"] == keras.backend.backend()
+    assert environment["versions"]["keras"] == keras.__version__
+    assert environment["data"]["images"] == {"train": 16, "validation": 4, "test": 4}
+    html = (run.path / "report.html").read_text()
+    assert html.count("data:image/png;base64,") == 5
+
+
+def test_evaluation_is_the_loaded_models_on_the_test_images(splits: Splits, tmp_path: Path) -> None:
+    run = training.train(small(), splits, tmp_path / "run")
+    evaluation, bound = run.evaluation, -keras_vae.load(run.path).elbo(splits.test.images, seed=0)
+    assert evaluation["split"] == "test"
+    assert evaluation["held_out"]
+    assert not evaluation["normalised"]
+    assert evaluation["negative_elbo"]["mean"] == pytest.approx(bound.mean(), rel=1e-6)
+    assert evaluation["negative_elbo"]["standard_error"] == pytest.approx(bound.std(ddof=1) / 2, rel=1e-5)
+
+
+def test_nothing_held_out_is_said(images: Array, tmp_path: Path) -> None:
+    dataset = Dataset.from_arrays(images, name="frames")
+    everything = split(dataset, None, validation=0, test_size=0, holdout=False, seed=0)
+    run = training.train(small("training.epochs=1", "data.holdout=false"), everything, tmp_path / "run")
+    assert not run.evaluation["held_out"]
+    assert "no held-out data" in (run.path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("settings", [(), ("training.keep=best", "training.precision=mixed_bfloat16")])
+def test_interrupted_and_resumed_equals_never_interrupted_bit_for_bit(
+    settings: tuple[str, ...], splits: Splits, tmp_path: Path
+) -> None:
+    whole = training.train(small(*settings), splits, tmp_path / "whole")
+    for epoch, batch in ((2, 1), (3, 0)):
+        begin = functools.partial(training.train, small(*settings), splits, tmp_path / "cut")
+        go_on = functools.partial(training.resume, Run(tmp_path / "cut"), splits)
+        with pytest.raises(KeyboardInterrupt):
+            (begin if epoch == 2 else go_on)(callbacks=[Interrupt(epoch, batch)])
+        assert not Run(tmp_path / "cut").is_complete
+    cut = training.resume(Run.open(tmp_path / "cut"), splits)
+    assert_equal_runs(cut, whole)
+
+
+def assert_equal_runs(one: Run, other: Run) -> None:
+    first, second = one.load_model(), other.load_model()
+    for left, right in zip(
+        [*first.variables, *first.optimizer.variables], [*second.variables, *second.optimizer.variables], strict=True
+    ):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(left), keras.ops.convert_to_numpy(right))
+    metrics, others = one.metrics, other.metrics
+    assert {**metrics, "seconds": 0} == {**others, "seconds": 0}
+
+
+def test_stopped_after_the_last_epoch_the_rest_is_made_up_for(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(small(), splits, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert not run.is_complete
+    weights = run.load_model().get_weights()
+    resumed = training.resume(run, splits)
+    assert resumed.is_complete
+    assert resumed.evaluation is not None
+    for left, right in zip(weights, resumed.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_best_keeps_the_epoch_with_the_least_validation_bound(splits: Splits, tmp_path: Path) -> None:
+    diverging = small("training.learning_rate=0.9", "training.epochs=6", "training.keep=best")
+    run = training.train(diverging, splits, tmp_path / "run")
+    best = int(np.argmin(run.metrics["val_negative_elbo"])) + 1
+    assert best < 6, "the training must get worse for the test to mean something"
+    shorter = training.train(
+        diverging.with_settings([f"training.epochs={best}", "training.keep=last"]), splits, tmp_path / "shorter"
+    )
+    for left, right in zip(run.load_model().get_weights(), shorter.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_nan_stops_with_epoch_and_step_and_keeps_the_weights_before(splits: Splits, tmp_path: Path) -> None:
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+            if epoch == 2:
+                self.model.decoder.layers[-2].bias.assign(self.model.decoder.layers[-2].bias + np.nan)
+
+    with pytest.raises(RunError) as error:
+        training.train(small(), splits, tmp_path / "run", callbacks=[Poison()])
+    assert "nan in epoch 3 at step 1; the weights of epoch 2 are kept" in str(error.value)
+    assert "training.learning_rate (now 0.001)" in str(error.value)
+    run = Run.open(tmp_path / "run")
+    good = training.train(small("training.epochs=2"), splits, tmp_path / "good").load_model()
+    arrays, metrics = run.read_checkpoint()
+    assert metrics["epoch"] == [1, 2]
+    for index, variable in enumerate(good.trainable_variables):
+        np.testing.assert_array_equal(arrays[f"variable_{index}"], keras.ops.convert_to_numpy(variable))
+
+
+def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = training.train(small(), splits, tmp_path / "whole")
+    writes, save = [], np.savez
+
+    def full_after_two(file: object, **arrays: object) -> None:
+        writes.append(file)
+        if len(writes) == 3:
+            Path(str(file)).write_bytes(b"half a checkpo")
+            raise OSError(28, "No space left on device")
+        save(file, **arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full_after_two)
+        with pytest.raises(OSError, match="No space left"):
+            training.train(small(), splits, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.metrics["epoch"] == [1, 2]
+    assert_equal_runs(training.resume(run, splits), whole)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["training.batch_size=17"], "training.batch_size = 17: there are 16 training images"),
+        (["training.optimizer=adm"], "did you mean 'adam'"),
+        (["model.objective.beta=-2.0"], "beta = -2.0"),
+        (["model.prior=gauss"], "unknown prior 'gauss'"),
+    ],
+)
+def test_wrong_experiment_writes_nothing(settings: list[str], message: str, splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        training.train(small(*settings), splits, tmp_path / "run")
+    assert message in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keep_best_without_validation_images_is_refused(images: Array, tmp_path: Path) -> None:
+    dataset = Dataset.from_arrays(images, name="frames")
+    with pytest.raises(InputError, match="no validation images"):
+        training.train(
+            small("training.keep=best"),
+            split(dataset, None, validation=0, test_size=4, holdout=True, seed=0),
+            tmp_path / "r",
+        )
+
+
+def test_resume_refuses_other_images_and_another_backend(splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        training.train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
+    run = Run.open(tmp_path / "run")
+    other = splits._replace(train=splits.train.take(np.arange(16)[::-1], "train"))
+    with pytest.raises(InputError, match="not those that"):
+        training.resume(run, other)
+    environment = run.environment | {"backend": "theano"}
+    files.write_text(run.path / "environment.json", json.dumps(environment))
+    with pytest.raises(InputError, match="KERAS_BACKEND=theano"):
+        training.resume(run, splits)
+
+
+@pytest.fixture
+def complete(splits: Splits, tmp_path: Path) -> Run:
+    return training.train(small("training.epochs=1"), splits, tmp_path / "complete")
+
+
+def test_existing_folder_is_refused_and_left_as_it_is(complete: Run, splits: Splits) -> None:
+    before = {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="exists: choose another"):
+        training.train(small(), splits, complete.path)
+    assert {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()} == before
+
+
+def test_run_that_is_none_or_newer_or_damaged(complete: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run at"):
+        Run.open(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not a run folder"):
+        Run.open(tmp_path)
+    model = complete.path / "model.keras"
+    content = model.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"not a zip at all"):
+        model.write_bytes(damaged)
+        with pytest.raises(InputError, match="is damaged"):
+            complete.load_model()
+    newer = complete.experiment.to_toml().replace(f"format = {FORMAT}", f"format = {FORMAT + 1}")
+    files.write_text(complete.path / "experiment.toml", newer)
+    with pytest.raises(InputError, match="newer keras-vae"):
+        Run.open(complete.path)
+
+
+def test_model_file_that_asks_to_run_code_is_refused(tmp_path: Path, make_vae: Callable[..., keras.Model]) -> None:
+    vae = make_vae()
+    outputs = keras.layers.Lambda(lambda x: x * 1.0)(vae.decoder.output)
+    evil = keras_vae.VAE(vae.encoder, keras.Model(vae.decoder.input, outputs))
+    evil.save(tmp_path / "evil.keras")
+    with pytest.raises(InputError, match="asks to run code"):
+        keras_vae.load(tmp_path / "evil.keras")
+
+
+def test_model_file_that_holds_no_vae_is_refused(tmp_path: Path) -> None:
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    with pytest.raises(InputError, match="holds a Sequential, not a VAE"):
+        keras_vae.load(tmp_path / "other.keras")
+
+
+def test_run_may_be_moved(complete: Run, tmp_path: Path) -> None:
+    shutil.move(complete.path, tmp_path / "elsewhere")
+    assert Run.open(tmp_path / "elsewhere").load_model().latent_dim == 2
