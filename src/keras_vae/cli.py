@@ -25,8 +25,9 @@ from keras_vae.errors import InputError, RunError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from keras_vae.data.dataset import Dataset
+    from keras_vae.data.dataset import Dataset, Splits
     from keras_vae.experiment import Experiment
+    from keras_vae.run import Run
 
 app = typer.Typer(
     name="vae",
@@ -151,27 +152,34 @@ def train(
         if path.exists():
             raise InputError(f"--out {path} exists: choose another folder, or `vae train --resume {path}`")
 
+    # A wrong image is said at once: Keras takes seconds to import.
+    splits = _load_splits(experiment)
     _import_keras(backend)
-    _fit(experiment, run, path, tensorboard)
+    _fit(experiment, splits, run, path, tensorboard)
     if as_json:
         print(json.dumps({"run": str(path), "evaluation": Run(path).evaluation}))
     else:
         _print_result(Run(path))
 
 
-def _fit(experiment: "Experiment", run: Any, path: Path, tensorboard: bool) -> None:  # noqa: ANN401
-    from keras_vae import training
-    from keras_vae.progress import TrainingProgress, track
+def _load_splits(experiment: "Experiment") -> "Splits":
+    from keras_vae.progress import track
 
-    console = _console()
-    splits, notes = experiment.load_splits(functools.partial(track, console))
+    splits, notes = experiment.load_splits(functools.partial(track, _console()))
     for note in notes:
         _say(note)
     counts = " · ".join(f"{len(dataset):,} {name}" for name, dataset in splits._asdict().items() if dataset is not None)
     _say(f"{experiment.name} · {splits.train.name}: {counts} · {'×'.join(map(str, splits.train.image_shape))}")
     if not experiment.data.holdout:
         _say("trained on train and test images together: no held-out data, so no number of this run is a held-out one")
-    progress = TrainingProgress(console, experiment.training.epochs)
+    return splits
+
+
+def _fit(experiment: "Experiment", splits: "Splits", run: "Run | None", path: Path, tensorboard: bool) -> None:
+    from keras_vae import training
+    from keras_vae.callbacks import TrainingProgress
+
+    progress = TrainingProgress(_console(), experiment.training.epochs)
     callbacks = [progress, *([_tensorboard(path)] if tensorboard else [])]
     try:
         with _termination_as_interrupt():
@@ -183,6 +191,11 @@ def _fit(experiment: "Experiment", run: Any, path: Path, tensorboard: bool) -> N
         progress.close()
         _say(f"stopped; every completed epoch is kept: go on with `vae train --resume {path}`")
         raise typer.Exit(143 if interrupt.args else 130) from None
+    except OSError as error:
+        if not path.exists():
+            raise
+        reason = error.strerror or error
+        raise RunError(f"{reason}; every completed epoch is kept: go on with `vae train --resume {path}`") from None
     finally:
         progress.close()
 
@@ -336,7 +349,7 @@ def _describe(dataset: "Dataset") -> dict[str, Any]:
     }
 
 
-def _print_result(run: Any) -> None:  # noqa: ANN401
+def _print_result(run: "Run") -> None:
     evaluation = run.evaluation
     print(f"run        {run.path}")
     if evaluation:

@@ -243,19 +243,26 @@ class Experiment(Table):
         Raises:
             InputError: The parts do not fit together, or a part is unknown.
         """
+        import keras
+
         from keras_vae.models.vae import VAE
 
         built = self._build_parts()
         network, likelihood = built["network"], built["likelihood"]
         height, width, channels = image_shape
-        return VAE(
-            network.encoder(image_shape, self.model.latent_dim),
-            network.decoder(self.model.latent_dim, (height, width, likelihood.decoder_channels(channels))),
-            prior=built["prior"],
-            likelihood=likelihood,
-            objective=built["objective"],
-            seed=self.seed,
-        )
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.training.precision)
+        try:
+            return VAE(
+                network.encoder(image_shape, self.model.latent_dim),
+                network.decoder(self.model.latent_dim, (height, width, likelihood.decoder_channels(channels))),
+                prior=built["prior"],
+                likelihood=likelihood,
+                objective=built["objective"],
+                seed=self.seed,
+            )
+        finally:
+            keras.config.set_dtype_policy(policy)
 
     def _build_parts(self) -> dict[str, Any]:
         import keras_vae.models.vae  # noqa: F401  registers every part

@@ -25,6 +25,7 @@ import numpy as np
 from keras_vae.errors import InputError
 from keras_vae.experiment import Experiment
 from keras_vae.files import replacing, write_text
+from keras_vae.types import Array
 
 if TYPE_CHECKING:
     from keras_vae.models.vae import VAE
@@ -151,45 +152,59 @@ class Run:
         return self._model_file.is_file() and not self._checkpoint_file.is_file()
 
     def load_model(self) -> "VAE":
-        """Load the trained model.
+        """Load the trained model; of an unfinished training, what the last completed epoch left.
 
         Returns:
-            The model, compiled as it was trained.
+            The model.
 
         Raises:
-            InputError: The training is not complete, or the file is damaged or asks to run code.
+            InputError: No epoch is complete yet, or the file is damaged or asks to run code.
         """
-        if not self._model_file.is_file():
-            raise InputError(f"{self.path} holds no model yet: complete it with `vae train --resume {self.path}`")
-        return load_model(self._model_file)
+        if self._model_file.is_file():
+            return load_model(self._model_file)
+        checkpoint = self.read_checkpoint()
+        if checkpoint is None:
+            raise InputError(f"{self.path} holds no model yet: go on with `vae train --resume {self.path}`")
+        height, width, channels = self.environment["data"]["image_shape"]
+        model = self.experiment.build_model((height, width, channels))
+        model.set_weights(checkpoint[0]["weights"])
+        return model
 
     def save_model(self, model: "VAE") -> None:
         """Write `model.keras`."""
         with replacing(self._model_file) as temporary:
             model.save(temporary)
 
-    def write_checkpoint(self, arrays: Mapping[str, np.ndarray], metrics: Mapping[str, Sequence[float]]) -> None:
+    def write_checkpoint(self, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
         """Write everything from which the training goes on, as one file.
 
         Args:
-            arrays: The state of the model and its optimizer.
+            state: The arrays of the model and its optimizer, in groups.
             metrics: The columns of `metrics.csv` so far.
         """
+        arrays = {f"{group}/{index}": array for group, values in state.items() for index, array in enumerate(values)}
         self._checkpoint_file.parent.mkdir(exist_ok=True)
         with replacing(self._checkpoint_file) as temporary:
             np.savez(temporary, allow_pickle=False, metrics=np.array(json.dumps(metrics)), **arrays)
         self.write_metrics(metrics)
 
-    def read_checkpoint(self) -> tuple[dict[str, np.ndarray], Metrics] | None:
-        """Return the arrays and metrics last written, or None before the first epoch has ended."""
+    def read_checkpoint(self) -> tuple[dict[str, list[Array]], Metrics] | None:
+        """Return the state and the metrics last written, or None before the first epoch has ended."""
         if not self._checkpoint_file.is_file():
             return None
+        state: dict[str, list[Array]] = {}
         with np.load(self._checkpoint_file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return arrays, json.loads(str(arrays.pop("metrics")))
+            metrics: Metrics = json.loads(str(archive["metrics"]))
+            # An archive keeps the order in which its arrays were written.
+            for name in archive.files:
+                if name != "metrics":
+                    state.setdefault(name.partition("/")[0], []).append(archive[name])
+        return state, metrics
 
     def remove_checkpoint(self) -> None:
-        """Mark the run complete."""
+        """Mark the run complete, and clear away what a kill in the middle of a write left half written."""
+        for leftover in self.path.rglob(".*.part*"):
+            leftover.unlink()
         shutil.rmtree(self._checkpoint_file.parent, ignore_errors=True)
 
     @property

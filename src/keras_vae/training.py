@@ -4,24 +4,21 @@ import contextlib
 import importlib.metadata
 import platform
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 
 from keras_vae import __version__, _backend, plots
+from keras_vae.callbacks import Checkpoint, ShuffledBatches, ShuffleEachEpoch, StopOnNonFinite
 from keras_vae.data.dataset import Splits
-from keras_vae.errors import InputError, RunError, unknown
+from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation import report
 from keras_vae.evaluation.likelihood import evaluate
 from keras_vae.experiment import Experiment, Training
 from keras_vae.models.vae import VAE
-from keras_vae.run import Metrics, Run
-from keras_vae.types import Array
+from keras_vae.run import Run
 
 
 def train(
@@ -123,9 +120,9 @@ def describe_environment(splits: Splits) -> dict[str, Any]:
 def _complete(run: Run, model: VAE, splits: Splits, callbacks: Sequence[keras.callbacks.Callback]) -> Run:
     """Fit from the last checkpoint on, then write what a complete run holds; every step may be repeated."""
     experiment = run.experiment
-    state = _State(run, model, keep_best=experiment.training.keep == "best")
-    done = state.restore()
-    batches = _ShuffledBatches(splits.train.images, experiment.training.batch_size, experiment.seed)
+    checkpoint = Checkpoint(run, model, keep_best=experiment.training.keep == "best")
+    done = checkpoint.restore()
+    batches = ShuffledBatches(splits.train.images, experiment.training.batch_size, experiment.seed)
     if done < experiment.training.epochs:
         model.fit(
             batches,
@@ -135,9 +132,9 @@ def _complete(run: Run, model: VAE, splits: Splits, callbacks: Sequence[keras.ca
             initial_epoch=done,
             epochs=experiment.training.epochs,
             verbose=0,
-            callbacks=[_ShuffleEachEpoch(batches), _StopOnNonFinite(experiment.training), state, *callbacks],
+            callbacks=[ShuffleEachEpoch(batches), StopOnNonFinite(experiment.training), checkpoint, *callbacks],
         )
-    state.use_kept_weights()
+    checkpoint.use_kept_weights()
     run.save_model(model)
     run.write_evaluation(evaluate(model, splits, experiment.seed))
     subject = plots.Subject(run, model, splits)
@@ -161,8 +158,7 @@ def _complete(run: Run, model: VAE, splits: Splits, callbacks: Sequence[keras.ca
 def _build(experiment: Experiment, splits: Splits) -> VAE:
     _backend.make_deterministic()
     keras.utils.set_random_seed(experiment.seed)
-    with _dtype_policy(experiment.training.precision):
-        model = experiment.build_model(splits.train.image_shape)
+    model = experiment.build_model(splits.train.image_shape)
     model.compile(optimizer=_optimizer(experiment.training))
     # A checkpoint restores the optimizer's variables, so they must exist before the first step.
     model.optimizer.build(model.trainable_variables)
@@ -182,16 +178,6 @@ def _optimizer(training: Training) -> keras.optimizers.Optimizer:
     return classes[training.optimizer.lower()](learning_rate=training.learning_rate)
 
 
-@contextlib.contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def _git_revision() -> str | None:
     try:
         done = subprocess.run(
@@ -205,101 +191,3 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-class _ShuffledBatches(keras.utils.PyDataset):
-    """The training images in an order that is a function of the seed and the epoch, and of nothing else."""
-
-    def __init__(self, images: Array, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.images, self.batch_size, self.seed = images, batch_size, seed
-        self.shuffle(0)
-
-    def shuffle(self, epoch: int) -> None:
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
-
-    def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[Array]:
-        return (self.images[self.order[index * self.batch_size : (index + 1) * self.batch_size]],)
-
-
-class _ShuffleEachEpoch(keras.callbacks.Callback):
-    def __init__(self, batches: _ShuffledBatches) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.batches.shuffle(epoch)
-
-
-class _StopOnNonFinite(keras.callbacks.Callback):
-    """Stops before a broken epoch reaches the checkpoint, so that the run keeps the weights of the one before."""
-
-    def __init__(self, training: Training) -> None:
-        super().__init__()
-        self.training = training
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        loss = float((logs or {})["loss"])
-        if not np.isfinite(loss):
-            kept = f"the weights of epoch {self.epoch} are kept" if self.epoch else "no epoch was completed"
-            raise RunError(
-                f"the loss became {loss} in epoch {self.epoch + 1} at step {batch + 1}; {kept}. Lower "
-                f"training.learning_rate (now {self.training.learning_rate:g}), or use training.precision=float32"
-            )
-
-
-class _State(keras.callbacks.Callback):
-    """The state of a training between epochs: written after each, read when it resumes."""
-
-    def __init__(self, run: Run, model: VAE, *, keep_best: bool) -> None:
-        super().__init__()
-        self.run, self.vae, self.keep_best = run, model, keep_best
-        self.metrics: Metrics = {}
-        self.best: list[Array] = []
-
-    def restore(self) -> int:
-        """Put back what the last checkpoint holds, and return how many epochs are done."""
-        checkpoint = self.run.read_checkpoint()
-        if checkpoint is None:
-            return 0
-        arrays, self.metrics = checkpoint
-        for index, variable in enumerate(self._variables()):
-            variable.assign(arrays[f"variable_{index}"])
-        self.best = [arrays[f"best_{index}"] for index in range(sum(name.startswith("best_") for name in arrays))]
-        return len(self.metrics["epoch"])
-
-    def use_kept_weights(self) -> None:
-        if self.best:
-            self.vae.set_weights(self.best)
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.started = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        # Keras hands the model to its callbacks as `self.model`, in step with JAX's state.
-        model = self.model
-        row = {"epoch": epoch + 1} | {name: float((logs or {})[name]) for name in self._columns(logs or {})}
-        row["seconds"] = round(time.perf_counter() - self.started, 3)
-        for name, value in row.items():
-            self.metrics.setdefault(name, []).append(value)
-        if self.keep_best and row["val_negative_elbo"] == min(self.metrics["val_negative_elbo"]):
-            self.best = model.get_weights()
-        arrays = {
-            f"variable_{index}": ops.convert_to_numpy(variable) for index, variable in enumerate(self._variables())
-        }
-        self.run.write_checkpoint(
-            arrays | {f"best_{index}": array for index, array in enumerate(self.best)}, self.metrics
-        )
-
-    def _columns(self, logs: dict[str, float]) -> list[str]:
-        # Keras's own `loss` is `total_loss` again.
-        return [prefix + name for prefix in ("", "val_") for name in self.vae.trackers if prefix + name in logs]
-
-    def _variables(self) -> list[Any]:
-        return [*self.vae.variables, *self.vae.optimizer.variables]

@@ -55,7 +55,9 @@ class Dataset:
                 f" accepted: int64 of shape ({len(self)},)"
             )
         low, high = int(self.labels.min()), int(self.labels.max())
-        if self.classes and not 0 <= low <= high < len(self.classes):
+        if low < 0:
+            raise InputError(f"labels: from {low} to {high}; accepted: class numbers, counted from 0")
+        if self.classes and high >= len(self.classes):
             raise InputError(
                 f"labels: from {low} to {high} with {len(self.classes)} classes; accepted: 0 to {len(self.classes) - 1}"
             )

@@ -1,0 +1,196 @@
+"""Callbacks of a training: its order, its safety, its checkpoint, and what the terminal shows of it."""
+
+import time
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from rich.console import Console
+
+from keras_vae import progress
+from keras_vae.errors import RunError
+from keras_vae.experiment import Training
+from keras_vae.models.vae import VAE
+from keras_vae.run import Metrics, Run
+from keras_vae.types import Array
+
+_COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), ("kl_loss", "kl"))
+
+
+class ShuffledBatches(keras.utils.PyDataset):
+    """The training images, in an order that is a function of the seed and the epoch and of nothing else.
+
+    Args:
+        images: (N, H, W, C), uint8.
+        batch_size: Images a batch; the last one may hold fewer.
+        seed: Fixes the orders.
+    """
+
+    def __init__(self, images: Array, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.shuffle(0)
+
+    def shuffle(self, epoch: int) -> None:
+        """Take the order of an epoch, counted from 0."""
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Array]:
+        """Return the batch at `index`."""
+        return (self.images[self.order[index * self.batch_size : (index + 1) * self.batch_size]],)
+
+
+class ShuffleEachEpoch(keras.callbacks.Callback):
+    """Shuffles batches at the start of every epoch.
+
+    Args:
+        batches: The batches.
+    """
+
+    def __init__(self, batches: ShuffledBatches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Shuffle."""
+        self.batches.shuffle(epoch)
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Stops a training whose loss is not finite before the checkpoint sees it: the weights of the last epoch are kept.
+
+    Args:
+        training: What the message suggests to change.
+    """
+
+    def __init__(self, training: Training) -> None:
+        super().__init__()
+        self.training = training
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Remember which epoch it is."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at the loss."""
+        loss = float((logs or {})["loss"])
+        if not np.isfinite(loss):
+            kept = f"the weights of epoch {self.epoch} are kept" if self.epoch else "no epoch was completed"
+            raise RunError(
+                f"the loss became {loss} in epoch {self.epoch + 1} at step {batch + 1}; {kept}. Lower "
+                f"training.learning_rate (now {self.training.learning_rate:g}), or use training.precision=float32"
+            )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the state of a training after every epoch, and puts it back when the training resumes.
+
+    Args:
+        run: Where to.
+        model: The compiled model, with its optimizer's variables.
+        keep_best: Remember the weights of the epoch with the least validation `negative_elbo`.
+    """
+
+    def __init__(self, run: Run, model: VAE, *, keep_best: bool) -> None:
+        super().__init__()
+        self.run, self.vae, self.keep_best = run, model, keep_best
+        self.metrics: Metrics = {}
+        self.best: list[Array] = []
+
+    def restore(self) -> int:
+        """Put back what the last checkpoint holds, and return how many epochs are done."""
+        checkpoint = self.run.read_checkpoint()
+        if checkpoint is None:
+            return 0
+        state, self.metrics = checkpoint
+        for group, variables in self._variables().items():
+            for variable, value in zip(variables, state[group], strict=True):
+                variable.assign(value)
+        self.best = state.get("best", [])
+        return len(self.metrics["epoch"])
+
+    def use_kept_weights(self) -> None:
+        """Give the model the best epoch's weights, if those are the ones to keep."""
+        if self.best:
+            self.vae.set_weights(self.best)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write the checkpoint and the epoch's row."""
+        # Keras hands the model to its callbacks as `self.model`, in step with JAX's state.
+        model = self.model
+        row = {"epoch": epoch + 1} | {name: float((logs or {})[name]) for name in self._columns(logs or {})}
+        row["seconds"] = round(time.perf_counter() - self.started, 3)
+        for name, value in row.items():
+            self.metrics.setdefault(name, []).append(value)
+        if self.keep_best and row["val_negative_elbo"] == min(self.metrics["val_negative_elbo"]):
+            self.best = model.get_weights()
+        state = {
+            group: [ops.convert_to_numpy(variable) for variable in variables]
+            for group, variables in self._variables().items()
+        }
+        self.run.write_checkpoint(state | {"best": self.best}, self.metrics)
+
+    def _columns(self, logs: dict[str, float]) -> list[str]:
+        # Keras's own `loss` is `total_loss` again.
+        return [prefix + name for prefix in ("", "val_") for name in self.vae.trackers if prefix + name in logs]
+
+    def _variables(self) -> dict[str, list[Any]]:
+        weights = self.vae.weights
+        known = {id(variable) for variable in weights}
+        # What is left are the states of the generators, and of the trackers.
+        others = [variable for variable in self.vae.variables if id(variable) not in known]
+        return {"weights": weights, "others": others, "optimizer": self.vae.optimizer.variables}
+
+
+class TrainingProgress(keras.callbacks.Callback):
+    """Prints a row an epoch, above a bar with the loss so far and the time left.
+
+    Args:
+        console: Where to; a terminal gets the bar, anything else the rows alone.
+        epochs: How many there will be.
+    """
+
+    def __init__(self, console: Console, epochs: int) -> None:
+        super().__init__()
+        self.console, self.epochs = console, epochs
+        self.bar = progress.bar(console)
+        self.rows = 0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Show the bar."""
+        self.bar.start()
+        self.task = self.bar.add_task("", total=self.epochs * self.params["steps"])
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Count on from here."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Move the bar."""
+        nats = f"{float((logs or {})['total_loss']):8.2f} nats"
+        self.bar.update(self.task, completed=self.epoch * self.params["steps"] + batch + 1, description=nats)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Print the epoch's row."""
+        logs = logs or {}
+        validated = "val_negative_elbo" in logs
+        if self.rows == 0:
+            names = "".join(f"{title:>16}" for _, title in _COLUMNS)
+            self.console.print(f"{'epoch':>7}{names}{'validation −ELBO' if validated else '':>19}", style="bold")
+        self.rows += 1
+        values = "".join(f"{logs[name]:16.2f}" for name, _ in _COLUMNS)
+        validation = f"{logs['val_negative_elbo']:19.2f}" if validated else ""
+        self.console.print(f"{epoch + 1:>7}{values}{validation}", highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.bar.stop()

@@ -1,0 +1,348 @@
+"""The command line as a user meets it: results, messages, exit codes, and what a wrong call leaves behind."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_vae import cli, training
+from keras_vae.experiment import Experiment
+
+SMALL = ["--set", "model.network.widths=[2, 3]", "--set", "training.batch_size=8", "--set", "training.epochs=2"]
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Vae = Callable[..., Outcome]
+
+
+@pytest.fixture
+def vae(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Vae:
+    """Run `vae …` in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["vae", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 20 small grey PNGs in two classes."""
+    rng, photos = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "photos"
+    for index in range(20):
+        path = photos / ("cats" if index % 2 else "dogs") / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9, 7), dtype="uint8")).save(path)
+    return photos
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small trained run."""
+    experiment = Experiment.preset("classic").with_settings([*SMALL[1::2], f"data.source={folder}"])
+    return training.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
+
+
+@pytest.fixture
+def run(vae: Vae, trained: Path) -> Path:
+    """A copy of it in the working folder."""
+    shutil.copytree(trained, "run")
+    return Path("run")
+
+
+def test_train_on_own_folder_says_what_it_does_and_prints_the_result(vae: Vae, folder: Path) -> None:
+    outcome = vae("train", "--data", folder, *SMALL)
+    assert outcome.code == 0, outcome.err
+    assert "16 train · 2 validation · 2 test · 9×7×1" in outcome.err
+    assert "reconstruction" in outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["run", "runs/classic"]
+    assert "negative_elbo" in lines[1]
+    assert "nats per image" in lines[1]
+    assert "not a normalised likelihood" in outcome.out
+    assert Path("runs/classic/report.html").is_file()
+    # The next one finds a free name.
+    assert vae("train", "--data", folder, *SMALL).out.splitlines()[0].split() == ["run", "runs/classic-2"]
+
+
+def test_train_as_json(vae: Vae, folder: Path) -> None:
+    outcome = vae("train", "--data", folder, "--out", "r", "--json", *SMALL)
+    answer = json.loads(outcome.out)
+    assert answer["run"] == "r"
+    assert answer["evaluation"]["images"] == 2
+
+
+def test_train_from_a_file_and_with_the_tutorials_honesty(vae: Vae, folder: Path) -> None:
+    Path("mine.toml").write_text(
+        f'name = "mine"\n[data]\nsource = "{folder}"\nholdout = false\n'
+        '[model]\nlatent_dim = 1\nnetwork = { name = "conv", widths = [2] }\n[training]\nepochs = 1\nbatch_size = 4\n'
+    )
+    outcome = vae("train", "mine.toml")
+    assert outcome.code == 0, outcome.err
+    assert "no held-out data" in outcome.err
+    assert "no held-out data" in outcome.out
+    assert "no held-out data" in vae("info", "runs/mine").out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["grid", "-n", "3", "--range", "-2", "2"],
+        ["grid", "-n", "3", "--quantiles"],
+        ["grid", "-n", "2", "--dims", "1", "0"],
+        ["samples", "-n", "5", "--seed", "3"],
+        ["reconstructions", "-n", "2"],
+        ["latents"],
+        ["curves"],
+    ],
+)
+def test_every_plot_with_its_options(options: list[str], vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.strip() == f"run/figures/{options[0]}.png"
+    assert np.asarray(Image.open(outcome.out.strip())).std() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["curves", "--quantiles"], "unknown option of the curves plot 'quantiles'"),
+        (["grid", "--seed", "1"], "unknown option of the grid plot 'seed'"),
+        (["grid", "-n", "0"], "n"),
+        (["grid", "--range", "1", "-1"], "bounds"),
+        (["grid", "--dims", "0", "2"], "dims"),
+        (["grid", "--out", "grid.jpg"], "must end in .png"),
+        (["grid", "--out", "nowhere/grid.png"], "there is no folder nowhere"),
+        (["grid", "--out", "run/report.html"], "must end in .png"),
+        (["grid", "--out", "run/figures/curves.png"], "exists: choose another name, or replace it with --force"),
+    ],
+)
+def test_wrong_plot_option_is_one_line(options: list[str], message: str, vae: Vae, run: Path) -> None:
+    assert_refused(vae("plot", run, *options), message)
+
+
+def test_sample_writes_a_sheet_or_floats_and_repeats_with_a_seed(vae: Vae, run: Path) -> None:
+    for name in ("a", "b"):
+        assert vae("sample", run, "-n", 6, "--seed", 1, "--out", f"{name}.npz").out.strip() == f"{name}.npz"
+    with np.load("a.npz") as one, np.load("b.npz") as other:
+        assert one["images"].shape == (6, 9, 7, 1)
+        np.testing.assert_array_equal(one["images"], other["images"])
+    assert vae("sample", run, "--out", "s.png").code == 0
+    before = Path("s.png").read_bytes()
+    assert_refused(vae("sample", run, "--out", "s.png"), "s.png exists")
+    assert Path("s.png").read_bytes() == before
+    assert vae("sample", run, "--out", "s.png", "--force").code == 0
+    assert_refused(vae("sample", run, "-n", "0"), "n = 0")
+
+
+def test_info_in_words_and_in_json(vae: Vae, run: Path) -> None:
+    words = vae("info", run).out
+    assert "2 of 2 epochs, complete" in words
+    assert "photos" in words
+    facts = json.loads(vae("info", run, "--json").out)
+    assert facts["complete"]
+    assert facts["experiment"]["training"]["epochs"] == 2
+    assert len(facts["metrics"]["total_loss"]) == 2
+
+
+def test_presets_and_data_are_listed(vae: Vae) -> None:
+    assert set(json.loads(vae("presets", "--json").out)) == {"classic", "tutorial"}
+    assert vae("presets").out.splitlines()[0].startswith("classic")
+    assert {row["name"] for row in json.loads(vae("data", "--json").out)} == {"mnist", "fashion_mnist", "digits"}
+    assert "embedded in scikit-learn" in vae("data").out
+
+
+def test_data_looks_into_a_source(vae: Vae, folder: Path) -> None:
+    (row,) = json.loads(vae("data", folder, "--image-size", "8x8", "--color", "rgb", "--json").out)
+    assert row["images"] == 20
+    assert row["image_shape"] == [8, 8, 3]
+    assert row["classes"] == 2
+
+
+def test_resuming_a_complete_run_does_nothing_and_says_so(vae: Vae, run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = vae("train", "--resume", run)
+    assert outcome.code == 0
+    assert "complete: nothing to resume" in outcome.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_tensorboard_logs_are_written_into_the_run(vae: Vae, folder: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert vae("train", "--data", folder, "--out", "run", "--tensorboard", *SMALL).code == 0
+    assert list(Path("run/tensorboard").rglob("events.out.tfevents.*"))
+
+
+def assert_refused(outcome: Outcome, message: str, code: int = 2) -> None:
+    assert outcome.code == code, outcome
+    assert message in outcome.err
+    last = outcome.err.strip().splitlines()[-1]
+    assert last.startswith("vae: ")
+    assert message in last, "the line that matters is the last"
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+
+
+def write_png(path: Path, shape: tuple[int, ...] = (9, 7)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(shape, 100, "uint8")).save(path)
+
+
+def truncated(path: Path) -> None:
+    write_png(path / "a.png")
+    content = (path / "a.png").read_bytes()
+    (path / "b.png").write_bytes(content[: len(content) // 2])
+
+
+def text_as_png(path: Path) -> None:
+    write_png(path / "a.png")
+    (path / "b.png").write_text("not an image")
+
+
+def of_two_sizes(path: Path) -> None:
+    write_png(path / "a.png")
+    write_png(path / "b.png", (5, 5))
+
+
+def empty_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_text("no image here")
+
+
+def arrays(**contents: object) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, **contents)
+
+    return write
+
+
+GOOD = np.arange(20 * 6 * 6).reshape(20, 6, 6).astype("uint8")
+NAN = np.full((20, 6, 6), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (lambda path: None, "nowhere.npz", "nowhere.npz"),
+        (empty_folder, "folder", "folder"),
+        (truncated, "folder", "b.png"),
+        (text_as_png, "folder", "b.png"),
+        (of_two_sizes, "folder", "--image-size"),
+        (arrays(names=np.array(["a", "b"])), "x.npz", "names"),
+        (arrays(images=GOOD * 1.0), "x.npz", "[0, 1]"),
+        (arrays(images=NAN), "x.npz", "NaN"),
+        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "(20, 36)"),
+        (arrays(images=GOOD[:0]), "x.npz", "0"),
+        (arrays(images=GOOD[:1]), "x.npz", "one image"),
+        (arrays(images=GOOD, labels=np.arange(7)), "x.npz", "7"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 half a zip"), "x.npz", "x.npz"),
+    ],
+)
+def test_bad_images_are_refused_and_nothing_is_written(
+    make: Callable[[Path], object], name: str, message: str, vae: Vae, tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    assert_refused(vae("train", "--data", tmp_path / name, *SMALL), message)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clasic"], "did you mean 'classic'"),
+        (["nowhere.toml"], "no experiment file at nowhere.toml"),
+        (["--data", "mnits"], "did you mean 'mnist'"),
+        (["--set", "training.epoch=3"], "did you mean 'epochs'"),
+        (["--set", "model.latent_dim=0"], "model.latent_dim = 0"),
+        (["--set", "training.epochs=0"], "training.epochs = 0"),
+        (["--set", "training.epochs=-1"], "training.epochs = -1"),
+        (["--set", "training.batch_size=5000", "--data", "digits"], "training.batch_size = 5000"),
+        (["--image-size", "28", "--data", "digits"], "--image-size 28: write height x width"),
+        (["--resume", "nowhere"], "no run at nowhere"),
+        (["--resume", "nowhere", "--set", "seed=1"], "--resume goes on with the run as it was begun"),
+        (["--data", "digits", "--set", "model.objective=vae"], "unknown objective 'vae'"),
+    ],
+)
+def test_wrong_call_is_one_line_and_nothing_is_written(
+    arguments: list[str], message: str, vae: Vae, tmp_path: Path
+) -> None:
+    assert_refused(vae("train", *arguments), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_run_is_refused_before_anything_is_read(vae: Vae, run: Path) -> None:
+    assert_refused(vae("train", "--data", "nowhere", "--out", run), "run exists: choose another folder")
+
+
+def test_folder_that_cannot_be_written_is_a_failure_in_one_line(vae: Vae, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    outcome = vae("train", "--data", folder, "--out", tmp_path / "file" / "run", *SMALL)
+    assert_refused(outcome, "Not a directory", code=1)
+
+
+def test_no_network_for_mnist_names_the_ways_on(vae: Vae, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KERAS_VAE_DATA", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    outcome = vae("train", "classic")
+    assert_refused(outcome, "--data", code=1)
+    for way in ("--data", "KERAS_VAE_DATA", str(tmp_path / "keras"), "digits"):
+        assert way in outcome.err
+
+
+def test_damaged_and_dangerous_models_are_refused(vae: Vae, run: Path, make_vae: Callable[..., keras.Model]) -> None:
+    model = make_vae()
+    outputs = keras.layers.Lambda(lambda x: x * 1.0)(model.decoder.output)
+    type(model)(model.encoder, keras.Model(model.decoder.input, outputs)).save(run / "model.keras")
+    assert_refused(vae("sample", run), "asks to run code")
+    (run / "model.keras").write_bytes((run / "model.keras").read_bytes()[:1000])
+    assert_refused(vae("sample", run), "is damaged")
+
+
+def test_program_itself_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from keras_vae.cli import main; main()", "train", "--data", "nowhere"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_needs_neither_keras_nor_a_backend() -> None:
+    code = (
+        "import sys; sys.argv = ['vae', '--help']\n"
+        "from keras_vae.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'keras', 'tensorflow', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,60 @@
+"""The library against the tutorial's way: equal weights and equal noise give equal losses and gradients."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vae import ELBO, VAE
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the example is plain TensorFlow")
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "from_scratch.py"
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("from_scratch", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_equal_weights_and_noise_give_equal_losses_and_gradients(example: ModuleType, beta: float) -> None:
+    import tensorflow as tf
+
+    ours = VAE(objective=ELBO(beta=beta), seed=11)
+    plain = example.VAE(example.build_encoder(), example.build_decoder(), beta=beta, seed=11)
+    plain.encoder.set_weights(ours.encoder.get_weights())
+    plain.decoder.set_weights(ours.decoder.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), dtype="uint8")
+
+    with tf.GradientTape() as tape:
+        expected = plain.losses(tf.constant(images / np.float32(255)))
+    expected_gradients = tape.gradient(expected[0], plain.trainable_weights)
+    with tf.GradientTape() as tape:
+        total = ours.compute_loss(images, y_pred=ours(images, training=True))
+    gradients = tape.gradient(total, [*ours.encoder.trainable_weights, *ours.decoder.trainable_weights])
+
+    got = {name: float(tracker.result()) for name, tracker in ours.trackers.items()}
+    for name, value in zip(("total_loss", "reconstruction_loss", "kl_loss"), expected, strict=True):
+        assert got[name] == pytest.approx(float(value), rel=1e-4)
+    assert float(total) == pytest.approx(float(expected[0]), rel=1e-4)
+    assert len(gradients) == len(expected_gradients) == 18
+    for left, right in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4 * float(np.abs(right).max()))
+
+
+def test_example_runs_and_ends_in_the_grid(
+    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--epochs", "1", "--batch-size", "128", "--n", "3", "--out", str(tmp_path / "grid.png")]
+    monkeypatch.setattr(sys, "argv", ["from_scratch.py", *arguments])
+    example.main()
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+    assert "nats per image" in capsys.readouterr().out

@@ -1,0 +1,63 @@
+"""A real training process, killed at random moments and resumed: the weights are those of one never interrupted."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_vae.run import Run
+
+KILLS = 5
+# Enough epochs that a training outlives the importing of Keras many times over.
+EPOCHS = 60
+COMMAND = [sys.executable, "-c", "from keras_vae.cli import main; main()", "train"]
+SETTINGS = ["model.network.widths=[4, 8]", f"training.epochs={EPOCHS}", "training.batch_size=64", "training.keep=best"]
+ARGUMENTS = [
+    "--data",
+    "digits",
+    "--image-size",
+    "12x12",
+    *(part for setting in SETTINGS for part in ("--set", setting)),
+]
+
+
+def epochs(run: Path) -> int:
+    return len(Run(run).metrics.get("epoch", []))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(tmp_path: Path) -> None:
+    subprocess.run([*COMMAND, *ARGUMENTS, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    assert epochs(tmp_path / "whole") == EPOCHS
+
+    cut, chance, survived = tmp_path / "cut", random.Random(0), []
+    for kill in range(KILLS):
+        arguments = ["--resume", str(cut)] if cut.exists() else [*ARGUMENTS, "--out", str(cut)]
+        done, process = epochs(cut), subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
+        # Into training, and then anywhere: within a step, between epochs, while a file is being written.
+        while epochs(cut) <= done:
+            assert process.poll() is None, "the training ended before it could be killed"
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.6))
+        process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[kill % 3])
+        assert process.wait() in ((-signal.SIGKILL,), (143,), (130,))[kill % 3]
+        survived.append(epochs(cut))
+        assert not Run(cut).is_complete
+    assert survived == sorted(set(survived)), "every attempt must have trained further"
+    subprocess.run([*COMMAND, "--resume", str(cut)], check=True, capture_output=True)
+
+    whole, resumed = Run(tmp_path / "whole"), Run(cut)
+    models = whole.load_model(), resumed.load_model()
+    for left, right in zip(*(model.variables + model.optimizer.variables for model in models), strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(left), ops.convert_to_numpy(right))
+    assert {**whole.metrics, "seconds": 0} == {**resumed.metrics, "seconds": 0}
+    evaluations = [json.loads((run.path / "evaluation.json").read_text()) for run in (whole, resumed)]
+    assert evaluations[0] == evaluations[1]
+    assert not [path for path in cut.rglob("*") if "part" in path.name]
