@@ -10,7 +10,11 @@ trained together to minimise the negative evidence lower bound (negative ELBO), 
     python examples/from_scratch.py                      # scikit-learn's small digits, nothing to download
     python examples/from_scratch.py --data mnist         # MNIST through Keras, or --data path/to/mnist.npz
 
-The paper is Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
+The paper is Kingma and Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114. The tutorial that this follows is
+the VAE of F. Chollet, "Deep Learning with Python", second edition, chapter 12 (its notebook is
+chapter12_part04_variational-autoencoders, in the repository fchollet/deep-learning-with-python-notebooks). On MNIST,
+layers, optimizer, epochs, batch size and grid are the same; the tutorial weighs the KL by half (see `VAE`), trains on
+the training and the test images together, and runs eagerly.
 """
 
 import argparse
@@ -76,8 +80,9 @@ def build_decoder(latent_dim: int = 2) -> keras.Model:
 class VAE(keras.Model):
     """An encoder and a decoder trained together to minimise reconstruction + β·KL.
 
-    β = 1 is the negative ELBO. Keras's well-known tutorial averages the KL over the latent dimensions where the formula
-    sums it: that is β = 1/latent_dim here, so 0.5 for two dimensions.
+    β = 1 is the negative ELBO. The tutorial, chapter 12 of F. Chollet, "Deep Learning with Python", second edition,
+    averages the KL over the latent dimensions where the formula and the example on keras.io sum it: that is
+    β = 1/latent_dim here, so 0.5 for two dimensions.
     """
 
     def __init__(self, encoder: keras.Model, decoder: keras.Model, beta: float = 1.0, seed: int | None = None) -> None:
@@ -91,7 +96,7 @@ class VAE(keras.Model):
         """The three trackers: Keras resets what is listed here at the start of every epoch."""
         return self.trackers
 
-    def losses(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def compute_losses(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return total, reconstruction and KL: summed over each image, averaged over the batch.
 
         reconstruction = -Σ_pixels [x log m + (1 - x) log(1 - m)], m = decoder(z); one draw of z estimates E_q
@@ -107,14 +112,14 @@ class VAE(keras.Model):
     def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Move every weight once, down the gradient of the total loss."""
         with tf.GradientTape() as tape:
-            losses = self.losses(images)
+            losses = self.compute_losses(images)
         gradients = tape.gradient(losses[0], self.trainable_weights)
         self.optimizer.apply(gradients, self.trainable_weights)
         return self.track(losses, count=ops.shape(images)[0])
 
     def test_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Measure the same losses and leave the weights alone."""
-        return self.track(self.losses(images), count=ops.shape(images)[0])
+        return self.track(self.compute_losses(images), count=ops.shape(images)[0])
 
     def track(self, losses: tuple[tf.Tensor, tf.Tensor, tf.Tensor], count: tf.Tensor) -> dict[str, tf.Tensor]:
         """Add a batch to the running means and return them by name."""

@@ -1,8 +1,7 @@
-"""What the tests share: small images, small models, and where MNIST may be."""
+"""What the tests share: small images and small models."""
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -32,14 +31,3 @@ def make_vae() -> Callable[..., VAE]:
         return VAE(network.encoder(image_shape, latent_dim), network.decoder(latent_dim, image_shape), **kwargs)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def mnist() -> Path:
-    """The real MNIST, where there is one."""
-    places = [os.environ.get("KERAS_VAE_DATA"), Path(__file__).parents[1].parent / "shared" / "data"]
-    for place in places:
-        for path in [Path(place), Path(place) / "mnist.npz"] if place else []:
-            if path.is_file():
-                return path
-    pytest.skip("no mnist.npz: set KERAS_VAE_DATA to it, or to its folder")

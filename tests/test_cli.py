@@ -128,9 +128,9 @@ def test_every_plot_with_its_options(options: list[str], vae: Vae, run: Path) ->
     [
         (["curves", "--quantiles"], "unknown option of the curves plot 'quantiles'"),
         (["grid", "--seed", "1"], "unknown option of the grid plot 'seed'"),
-        (["grid", "-n", "0"], "n"),
-        (["grid", "--range", "1", "-1"], "bounds"),
-        (["grid", "--dims", "0", "2"], "dims"),
+        (["grid", "-n", "0"], "n is 0: a grid needs at least 1 point a side"),
+        (["grid", "--range", "1", "-1"], "bounds are 1, -1: pass two finite numbers, the smaller one first"),
+        (["grid", "--dims", "0", "2"], "dims are 0, 2: pass two different dimensions from 0 to 1"),
         (["grid", "--out", "grid.jpg"], "must end in .png"),
         (["grid", "--out", "nowhere/grid.png"], "there is no folder nowhere"),
         (["grid", "--out", "run/report.html"], "must end in .png"),
@@ -244,19 +244,23 @@ NAN = np.full((20, 6, 6), np.nan)
 @pytest.mark.parametrize(
     ("make", "name", "message"),
     [
-        (lambda path: None, "nowhere.npz", "nowhere.npz"),
-        (empty_folder, "folder", "folder"),
-        (truncated, "folder", "b.png"),
-        (text_as_png, "folder", "b.png"),
-        (of_two_sizes, "folder", "--image-size"),
-        (arrays(names=np.array(["a", "b"])), "x.npz", "names"),
-        (arrays(images=GOOD * 1.0), "x.npz", "[0, 1]"),
-        (arrays(images=NAN), "x.npz", "NaN"),
-        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "(20, 36)"),
-        (arrays(images=GOOD[:0]), "x.npz", "0"),
-        (arrays(images=GOOD[:1]), "x.npz", "one image"),
-        (arrays(images=GOOD, labels=np.arange(7)), "x.npz", "7"),
-        (lambda path: path.write_bytes(b"PK\x03\x04 half a zip"), "x.npz", "x.npz"),
+        (lambda path: None, "nowhere.npz", "nowhere.npz; accepted: mnist, fashion_mnist, digits, or a path to"),
+        (empty_folder, "folder", "folder holds no images; it holds notes.txt; accepted: .png"),
+        (truncated, "folder", "b.png cannot be read: it is no whole PNG"),
+        (text_as_png, "folder", "b.png cannot be read: it is no whole PNG"),
+        (of_two_sizes, "folder", "b.png 5x5; give --image-size HxW to resize them"),
+        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: it holds names (2,); accepted: x_train"),
+        (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; accepted: floats in [0, 1]"),
+        (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; accepted: floats in [0, 1]"),
+        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images: shape (20, 36); accepted: N x H x W"),
+        (arrays(images=GOOD[:0]), "x.npz", "images: shape (0, 6, 6, 1) holds no pixels; give at least one image"),
+        (arrays(images=GOOD[:1]), "x.npz", "one image cannot be split or trained on; give at least two"),
+        (arrays(images=GOOD, labels=np.arange(7)), "x.npz", "labels: shape (7,) for 20 images; accepted: one integer"),
+        (
+            lambda path: path.write_bytes(b"PK\x03\x04 half a zip"),
+            "x.npz",
+            "x.npz cannot be read: ",
+        ),
     ],
 )
 def test_bad_images_are_refused_and_nothing_is_written(
@@ -308,7 +312,7 @@ def test_no_network_for_mnist_names_the_ways_on(vae: Vae, monkeypatch: pytest.Mo
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr("keras_vae.data.published.urlopen", offline)
     outcome = vae("train", "classic")
     assert_refused(outcome, "--data", code=1)
     for way in ("--data", "KERAS_VAE_DATA", str(tmp_path / "keras"), "digits"):

@@ -31,7 +31,8 @@ def test_classic_is_what_the_readme_says() -> None:
 
 def test_tutorial_weights_the_kl_by_one_over_latent_dim_and_holds_nothing_out() -> None:
     experiment = Experiment.preset("tutorial")
-    assert experiment.model.objective["beta"] == 1 / experiment.model.latent_dim
+    assert experiment.resolved().model.objective["beta"] == 0.5
+    assert experiment.with_settings(["model.latent_dim=8"]).resolved().model.objective["beta"] == 1 / 8
     assert not experiment.data.holdout
     assert "nothing held out" in experiment.description
 
@@ -45,6 +46,17 @@ def test_settings_reach_into_tables_and_parse_as_toml() -> None:
     assert experiment.data.source == "digits"
     assert experiment.data.image_size == [16, 20]
     assert experiment.seed == 3
+
+
+def test_settings_may_choose_a_part_and_then_its_arguments() -> None:
+    experiment = Experiment.preset("classic").with_settings(["model.objective=elbo", "model.objective.beta=2.0"])
+    assert experiment.model.objective == {"name": "elbo", "beta": 2.0}
+
+
+@pytest.mark.parametrize("text", ["objective = { beta = 4.0 }", "objective = { name = 5 }", "prior = 5"])
+def test_part_without_a_name_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"model\.(objective|prior)"):
+        Experiment.from_toml(f"[model]\n{text}", "text")
 
 
 def test_part_may_be_named_alone() -> None:

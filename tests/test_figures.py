@@ -338,6 +338,29 @@ def test_many_classes_have_a_colour_bar() -> None:
     assert [text.get_text() for text in bar.get_yticklabels()] == [f"class {i}" for i in range(11)]
 
 
+def test_sparse_labels_are_classes_named_by_their_values() -> None:
+    means = np.random.default_rng(0).normal(size=(6, 2))
+    dates = np.array([20_240_101, 19_991_231, 20_240_101, 7, 7, 7], np.uint64)
+    figure = figures.latents(means, dates)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["7", "19991231", "20240101"]
+    (points,) = axes_of(figure)[0].collections
+    shown = {tuple(place): rank for place, rank in zip(points.get_offsets().tolist(), points.get_array(), strict=True)}
+    assert shown == dict(zip(map(tuple, means.tolist()), [2, 1, 2, 0, 0, 0], strict=True))
+    assert len(axes_of(figures.latents(means[:, :1], dates))[0].patches) == 2 * 3
+
+
+def test_many_sparse_labels_have_a_colour_bar_of_their_ranks() -> None:
+    numbers = np.arange(40) ** 2 * 10**15
+    figure = figures.latents(np.random.default_rng(0).normal(size=(40, 2)), numbers[::-1])
+    scatter, bar = axes_of(figure)
+    (points,) = scatter.collections
+    assert sorted(points.get_array()) == list(range(40))
+    assert bar.get_ylim() == (-0.5, 39.5)
+    ticks = {float(place): text.get_text() for place, text in zip(bar.get_yticks(), bar.get_yticklabels(), strict=True)}
+    assert len(ticks) == 20
+    assert ticks == {float(rank): str(numbers[rank]) for rank in range(0, 40, 2)}
+
+
 def test_without_labels_there_is_one_colour_and_no_legend() -> None:
     figure = figures.latents(np.zeros((4, 2)))
     assert len(figure.axes) == 1

@@ -18,7 +18,12 @@ from keras_vae.experiment import FORMAT, Experiment
 from keras_vae.run import Run
 from keras_vae.types import Array
 
-SMALL = ["model.network.widths=[2, 3]", "model.network.dense=4", "training.epochs=4", "training.batch_size=8"]
+SMALL = [
+    "model.network.widths=[2, 3]",
+    "model.network.dense=4",
+    "training.epochs=4",
+    "training.batch_size=8",
+]
 
 
 @pytest.fixture
@@ -58,7 +63,8 @@ def test_run_holds_what_it_should_and_says_how_it_was_made(splits: Splits, tmp_p
         "figures",
         "report.html",
     }
-    assert set(run.figures) == {"grid", "samples", "reconstructions", "latents", "curves"}
+    pictures = {path.name for path in (run.path / "figures").iterdir()}
+    assert pictures == {"grid.png", "samples.png", "reconstructions.png", "latents.png", "curves.png"}
     assert run.experiment == small().resolved()
     assert list(run.metrics) == [
         "epoch",
@@ -92,7 +98,9 @@ def test_nothing_held_out_is_said(images: Array, tmp_path: Path) -> None:
     assert "no held-out data" in (run.path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("settings", [(), ("training.keep=best", "training.precision=mixed_bfloat16")])
+@pytest.mark.parametrize(
+    "settings", [(), ("training.keep=best", "training.precision=mixed_bfloat16", "training.ema_window=0.9")]
+)
 def test_interrupted_and_resumed_equals_never_interrupted_bit_for_bit(
     settings: tuple[str, ...], splits: Splits, tmp_path: Path
 ) -> None:
@@ -149,6 +157,33 @@ def test_best_keeps_the_epoch_with_the_least_validation_bound(splits: Splits, tm
         np.testing.assert_array_equal(left, right)
 
 
+def test_moving_average_of_the_weights_is_what_is_measured_and_kept(splits: Splits, tmp_path: Path) -> None:
+    class Average(keras.callbacks.Callback):
+        values: list[Array] | None = None
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            self.last = self.model.get_weights()
+            before = self.last if self.values is None else self.values
+            self.values = [0.8 * old + 0.2 * new for old, new in zip(before, self.last, strict=True)]
+
+    average = Average()
+    run = training.train(
+        small("training.ema_window=0.625", "training.learning_rate=0.05"), splits, tmp_path / "run", callbacks=[average]
+    )
+    model = run.load_model()
+    for kept, expected in zip(model.get_weights(), average.values, strict=True):
+        np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-6)
+
+    def expected_loss() -> float:
+        draws = [model.terms(splits.validation.images, seed=seed).reconstruction_loss.mean() for seed in range(16)]
+        return float(np.mean(draws))
+
+    averaged = expected_loss()
+    model.set_weights(average.last)
+    validated = run.metrics["val_reconstruction_loss"][-1]
+    assert abs(validated - averaged) < 0.6 * abs(validated - expected_loss())
+
+
 def test_nan_stops_with_epoch_and_step_and_keeps_the_weights_before(splits: Splits, tmp_path: Path) -> None:
     class Poison(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
@@ -158,12 +193,46 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_weights_before(splits: Spli
     with pytest.raises(RunError) as error:
         training.train(small(), splits, tmp_path / "run", callbacks=[Poison()])
     assert "nan in epoch 3 at step 1; the weights of epoch 2 are kept" in str(error.value)
+    assert "precision" not in str(error.value)
     assert "training.learning_rate (now 0.001)" in str(error.value)
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1, 2]
     good = training.train(small("training.epochs=2"), splits, tmp_path / "good").load_model()
     for left, right in zip(run.load_model().get_weights(), good.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_nan_of_the_last_step_of_an_epoch_does_not_reach_the_checkpoint(splits: Splits, tmp_path: Path) -> None:
+    class Poison(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            if batch == 1 and int(self.model.optimizer.iterations) == 4:
+                self.model.decoder.layers[-2].bias.assign(self.model.decoder.layers[-2].bias + np.nan)
+
+    with pytest.raises(RunError, match=r"in epoch 2 at step 2; the weights of epoch 1 are kept"):
+        training.train(small(), splits, tmp_path / "run", callbacks=[Poison()])
+    run = Run.open(tmp_path / "run")
+    assert run.metrics["epoch"] == [1]
+    assert all(np.isfinite(weight).all() for weight in run.load_model().get_weights())
+
+
+def test_killed_between_checkpoint_and_metrics_no_row_is_lost(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = Run.write_metrics, []
+
+    def killed_at_the_last(run: Run, metrics: dict[str, list[float]]) -> None:
+        calls.append(metrics)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        write(run, metrics)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write_metrics", killed_at_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(small(), splits, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.metrics["epoch"] == [1, 2, 3]
+    assert training.resume(run, splits).metrics["epoch"] == [1, 2, 3, 4]
 
 
 def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

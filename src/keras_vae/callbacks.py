@@ -1,7 +1,8 @@
 """Callbacks of a training: its order, its safety, its checkpoint, and what the terminal shows of it."""
 
+import signal
 import time
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import keras
 import numpy as np
@@ -61,6 +62,57 @@ class ShuffleEachEpoch(keras.callbacks.Callback):
         self.batches.shuffle(epoch)
 
 
+class StopOnSignal(keras.callbacks.Callback):
+    """Turns Ctrl-C and SIGTERM into a `KeyboardInterrupt` between two steps; a second one interrupts at once.
+
+    Raised wherever Python happens to be, it could be swallowed by the backend. Its argument is the signal's number.
+
+    Example:
+        >>> with StopOnSignal() as callback:
+        ...     callback.received is None
+        True
+    """
+
+    received: int | None = None
+    fitting = False
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        self.before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Listen no more."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if self.received is not None or not self.fitting:
+            raise KeyboardInterrupt(number)
+        self.received = number
+
+    def _stop_if_asked(self) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt(self.received)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """From here on, steps are waited for."""
+        self.fitting = True
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """From here on, there are none to wait for."""
+        self._stop_if_asked()
+        self.fitting = False
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop if asked to."""
+        self._stop_if_asked()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop if asked to."""
+        self._stop_if_asked()
+
+
 class StopOnNonFinite(keras.callbacks.Callback):
     """Stops a training whose loss is not finite before the checkpoint sees it: the weights of the last epoch are kept.
 
@@ -80,11 +132,20 @@ class StopOnNonFinite(keras.callbacks.Callback):
         """Look at the loss."""
         loss = float((logs or {})["loss"])
         if not np.isfinite(loss):
-            kept = f"the weights of epoch {self.epoch} are kept" if self.epoch else "no epoch was completed"
-            raise RunError(
-                f"the loss became {loss} in epoch {self.epoch + 1} at step {batch + 1}; {kept}. Lower "
-                f"training.learning_rate (now {self.training.learning_rate:g}), or use training.precision=float32"
-            )
+            self._stop(f"the loss became {loss}", batch + 1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at what the last step did, which no loss has shown yet."""
+        finite = all(np.isfinite(weight).all() for weight in self.model.get_weights())
+        if not (finite and np.isfinite(list((logs or {}).values())).all()):
+            self._stop("the weights or the validation loss became NaN or infinite", self.params["steps"])
+
+    def _stop(self, what: str, step: int) -> NoReturn:
+        kept = f"the weights of epoch {self.epoch} are kept" if self.epoch else "no epoch was completed"
+        advice = f"lower training.learning_rate (now {self.training.learning_rate:g})"
+        if self.training.precision != "float32":
+            advice += f", or set training.precision=float32 (now {self.training.precision})"
+        raise RunError(f"{what} in epoch {self.epoch + 1} at step {step}; {kept}. To go on, train anew: {advice}")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -112,10 +173,13 @@ class Checkpoint(keras.callbacks.Callback):
             for variable, value in zip(variables, state[group], strict=True):
                 variable.assign(value)
         self.best = state.get("best", [])
+        # A kill may have come between the two files.
+        self.run.write_metrics(self.metrics)
         return len(self.metrics["epoch"])
 
     def use_kept_weights(self) -> None:
-        """Give the model the best epoch's weights, if those are the ones to keep."""
+        """Give the model the weights that the run keeps: averaged, and of the best epoch, if the experiment says so."""
+        self.vae.optimizer.finalize_variable_values(self.vae.trainable_variables)
         if self.best:
             self.vae.set_weights(self.best)
 
@@ -132,7 +196,10 @@ class Checkpoint(keras.callbacks.Callback):
         for name, value in row.items():
             self.metrics.setdefault(name, []).append(value)
         if self.keep_best and row["val_negative_elbo"] == min(self.metrics["val_negative_elbo"]):
+            trained = model.get_weights()
+            model.optimizer.finalize_variable_values(model.trainable_variables)
             self.best = model.get_weights()
+            model.set_weights(trained)
         state = {
             group: [ops.convert_to_numpy(variable) for variable in variables]
             for group, variables in self._variables().items()
@@ -190,6 +257,11 @@ class TrainingProgress(keras.callbacks.Callback):
         values = "".join(f"{logs[name]:16.2f}" for name, _ in _COLUMNS)
         validation = f"{logs['val_negative_elbo']:19.2f}" if validated else ""
         self.console.print(f"{epoch + 1:>7}{values}{validation}", highlight=False)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Say what comes after the epochs."""
+        self.close()
+        self.console.print("measuring and drawing …", style="dim")
 
     def close(self) -> None:
         """Take the bar away."""

@@ -4,15 +4,15 @@ Results go to stdout, messages to stderr. A wrong call exits with 2, a failure w
 its backend take seconds to import, so that every command imports what it needs when it runs.
 """
 
-import contextlib
 import functools
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_vae import __version__
-from keras_vae.errors import InputError, RunError
+from keras_vae.errors import InputError, RunError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,6 +67,10 @@ class Plot(StrEnum):
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
 ColorOption = Annotated[Color | None, typer.Option(help="Turn images grey, or into colour.")]
+BackgroundOption = Annotated[
+    str | None, typer.Option(metavar="COLOUR", help="Lay a colour under transparent pixels, such as white.")
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Makes the draw repeatable.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -107,14 +111,16 @@ def _root(
 @app.command()
 def train(
     what: Annotated[
-        str, typer.Argument(metavar="[PRESET | EXPERIMENT.toml]", help="A preset (`vae presets`) or a file.")
-    ] = "classic",
+        str | None,
+        typer.Argument(metavar="[PRESET | EXPERIMENT.toml]", help="A preset (`vae presets`) or a file; else classic."),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
     data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder of images.")
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    background: BackgroundOption = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder. Default: runs/NAME.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
@@ -128,38 +134,48 @@ def train(
     from keras_vae.run import Run
 
     if resume is not None:
-        given = {"--data": data, "--image-size": image_size, "--color": color, "--out": out, "--set": settings}
+        given = {
+            "a preset or file": what,
+            "--data": data,
+            "--image-size": image_size,
+            "--color": color,
+            "--background": background,
+            "--out": out,
+            "--set": settings,
+        }
         for option, value in given.items():
             if value:
-                raise InputError(f"{option} {value}: --resume goes on with the run as it was begun, without {option}")
+                raise InputError(f"{option} ({value}): --resume goes on with the run as it was begun, without {option}")
         run = Run.open(resume)
         if run.is_complete:
             _say(f"{resume} is complete: nothing to resume")
+            _print_answer(run, as_json)
             return
         experiment, path = run.experiment, resume
         backend = backend or Backend(run.environment["backend"])
     else:
         shorthand = {
-            "data.source": data and _absolute(data),
+            "data.source": data,
             "data.image_size": image_size and _parse_size(image_size),
             "data.color": color and color.value,
+            "data.background": background,
         }
+        what = what or "classic"
         experiment = Experiment.from_file(Path(what)) if what.endswith(".toml") else Experiment.preset(what)
         experiment = experiment.with_settings(
-            [f"{key}={json.dumps(value)}" for key, value in shorthand.items() if value] + (settings or [])
+            [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in shorthand.items() if value]
+            + (settings or [])
         )
+        experiment = experiment.with_settings([f"data.source={json.dumps(_absolute(experiment.data.source))}"])
         run, path = None, out or _free_folder(experiment.name)
         if path.exists():
-            raise InputError(f"--out {path} exists: choose another folder, or `vae train --resume {path}`")
+            raise InputError(f"--out {path} exists: choose another folder, or `vae train --resume {_quoted(path)}`")
 
     # A wrong image is said at once: Keras takes seconds to import.
     splits = _load_splits(experiment)
     _import_keras(backend)
     _fit(experiment, splits, run, path, tensorboard)
-    if as_json:
-        print(json.dumps({"run": str(path), "evaluation": Run(path).evaluation}))
-    else:
-        _print_result(Run(path))
+    _print_answer(Run(path), as_json)
 
 
 def _load_splits(experiment: "Experiment") -> "Splits":
@@ -177,25 +193,24 @@ def _load_splits(experiment: "Experiment") -> "Splits":
 
 def _fit(experiment: "Experiment", splits: "Splits", run: "Run | None", path: Path, tensorboard: bool) -> None:
     from keras_vae import training
-    from keras_vae.callbacks import TrainingProgress
+    from keras_vae.callbacks import StopOnSignal, TrainingProgress
 
-    progress = TrainingProgress(_console(), experiment.training.epochs)
-    callbacks = [progress, *([_tensorboard(path)] if tensorboard else [])]
+    progress, resume = TrainingProgress(_console(), experiment.training.epochs), f"`vae train --resume {_quoted(path)}`"
     try:
-        with _termination_as_interrupt():
+        with StopOnSignal() as stop:
+            callbacks = [progress, stop, *([_tensorboard(path)] if tensorboard else [])]
             if run is None:
                 training.train(experiment, splits, path, callbacks=callbacks)
             else:
                 training.resume(run, splits, callbacks=callbacks)
     except KeyboardInterrupt as interrupt:
         progress.close()
-        _say(f"stopped; every completed epoch is kept: go on with `vae train --resume {path}`")
-        raise typer.Exit(143 if interrupt.args else 130) from None
+        _say(f"stopped; every completed epoch is kept: go on with {resume}" if path.exists() else "stopped")
+        raise typer.Exit(128 + (interrupt.args or (signal.SIGINT,))[0]) from None
     except OSError as error:
         if not path.exists():
             raise
-        reason = error.strerror or error
-        raise RunError(f"{reason}; every completed epoch is kept: go on with `vae train --resume {path}`") from None
+        raise RunError(f"{error.strerror or error}; every completed epoch is kept: go on with {resume}") from None
     finally:
         progress.close()
 
@@ -215,7 +230,7 @@ def plot(
     dims: Annotated[
         tuple[int, int] | None, typer.Option(metavar="I J", help="grid, latents: the two latent dimensions.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="samples: fixes the draw.")] = None,
+    seed: SeedOption = None,
     force: ForceOption = False,
 ) -> None:
     """Draw a figure of a run and print where it is."""
@@ -227,16 +242,18 @@ def plot(
     if kind is not Plot.CURVES:
         _import_keras()
     from keras_vae import plots
+    from keras_vae.progress import track
 
     options = {name: value for name, value in given.items() if value is not None}
-    print(plots.draw(plots.Subject(opened), kind.value, out or opened.figure_path(kind.value), **options))
+    subject = plots.Subject(opened, progress=functools.partial(track, _console()))
+    print(plots.draw(subject, kind.value, out or opened.figure_path(kind.value), **options))
 
 
 @app.command()
 def sample(
     run: RunArgument,
     n: Annotated[int, typer.Option("-n", "--n", help="How many.")] = 64,
-    seed: Annotated[int | None, typer.Option(help="Makes the draw repeatable.")] = None,
+    seed: SeedOption = None,
     out: Annotated[
         Path | None, typer.Option(help="A .png sheet, or a .npz of floats. Default: in the run's figures.")
     ] = None,
@@ -253,7 +270,7 @@ def sample(
     from keras_vae import figures
     from keras_vae.files import replacing
 
-    out = out or opened.figure_path("samples")
+    out = out or opened.figure_path("sheet")
     images = opened.load_model().sample(n, seed=seed)
     if out.suffix == ".npz":
         with replacing(out) as temporary:
@@ -285,7 +302,7 @@ def info(run: RunArgument, as_json: JsonOption = False) -> None:
     done, data = len(opened.metrics.get("epoch", [])), environment["data"]
     print(f"{experiment.name}: {experiment.description}" if experiment.description else experiment.name)
     print(f"data       {data['name']}, {', '.join(f'{count:,} {name}' for name, count in data['images'].items())}")
-    state = "complete" if opened.is_complete else f"interrupted: go on with `vae train --resume {run}`"
+    state = "complete" if opened.is_complete else f"interrupted: go on with `vae train --resume {_quoted(run)}`"
     print(f"training   {done} of {experiment.training.epochs} epochs, {state}")
     print(f"made with  keras-vae {environment['versions']['keras-vae']}, {environment['backend']}")
     _print_result(opened)
@@ -308,6 +325,7 @@ def data(
     source: Annotated[str | None, typer.Argument(help="A source to look into: a name, a file or a folder.")] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    background: BackgroundOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the data sources, or look into one without training on it."""
@@ -326,6 +344,7 @@ def data(
         source,
         image_size=None if image_size is None else _parse_size(image_size),
         color=None if color is None else color.value,
+        background=background,
         progress=functools.partial(track, console),
     )
     for note in loaded.notes:
@@ -347,6 +366,13 @@ def _describe(dataset: "Dataset") -> dict[str, Any]:
         "classes": None if dataset.labels is None else len(set(dataset.labels.tolist())),
         "checksum": dataset.checksum,
     }
+
+
+def _print_answer(run: "Run", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"run": str(run.path), "evaluation": run.evaluation}))
+    else:
+        _print_result(run)
 
 
 def _print_result(run: "Run") -> None:
@@ -385,8 +411,12 @@ def _absolute(source: str) -> str:
     """Return a path as one that later commands, run elsewhere, will find; a source's name as it is."""
     from keras_vae.data.sources import SOURCES
 
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     return str(path.resolve()) if source not in SOURCES and path.exists() else source
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _free_folder(name: str) -> Path:
@@ -412,22 +442,13 @@ def _check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
         raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
 
 
-@contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _import_keras(backend: Backend | None = None) -> None:
     """Import Keras with its backend, without the greetings that the libraries print while they load."""
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend.value
+    chosen = os.environ.get("KERAS_BACKEND", Backend.TENSORFLOW)
+    if chosen not in list(Backend):
+        raise unknown("backend in KERAS_BACKEND", chosen, list(Backend))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryFile() as greetings:
         stderr = os.dup(2)

@@ -18,12 +18,21 @@ if TYPE_CHECKING:
     from keras_vae.data.dataset import Splits
     from keras_vae.models.vae import VAE
 
+PARTS = ("network", "prior", "likelihood", "objective")
+"""The parts of `[model]`, by kind."""
+
 FORMAT = 1
 """The version of experiment files and run folders that this package writes, and the newest that it reads."""
 
-Spec = Annotated[
-    dict[str, Any], pydantic.BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)
-]
+
+def _spec(value: Any) -> Any:  # noqa: ANN401
+    spec = {"name": value} if isinstance(value, str) else value
+    if isinstance(spec, dict) and not isinstance(spec.get("name"), str):
+        raise ValueError("give a short name, or a table with one under `name`")
+    return spec
+
+
+Spec = Annotated[dict[str, Any], pydantic.BeforeValidator(_spec)]
 """A part: its short name and the arguments of its constructor; the name alone stands for its defaults."""
 
 
@@ -81,6 +90,8 @@ class Training(Table):
         optimizer: A Keras optimizer by name.
         learning_rate: Its step size.
         precision: `"float32"`, or `"mixed_bfloat16"`: networks compute in bfloat16; z, losses and weights stay float32.
+        ema_window: The steps over which an exponential moving average of the weights reaches, as a fraction of all
+            steps; the average is then what is measured and kept. 0 keeps the weights themselves.
         keep: Which weights the run keeps: of the `"last"` epoch, or of the `"best"` validation `negative_elbo`.
     """
 
@@ -89,6 +100,7 @@ class Training(Table):
     optimizer: str = "adam"
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    ema_window: Annotated[float, Field(ge=0, lt=1)] = 0.0
     keep: Literal["last", "best"] = "last"
 
 
@@ -182,6 +194,8 @@ class Experiment(Table):
                 raise InputError(f"--set {setting}: write key=value, such as training.epochs=5")
             table = tables
             for step in outer:
+                if isinstance(table.get(step), str) and step in PARTS:
+                    table[step] = {"name": table[step]}
                 if not isinstance(table.get(step), dict):
                     raise unknown(
                         "table in --set", step, [name for name, value in table.items() if isinstance(value, dict)]
@@ -268,10 +282,11 @@ class Experiment(Table):
         import keras_vae.models.vae  # noqa: F401  registers every part
         from keras_vae import parts
 
-        return {
-            kind: parts.build(kind, getattr(self.model, kind))
-            for kind in ("network", "prior", "likelihood", "objective")
-        }
+        specs = {kind: getattr(self.model, kind) for kind in PARTS}
+        # The tutorials' mean over latent dimensions, which must follow when their number is changed.
+        if specs["objective"].get("beta") == "1/latent_dim":
+            specs["objective"] = specs["objective"] | {"beta": 1 / self.model.latent_dim}
+        return {kind: parts.build(kind, spec) for kind, spec in specs.items()}
 
     @classmethod
     def _validate(cls, tables: Mapping[str, Any], where: str) -> Self:

@@ -271,8 +271,8 @@ def latents(
 
     Args:
         z_mean: Means of q(z|x), `(N, latent_dim)`.
-        labels: Class numbers from 0, `(N,)`; without them all points have one colour.
-        classes: Names of the classes, in the order of their numbers; the numbers themselves by default.
+        labels: Class numbers, integers from 0, `(N,)`; without them all points have one colour.
+        classes: Names of the classes 0, 1, …; by default every number that occurs is a class, named by itself.
         dims: The two latent dimensions to show; left alone with one latent dimension.
         title: Line above the figure.
 
@@ -515,7 +515,7 @@ def _listed(epochs: NDArray[np.float64]) -> str:
 
 
 class _Classes(NamedTuple):
-    """Which class each point belongs to: numbers `(N,)`, and a name for each number."""
+    """Which class each point belongs to: places `(N,)` among the names."""
 
     numbers: NDArray[np.int64]
     names: list[str]
@@ -537,15 +537,16 @@ def _classes(labels: Array | None, names: Sequence[str] | None, count: int) -> _
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise InputError(f"labels are {labels.dtype} of shape {labels.shape}: pass {count} class numbers, one an image")
-    numbers = labels.astype(np.int64)
-    low, high = int(numbers.min()), int(numbers.max())
+    low, high = int(labels.min()), int(labels.max())
     if low < 0:
         raise InputError(f"labels have {low} among them: classes are counted from 0")
     if names is None:
-        names = [str(number) for number in range(high + 1)]
-    elif high >= len(names):
+        # Labels may be dates or identifiers: only those that occur get a name and a colour.
+        values, ranks = np.unique(labels, return_inverse=True)
+        return _Classes(ranks.astype(np.int64), [str(value) for value in values.tolist()])
+    if high >= len(names):
         raise InputError(f"classes has {len(names)} names: labels go up to {high}, pass {high + 1} or more")
-    return _Classes(numbers, list(names))
+    return _Classes(labels.astype(np.int64), list(names))
 
 
 def _colours(classes: _Classes) -> Any:  # noqa: ANN401

@@ -79,16 +79,28 @@ class Bernoulli(Likelihood):
         """Refuse a sigmoid taken for logits, and the reverse of it.
 
         Raises:
-            InputError: The decoder's last activation contradicts `from_logits`.
+            InputError: The decoder visibly ends in the other one.
         """
-        activation = getattr(decoder.layers[-1], "activation", None) if decoder.layers else None
-        if self.from_logits and activation is keras.activations.sigmoid:
+        function = _last_function(decoder)
+        if self.from_logits and function == "sigmoid":
             raise InputError(
                 "decoder ends in a sigmoid, but likelihood=Bernoulli(from_logits=True) expects logits: pass "
                 "Bernoulli(from_logits=False), or end the decoder without an activation"
             )
-        if not self.from_logits and activation is keras.activations.linear:
+        if not self.from_logits and function == "linear":
             raise InputError(
                 "decoder ends without an activation, but likelihood=Bernoulli(from_logits=False) expects "
                 "probabilities: pass Bernoulli(from_logits=True), or end the decoder in a sigmoid"
             )
+
+
+def _last_function(decoder: keras.Model) -> str | None:
+    """Return the name of the function that the values of a decoder's output come from; None where it cannot be told."""
+    outputs = getattr(decoder, "outputs", None)
+    if not outputs:
+        return None
+    operation = outputs[0]._keras_history.operation
+    while isinstance(operation, keras.layers.Reshape | keras.layers.Cropping2D):
+        operation = operation.input._keras_history.operation
+    activation = getattr(operation, "activation", None)
+    return getattr(activation, "__name__", type(operation).__name__.lower())

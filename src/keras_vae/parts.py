@@ -116,5 +116,10 @@ def spec(kind: str, instance: Any) -> dict[str, Any]:  # noqa: ANN401
         Its short name under `name`, then its configuration.
     """
     (name,) = (name for name, cls in _PARTS[kind].items() if cls is type(instance))
-    config = {key: list(value) if isinstance(value, tuple) else value for key, value in instance.get_config().items()}
-    return {"name": name, **config}
+    # Keras's own keys of a layer, such as its name, are no settings of the part.
+    config = {
+        key: value
+        for key, value in instance.get_config().items()
+        if key in inspect.signature(type(instance)).parameters
+    }
+    return {"name": name} | {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.data.dataset import Splits
+import numpy as np
+
+from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation.latents import grid_points
 from keras_vae.evaluation.likelihood import held_out
@@ -15,6 +17,7 @@ from keras_vae.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from keras_vae.data.convert import Progress
     from keras_vae.models.vae import VAE
 
 
@@ -25,26 +28,36 @@ class Subject:
         run: The run.
         model: Its model, where the caller has it already.
         splits: Its images, likewise.
+        progress: Shown while the images are loaded.
     """
 
-    def __init__(self, run: Run, model: "VAE | None" = None, splits: Splits | None = None) -> None:
-        self.run, self._model, self._splits = run, model, splits
+    def __init__(
+        self,
+        run: Run,
+        model: "VAE | None" = None,
+        splits: Splits | None = None,
+        progress: "Progress | None" = None,
+    ) -> None:
+        self.run, self._model, self._splits, self._progress = run, model, splits, progress
 
     @functools.cached_property
     def model(self) -> "VAE":
         """The trained model."""
         return self._model or self.run.load_model()
 
-    @functools.cached_property
+    @property
     def splits(self) -> Splits:
         """The images it was trained on, and those held out."""
-        return self._splits or self.run.experiment.load_splits()[0]
+        if self._splits is None:
+            self._splits, _ = self.run.experiment.load_splits(self._progress)
+            self.run.check_images(self._splits)
+        return self._splits
 
 
 def grid(
     subject: Subject,
     *,
-    n: int = 30,
+    n: int | None = None,
     bounds: tuple[float, float] = (-1.0, 1.0),
     quantiles: bool = False,
     dims: tuple[int, int] = (0, 1),
@@ -53,7 +66,7 @@ def grid(
 
     Args:
         subject: The run.
-        n: Images a side.
+        n: Images a side; None takes 30, or as many as make a page of 2,000 pixels, where images are large.
         bounds: The least and the greatest z.
         quantiles: Space z by the normal's inverse cumulative distribution instead.
         dims: The two dimensions; the others are held at zero.
@@ -61,8 +74,10 @@ def grid(
     from keras_vae import figures
 
     model = subject.model
+    if n is None:
+        n = max(2, min(30, 2000 // max(size or 1 for size in model.image_shape[:2])))
     points = grid_points(n, bounds=bounds, quantiles=quantiles, latent_dim=model.latent_dim, dims=dims)
-    images = model.decode(points.z, batch_size=len(points.z))
+    images = model.decode(points.z)
     return figures.latent_grid(images, points, dims=dims, title=f"{subject.run.name}: latent space")
 
 
@@ -88,8 +103,8 @@ def reconstructions(subject: Subject, *, n: int = 20) -> "Figure":
     """
     from keras_vae import figures
 
-    dataset = held_out(subject.splits) or subject.splits.train
-    images = dataset.images[:n]
+    dataset = _few(subject.splits, n)
+    images = dataset.images
     return figures.reconstructions(
         images,
         subject.model.reconstruct(images),
@@ -107,10 +122,18 @@ def latents(subject: Subject, *, n: int = 10_000, dims: tuple[int, int] = (0, 1)
     """
     from keras_vae import figures
 
-    dataset = held_out(subject.splits) or subject.splits.train
-    z_mean = subject.model.encode(dataset.images[:n]).z_mean
-    labels = None if dataset.labels is None else dataset.labels[:n]
-    return figures.latents(z_mean, labels, dataset.classes or None, dims=dims)
+    dataset = _few(subject.splits, n)
+    z_mean = subject.model.encode(dataset.images).z_mean
+    return figures.latents(z_mean, dataset.labels, dataset.classes or None, dims=dims)
+
+
+def _few(splits: Splits, n: int) -> Dataset:
+    """Return at most n images to show, evenly spaced: sources often come sorted by class."""
+    if n < 1:
+        raise InputError(f"n = {n}: show at least one image")
+    dataset = held_out(splits) or splits.train
+    indices = np.linspace(0, len(dataset) - 1, min(n, len(dataset))).round().astype(int)
+    return dataset.take(indices, dataset.split)
 
 
 def curves(subject: Subject) -> "Figure":

@@ -10,18 +10,20 @@
 Every file is replaced whole. A kill at any moment leaves a run that resumes, or one that is complete.
 """
 
+import contextlib
 import csv
 import io
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_vae.data.dataset import Splits
 from keras_vae.errors import InputError
 from keras_vae.experiment import Experiment
 from keras_vae.files import replacing, write_text
@@ -87,10 +89,29 @@ class Run:
         run = cls(path)
         if not path.exists():
             raise InputError(f"no run at {path}: `vae train` makes one")
-        if not run._experiment_file.is_file():
-            raise InputError(f"{path} is not a run folder: it holds no experiment.toml")
+        for file in (run._experiment_file, path / "environment.json"):
+            if not file.is_file():
+                raise InputError(f"{path} is not a run folder: it holds no {file.name}")
         _ = run.experiment
+        if not {"versions", "backend", "data"} <= run.environment.keys():
+            raise InputError(f"{path / 'environment.json'} is damaged: it does not say what the run was made with")
         return run
+
+    def check_images(self, splits: Splits) -> None:
+        """Refuse images other than those that the run was begun with.
+
+        Args:
+            splits: The images.
+
+        Raises:
+            InputError: Their checksums differ.
+        """
+        now, then = splits.checksum, self.environment["data"]["checksum"]
+        if now != then:
+            raise InputError(
+                f"the images of {self.experiment.data.source} are not those that {self.path} was begun with "
+                f"(checksum {now[:12]}, then {then[:12]})"
+            )
 
     @property
     def name(self) -> str:
@@ -111,8 +132,11 @@ class Run:
     def metrics(self) -> Metrics:
         """`metrics.csv` by column; empty before the first epoch ends."""
         file = self.path / "metrics.csv"
-        rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8")))) if file.exists() else []
-        return {column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())}
+        if not file.exists():
+            return {}
+        with _damage_said(file):
+            rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8"))))
+            return {column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())}
 
     def write_metrics(self, metrics: Mapping[str, Sequence[float]]) -> None:
         """Write `metrics.csv`."""
@@ -140,11 +164,6 @@ class Run:
         folder = self.path / "figures"
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.png"
-
-    @property
-    def figures(self) -> dict[str, Path]:
-        """The figures that are there, by name."""
-        return {file.stem: file for file in sorted((self.path / "figures").glob("*.png")) if file.name[0] != "."}
 
     @property
     def is_complete(self) -> bool:
@@ -193,7 +212,11 @@ class Run:
         if not self._checkpoint_file.is_file():
             return None
         state: dict[str, list[Array]] = {}
-        with np.load(self._checkpoint_file, allow_pickle=False) as archive:
+        with (
+            _damage_said(self._checkpoint_file),
+            self._checkpoint_file.open("rb") as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
             metrics: Metrics = json.loads(str(archive["metrics"]))
             # An archive keeps the order in which its arrays were written.
             for name in archive.files:
@@ -223,10 +246,8 @@ class Run:
         file = self.path / name
         if not file.exists():
             return None
-        try:
+        with _damage_said(file):
             content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        except ValueError as error:
-            raise InputError(f"{file} is damaged: {error}") from None
         return content
 
 
@@ -268,16 +289,25 @@ def load_model(file: Path) -> "VAE":
         raise InputError(f"{file} is damaged: it is not the zip archive that a .keras file is")
     try:
         model = keras.saving.load_model(file, safe_mode=True)
-    except (OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise InputError(f"{file} is damaged: {_first_line(error)}") from None
     except (ValueError, TypeError) as error:
         text = str(error)
         if "unsafe" in text or "safe_mode" in text or "lambda" in text.lower():
             raise InputError(f"{file} asks to run code of its own when it is loaded: refused") from None
         raise InputError(f"{file} cannot be loaded: {_first_line(error)}") from None
+    except Exception as error:
+        # Whatever a damaged archive makes the libraries stumble over.
+        raise InputError(f"{file} is damaged: {_first_line(error)}") from None
     if not isinstance(model, VAE):
         raise InputError(f"{file} holds a {type(model).__name__}, not a VAE")
     return model
+
+
+@contextlib.contextmanager
+def _damage_said(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} is damaged: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

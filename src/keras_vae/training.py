@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib.metadata
+import inspect
+import math
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation import report
 from keras_vae.evaluation.likelihood import evaluate
 from keras_vae.experiment import Experiment, Training
+from keras_vae.models.base import fitting_batch_size
 from keras_vae.models.vae import VAE
 from keras_vae.run import Run
 
@@ -80,16 +83,11 @@ def resume(run: Run, splits: Splits, *, callbacks: Sequence[keras.callbacks.Call
         InputError: The images or the backend are not those that the run was begun with.
         RunError: The loss became NaN or infinite.
     """
-    now, then = describe_environment(splits), run.environment
-    if now["data"] != then["data"]:
+    run.check_images(splits)
+    backend = run.environment["backend"]
+    if backend != _backend.name():
         raise InputError(
-            f"the images of {run.experiment.data.source} are not those that {run.path} was begun with "
-            f"(checksum {now['data']['checksum'][:12]}, then {then['data']['checksum'][:12]})"
-        )
-    if now["backend"] != then["backend"]:
-        raise InputError(
-            f"{run.path} was begun on the {then['backend']} backend, and this is {now['backend']}: "
-            f"set KERAS_BACKEND={then['backend']}"
+            f"{run.path} was begun on the {backend} backend, and this is {_backend.name()}: set KERAS_BACKEND={backend}"
         )
     return _complete(run, _build(run.experiment, splits), splits, callbacks)
 
@@ -112,7 +110,7 @@ def describe_environment(splits: Splits) -> dict[str, Any]:
             "name": splits.train.name,
             "image_shape": list(splits.train.image_shape),
             "images": images,
-            "checksum": "-".join(dataset.checksum for dataset in splits if dataset is not None),
+            "checksum": splits.checksum,
         },
     }
 
@@ -123,16 +121,20 @@ def _complete(run: Run, model: VAE, splits: Splits, callbacks: Sequence[keras.ca
     checkpoint = Checkpoint(run, model, keep_best=experiment.training.keep == "best")
     done = checkpoint.restore()
     batches = ShuffledBatches(splits.train.images, experiment.training.batch_size, experiment.seed)
+    watches = [ShuffleEachEpoch(batches), StopOnNonFinite(experiment.training), checkpoint]
+    if model.optimizer.use_ema:
+        # Measures the validation images with the averaged weights, and trains on with the others.
+        watches.insert(0, keras.callbacks.SwapEMAWeights())
     if done < experiment.training.epochs:
         model.fit(
             batches,
             validation_data=None if splits.validation is None else splits.validation.images,
-            validation_batch_size=500,
+            validation_batch_size=fitting_batch_size(splits.train.image_shape),
             shuffle=False,
             initial_epoch=done,
             epochs=experiment.training.epochs,
             verbose=0,
-            callbacks=[ShuffleEachEpoch(batches), StopOnNonFinite(experiment.training), checkpoint, *callbacks],
+            callbacks=[*watches, *callbacks],
         )
     checkpoint.use_kept_weights()
     run.save_model(model)
@@ -148,7 +150,7 @@ def _complete(run: Run, model: VAE, splits: Splits, callbacks: Sequence[keras.ca
             environment=run.environment,
             metrics=run.metrics,
             evaluation=run.evaluation,
-            figures=run.figures,
+            figures={kind: run.figure_path(kind) for kind in plots.PLOTS},
         )
     )
     run.remove_checkpoint()
@@ -159,23 +161,27 @@ def _build(experiment: Experiment, splits: Splits) -> VAE:
     _backend.make_deterministic()
     keras.utils.set_random_seed(experiment.seed)
     model = experiment.build_model(splits.train.image_shape)
-    model.compile(optimizer=_optimizer(experiment.training))
+    steps = experiment.training.epochs * math.ceil(len(splits.train) / experiment.training.batch_size)
+    model.compile(optimizer=_optimizer(experiment.training, steps))
     # A checkpoint restores the optimizer's variables, so they must exist before the first step.
     model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _optimizer(training: Training) -> keras.optimizers.Optimizer:
+def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
     classes = {
         name.lower(): value
         for name, value in vars(keras.optimizers).items()
         if isinstance(value, type)
         and issubclass(value, keras.optimizers.Optimizer)
+        and "learning_rate" in inspect.signature(value).parameters
         and value is not keras.optimizers.Optimizer
     }
     if training.optimizer.lower() not in classes:
         raise unknown("optimizer in training.optimizer", training.optimizer, classes)
-    return classes[training.optimizer.lower()](learning_rate=training.learning_rate)
+    window = training.ema_window * steps
+    average = {"use_ema": True, "ema_momentum": 1 - 1 / window} if window > 1 else {}
+    return classes[training.optimizer.lower()](learning_rate=training.learning_rate, **average)
 
 
 def _git_revision() -> str | None:

@@ -162,10 +162,36 @@ def test_sample_repeats_with_a_seed_and_moves_on_without(make_vae: MakeVAE) -> N
     assert not np.array_equal(vae.sample(3), vae.sample(3))
 
 
-def test_elbo_is_a_lower_bound_that_more_draws_estimate_alike(make_vae: MakeVAE, images: Array) -> None:
+def test_elbo_repeats_with_a_seed_and_differs_between_seeds(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     assert not np.array_equal(vae.elbo(images, seed=0), vae.elbo(images, seed=1))
     np.testing.assert_array_equal(vae.elbo(images, seed=4), vae.elbo(images, seed=4))
+
+
+def test_elbo_is_the_mean_log_weight_and_a_lower_bound_of_log_p(make_vae: MakeVAE, images: Array) -> None:
+    """Importance weights w = p(x|z) p(z) / q(z|x): E[log w] is the ELBO, and the log of their mean nears log p(x)."""
+    vae, draws = make_vae(), 500
+    rng = np.random.default_rng(0)
+    # Weights so large that the decoder depends on z, q(z|x) differs from p(z|x), and the bound is far from tight.
+    for network in (vae.encoder, vae.decoder):
+        network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in network.get_weights()])
+    x = images.astype("float64") / 255
+    mean, log_var = (moment.astype("float64")[:, np.newaxis] for moment in vae.encode(images))
+    noise = rng.standard_normal((len(x), draws, 3))
+    z = mean + np.exp(log_var / 2) * noise
+    logits = ops.convert_to_numpy(vae.decoder.predict_on_batch(z.reshape(-1, 3).astype("float32"))).astype("float64")
+    logits = logits.reshape(len(x), draws, *x.shape[1:])
+    log_likelihood = (x[:, np.newaxis] * logits - np.logaddexp(0, logits)).sum((2, 3, 4))
+    # log p(z) - log q(z|x), whose 2π cancel.
+    log_w = log_likelihood + 0.5 * (noise**2 + log_var - z**2).sum(2)
+    log_p = np.logaddexp.reduce(log_w, axis=1) - np.log(draws)
+
+    # Every row gets noise of its own, so repeating an image repeats the draw.
+    elbo = vae.elbo(np.repeat(images, 200, axis=0), seed=1).reshape(len(images), 200).astype("float64")
+    assert (log_p > elbo.mean(1) + 1).all()
+    error = np.sqrt((log_w.var(1) / draws + elbo.var(1) / 200).sum()) / len(images)
+    assert error < 0.05
+    assert log_w.mean() == pytest.approx(elbo.mean(), abs=4 * error)
 
 
 def test_sigmoid_decoder_with_probabilities_equals_the_logits_one(make_vae: MakeVAE, images: Array) -> None:

@@ -155,6 +155,11 @@ class Splits(NamedTuple):
     validation: Dataset | None
     test: Dataset | None
 
+    @property
+    def checksum(self) -> str:
+        """The checksums of the parts, in one text."""
+        return "-".join(dataset.checksum for dataset in self if dataset is not None)
+
 
 def split(
     train: Dataset,

@@ -1,12 +1,14 @@
 """Likelihood: how well a model explains images that it has not seen."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.models.vae import VAE
 from keras_vae.types import Array
+
+if TYPE_CHECKING:
+    from keras_vae.models.vae import VAE
 
 SCHEMA = 1
 """The version of `evaluation.json`'s keys."""
@@ -17,7 +19,7 @@ def held_out(splits: Splits) -> Dataset | None:
     return splits.test if splits.test is not None else splits.validation
 
 
-def evaluate(model: VAE, splits: Splits, seed: int) -> dict[str, Any]:
+def evaluate(model: "VAE", splits: Splits, seed: int) -> dict[str, Any]:
     """Measure the terms of the ELBO, β = 1, with one draw of z an image.
 
     Args:

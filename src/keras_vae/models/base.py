@@ -15,6 +15,8 @@ from keras_vae.types import Array, Tensor
 
 Result = TypeVar("Result")
 
+_PIXELS_AT_ONCE = 1024 * 28 * 28
+
 
 class Output(NamedTuple):
     """What a model returns for a batch of images: tensors only, so that every backend can carry it.
@@ -112,6 +114,8 @@ class BaseVAE(keras.Model):
         for name in ("sample_weight", "class_weight"):
             if kwargs.get(name) is not None:
                 raise InputError(f"{name} given: every image weighs the same in the mean over images")
+        if ops.is_tensor(x):
+            x = ops.convert_to_numpy(x)
         if isinstance(x, np.ndarray):
             check_images(x, self.image_shape if self.built else (None, None, None))
             if not self.built:
@@ -121,6 +125,23 @@ class BaseVAE(keras.Model):
     def _check_built(self) -> None:
         if not self.built:
             raise InputError("the model's sizes are not known yet: fit it first, or call build((None, H, W, C))")
+
+
+def fitting_batch_size(image_shape: tuple[int | None, ...]) -> int:
+    """Return how many images to take at once so that memory does not grow with their size.
+
+    Args:
+        image_shape: (H, W, C), None where it is not known.
+
+    Returns:
+        1024 for images of 28×28, fewer for larger ones.
+
+    Example:
+        >>> fitting_batch_size((28, 28, 1)), fitting_batch_size((256, 256, 3))
+        (1024, 12)
+    """
+    height, width = (size or 28 for size in image_shape[:2])
+    return max(1, min(1024, _PIXELS_AT_ONCE // (height * width)))
 
 
 def in_batches(function: Callable[..., Result], *arrays: Array, batch_size: int) -> Result:

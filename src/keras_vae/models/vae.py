@@ -1,6 +1,7 @@
 """The variational autoencoder."""
 
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self, TypeVar
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from keras import ops
 from keras_vae.distributions import ImageDistribution, Normal
 from keras_vae.errors import InputError
 from keras_vae.likelihoods import Bernoulli, Likelihood
-from keras_vae.models.base import BaseVAE, Output, in_batches
+from keras_vae.models.base import BaseVAE, Output, fitting_batch_size, in_batches
 from keras_vae.networks.conv import Conv
 from keras_vae.objectives import ELBO, Objective, Terms
 from keras_vae.parts import PACKAGE
@@ -17,6 +18,8 @@ from keras_vae.pixels import to_unit
 from keras_vae.posteriors import Sampler
 from keras_vae.priors import Prior, StandardNormal
 from keras_vae.types import Array, Tensor
+
+Result = TypeVar("Result")
 
 
 class Moments(NamedTuple):
@@ -76,8 +79,8 @@ class VAE(BaseVAE):
         self.seed = seed
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
         self.likelihood.check_decoder(self.decoder)
-        for network in (self.encoder, self.decoder):
-            network.supports_jit = self.supports_jit
+        if not self.supports_jit:
+            self.encoder.supports_jit = self.decoder.supports_jit = False
         # Keras knows the shapes of functional and sequential models; a subclassed one is built by its first images.
         if hasattr(self.encoder, "input_shape"):
             self.build(self.encoder.input_shape)
@@ -88,7 +91,11 @@ class VAE(BaseVAE):
         Args:
             input_shape: (None, H, W, C).
         """
-        output = self.compute_output_spec(keras.KerasTensor(input_shape, dtype="uint8"))
+        try:
+            output = self.compute_output_spec(keras.KerasTensor(input_shape, dtype="uint8"))
+        except InputError as error:
+            # Keras wraps what was raised while it traces into lines of its own.
+            raise (error.__context__ or error) from None
         self.image_shape = tuple(input_shape[1:])
         self.latent_dim = int(output.z_mean.shape[-1])
         self.built = True
@@ -111,12 +118,12 @@ class VAE(BaseVAE):
         reconstruction = self._pixels(outputs).mean()
         return Output(reconstruction, posterior.mean, posterior.log_var, z, terms)
 
-    def encode(self, x: Array, batch_size: int = 256) -> Moments:
+    def encode(self, x: Array, batch_size: int | None = None) -> Moments:
         """Return the posterior's moments.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time.
+            batch_size: Images at a time; None takes as many as fit in little memory.
 
         Returns:
             `z_mean` and `z_log_var`, each (N, latent_dim), float32.
@@ -125,14 +132,14 @@ class VAE(BaseVAE):
             InputError: The images do not fit the model.
         """
         x = self._check(np.asarray(x))
-        return Moments(*in_batches(self._encode, x, batch_size=batch_size))
+        return Moments(*self._in_batches(self._encode, x, batch_size=batch_size))
 
-    def decode(self, z: Array, batch_size: int = 1024) -> Array:
+    def decode(self, z: Array, batch_size: int | None = None) -> Array:
         """Return the mean images of codes.
 
         Args:
             z: Codes (N, latent_dim).
-            batch_size: Codes at a time.
+            batch_size: Codes at a time; None takes as many as fit in little memory.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
@@ -144,7 +151,7 @@ class VAE(BaseVAE):
         z = np.asarray(z, "float32")
         if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
             raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
-        return in_batches(
+        return self._in_batches(
             lambda codes: self._pixels(self.decoder.predict_on_batch(codes)).mean(), z, batch_size=batch_size
         )
 
@@ -167,12 +174,12 @@ class VAE(BaseVAE):
         source = self.sampler.seed_generator if seed is None else seed
         return self.decode(ops.convert_to_numpy(self.prior.sample(n, self.latent_dim, source)))
 
-    def reconstruct(self, x: Array, batch_size: int = 256) -> Array:
+    def reconstruct(self, x: Array, batch_size: int | None = None) -> Array:
         """Return the mean images of the posterior means: encode, then decode, without noise.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time.
+            batch_size: Images at a time; None takes as many as fit in little memory.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
@@ -182,7 +189,7 @@ class VAE(BaseVAE):
         """
         return self.decode(self.encode(x, batch_size).z_mean, batch_size)
 
-    def terms(self, x: Array, seed: int = 0, batch_size: int = 256) -> Terms:
+    def terms(self, x: Array, seed: int = 0, batch_size: int | None = None) -> Terms:
         """Return the terms of the loss for every image, with one draw of z each.
 
         The noise comes from NumPy, so that one model and one seed give the same numbers on every backend.
@@ -190,7 +197,7 @@ class VAE(BaseVAE):
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             seed: Fixes the draws.
-            batch_size: Images at a time.
+            batch_size: Images at a time; None takes as many as fit in little memory.
 
         Returns:
             `Terms` of float32 arrays (N,), in nats per image.
@@ -206,15 +213,15 @@ class VAE(BaseVAE):
             z = posterior.sample(batch_noise)
             return self._terms(to_unit(batch), posterior, z, self.decoder.predict_on_batch(z))
 
-        return in_batches(batch_terms, x, noise, batch_size=batch_size)
+        return self._in_batches(batch_terms, x, noise, batch_size=batch_size)
 
-    def elbo(self, x: Array, seed: int = 0, batch_size: int = 256) -> Array:
+    def elbo(self, x: Array, seed: int = 0, batch_size: int | None = None) -> Array:
         r"""Return the evidence lower bound \(\log p(x|z) - KL(q(z|x) \| p(z)) \le \log p(x)\) of every image.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             seed: Fixes the draws of z, one an image; the same on every backend.
-            batch_size: Images at a time.
+            batch_size: Images at a time; None takes as many as fit in little memory.
 
         Returns:
             Nats per image, (N,), float32; β plays no part in it.
@@ -242,6 +249,10 @@ class VAE(BaseVAE):
             }
         )
 
+    def _in_batches(self, function: Callable[..., Result], *arrays: Array, batch_size: int | None) -> Result:
+        fitting = fitting_batch_size(self.image_shape) if batch_size is None else batch_size
+        return in_batches(function, *arrays, batch_size=fitting)
+
     def _encode(self, batch: Array) -> list[Tensor]:
         outputs: list[Tensor] = self.encoder.predict_on_batch(to_unit(batch))
         return outputs
@@ -260,7 +271,7 @@ class VAE(BaseVAE):
 
     def _terms(self, images: Tensor, posterior: Normal, z: Tensor, outputs: Tensor) -> Terms:
         expected = (*images.shape[1:-1], self.likelihood.decoder_channels(images.shape[-1]))
-        if tuple(outputs.shape[1:]) != expected:
+        if not all(size in (None, got) for size, got in zip(expected, outputs.shape[1:], strict=True)):
             raise InputError(
                 f"decoder puts out {tuple(outputs.shape[1:])}: for images of {tuple(images.shape[1:])} under "
                 f"{self.likelihood} it must put out {expected}"
