@@ -73,7 +73,7 @@ def run(vae: Vae, trained: Path) -> Path:
 def test_train_on_own_folder_says_what_it_does_and_prints_the_result(vae: Vae, folder: Path) -> None:
     outcome = vae("train", "--data", folder, *SMALL)
     assert outcome.code == 0, outcome.err
-    assert "16 train · 2 validation · 2 test · 9×7×1" in outcome.err
+    assert "17 train · 1 validation · 2 test · 9×7×1" in outcome.err
     assert "reconstruction" in outcome.err
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["run", "runs/classic"]

@@ -148,6 +148,43 @@ class StopOnNonFinite(keras.callbacks.Callback):
         raise RunError(f"{what} in epoch {self.epoch + 1} at step {step}; {kept}. To go on, train anew: {advice}")
 
 
+def averaged_weights(model: keras.Model) -> list[Array]:
+    """Return the moving average of the weights if the optimizer keeps one, else the weights; the model stays as it is.
+
+    Args:
+        model: A compiled model.
+
+    Returns:
+        Arrays in the order of `get_weights`.
+    """
+    trained = _copied_weights(model)
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    averaged = _copied_weights(model)
+    model.set_weights(trained)
+    return averaged
+
+
+def _copied_weights(model: keras.Model) -> list[Array]:
+    # A step on JAX gives its inputs' memory away, and arrays may be views of it.
+    return [np.array(weight) for weight in model.get_weights()]
+
+
+class MeasureAverage(keras.callbacks.Callback):
+    """Measures validation images with the averaged weights, and trains on with exactly those that were there.
+
+    Keras's own `SwapEMAWeights` swaps by adding and subtracting under TensorFlow, which rounds.
+    """
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Put the average in."""
+        self.trained = _copied_weights(self.model)
+        self.model.set_weights(averaged_weights(self.model))
+
+    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
+        """Take it out."""
+        self.model.set_weights(self.trained)
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Writes the state of a training after every epoch, and puts it back when the training resumes.
 
@@ -179,9 +216,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def use_kept_weights(self) -> None:
         """Give the model the weights that the run keeps: averaged, and of the best epoch, if the experiment says so."""
-        self.vae.optimizer.finalize_variable_values(self.vae.trainable_variables)
-        if self.best:
-            self.vae.set_weights(self.best)
+        self.vae.set_weights(self.best or averaged_weights(self.vae))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -196,10 +231,7 @@ class Checkpoint(keras.callbacks.Callback):
         for name, value in row.items():
             self.metrics.setdefault(name, []).append(value)
         if self.keep_best and row["val_negative_elbo"] == min(self.metrics["val_negative_elbo"]):
-            trained = model.get_weights()
-            model.optimizer.finalize_variable_values(model.trainable_variables)
-            self.best = model.get_weights()
-            model.set_weights(trained)
+            self.best = averaged_weights(model)
         state = {
             group: [ops.convert_to_numpy(variable) for variable in variables]
             for group, variables in self._variables().items()

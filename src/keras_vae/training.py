@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_vae import __version__, _backend, plots
-from keras_vae.callbacks import Checkpoint, ShuffledBatches, ShuffleEachEpoch, StopOnNonFinite
+from keras_vae.callbacks import Checkpoint, MeasureAverage, ShuffledBatches, ShuffleEachEpoch, StopOnNonFinite
 from keras_vae.data.dataset import Splits
 from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation import report
@@ -123,8 +123,7 @@ def _complete(run: Run, model: VAE, splits: Splits, callbacks: Sequence[keras.ca
     batches = ShuffledBatches(splits.train.images, experiment.training.batch_size, experiment.seed)
     watches = [ShuffleEachEpoch(batches), StopOnNonFinite(experiment.training), checkpoint]
     if model.optimizer.use_ema:
-        # Measures the validation images with the averaged weights, and trains on with the others.
-        watches.insert(0, keras.callbacks.SwapEMAWeights())
+        watches.insert(0, MeasureAverage())
     if done < experiment.training.epochs:
         model.fit(
             batches,
