@@ -13,7 +13,7 @@ help: ## List the targets
 
 demo: $(VENV)/run.stamp ## Train on the embedded digits and show what came of it, in runs/demo
 	rm -rf runs/demo
-	$(BIN)/vae train classic --data digits --set training.epochs=150 --set training.batch_size=64 --out runs/demo
+	$(BIN)/vae train classic --data digits --set training.epochs=100 --set training.batch_size=64 --out runs/demo
 	@echo
 	@echo "Look at   runs/demo/figures/grid.png   and open   runs/demo/report.html"
 

@@ -18,7 +18,7 @@ KILLS = 5
 # Enough epochs that a training outlives the importing of Keras many times over.
 EPOCHS = 60
 COMMAND = [sys.executable, "-c", "from keras_vae.cli import main; main()", "train"]
-SETTINGS = ["model.network.widths=[4, 8]", f"training.epochs={EPOCHS}", "training.batch_size=64", "training.keep=best"]
+SETTINGS = ["model.network.widths=[4, 8]", f"training.epochs={EPOCHS}", "training.batch_size=128", "training.keep=best"]
 ARGUMENTS = [
     "--data",
     "digits",
