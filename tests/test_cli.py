@@ -16,7 +16,7 @@ from PIL import Image
 from keras_vae import cli, training
 from keras_vae.experiment import Experiment
 
-SMALL = ["--set", "model.network.widths=[2, 3]", "--set", "training.batch_size=8", "--set", "training.epochs=2"]
+SMALL = ["--set", "model.network.widths=[2, 3]", "--set", "training.batch_size=9", "--set", "training.epochs=2"]
 
 
 class Outcome(NamedTuple):
@@ -47,9 +47,9 @@ def vae(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 20 small grey PNGs in two classes."""
+    """A folder of 30 small grey PNGs in two classes."""
     rng, photos = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "photos"
-    for index in range(20):
+    for index in range(30):
         path = photos / ("cats" if index % 2 else "dogs") / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (9, 7), dtype="uint8")).save(path)
@@ -73,7 +73,7 @@ def run(vae: Vae, trained: Path) -> Path:
 def test_train_on_own_folder_says_what_it_does_and_prints_the_result(vae: Vae, folder: Path) -> None:
     outcome = vae("train", "--data", folder, *SMALL)
     assert outcome.code == 0, outcome.err
-    assert "17 train · 1 validation · 2 test · 9×7×1" in outcome.err
+    assert "25 train · 2 validation · 3 test · 9×7×1" in outcome.err
     assert "reconstruction" in outcome.err
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["run", "runs/classic"]
@@ -89,7 +89,7 @@ def test_train_as_json(vae: Vae, folder: Path) -> None:
     outcome = vae("train", "--data", folder, "--out", "r", "--json", *SMALL)
     answer = json.loads(outcome.out)
     assert answer["run"] == "r"
-    assert answer["evaluation"]["images"] == 2
+    assert answer["evaluation"]["images"] == 3
 
 
 def test_train_from_a_file_and_with_the_tutorials_honesty(vae: Vae, folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_presets_and_data_are_listed(vae: Vae) -> None:
 
 def test_data_looks_into_a_source(vae: Vae, folder: Path) -> None:
     (row,) = json.loads(vae("data", folder, "--image-size", "8x8", "--color", "rgb", "--json").out)
-    assert row["images"] == 20
+    assert row["images"] == 30
     assert row["image_shape"] == [8, 8, 3]
     assert row["classes"] == 2
 

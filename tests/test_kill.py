@@ -16,7 +16,7 @@ from keras_vae.run import Run
 
 KILLS = 5
 # Enough epochs that a training outlives the importing of Keras many times over.
-EPOCHS = 60
+EPOCHS = 30
 COMMAND = [sys.executable, "-c", "from keras_vae.cli import main; main()", "train"]
 SETTINGS = ["model.network.widths=[4, 8]", f"training.epochs={EPOCHS}", "training.batch_size=128", "training.keep=best"]
 ARGUMENTS = [
@@ -45,7 +45,7 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(tmp_path: Path
         while epochs(cut) <= done:
             assert process.poll() is None, "the training ended before it could be killed"
             time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.6))
+        time.sleep(chance.uniform(0, 0.25))
         process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[kill % 3])
         assert process.wait() in ((-signal.SIGKILL,), (143,), (130,))[kill % 3]
         survived.append(epochs(cut))

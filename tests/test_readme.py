@@ -16,6 +16,11 @@ README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 BLOCK = re.compile(r"(?P<mark><!-- not tested here: .+ -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 
 
+on_the_default_backend = pytest.mark.skipif(
+    os.environ["KERAS_BACKEND"] != "tensorflow", reason="the README speaks of the default backend"
+)
+
+
 def commands() -> Iterator[str]:
     for block in BLOCK.finditer(README):
         if block["language"] == "bash" and not block["mark"]:
@@ -46,6 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@on_the_default_backend
 def test_every_command_runs(folder: Path) -> None:
     environment = os.environ | {"KERAS_VAE_DATA": str(folder)}
     ran = []
@@ -83,6 +89,7 @@ def test_every_command_of_the_table_is_one_with_those_options(capsys: pytest.Cap
 
 
 @pytest.mark.slow
+@on_the_default_backend
 def test_python_runs_as_it_stands(tmp_path: Path) -> None:
     (code,) = [block["code"] for block in BLOCK.finditer(README) if block["language"] == "python"]
     assert len(code.strip().splitlines()) <= 13

@@ -146,7 +146,7 @@ def test_stopped_after_the_last_epoch_the_rest_is_made_up_for(
 
 
 def test_best_keeps_the_epoch_with_the_least_validation_bound(splits: Splits, tmp_path: Path) -> None:
-    diverging = small("training.learning_rate=0.9", "training.epochs=6", "training.keep=best")
+    diverging = small("training.learning_rate=0.3", "training.epochs=6", "training.keep=best")
     run = training.train(diverging, splits, tmp_path / "run")
     best = int(np.argmin(run.metrics["val_negative_elbo"])) + 1
     assert best < 6, "the training must get worse for the test to mean something"

@@ -61,6 +61,11 @@ def train(
             f"training.batch_size = {experiment.training.batch_size}: there are {len(splits.train)} training images; "
             "use at most as many"
         )
+    if len(splits.train) % experiment.training.batch_size == 1 and not _backend.trains_on_single_images():
+        raise InputError(
+            f"training.batch_size = {experiment.training.batch_size}: {len(splits.train)} images leave a last batch of "
+            "one, whose gradient PyTorch cannot compute on a CPU; choose another size"
+        )
     model = _build(experiment, splits)
     run = Run.create(out, experiment, describe_environment(splits))
     return _complete(run, model, splits, callbacks)

@@ -50,8 +50,9 @@ class Conv(Network):
         for width in self.widths:
             features = layers.Conv2D(width, 3, strides=2, padding="same", activation="relu")(features)
         features = layers.Dense(self.dense, activation="relu")(layers.Flatten()(features))
-        z_mean = layers.Dense(latent_dim, name="z_mean")(features)
-        z_log_var = layers.Dense(latent_dim, name="z_log_var")(features)
+        # Moments and likelihood parameters are float32 under every precision.
+        z_mean = layers.Dense(latent_dim, name="z_mean", dtype="float32")(features)
+        z_log_var = layers.Dense(latent_dim, name="z_log_var", dtype="float32")(features)
         return keras.Model(images, [z_mean, z_log_var], name="encoder")
 
     def decoder(self, latent_dim: int, image_shape: ImageShape) -> keras.Model:
@@ -64,7 +65,7 @@ class Conv(Network):
         features = layers.Reshape((rows, columns, self.widths[-1]))(features)
         for filters in reversed(self.widths):
             features = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")(features)
-        outputs = layers.Conv2D(channels, 3, padding="same")(features)
+        outputs = layers.Conv2D(channels, 3, padding="same", dtype="float32")(features)
         spare_rows, spare_columns = rows * stride - height, columns * stride - width
         if spare_rows or spare_columns:
             outputs = layers.Cropping2D(
