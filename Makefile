@@ -13,17 +13,19 @@ help: ## List the targets
 
 demo: $(VENV)/run.stamp ## Train on the embedded digits and show what came of it, in runs/demo
 	rm -rf runs/demo
-	$(BIN)/vae train classic --data digits --set training.epochs=100 --set training.batch_size=64 --out runs/demo
+	$(BIN)/vae train classic --data digits --set training.epochs=50 --set training.batch_size=64 \
+		--set training.learning_rate=2e-3 --set model.network.dense=128 \
+		--set 'model.objective.schedule={ name = "warm-up", steps = 0.2 }' --out runs/demo
 	@echo
 	@echo "Look at   runs/demo/figures/grid.png   and open   runs/demo/report.html"
 
 test: $(VENV)/dev.stamp ## Run the default suite on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m "not slow"
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(VENV)/backends.stamp ## Run everything, slow tests included, on TensorFlow, JAX and PyTorch
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest
-	KERAS_BACKEND=torch $(BIN)/python -m pytest
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n auto
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n auto
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/dev.stamp ## Lint, type-check, and hold the imports against the architecture
 	$(BIN)/ruff check

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from keras_vae import cli, training
-from keras_vae.experiment import Experiment
+from keras_vae import cli, load, tables, training
+from keras_vae.data import sources
+from keras_vae.experiment import Experiment, preset_names
 
 SMALL = ["--set", "model.network.widths=[2, 3]", "--set", "training.batch_size=9", "--set", "training.epochs=2"]
 
@@ -89,7 +90,7 @@ def test_train_as_json(vae: Vae, folder: Path) -> None:
     outcome = vae("train", "--data", folder, "--out", "r", "--json", *SMALL)
     answer = json.loads(outcome.out)
     assert answer["run"] == "r"
-    assert answer["evaluation"]["images"] == 3
+    assert answer["evaluation"]["likelihood"]["images"] == 3
 
 
 def test_train_from_a_file_and_with_the_tutorials_honesty(vae: Vae, folder: Path) -> None:
@@ -112,8 +113,14 @@ def test_train_from_a_file_and_with_the_tutorials_honesty(vae: Vae, folder: Path
         ["grid", "-n", "2", "--dims", "1", "0"],
         ["samples", "-n", "5", "--seed", "3"],
         ["reconstructions", "-n", "2"],
+        ["worst", "-n", "2"],
+        ["neighbours", "-n", "3", "--seed", "1"],
         ["latents"],
+        ["traversals", "-n", "3"],
+        ["interpolation", "-n", "3", "--spherical"],
+        ["rates"],
         ["curves"],
+        ["rate_distortion"],
     ],
 )
 def test_every_plot_with_its_options(options: list[str], vae: Vae, run: Path) -> None:
@@ -121,6 +128,80 @@ def test_every_plot_with_its_options(options: list[str], vae: Vae, run: Path) ->
     assert outcome.code == 0, outcome.err
     assert outcome.out.strip() == f"run/figures/{options[0]}.png"
     assert np.asarray(Image.open(outcome.out.strip())).std() > 0
+
+
+@pytest.mark.parametrize("kind", ["traversals", "interpolation"])
+def test_what_moves_is_drawn_as_a_gif_there_and_back(kind: str, vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, kind, "-n", "4", "--out", "moving.gif")
+    assert outcome.code == 0, outcome.err
+    with Image.open("moving.gif") as moving:
+        # Pillow shows equal pictures that follow one another as one, for longer.
+        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(moving)]
+    assert sum(shown) == 6 * 80
+
+
+def test_what_does_not_move_is_no_gif(vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, "samples", "--out", "samples.gif")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "does not move" in outcome.err
+    assert not Path("samples.gif").exists()
+
+
+@pytest.mark.parametrize("out", ["z.npz", "z.csv", "z.parquet"])
+def test_the_codes_of_a_folder_by_name_and_label(out: str, vae: Vae, run: Path, folder: Path) -> None:
+    outcome = vae("encode", run, "--data", folder, "--out", out)
+    assert (outcome.code, outcome.out.strip()) == (0, out), outcome.err
+    first = tables.column(Path(out), "z_mean_0" if out != "z.npz" else "z_mean")
+    model, images = load("run"), sources.load(folder).train.images
+    assert first.reshape(30, -1)[:, 0] == pytest.approx(model.encode(images).z_mean[:, 0], abs=1e-6)
+    if out == "z.csv":
+        header, row = Path(out).read_text("utf-8").splitlines()[:2]
+        assert header.split(",")[:3] == ["name", "label", "z_mean_0"]
+        assert row.split(",")[:2] == ["cats/1.png", "cats"]
+    again = vae("encode", run, "--data", folder, "--out", out)
+    assert again.code == 2
+    assert "exists" in again.err
+
+
+def test_the_codes_of_the_runs_own_images(vae: Vae, run: Path) -> None:
+    assert vae("encode", run, "--out", "z.npz").code == 0
+    assert len(np.load("z.npz")["z_log_var"]) == 30
+
+
+def test_scores_with_percentiles_marks_and_heat_maps(vae: Vae, run: Path, folder: Path) -> None:
+    options = ["--samples", "3", "--threshold", "0.1", "--heat-maps", "heat.png", "-n", "4"]
+    outcome = vae("score", run, "--data", folder, "--out", "scores.npz", *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.split() == ["scores.npz", "heat.png"]
+    assert "nll above" in outcome.err
+    scores = np.load("scores.npz")
+    assert scores["anomaly"].sum() == (scores["nll"] > np.sort(scores["nll"])[-scores["anomaly"].sum() - 1]).sum()
+    assert scores["nll_percentile"].min() >= 0
+    assert scores["nll_percentile"].max() <= 100
+    assert np.asarray(Image.open("heat.png")).std() > 0
+
+
+def test_reconstructions_of_a_source(vae: Vae, run: Path, folder: Path) -> None:
+    assert vae("reconstruct", run, "--data", folder, "-n", "4", "--out", "r.npz").code == 0
+    assert np.load("r.npz")["images"].shape == (4, 9, 7, 1)
+    assert vae("reconstruct", run, "--data", folder, "-n", "4", "--out", "r.png").code == 0
+
+
+def test_images_of_another_size_are_refused(vae: Vae, run: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "large.npy", np.full((3, 20, 20), 9, "uint8"))
+    outcome = vae("encode", run, "--data", "large.npy", "--out", "z.npz")
+    assert outcome.code == 2
+    assert "(3, 20, 20, 1)" in outcome.err
+    assert not list(Path().glob("*z.npz*"))
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])
+def test_unfinished_run_is_not_put_to_use(command: str, vae: Vae, run: Path) -> None:
+    (run / "checkpoint").mkdir()
+    (run / "checkpoint" / "state.npz").write_bytes(b"")
+    assert_refused(
+        vae(command, run, "--out", "out.npz"), "run is unfinished: go on with `vae train --resume run` first"
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,9 +247,10 @@ def test_info_in_words_and_in_json(vae: Vae, run: Path) -> None:
 
 
 def test_presets_and_data_are_listed(vae: Vae) -> None:
-    assert set(json.loads(vae("presets", "--json").out)) == {"classic", "tutorial"}
-    assert vae("presets").out.splitlines()[0].startswith("classic")
-    assert {row["name"] for row in json.loads(vae("data", "--json").out)} == {"mnist", "fashion_mnist", "digits"}
+    assert set(json.loads(vae("presets", "--json").out)) == set(preset_names())
+    assert vae("presets").out.splitlines()[0].startswith("beta-tcvae")
+    listed = {row["name"] for row in json.loads(vae("data", "--json").out)}
+    assert listed == {"mnist", "fashion_mnist", "digits", "sprites"}
     assert "embedded in scikit-learn" in vae("data").out
 
 
@@ -244,7 +326,7 @@ NAN = np.full((20, 6, 6), np.nan)
 @pytest.mark.parametrize(
     ("make", "name", "message"),
     [
-        (lambda path: None, "nowhere.npz", "nowhere.npz; accepted: mnist, fashion_mnist, digits, or a path to"),
+        (lambda path: None, "nowhere.npz", "nowhere.npz; accepted: mnist, fashion_mnist, digits, sprites, or"),
         (empty_folder, "folder", "folder holds no images; it holds notes.txt; accepted: .png"),
         (truncated, "folder", "b.png cannot be read: it is no whole PNG"),
         (text_as_png, "folder", "b.png cannot be read: it is no whole PNG"),
@@ -350,3 +432,98 @@ def test_help_needs_neither_keras_nor_a_backend() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_evaluate_measures_prints_and_rewrites_the_report(vae: Vae, run: Path) -> None:
+    before = (run / "report.html").read_text()
+    outcome = vae("evaluate", run, "--only", "likelihood,latents", "--samples", "30")
+    assert outcome.code == 0, outcome.err
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert f"{evaluation['likelihood']['nll']['mean']:.2f}" in outcome.out
+    assert "nll by 30 draws an image" in outcome.out
+    assert "not a normalised likelihood" in outcome.out
+    assert (run / "report.html").read_text() != before
+    answer = json.loads(vae("evaluate", run, "--only", "likelihood", "--samples", "30", "--json").out)
+    assert answer["likelihood"] == evaluation["likelihood"]
+
+
+def test_evaluate_on_other_images_leaves_the_runs_own_numbers(vae: Vae, run: Path) -> None:
+    before = (run / "evaluation.json").read_text()
+    np.savez("other.npz", images=np.random.default_rng(1).integers(0, 256, (3, 9, 7), dtype="uint8"))
+    outcome = vae("evaluate", run, "--data", "other.npz", "--samples", "5")
+    assert outcome.code == 0, outcome.err
+    assert "measured on 3 all images" in outcome.out
+    assert (run / "evaluation.json").read_text() == before
+    assert json.loads((run / "evaluation-other.json").read_text())["likelihood"]["data"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--samples", "0"], "samples = 0"),
+        (["--generated", "1"], "generated = 1"),
+        (["--only", "likelyhood"], "stage 'likelyhood'"),
+        (["--only", "disentanglement"], "factors are not known"),
+        (["--data", "nowhere"], "no source 'nowhere'"),
+        (["--prior", "fitted"], "has none"),
+    ],
+)
+def test_wrong_evaluation_is_one_line(options: list[str], message: str, vae: Vae, run: Path) -> None:
+    assert_refused(vae("evaluate", run, *options), message)
+
+
+def test_evaluate_images_of_another_size_is_refused(vae: Vae, run: Path) -> None:
+    np.savez("other.npz", images=np.full((3, 5, 5), 9, "uint8"))
+    assert_refused(vae("evaluate", run, "--data", "other.npz"), "this model takes (n, 9, 7, 1)")
+
+
+def test_compare_prints_and_writes_one_table(vae: Vae, run: Path) -> None:
+    shutil.copytree(run, "second")
+    outcome = vae("compare", run, "second", "--out", "comparison")
+    assert outcome.code == 0, outcome.err
+    assert "negative_elbo" in outcome.out
+    assert {path.name for path in Path("comparison").iterdir()} == {"comparison.md", "comparison.json", "curves.png"}
+    assert_refused(vae("compare", run, "second", "--out", "comparison"), "exists")
+    assert json.loads(vae("compare", run, "second", "--json").out)
+    assert_refused(vae("compare", run), "two runs")
+
+
+def test_doctor_prints_what_it_found(vae: Vae, run: Path) -> None:
+    outcome = vae("doctor", run)
+    assert outcome.code == 0, outcome.err
+    findings = json.loads(vae("doctor", run, "--json").out)
+    assert all(finding["name"] in outcome.out for finding in findings)
+    # Random pixels are grey all over, and a Bernoulli knows black and white.
+    assert any("model.likelihood" in finding["change"] for finding in findings)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
+class TestExport:
+    def test_it_prints_the_graphs_and_how_far_they_are_from_the_model(self, vae: Vae, run: Path) -> None:
+        outcome = vae("export", run, "--format", "keras")
+        assert outcome.code == 0, outcome.err
+        assert "compared with the model on 3 images (photos, test split)" in outcome.err
+        rows = [line.split() for line in outcome.out.splitlines()]
+        assert [row[0] for row in rows] == [
+            f"run/export/keras/{name}.keras" for name in ("encoder", "encoder", "decoder", "reconstruct", "sampler")
+        ]
+        assert all(float(row[-1]) < 1e-4 for row in rows)
+        again = vae("export", run, "--format", "keras")
+        assert (again.code, again.out) == (2, "")
+        assert "--out run/export/keras exists" in again.err
+        answer = json.loads(vae("export", run, "--format", "keras", "--force", "--json", "--pixels", "float32").out)
+        assert answer["graphs"]["encoder"]["inputs"]["images"]["dtype"] == "float32"
+
+    def test_what_is_wrong_is_said_before_anything_is_written(self, vae: Vae, run: Path, tmp_path: Path) -> None:
+        for words, message in (
+            (("export", "nowhere", "--format", "keras"), "no run at nowhere"),
+            (("export", run, "--format", "keras", "--out", run, "--force"), "--out run is not an earlier export"),
+            (("export", run, "--format", "keras", "--prior", "fitted"), "prior = 'fitted'"),
+        ):
+            outcome = vae(*words)
+            assert (outcome.code, outcome.out) == (2, ""), words
+            assert message in outcome.err
+            assert len(outcome.err.strip().splitlines()) == 1
+        (run / "model.keras").unlink()
+        assert "is unfinished" in vae("export", run, "--format", "keras").err
+        assert not (run / "export").exists()

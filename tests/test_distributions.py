@@ -1,115 +1,303 @@
-"""Distributions against NumPy, closed forms and numerical integrals."""
+"""Distributions over codes against SciPy, closed forms, numerical Jacobians and many draws."""
 
-import keras
+import math
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from keras import ops
+from scipy import stats
 
-from keras_vae.distributions import Bernoulli, Normal
-from keras_vae.priors import StandardNormal
+from helpers import gradient, integral, jacobians, randomise, tensor, to_numpy
+from keras_vae.distributions import Flow, FullNormal, Mixture, Normal, PointMass, detached, kl, map_tensors
+from keras_vae.flows import MaskedAffine
+from keras_vae.types import Array
 
 rng = np.random.default_rng(3)
 
 
-def to_numpy(tensor: object) -> np.ndarray:
-    return ops.convert_to_numpy(tensor)
+@pytest.fixture(autouse=True)
+def same_numbers_whatever_ran_before() -> None:
+    rng.bit_generator.state = np.random.default_rng(3).bit_generator.state
 
 
 def normal(mean: object, log_var: object) -> Normal:
-    return Normal(ops.convert_to_tensor(mean, "float32"), ops.convert_to_tensor(log_var, "float32"))
+    return Normal(tensor(mean), tensor(log_var))
 
 
-def test_normal_density_integrates_to_one_on_a_grid() -> None:
-    axis = np.linspace(-9, 9, 241, dtype="float32")
-    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-    density = np.exp(to_numpy(normal([[0.5, -1.0]], [[0.3, -0.8]]).log_prob(ops.convert_to_tensor(grid))))
-    assert density.sum() * (axis[1] - axis[0]) ** 2 == pytest.approx(1.0, abs=1e-4)
+def triangles(*shape: int) -> Array:
+    """Random lower triangular matrices with a positive diagonal."""
+    below = np.tril(rng.normal(scale=0.6, size=(*shape, shape[-1])), -1)
+    return (below + np.eye(shape[-1]) * rng.uniform(0.4, 1.6, (*shape, 1))).astype("float32")
 
 
-def test_normal_log_prob_is_the_textbook_formula() -> None:
+def flow(normalising: bool, dimensions: int = 3, batch: tuple[int, ...] = (), frozen: bool = False) -> Flow:
+    order = list(range(dimensions))
+    steps = [MaskedAffine(order if index % 2 == 0 else order[::-1], (12,), 2) for index in range(2)]
+    for index, step in enumerate(steps):
+        randomise(step, 0.4, seed=index)
+    base = normal(rng.normal(size=(*batch, dimensions)), 0.5 * rng.normal(size=(*batch, dimensions)))
+    return Flow(base, steps, normalising, tensor(rng.normal(size=(*batch, 2))), frozen)
+
+
+def test_normal_is_scipy_s_density() -> None:
     mean, log_var, z = (rng.normal(size=(5, 4)).astype("float32") for _ in range(3))
-    variance = np.exp(log_var)
-    expected = np.log(np.exp(-((z - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)).sum(-1)
-    np.testing.assert_allclose(to_numpy(normal(mean, log_var).log_prob(ops.convert_to_tensor(z))), expected, rtol=1e-5)
+    expected = stats.norm(mean, np.exp(log_var / 2)).logpdf(z)
+    per_dimension = to_numpy(normal(mean, log_var).log_prob_per_dimension(tensor(z)))
+    np.testing.assert_allclose(per_dimension, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(normal(mean, log_var).log_prob(tensor(z))), expected.sum(-1), rtol=1e-5)
 
 
-def test_kl_to_the_standard_normal_is_the_textbook_formula() -> None:
-    mean, log_var = (rng.normal(size=(6, 3)).astype("float32") for _ in range(2))
-    expected = -0.5 * (1 + log_var - mean**2 - np.exp(log_var)).sum(-1)
-    posterior = normal(mean, log_var)
-    np.testing.assert_allclose(to_numpy(StandardNormal().kl(posterior, posterior.mean)), expected, rtol=1e-5)
+@pytest.mark.parametrize("latent_dim", [1, 3])
+def test_full_normal_is_scipy_s_density(latent_dim: int) -> None:
+    mean, scale = rng.normal(size=(4, 1, latent_dim)), triangles(4, 1, latent_dim)
+    z = rng.normal(scale=2.0, size=(4, 5, latent_dim))
+    view = FullNormal(tensor(mean), tensor(scale))
+    expected = [
+        stats.multivariate_normal(m[0], s[0] @ s[0].T).logpdf(z) for m, s, z in zip(mean, scale, z, strict=True)
+    ]
+    np.testing.assert_allclose(to_numpy(view.log_prob(tensor(z))), expected, rtol=1e-4, atol=1e-4)
+    variances = np.diagonal(scale @ np.swapaxes(scale, -1, -2), axis1=-2, axis2=-1)
+    np.testing.assert_allclose(to_numpy(view.log_var), np.log(variances), atol=1e-5)
 
 
-def test_closed_kl_agrees_with_monte_carlo() -> None:
-    posterior, other = normal([[0.7, -0.4]], [[-0.5, 0.2]]), normal([[0.1, 0.3]], [[0.4, -0.3]])
-    noise = rng.normal(size=(200_000, 2)).astype("float32")
-    z = posterior.sample(noise)
-    estimates = to_numpy(posterior.log_prob(z) - other.log_prob(z))
-    error = estimates.std() / np.sqrt(len(estimates))
-    assert abs(estimates.mean() - to_numpy(posterior.kl(other))[0]) < 4 * error
+def test_full_normal_with_a_diagonal_is_the_diagonal_normal() -> None:
+    mean, log_var, noise = (rng.normal(size=(6, 3)).astype("float32") for _ in range(3))
+    one = normal(mean, log_var)
+    other = FullNormal(tensor(mean), tensor(np.exp(log_var / 2)[..., None] * np.eye(3)))
+    for ours, theirs in zip(one.draw(tensor(noise)), other.draw(tensor(noise)), strict=True):
+        np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-5, atol=1e-5)
+    reference = normal(rng.normal(size=3), rng.normal(size=3))
+    np.testing.assert_allclose(
+        to_numpy(one.kl(reference)).sum(-1), to_numpy(other.kl(reference))[:, 0], rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(to_numpy(other.log_var), log_var, atol=1e-5)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_mixture_is_the_weighted_sum_of_scipy_s_densities_and_draws_from_it(full: bool) -> None:
+    logits, mean, scale = np.array([0.5, -1.0, 3.0]), rng.normal(scale=2.0, size=(3, 2)), triangles(3, 2)
+    if not full:
+        scale = scale * np.eye(2)
+    log_var = 2 * np.log(np.diagonal(scale, axis1=1, axis2=2))
+    components = FullNormal(tensor(mean), tensor(scale)) if full else normal(mean, log_var)
+    mixture = Mixture(tensor(logits), components)
+    weights, covariances = np.exp(logits) / np.exp(logits).sum(), scale @ np.swapaxes(scale, 1, 2)
+    z = rng.normal(scale=3.0, size=(4, 5, 2))
+    expected = sum(
+        weight * stats.multivariate_normal(m, c).pdf(z) for weight, m, c in zip(weights, mean, covariances, strict=True)
+    )
+    np.testing.assert_allclose(to_numpy(mixture.log_prob(tensor(z))), np.log(expected), rtol=1e-4, atol=1e-4)
+
+    drawn = to_numpy(mixture.sample(40_000, seed=1))
+    centre = weights @ mean
+    spread = sum(w * (c + np.outer(m - centre, m - centre)) for w, m, c in zip(weights, mean, covariances, strict=True))
+    np.testing.assert_allclose(drawn.mean(0), centre, atol=5 * math.sqrt(spread.max() / 40_000))
+    np.testing.assert_allclose(np.cov(drawn.T), spread, atol=0.05 * spread.max())
+    assert not np.allclose(drawn, to_numpy(mixture.sample(40_000, seed=2)))
+    np.testing.assert_array_equal(drawn, to_numpy(mixture.sample(40_000, seed=1)))
+
+
+def test_mixture_far_from_every_component_falls_off_like_a_parabola() -> None:
+    mixture = Mixture(tensor([0.0, 0.0]), normal([[0.0], [1.0]], [[0.0], [0.0]]))
+    expected = stats.norm(1.0).logpdf(1000.0) - math.log(2)
+    assert float(mixture.log_prob(tensor([1000.0]))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_choice_of_component_and_noise_are_independent() -> None:
+    """The same integer twice would make draws of one component come from one end of its noise."""
+    drawn = to_numpy(Mixture(tensor([0.0, 0.0]), normal([[0.0], [100.0]], [[0.0], [0.0]])).sample(20_000, seed=1))[:, 0]
+    for part in (drawn[drawn < 50], drawn[drawn > 50] - 100):
+        assert len(part) == pytest.approx(10_000, abs=300)
+        assert stats.kstest(part, "norm").pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        normal(rng.normal(size=(4, 1, 3)), rng.normal(size=(4, 1, 3))),
+        FullNormal(tensor(rng.normal(size=(4, 1, 3))), tensor(triangles(4, 1, 3))),
+        flow(False, batch=(4, 1)),
+        flow(True, batch=(4, 1)),
+    ],
+)
+def test_density_of_a_draw_is_the_density_at_the_draw(view: Any) -> None:  # noqa: ANN401
+    z, log_prob = view.draw(tensor(rng.normal(size=(4, 6, 3))))
+    assert tuple(z.shape) == (4, 6, 3)
+    np.testing.assert_allclose(to_numpy(log_prob), to_numpy(view.log_prob(z)), rtol=1e-4, atol=1e-3)
+
+
+def test_draws_have_the_moments_they_are_asked_for() -> None:
+    scale, mean, noise = triangles(3), rng.normal(size=3), rng.normal(size=(40_000, 3))
+    drawn = to_numpy(FullNormal(tensor(mean), tensor(scale)).draw(tensor(noise)).z)
+    np.testing.assert_allclose(drawn, mean + noise @ scale.T, atol=1e-4)
+    drawn = to_numpy(normal([1.0, -2.0], [0.0, -1.0]).sample(40_000, seed=1))
+    np.testing.assert_allclose(drawn.mean(0), [1.0, -2.0], atol=0.03)
+    np.testing.assert_allclose(np.cov(drawn.T), np.diag(np.exp([0.0, -1.0])), atol=0.04)
+    assert not np.allclose(drawn, to_numpy(normal([1.0, -2.0], [0.0, -1.0]).sample(40_000, seed=2)))
+
+
+def test_a_batch_of_distributions_is_sampled_once_each() -> None:
+    batch = normal([[0.0, 50.0], [100.0, -50.0]], [[0.0, 0.0], [0.0, 0.0]])
+    np.testing.assert_allclose(to_numpy(batch.sample(2, seed=3)), to_numpy(batch.mean), atol=6)
+
+
+def test_closed_kl_of_each_dimension_is_the_integral() -> None:
+    one, other = (normal(rng.normal(size=4), rng.normal(size=4)) for _ in range(2))
+    axis = np.linspace(-25, 25, 20_001)
+    densities = [
+        stats.norm(to_numpy(view.mean)[:, None], np.exp(to_numpy(view.log_var)[:, None] / 2)).logpdf(axis)
+        for view in (one, other)
+    ]
+    expected = (np.exp(densities[0]) * (densities[0] - densities[1])).sum(-1) * (axis[1] - axis[0])
+    np.testing.assert_allclose(to_numpy(one.kl(other)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_closed_kl_agrees_with_monte_carlo(full: bool) -> None:
+    mean, scale = tensor(rng.normal(size=(1, 3))), tensor(triangles(1, 3))
+    posterior: Any = FullNormal(mean, scale) if full else normal(mean, rng.normal(size=(1, 3)))
+    prior = normal(rng.normal(size=3), 0.5 * rng.normal(size=3))
+    draw = posterior.draw(tensor(rng.normal(size=(200_000, 3))))
+    # A mixture of one has no closed form.
+    estimates = to_numpy(kl(posterior, Mixture(tensor([0.0]), map_tensors(prior, lambda values: values[None])), draw))
+    closed = to_numpy(kl(posterior, prior, draw))
+    assert estimates.shape == (200_000, 1)
+    assert closed.shape == (1, 1 if full else 3)
+    error = estimates.std() / math.sqrt(len(estimates))
+    assert error < 0.01 * closed.sum()
+    assert abs(estimates.mean() - closed.sum()) < 4 * error
 
 
 def test_kl_of_a_distribution_to_itself_is_zero_and_else_positive() -> None:
     one, other = normal([[0.2]], [[-3.0]]), normal([[0.2]], [[-2.9]])
-    assert to_numpy(one.kl(one))[0] == pytest.approx(0, abs=1e-6)
-    assert to_numpy(one.kl(other))[0] > 1e-4
+    assert to_numpy(one.kl(one))[0, 0] == pytest.approx(0, abs=1e-6)
+    assert to_numpy(one.kl(other))[0, 0] > 1e-4
 
 
-def test_prior_samples_have_the_moments_of_its_density() -> None:
-    z = to_numpy(StandardNormal().sample(50_000, 2, seed=1))
-    np.testing.assert_allclose(z.mean(0), 0, atol=0.02)
-    np.testing.assert_allclose(np.cov(z.T), np.eye(2), atol=0.03)
-    assert not np.allclose(z, to_numpy(StandardNormal().sample(50_000, 2, seed=2)))
+def test_point_has_no_spread_and_costs_only_its_prior() -> None:
+    codes = rng.normal(size=(4, 1, 2)).astype("float32")
+    point, prior = PointMass(tensor(codes)), normal([0.0, 0.0], [0.0, 0.0])
+    draw = point.draw(tensor(rng.normal(size=(4, 3, 2))))
+    np.testing.assert_array_equal(to_numpy(draw.z), np.repeat(codes, 3, 1))
+    np.testing.assert_allclose(
+        to_numpy(kl(point, prior, draw))[..., 0], -stats.norm.logpdf(np.repeat(codes, 3, 1)).sum(-1), rtol=1e-5
+    )
+    assert (to_numpy(point.log_var) == -math.inf).all()
+    assert not to_numpy(draw.log_prob).any()
 
 
-def test_bernoulli_probabilities_of_all_images_sum_to_one() -> None:
-    logits = rng.normal(size=(1, 2, 3, 1)).astype("float32") * 3
-    every = np.array([[int(bit) for bit in f"{number:06b}"] for number in range(64)], "float32").reshape(64, 2, 3, 1)
-    probabilities = np.exp(to_numpy(Bernoulli(ops.convert_to_tensor(np.repeat(logits, 64, 0))).log_prob(every)))
-    assert probabilities.sum() == pytest.approx(1.0, rel=1e-5)
+@pytest.mark.parametrize("normalising", [False, True])
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_flow_changes_variables_as_a_numerical_jacobian_does(normalising: bool, dimensions: int) -> None:
+    view, noise = flow(normalising, dimensions), rng.normal(size=(6, dimensions)).astype("float32")
+    generated = jacobians(lambda noise: view.draw(noise).z, noise)
+    expected = stats.norm.logpdf(noise).sum(-1) - np.linalg.slogdet(generated)[1]
+    z, log_prob = view.draw(tensor(noise))
+    np.testing.assert_allclose(to_numpy(log_prob), expected, atol=5e-3)
+
+    def normalise(z: object) -> object:
+        for step in view.steps if normalising else reversed(view.steps):
+            z = (step.transform if normalising else step.inverse)(z, view.context)[0]
+        return z
+
+    z = to_numpy(z)
+    base = stats.norm(to_numpy(view.base.mean), np.exp(to_numpy(view.base.log_var) / 2))
+    inverted = jacobians(normalise, z)
+    expected = base.logpdf(to_numpy(normalise(tensor(z)))).sum(-1) + np.linalg.slogdet(inverted)[1]
+    np.testing.assert_allclose(to_numpy(view.log_prob(tensor(z))), expected, atol=5e-3)
 
 
-def test_bernoulli_is_exact_where_a_sigmoid_saturates() -> None:
-    logits = ops.convert_to_tensor(np.full((1, 1, 1, 1), -200.0, "float32"))
-    assert to_numpy(Bernoulli(logits).log_prob(np.ones((1, 1, 1, 1), "float32")))[0] == pytest.approx(-200.0)
+@pytest.mark.parametrize("normalising", [False, True])
+def test_flow_integrates_to_one_and_draws_what_its_density_says(normalising: bool) -> None:
+    view = flow(normalising, dimensions=2)
+    assert integral(view.log_prob, reach=25, points=501) == pytest.approx(1.0, abs=5e-3)
+    drawn = to_numpy(view.sample(20_000, seed=1))
+    axis = np.linspace(-25, 25, 501, dtype="float32")
+    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    density = np.exp(to_numpy(view.log_prob(tensor(grid))))
+    density /= density.sum()
+    mean = density @ grid
+    covariance = (density[:, None] * (grid - mean)).T @ (grid - mean)
+    np.testing.assert_allclose(drawn.mean(0), mean, atol=5 * math.sqrt(covariance.max() / 20_000))
+    np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.06 * covariance.max())
 
 
-def test_bernoulli_samples_follow_its_mean() -> None:
-    pixels = Bernoulli(ops.convert_to_tensor(np.full((2000, 1, 2, 1), [[[[-1.0], [2.0]]]], "float32")))
-    drawn = to_numpy(pixels.sample(seed=4))
-    assert set(np.unique(drawn)) == {0.0, 1.0}
-    np.testing.assert_allclose(drawn.mean(0)[0, :, 0], 1 / (1 + np.exp([1.0, -2.0])), atol=0.04)
+def test_moments_of_a_flow_are_those_of_its_linearisation_at_the_mean() -> None:
+    view = flow(False, batch=(4,))
+    centre = to_numpy(view.draw(tensor(np.zeros((4, 3)))).z)
+    np.testing.assert_allclose(to_numpy(view.mean), centre, atol=1e-5)
+    # Two steps in opposite orders are no longer triangular; one alone is.
+    single = Flow(view.base, view.steps[:1], False, view.context)
+    scales = jacobians(lambda u: single._generate(u)[0], to_numpy(view.base.mean)).diagonal(axis1=1, axis2=2)
+    np.testing.assert_allclose(to_numpy(single.log_var), to_numpy(view.base.log_var) + 2 * np.log(scales), atol=5e-3)
 
 
-def test_bernoulli_log_prob_takes_a_leading_axis_of_draws() -> None:
-    logits = ops.convert_to_tensor(rng.normal(size=(4, 3, 2, 2, 1)).astype("float32"))
-    x = rng.random((3, 2, 2, 1), "float32")
-    together = to_numpy(Bernoulli(logits).log_prob(x))
-    np.testing.assert_allclose(together[2], to_numpy(Bernoulli(logits[2]).log_prob(x)), rtol=1e-6)
+NOISE = rng.normal(size=(5, 3)).astype("float32")
+LOWER = triangles(5, 3)
 
 
-def test_sampler_draws_have_the_moments_it_is_given() -> None:
-    from keras_vae import Sampler
+def test_detached_normal_has_gradients_through_z_only() -> None:
+    mean, log_var = rng.normal(size=(2, 5, 3)).astype("float32")
 
-    mean, log_var = np.full((40_000, 2), [1.0, -2.0], "float32"), np.full((40_000, 2), [0.0, -1.0], "float32")
-    z = to_numpy(Sampler(seed=0)([mean, log_var]))
-    np.testing.assert_allclose(z.mean(0), [1.0, -2.0], atol=0.03)
-    np.testing.assert_allclose(z.var(0), np.exp([0.0, -1.0]), rtol=0.05)
+    def loss(view: Normal, apart: Callable[[Normal], Normal]) -> object:
+        return ops.sum(apart(view).log_prob(view.draw(tensor(NOISE)).z))
 
-
-@pytest.mark.parametrize("shape", [(1, 1), (7, 1), (3, 64)])
-def test_sampler_takes_any_batch_and_latent_size_and_draws_anew(shape: tuple[int, int]) -> None:
-    from keras_vae import Sampler
-
-    sampler, zeros = Sampler(seed=0), np.zeros(shape, "float32")
-    first, second = to_numpy(sampler([zeros, zeros])), to_numpy(sampler([zeros, zeros]))
-    assert first.shape == shape
-    assert not np.allclose(first, second)
-    np.testing.assert_array_equal(first, to_numpy(Sampler(seed=0)([zeros, zeros])))
+    moments = np.stack([mean, log_var])
+    through_z, _ = gradient(lambda both: loss(Normal(both[0], both[1]), detached), moments)
+    # ∂ log q/∂z = −ε/σ, ∂z/∂μ = 1, ∂z/∂ log σ² = σε/2.
+    np.testing.assert_allclose(through_z, np.stack([-NOISE / np.exp(log_var / 2), -(NOISE**2) / 2]), atol=1e-4)
+    every, _ = gradient(lambda both: loss(Normal(both[0], both[1]), lambda view: view), moments)
+    # The density of a reparameterised draw depends on σ alone.
+    np.testing.assert_allclose(every, np.stack([np.zeros((5, 3)), np.full((5, 3), -0.5)]), atol=1e-4)
 
 
-def test_sampler_works_with_unknown_batch_size() -> None:
-    from keras_vae import Sampler
+def test_detached_full_normal_has_gradients_through_z_only() -> None:
+    def loss(mean: object) -> object:
+        view = FullNormal(mean, tensor(LOWER))
+        return ops.sum(detached(view).log_prob(view.draw(tensor(NOISE)).z))
 
-    moments = [keras.Input((5,)), keras.Input((5,))]
-    assert Sampler()(moments).shape == (None, 5)
+    through_z, _ = gradient(loss, rng.normal(size=(5, 3)))
+    expected = [-np.linalg.solve(scale.T, noise) for scale, noise in zip(LOWER, NOISE, strict=True)]
+    np.testing.assert_allclose(through_z, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalising", [False, True])
+def test_detached_flow_has_gradients_through_z_only(normalising: bool) -> None:
+    view, z = flow(normalising, batch=(5,)), rng.normal(size=(5, 3)).astype("float32")
+    moments = np.stack([to_numpy(view.base.mean), to_numpy(view.base.log_var)])
+
+    def at(both: object) -> Flow:
+        return Flow(Normal(both[0], both[1]), view.steps, normalising, view.context)
+
+    def summed(one: Flow, z: object) -> object:
+        return ops.sum(one.log_prob(z))
+
+    # With z held, nothing is left of the gradient, in the moments and in the steps; without `detached` it all is.
+    held, of_steps = gradient(lambda both: summed(detached(at(both)), tensor(z)), moments, view.steps)
+    assert not held.any()
+    assert not any(change.any() for change in of_steps)
+    free, of_steps = gradient(lambda both: summed(at(both), tensor(z)), moments, view.steps)
+    assert np.abs(free).min() > 1e-6
+    assert all(change.any() for change in of_steps)
+    context = to_numpy(view.context)
+    held, _ = gradient(
+        lambda context: summed(detached(Flow(view.base, view.steps, normalising, context)), tensor(z)), context
+    )
+    assert not held.any()
+    # In z, it is the whole gradient.
+    through_z, _ = gradient(lambda z: summed(detached(view), z), z)
+    expected = jacobians(lambda z: view.log_prob(z)[..., None], z)[:, 0]
+    np.testing.assert_allclose(through_z, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_detached_mixture_is_constant() -> None:
+    z = tensor(rng.normal(size=(7, 2)))
+
+    def loss(values: object, apart: Callable[[Mixture], Mixture]) -> object:
+        return ops.sum(apart(Mixture(values[:, 0], Normal(values[:, 1:3], values[:, 3:]))).log_prob(z))
+
+    values = rng.normal(size=(4, 5))
+    assert not gradient(lambda values: loss(values, detached), values)[0].any()
+    assert gradient(lambda values: loss(values, lambda mixture: mixture), values)[0].all()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_vae import figures
 from keras_vae.errors import InputError
-from keras_vae.evaluation.latents import grid_points
+from keras_vae.grid import grid_points
 
 
 def images(count: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -168,7 +168,7 @@ def test_a_grid_needs_an_image_for_each_point() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_reconstructions_stand_below_their_originals(channels: int, tmp_path: Path) -> None:
     above, below = images(5, 28, 9, channels), images(6, 28, 9, channels)[1:]
-    figure = figures.reconstructions(above, below, "pairs", columns=3)
+    figure = figures.stacks({"original": above, "reconstruction": below}, title="pairs", columns=3)
     page, scale = page_of(figure, tmp_path / "pairs.png")
     page = page[::scale, ::scale, :channels]
     # 28 / 14 = 2 pixels between neighbours and within a pair, five times that between rows of pairs.
@@ -183,8 +183,8 @@ def test_reconstructions_stand_below_their_originals(channels: int, tmp_path: Pa
 
 
 def test_reconstructions_of_another_shape_are_refused() -> None:
-    with pytest.raises(InputError, match=r"reconstructed has shape \(2, 4, 5, 1\): pass \(2, 4, 4, 1\)"):
-        figures.reconstructions(images(2, 4, 4, 1), images(2, 4, 5, 1))
+    with pytest.raises(InputError, match=r"lower has shape \(2, 4, 5, 1\): pass \(2, 4, 4, 1\)"):
+        figures.stacks({"upper": images(2, 4, 4, 1), "lower": images(2, 4, 5, 1)})
 
 
 # curves
@@ -413,7 +413,7 @@ def all_figures() -> list[Figure]:
     return [
         figures.sheet(tiles, "title"),
         figures.latent_grid(tiles, grid_points(3)),
-        figures.reconstructions(tiles, tiles),
+        figures.stacks({"upper": tiles, "lower": tiles}),
         figures.curves(metrics(9), "title"),
         figures.latents(means, numbers),
     ]
@@ -459,3 +459,36 @@ figures.save(figures.latents(np.zeros((3, 2)), np.arange(3)), Path({str(tmp_path
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_rows_of_traversals_are_named_and_columns_valued(tmp_path: Path) -> None:
+    tiles = images(6, 5, 4, 1).reshape(2, 3, 5, 4, 1)
+    figure = figures.strips(figures.Strips(tiles, ["z[3]", "z[0]"], [-3.0, 0.0, 3.0], "z", "title"))
+    page_of(figure, tmp_path / "traversals.png")
+    axes = axes_of(figure)[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["z[3]", "z[0]"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["−3", "0", "3"]
+
+
+def test_rates_fall_from_left_to_right_and_those_in_use_are_counted() -> None:
+    axes = axes_of(figures.rates(np.array([0.5, 0.0, 2.0]), threshold=0.01))[0]
+    assert [bar.get_height() for bar in axes.patches] == [2.0, 0.5, 0.0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["z[2]", "z[0]", "z[1]"]
+    assert "2 of 3 in use" in axes.get_xlabel()
+
+
+def test_lines_of_equal_elbo_cross_the_path_of_a_training() -> None:
+    metrics = {"kl_loss": [1.0, 4.0], "reconstruction_loss": [9.0, 5.0]}
+    axes = axes_of(figures.rate_distortion(metrics))[0]
+    path, _, *lines = axes.get_lines()
+    assert path.get_xydata().tolist() == [[1, 9], [4, 5]]
+    assert lines
+    for line in lines:
+        assert np.ptp(line.get_xydata().sum(axis=1)) < 1e-9
+
+
+def test_runs_are_overlaid_by_validation_where_there_is_one() -> None:
+    runs = {"a": {"negative_elbo": [9, 7], "val_negative_elbo": [8, 6]}, "b": {"negative_elbo": [5.0]}, "c": {}}
+    axes = axes_of(figures.overlay(runs))[0]
+    assert [line.get_ydata().tolist() for line in axes.get_lines()] == [[8, 6], [5]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b (training)"]

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import keras
 import numpy as np
 import pytest
 
+from helpers import on_tensorflow
 from keras_vae import ELBO, VAE
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the example is plain TensorFlow")
+pytestmark = on_tensorflow("the example is plain TensorFlow")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "from_scratch.py"
 

@@ -1,18 +1,209 @@
-"""The convolutional network: the classic sizes, and every other size."""
+"""Every family of networks: sizes, heads, gradients, files, precision; and what is particular to each."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+from keras import ops
 
-from keras_vae import Conv
+from keras_vae import networks, parts
+from keras_vae.errors import InputError
+from keras_vae.networks.base import Network, SpatialNetwork
+from keras_vae.networks.conv import Conv
+from keras_vae.networks.mlp import MLP
+from keras_vae.networks.resnet import ResNet, residual_block
+from keras_vae.types import Array, Tensor
+
+SMALL: dict[str, list[Network]] = {
+    "conv": [Conv(widths=(2, 3), dense=4)],
+    "mlp": [MLP(widths=(6, 5)), MLP(widths=(6, 6), activation="gelu", residual=True)],
+    "resnet": [ResNet(widths=(4, 6), dense=4), ResNet(widths=(8,), blocks=2, dense=5, attention=True, groups=2)],
+}
+# A family without small settings here is tested at its defaults.
+EVERY = [network for name, cls in parts.registered("network").items() for network in SMALL.get(name, [cls()])]
+SPATIAL = [network for network in EVERY if isinstance(network, SpatialNetwork)]
+MAP_SHAPES = [(9, 11, 1), (4, 5, 1), (1, 1, 1)]
+
+every = pytest.mark.parametrize("network", EVERY, ids=str)
+spatial = pytest.mark.parametrize("network", SPATIAL, ids=str)
+
+
+class Autoencoder(keras.Model):
+    """Plain Keras around an encoder and a decoder: the images' squared error, and nothing of the library."""
+
+    def __init__(self, encoder: keras.Model, decoder: keras.Model) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
+        codes = self.encoder(x, training=training)
+        return self.decoder(sum(codes) if isinstance(codes, list) else codes, training=training)
+
+
+@pytest.fixture
+def mixed_precision() -> Iterator[None]:
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+def noise(*shape: int) -> Array:
+    return np.random.default_rng(3).random(shape, dtype="float32")
 
 
 def layer_table(model: keras.Model) -> list[tuple[str, tuple[int, ...]]]:
     return [(type(layer).__name__, tuple(layer.output.shape[1:])) for layer in model.layers]
 
 
-def test_defaults_are_the_classic_encoder() -> None:
+@every
+# Compiling the initial weights of every new shape takes JAX seconds, so few shapes are asked for.
+@pytest.mark.parametrize(("shape", "latent_dim"), [((31, 45, 3), 5), ((28, 28, 1), 1), ((1, 1, 1), 5)], ids=str)
+def test_sizes_are_exactly_those_asked_for(network: Network, shape: tuple[int, int, int], latent_dim: int) -> None:
+    encoder, decoder = network.encoder(shape, latent_dim), network.decoder(latent_dim, (*shape[:2], 7))
+    assert (encoder.name, decoder.name) == ("encoder", "decoder")
+    assert [layer.name for layer in encoder.layers[-2:]] == ["z_mean", "z_log_var"]
+    assert [output.shape for output in encoder.outputs] == [(None, latent_dim)] * 2
+    assert decoder.output_shape == (None, *shape[:2], 7)
+
+
+@every
+def test_heads_are_the_outputs_in_the_order_given(network: Network) -> None:
+    encoder = network.encoder((9, 11, 1), 3, heads={"z_mean": 3, "factor": 6, "context": 4})
+    outputs = encoder(noise(2, 9, 11, 1))
+    assert isinstance(outputs, list)
+    assert [tuple(output.shape) for output in outputs] == [(2, 3), (2, 6), (2, 4)]
+    assert [layer.name for layer in encoder.layers[-3:]] == ["z_mean", "factor", "context"]
+    assert tuple(network.encoder((9, 11, 1), 3, heads={"z": 3})(noise(2, 9, 11, 1)).shape) == (2, 3)
+
+
+def assert_every_weight_moves(encoder: keras.Model, decoder: keras.Model, images: Array) -> None:
+    model = Autoencoder(encoder, decoder)
+    # Adam moves a weight by about the learning rate however small its gradient, unless that is nought, as it is in the
+    # first step behind a convolution that starts at zero. Tracing takes longer than three eager steps, but for JAX's.
+    model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=keras.backend.backend() != "jax")
+    model.build((None, *images.shape[1:]))
+    before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    model.fit(images, noise(len(images), *decoder.output_shape[1:]), epochs=3, batch_size=len(images), verbose=0)
+    still = [
+        weight.path
+        for weight, was in zip(model.trainable_weights, before, strict=True)
+        if np.array_equal(ops.convert_to_numpy(weight), was)
+    ]
+    assert still == []
+    assert all(np.isfinite(ops.convert_to_numpy(weight)).all() for weight in model.trainable_weights)
+
+
+@every
+def test_gradients_reach_every_weight(network: Network) -> None:
+    shape = (9, 11, 1)
+    assert_every_weight_moves(network.encoder(shape, 3), network.decoder(3, shape), noise(6, *shape))
+
+
+@spatial
+def test_gradients_reach_every_weight_between_maps(network: SpatialNetwork) -> None:
+    shape = (9, 11, 1)
+    decoder = network.map_decoder((*network.map_size(shape), 2), shape)
+    assert_every_weight_moves(network.map_encoder(shape, 2), decoder, noise(6, *shape))
+
+
+@every
+def test_files_keep_the_outputs(network: Network, tmp_path: Path) -> None:
+    shape = (9, 11, 3)
+    for model, inputs in (
+        (network.encoder(shape, 3), noise(2, *shape)),
+        (network.decoder(3, shape), noise(2, 3)),
+    ):
+        model.save(tmp_path / "network.keras")
+        loaded = keras.saving.load_model(tmp_path / "network.keras", safe_mode=True)
+        keras.tree.map_structure(
+            lambda left, right: np.testing.assert_array_equal(ops.convert_to_numpy(left), ops.convert_to_numpy(right)),
+            model(inputs),
+            loaded(inputs),
+        )
+
+
+@every
+def test_outputs_are_float32_under_mixed_precision(network: Network, mixed_precision: None) -> None:
+    shape = (9, 11, 1)
+    encoder, decoder = network.encoder(shape, 3), network.decoder(3, shape)
+    outputs = [*encoder(noise(2, *shape)), decoder(noise(2, 3))]
+    assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
+    assert "bfloat16" in {layer.compute_dtype for layer in (*encoder.layers, *decoder.layers)}
+    # A layer after the last that computes in float32 would round: eight bits of mantissa leave no others.
+    images = ops.convert_to_numpy(outputs[-1])
+    assert (images != ops.convert_to_numpy(ops.cast(ops.cast(images, "bfloat16"), "float32"))).any()
+
+
+@spatial
+@pytest.mark.parametrize("shape", MAP_SHAPES, ids=str)
+def test_maps_are_halved_rounding_up_and_come_back_whole(network: SpatialNetwork, shape: tuple[int, int, int]) -> None:
+    size = tuple(int(np.ceil(side / 2**network.halvings)) for side in shape[:2])
+    assert network.map_size(shape) == size
+    encoder, decoder = network.map_encoder(shape, 7), network.map_decoder((*size, 7), (*shape[:2], 4))
+    codes = encoder(noise(2, *shape))
+    assert tuple(codes.shape) == (2, *size, 7)
+    assert tuple(decoder(codes).shape) == (2, *shape[:2], 4)
+
+
+@spatial
+def test_map_models_end_in_float32_under_mixed_precision(network: SpatialNetwork, mixed_precision: None) -> None:
+    shape = (9, 11, 1)
+    encoder, decoder = network.map_encoder(shape, 2), network.map_decoder((*network.map_size(shape), 2), shape)
+    assert {keras.backend.standardize_dtype(model.output.dtype) for model in (encoder, decoder)} == {"float32"}
+
+
+@spatial
+def test_map_of_another_size_is_refused(network: SpatialNetwork) -> None:
+    rows, columns = network.map_size((9, 11, 1))
+    with pytest.raises(InputError, match=rf"map_shape = \(1, 9, 2\).*must be \({rows}, {columns}, 2\)"):
+        network.map_decoder((1, 9, 2), (9, 11, 1))
+
+
+@every
+def test_impossible_sizes_are_refused(network: Network) -> None:
+    with pytest.raises(InputError, match="latent_dim = 0"):
+        network.encoder((9, 11, 1), 0)
+    with pytest.raises(InputError, match="z_scale = 0"):
+        network.encoder((9, 11, 1), 2, heads={"z_mean": 2, "z_scale": 0})
+    with pytest.raises(InputError, match=r"heads = \{\}"):
+        network.encoder((9, 11, 1), 2, heads={})
+    with pytest.raises(InputError, match="image width = 0"):
+        network.decoder(2, (9, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        *(({"name": name, "widths": []}, "widths = []") for name in SMALL),
+        *(({"name": name, "widths": [8, 0]}, "widths = [8, 0]") for name in SMALL),
+        ({"name": "conv", "dense": 0}, "dense = 0"),
+        ({"name": "mlp", "activation": "tahn"}, "activation = 'tahn'"),
+        ({"name": "mlp", "widths": [8, 6], "residual": True}, "residual = true with widths = [8, 6]"),
+        ({"name": "mlp", "widths": [8], "residual": True}, "residual = true with widths = [8]"),
+        ({"name": "resnet", "blocks": 0}, "blocks = 0"),
+        ({"name": "resnet", "dense": 0}, "dense = 0"),
+        ({"name": "resnet", "groups": 0}, "groups = 0"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_value(spec: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parts.build("network", spec)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("cls", parts.registered("network").values())
+def test_widths_may_be_a_list_and_must_be_several(cls: type) -> None:
+    assert cls(widths=[8, 8]) == cls(widths=(8, 8))
+    hash(cls(widths=[8, 8]))
+    with pytest.raises(InputError, match="widths = 8"):
+        cls(widths=8)
+
+
+def test_conv_defaults_are_the_classic_encoder() -> None:
     encoder = Conv().encoder((28, 28, 1), 2)
-    assert encoder.name == "encoder"
     assert layer_table(encoder) == [
         ("InputLayer", (28, 28, 1)),
         ("Conv2D", (14, 14, 32)),
@@ -22,14 +213,11 @@ def test_defaults_are_the_classic_encoder() -> None:
         ("Dense", (2,)),
         ("Dense", (2,)),
     ]
-    assert [layer.name for layer in encoder.layers[-2:]] == ["z_mean", "z_log_var"]
     assert encoder.count_params() == (9 * 32 + 32) + (9 * 32 * 64 + 64) + (3136 * 16 + 16) + 2 * (16 * 2 + 2)
 
 
-def test_defaults_are_the_classic_decoder() -> None:
-    decoder = Conv().decoder(2, (28, 28, 1))
-    assert decoder.name == "decoder"
-    assert layer_table(decoder) == [
+def test_conv_defaults_are_the_classic_decoder() -> None:
+    assert layer_table(Conv().decoder(2, (28, 28, 1))) == [
         ("InputLayer", (2,)),
         ("Dense", (3136,)),
         ("Reshape", (7, 7, 64)),
@@ -39,9 +227,55 @@ def test_defaults_are_the_classic_decoder() -> None:
     ]
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 9, 3), (31, 45, 3), (8, 8, 1), (29, 27, 2)])
-@pytest.mark.parametrize("latent_dim", [1, 5])
-def test_decoder_puts_out_exactly_the_size_asked_for(shape: tuple[int, int, int], latent_dim: int) -> None:
-    network = Conv(widths=(2, 3, 4), dense=2)
-    assert [output.shape for output in network.encoder(shape, latent_dim).outputs] == [(None, latent_dim)] * 2
-    assert network.decoder(latent_dim, shape).output_shape == (None, *shape)
+def test_mlp_defaults_are_those_of_the_paper() -> None:
+    assert layer_table(MLP().encoder((28, 28, 1), 50))[1:] == [
+        *[("Flatten", (784,)), ("Dense", (200,)), ("Dense", (200,)), ("Dense", (50,)), ("Dense", (50,))]
+    ]
+    decoder = MLP(widths=(300, 200)).decoder(50, (28, 28, 1))
+    assert layer_table(decoder)[1:] == [
+        *[("Dense", (200,)), ("Dense", (300,)), ("Dense", (784,)), ("Reshape", (28, 28, 1))]
+    ]
+    assert decoder.layers[1].activation is keras.activations.tanh
+
+
+def test_mlp_decoder_puts_its_outputs_in_the_order_of_pixels() -> None:
+    decoder = MLP(widths=(3,)).decoder(2, (2, 3, 4))
+    decoder.layers[-2].set_weights([np.zeros((3, 24)), np.arange(24)])
+    np.testing.assert_array_equal(ops.convert_to_numpy(decoder(noise(1, 2)))[0], np.arange(24).reshape(2, 3, 4))
+
+
+def test_residual_blocks_start_as_the_identity() -> None:
+    features = keras.Input((5, 6, 8))
+    block = keras.Model(features, residual_block(features, 8))
+    maps = noise(2, 5, 6, 8)
+    np.testing.assert_array_equal(ops.convert_to_numpy(block(maps)), maps)
+    wider = keras.Model(features, residual_block(features, 12, groups=3))
+    assert wider.output_shape == (None, 5, 6, 12)
+    assert [layer.groups for layer in wider.layers if isinstance(layer, keras.layers.GroupNormalization)] == [2, 3]
+
+
+def test_residual_mlp_starts_as_one_layer() -> None:
+    network = MLP(widths=(6, 6, 6), residual=True)
+    features = network.features(images := keras.Input((3, 4, 1)))
+    first = next(layer for layer in keras.Model(images, features).layers if isinstance(layer, keras.layers.Dense))
+    batch = noise(2, 3, 4, 1)
+    expected = np.tanh(batch.reshape(2, 12) @ ops.convert_to_numpy(first.kernel))
+    np.testing.assert_allclose(ops.convert_to_numpy(keras.Model(images, features)(batch)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 2, 6, 9, 32, 100])
+def test_any_width_has_groups_that_divide_it(width: int) -> None:
+    features = keras.Input((3, 3, width))
+    norm = keras.Model(features, residual_block(features, width, groups=8)).layers[1]
+    assert width % norm.groups == 0
+    assert norm.groups == 1 or width // norm.groups >= 4
+
+
+def test_resnet_stays_small_on_large_images() -> None:
+    network, shape = ResNet(), (256, 256, 3)
+    assert network.encoder(shape, 32).count_params() + network.decoder(32, shape).count_params() < 4e6
+
+
+def test_families_are_found_by_their_short_names() -> None:
+    assert {"conv", "mlp", "resnet"} <= set(parts.registered("network"))
+    assert networks.__name__ == "keras_vae.networks"

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import on_tensorflow
+
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 BLOCK = re.compile(r"(?P<mark><!-- not tested here: .+ -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 
 
-on_the_default_backend = pytest.mark.skipif(
-    os.environ["KERAS_BACKEND"] != "tensorflow", reason="the README speaks of the default backend"
-)
+on_the_default_backend = on_tensorflow("the README speaks of the default backend")
 
 
 def commands() -> Iterator[str]:
@@ -69,8 +69,8 @@ def test_every_command_runs(folder: Path) -> None:
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(words[1])
-    assert ran.count("train") == 2
-    assert ran.count("plot") == 2
+    assert ran.count("train") == 3
+    assert ran.count("plot") == 3
 
 
 def test_every_command_of_the_table_is_one_with_those_options(capsys: pytest.CaptureFixture[str]) -> None:

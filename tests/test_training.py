@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 
 import keras_vae
-from keras_vae import files, training
+from keras_vae import callbacks, files, training
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.errors import InputError, RunError
-from keras_vae.experiment import FORMAT, Experiment
+from keras_vae.experiment import FORMAT, Experiment, Facts
+from keras_vae.objectives import Objective, Terms
+from keras_vae.parts import part
+from keras_vae.plots import PLOTS
 from keras_vae.run import Run
 from keras_vae.types import Array
 
@@ -64,8 +68,8 @@ def test_run_holds_what_it_should_and_says_how_it_was_made(splits: Splits, tmp_p
         "report.html",
     }
     pictures = {path.name for path in (run.path / "figures").iterdir()}
-    assert pictures == {"grid.png", "samples.png", "reconstructions.png", "latents.png", "curves.png"}
-    assert run.experiment == small().resolved()
+    assert pictures == {f"{name}.png" for name in PLOTS}
+    assert run.experiment == small().resolved(Facts.of(splits))
     assert list(run.metrics) == [
         "epoch",
         *(f"{prefix}{name}" for prefix in ("", "val_") for name in run.load_model().trackers),
@@ -77,12 +81,12 @@ def test_run_holds_what_it_should_and_says_how_it_was_made(splits: Splits, tmp_p
     assert environment["versions"]["keras"] == keras.__version__
     assert environment["data"]["images"] == {"train": 16, "validation": 4, "test": 4}
     html = (run.path / "report.html").read_text()
-    assert html.count("data:image/png;base64,") == 5
+    assert html.count("data:image/png;base64,") == len(PLOTS)
 
 
 def test_evaluation_is_the_loaded_models_on_the_test_images(splits: Splits, tmp_path: Path) -> None:
     run = training.train(small(), splits, tmp_path / "run")
-    evaluation, bound = run.evaluation, -keras_vae.load(run.path).elbo(splits.test.images, seed=0)
+    evaluation, bound = run.evaluation["likelihood"], -keras_vae.load(run.path).elbo(splits.test.images, seed=0)
     assert evaluation["split"] == "test"
     assert evaluation["held_out"]
     assert not evaluation["normalised"]
@@ -94,7 +98,7 @@ def test_nothing_held_out_is_said(images: Array, tmp_path: Path) -> None:
     dataset = Dataset.from_arrays(images, name="frames")
     everything = split(dataset, None, validation=0, test_size=0, holdout=False, seed=0)
     run = training.train(small("training.epochs=1", "data.holdout=false"), everything, tmp_path / "run")
-    assert not run.evaluation["held_out"]
+    assert not run.evaluation["likelihood"]["held_out"]
     assert "no held-out data" in (run.path / "report.html").read_text()
 
 
@@ -115,6 +119,10 @@ def test_interrupted_and_resumed_equals_never_interrupted_bit_for_bit(
     assert_equal_runs(cut, whole)
 
 
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def assert_equal_runs(one: Run, other: Run) -> None:
     first, second = one.load_model(), other.load_model()
     for left, right in zip(
@@ -128,11 +136,8 @@ def assert_equal_runs(one: Run, other: Run) -> None:
 def test_stopped_after_the_last_epoch_the_rest_is_made_up_for(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", killed)
+        patch.setattr(training, "measure_likelihood", killed)
         with pytest.raises(KeyboardInterrupt):
             training.train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
@@ -174,11 +179,12 @@ def test_moving_average_of_the_weights_is_what_is_measured_and_kept(splits: Spli
     )
     model = run.load_model()
     for kept, expected in zip(model.get_weights(), average.values, strict=True):
-        np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-6)
+        if kept.dtype.kind == "f":  # the count of steps is no weight
+            np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-6)
 
     def expected_loss() -> float:
-        draws = [model.terms(splits.validation.images, seed=seed).reconstruction_loss.mean() for seed in range(16)]
-        return float(np.mean(draws))
+        terms = model.terms(splits.validation.images, draws=16)
+        return float(-np.mean(terms.log_likelihood))
 
     averaged = expected_loss()
     model.set_weights(average.last)
@@ -343,3 +349,117 @@ def test_model_file_that_holds_no_vae_is_refused(tmp_path: Path) -> None:
 def test_run_may_be_moved(complete: Run, tmp_path: Path) -> None:
     shutil.move(complete.path, tmp_path / "elsewhere")
     assert Run.open(tmp_path / "elsewhere").load_model().latent_dim == 2
+
+
+@part("not-a-number-once")
+@dataclass(frozen=True)
+class NotANumberOnce(Objective):
+    """The ELBO, but for one step whose loss and gradients are NaN."""
+
+    at: int = 3
+
+    def __call__(self, terms: Terms, latents: object, step: object) -> object:
+        return terms.negative_elbo * keras.ops.where(keras.ops.equal(step, self.at), float("nan"), 1.0)
+
+
+def test_step_that_is_not_finite_is_skipped_if_asked_and_stops_otherwise(splits: Splits, tmp_path: Path) -> None:
+    poisoned = ("model.objective=not-a-number-once", "training.skip_non_finite=true")
+    run = training.train(small(*poisoned), splits, tmp_path / "run")
+    assert len(run.metrics["epoch"]) == 4
+    assert all(np.isfinite(values).all() for values in run.metrics.values())
+    assert run.metrics["skipped"] == [0, 1, 1, 1]
+    with pytest.raises(RunError, match="in epoch 2 at step 2"):
+        training.train(small(*poisoned[:1]), splits, tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(
+    ("history", "since_best", "drops"),
+    [
+        ([], 0, 0),
+        ([3.0], 0, 0),
+        ([3.0, 2.0, 1.0], 0, 0),
+        ([1.0, 2.0, 2.0], 2, 1),
+        ([1.0, 2.0, 2.0, 2.0, 2.0], 4, 2),
+        ([3.0, 4.0, 2.0, 4.0, 3.0], 2, 1),
+    ],
+)
+def test_plateaus_and_standstills_are_read_off_the_history(history: list[float], since_best: int, drops: int) -> None:
+    metrics = {"val_negative_elbo": history}
+    assert [callbacks.has_stalled(metrics, patience) for patience in (0, 2)] == [False, since_best >= 2]
+    assert callbacks.plateau_drops(metrics, 2) == drops
+    assert callbacks.plateau_drops(metrics, 0) == 0
+
+
+class Rates(keras.callbacks.Callback):
+    """Notes the learning rate of every epoch, and makes validation worse from the second epoch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self.rates.append(float(self.model.optimizer.learning_rate))
+        bias = self.model.decoder.layers[-2].bias
+        bias.assign(bias + 3.0 * epoch)
+
+
+def test_training_ends_early_and_stays_ended(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("training.epochs=9", "training.early_stopping=2", "training.keep=best")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "measure_likelihood", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(small(*settings), splits, tmp_path / "run", callbacks=[Rates()])
+    run = training.resume(Run.open(tmp_path / "run"), splits)
+    assert run.is_complete
+    assert run.metrics["epoch"] == [1, 2, 3]
+
+
+def test_learning_rate_falls_on_a_plateau_and_goes_on_from_there(splits: Splits, tmp_path: Path) -> None:
+    settings = ("training.plateau.patience=1", "training.plateau.factor=0.5")
+    rates = Rates()
+    with pytest.raises(KeyboardInterrupt):
+        training.train(small(*settings), splits, tmp_path / "run", callbacks=[rates, Interrupt(3, 0)])
+    np.testing.assert_allclose(rates.rates, [1e-3, 1e-3, 5e-4, 2.5e-4], rtol=1e-6)
+    resumed = Rates()
+    training.resume(Run.open(tmp_path / "run"), splits, callbacks=[resumed])
+    np.testing.assert_allclose(resumed.rates, [2.5e-4], rtol=1e-6)
+
+
+def test_schedules_count_the_steps_of_the_whole_training(splits: Splits) -> None:
+    facts = Facts.of(splits)
+    experiment = small("training.schedule=cosine", "model.objective.schedule=warm-up")
+    assert experiment.steps(facts) == 8
+    assert experiment.build_schedule(facts).steps == 8
+    assert experiment.build_model(facts).objective.schedule.steps == 1
+    later = experiment.with_settings(["training.epochs=40"])
+    assert later.build_model(facts).objective.schedule.steps == 8
+    with pytest.raises(InputError, match="both set the learning rate"):
+        training.train(small("training.schedule=cosine", "training.plateau.patience=1"), splits, Path("nowhere"))
+
+
+def test_labels_condition_a_run_from_training_to_figures(splits: Splits, tmp_path: Path) -> None:
+    run = training.train(small("model.condition=label", "training.epochs=1"), splits, tmp_path / "run")
+    assert run.experiment.model.condition == {"name": "label", "classes": 3}
+    model = run.load_model()
+    assert not np.array_equal(model.sample(2, seed=0, condition=0), model.sample(2, seed=0, condition=1))
+    terms = model.terms(splits.test.images, seed=0, condition=splits.test.labels)
+    expected = float(np.mean(keras.ops.convert_to_numpy(terms.negative_elbo)))
+    assert run.evaluation["likelihood"]["negative_elbo"]["mean"] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(InputError, match="condition = None"):
+        model.sample(2)
+    with pytest.raises(InputError, match="labels run from 0 to 2"):
+        model.sample(2, condition=3)
+
+
+def test_number_that_is_no_bound_or_a_density_says_so(splits: Splits, tmp_path: Path) -> None:
+    settings = ("model.posterior=deterministic", "model.likelihood=normal", "training.epochs=1")
+    run = training.train(small(*settings), splits, tmp_path / "run")
+    assert run.evaluation["likelihood"]["density"]
+    assert not run.evaluation["likelihood"]["bound"]
+    page = (run.path / "report.html").read_text()
+    assert "no bound" in page
+    assert "a density" in page
+    usual = training.train(small("training.epochs=1"), splits, tmp_path / "usual")
+    assert usual.evaluation["likelihood"]["bound"]
+    assert not usual.evaluation["likelihood"]["density"]
+    assert "no bound" not in (usual.path / "report.html").read_text()

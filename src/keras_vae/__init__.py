@@ -5,48 +5,120 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from keras_vae.conditions import Label, Vector
     from keras_vae.data.dataset import Dataset
+    from keras_vae.estimators import AnomalyDetector, VAETransformer
     from keras_vae.experiment import Experiment
-    from keras_vae.likelihoods import Bernoulli
-    from keras_vae.models.base import Output
-    from keras_vae.models.vae import VAE, Moments
+    from keras_vae.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, DiscretizedLogistic, Laplace, Normal
+    from keras_vae.models.hierarchical import HierarchicalVAE
+    from keras_vae.models.vae import VAE, Moments, Output
+    from keras_vae.models.vq import VQVAE
     from keras_vae.networks.conv import Conv
-    from keras_vae.objectives import ELBO, Terms
-    from keras_vae.posteriors import Sampler
-    from keras_vae.priors import StandardNormal
+    from keras_vae.networks.mlp import MLP
+    from keras_vae.networks.resnet import ResNet
+    from keras_vae.objectives import DIPVAE, ELBO, IWAE, BetaTC, InfoVAE, Terms
+    from keras_vae.posteriors import (
+        Deterministic,
+        DiagonalNormal,
+        FullCovarianceNormal,
+        InverseAutoregressiveFlow,
+        Sampler,
+    )
+    from keras_vae.priors import ConditionalNormal, MixtureOfNormals, RealNVP, StandardNormal, VampPrior
     from keras_vae.run import Run, load
+    from keras_vae.schedules import Constant, Cosine, Cyclical, Exponential, WarmUp
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AnomalyDetector": "estimators",
     "Bernoulli": "likelihoods",
+    "BetaTC": "objectives",
+    "Categorical": "likelihoods",
+    "ConditionalNormal": "priors",
+    "Constant": "schedules",
+    "ContinuousBernoulli": "likelihoods",
     "Conv": "networks.conv",
+    "Cosine": "schedules",
+    "Cyclical": "schedules",
+    "DIPVAE": "objectives",
     "Dataset": "data.dataset",
+    "Deterministic": "posteriors",
+    "DiagonalNormal": "posteriors",
+    "DiscretizedLogistic": "likelihoods",
     "ELBO": "objectives",
     "Experiment": "experiment",
+    "Exponential": "schedules",
+    "FullCovarianceNormal": "posteriors",
+    "HierarchicalVAE": "models.hierarchical",
+    "IWAE": "objectives",
+    "InfoVAE": "objectives",
+    "InverseAutoregressiveFlow": "posteriors",
+    "Label": "conditions",
+    "Laplace": "likelihoods",
+    "MLP": "networks.mlp",
+    "MixtureOfNormals": "priors",
     "Moments": "models.vae",
-    "Output": "models.base",
+    "Normal": "likelihoods",
+    "Output": "models.vae",
+    "RealNVP": "priors",
+    "ResNet": "networks.resnet",
     "Run": "run",
     "Sampler": "posteriors",
     "StandardNormal": "priors",
     "Terms": "objectives",
     "VAE": "models.vae",
+    "VAETransformer": "estimators",
+    "VQVAE": "models.vq",
+    "VampPrior": "priors",
+    "Vector": "conditions",
+    "WarmUp": "schedules",
     "load": "run",
 }
 
 __all__ = [
+    "DIPVAE",
     "ELBO",
+    "IWAE",
+    "MLP",
     "VAE",
+    "VQVAE",
+    "AnomalyDetector",
     "Bernoulli",
+    "BetaTC",
+    "Categorical",
+    "ConditionalNormal",
+    "Constant",
+    "ContinuousBernoulli",
     "Conv",
+    "Cosine",
+    "Cyclical",
     "Dataset",
+    "Deterministic",
+    "DiagonalNormal",
+    "DiscretizedLogistic",
     "Experiment",
+    "Exponential",
+    "FullCovarianceNormal",
+    "HierarchicalVAE",
+    "InfoVAE",
+    "InverseAutoregressiveFlow",
+    "Label",
+    "Laplace",
+    "MixtureOfNormals",
     "Moments",
+    "Normal",
     "Output",
+    "RealNVP",
+    "ResNet",
     "Run",
     "Sampler",
     "StandardNormal",
     "Terms",
+    "VAETransformer",
+    "VampPrior",
+    "Vector",
+    "WarmUp",
     "load",
 ]
 
@@ -64,4 +136,4 @@ def __dir__() -> list[str]:
 
 # `keras.saving.load_model` finds the classes of this package among those registered, which importing them does.
 if "keras" in sys.modules:
-    importlib.import_module(f"{__name__}.models.vae")
+    importlib.import_module(f"{__name__}.models.every")

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Self
 
 import keras
@@ -9,10 +10,11 @@ import numpy as np
 from keras import ops
 from rich.console import Console
 
-from keras_vae import progress
+from keras_vae import doctor, progress
+from keras_vae.data.dataset import Splits
 from keras_vae.errors import RunError
 from keras_vae.experiment import Training
-from keras_vae.models.vae import VAE
+from keras_vae.models.base import BaseVAE
 from keras_vae.run import Metrics, Run
 from keras_vae.types import Array
 
@@ -23,27 +25,33 @@ class ShuffledBatches(keras.utils.PyDataset):
     """The training images, in an order that is a function of the seed and the epoch and of nothing else.
 
     Args:
-        images: (N, H, W, C), uint8.
+        images: What the model takes: (N, H, W, C), uint8, or a dict of aligned arrays.
         batch_size: Images a batch; the last one may hold fewer.
-        seed: Fixes the orders.
+        seed: Fixes the orders; None keeps that of the images.
     """
 
-    def __init__(self, images: Array, batch_size: int, seed: int) -> None:
+    def __init__(self, images: Array | dict[str, Array], batch_size: int, seed: int | None) -> None:
         super().__init__()
         self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.count = len(keras.tree.flatten(images)[0])
+        self.follow: Callable[[Array], object] | None = None
         self.shuffle(0)
 
     def shuffle(self, epoch: int) -> None:
         """Take the order of an epoch, counted from 0."""
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        ordered = np.arange(self.count)
+        self.order = ordered if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(ordered)
+        if self.follow is not None:
+            self.follow(self.order)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.images) // self.batch_size)
+        return -(-self.count // self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[Array]:
+    def __getitem__(self, index: int) -> tuple[Any]:
         """Return the batch at `index`."""
-        return (self.images[self.order[index * self.batch_size : (index + 1) * self.batch_size]],)
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return (keras.tree.map_structure(lambda array: array[chosen], self.images),)
 
 
 class ShuffleEachEpoch(keras.callbacks.Callback):
@@ -131,13 +139,17 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Look at the loss."""
         loss = float((logs or {})["loss"])
-        if not np.isfinite(loss):
+        if not np.isfinite(loss) and not self.training.skip_non_finite:
             self._stop(f"the loss became {loss}", batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Look at what the last step did, which no loss has shown yet."""
         finite = all(np.isfinite(weight).all() for weight in self.model.get_weights())
-        if not (finite and np.isfinite(list((logs or {}).values())).all()):
+        # Keras's own mean of the loss has counted the steps that were skipped.
+        values = [
+            value for name, value in (logs or {}).items() if not (name == "loss" and self.training.skip_non_finite)
+        ]
+        if not (finite and np.isfinite(values).all()):
             self._stop("the weights or the validation loss became NaN or infinite", self.params["steps"])
 
     def _stop(self, what: str, step: int) -> NoReturn:
@@ -185,6 +197,50 @@ class MeasureAverage(keras.callbacks.Callback):
         self.model.set_weights(self.trained)
 
 
+def has_stalled(metrics: Metrics, patience: int) -> bool:
+    """Return whether the best validation `negative_elbo` lies `patience` epochs back; never, where that is 0."""
+    return 0 < patience <= _epochs_since_best(metrics.get("val_negative_elbo", []))
+
+
+def plateau_drops(metrics: Metrics, patience: int) -> int:
+    """Return how often the validation `negative_elbo` has stood still for `patience` epochs; the wait begins anew."""
+    history, drops, waited = metrics.get("val_negative_elbo", []), 0, 0
+    for epoch, value in enumerate(history):
+        waited = 0 if value == min(history[: epoch + 1]) else waited + 1
+        if 0 < patience <= waited:
+            drops, waited = drops + 1, 0
+    return drops
+
+
+def _epochs_since_best(history: Sequence[float]) -> int:
+    return len(history) - 1 - int(np.argmin(history)) if history else 0
+
+
+class FollowValidation(keras.callbacks.Callback):
+    """Lowers the learning rate on plateaus and stops early, both as functions of the metrics so far alone.
+
+    Args:
+        training: What is asked for.
+        checkpoint: Where the metrics are, of a resumed training those from before as well.
+    """
+
+    def __init__(self, training: Training, checkpoint: "Checkpoint") -> None:
+        super().__init__()
+        self.training, self.checkpoint = training, checkpoint
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Set the epoch's learning rate."""
+        plateau = self.training.plateau
+        if plateau.patience:
+            drops = plateau_drops(self.checkpoint.metrics, plateau.patience)
+            self.model.optimizer.learning_rate = self.training.learning_rate * plateau.factor**drops
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop where nothing has got better for long."""
+        if has_stalled(self.checkpoint.metrics, self.training.early_stopping):
+            self.model.stop_training = True
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Writes the state of a training after every epoch, and puts it back when the training resumes.
 
@@ -194,7 +250,7 @@ class Checkpoint(keras.callbacks.Callback):
         keep_best: Remember the weights of the epoch with the least validation `negative_elbo`.
     """
 
-    def __init__(self, run: Run, model: VAE, *, keep_best: bool) -> None:
+    def __init__(self, run: Run, model: BaseVAE, *, keep_best: bool) -> None:
         super().__init__()
         self.run, self.vae, self.keep_best = run, model, keep_best
         self.metrics: Metrics = {}
@@ -227,6 +283,9 @@ class Checkpoint(keras.callbacks.Callback):
         # Keras hands the model to its callbacks as `self.model`, in step with JAX's state.
         model = self.model
         row = {"epoch": epoch + 1} | {name: float((logs or {})[name]) for name in self._columns(logs or {})}
+        if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
+            # It halves its scale, 1 at first, whenever it leaves out an update.
+            row["skipped"] = round(-float(np.log2(ops.convert_to_numpy(model.optimizer.dynamic_scale))))
         row["seconds"] = round(time.perf_counter() - self.started, 3)
         for name, value in row.items():
             self.metrics.setdefault(name, []).append(value)
@@ -248,6 +307,45 @@ class Checkpoint(keras.callbacks.Callback):
         # What is left are the states of the generators, and of the trackers.
         others = [variable for variable in self.vae.variables if id(variable) not in known]
         return {"weights": weights, "others": others, "optimizer": self.vae.optimizer.variables}
+
+
+class Doctor(keras.callbacks.Callback):
+    """Shows what is wrong with a training while it runs, each finding once: see `doctor.examine`.
+
+    Images are judged before the first epoch. What an epoch shows must show in `PATIENCE` epochs in a row.
+
+    Args:
+        run: The run that is being trained; nothing need be there before training begins.
+        splits: Its images.
+        show: What is done with a finding.
+        images: How many images of each split are looked at.
+    """
+
+    PATIENCE = 3
+
+    def __init__(self, run: Run, splits: Splits, show: Callable[[doctor.Finding], object], images: int = 256) -> None:
+        super().__init__()
+        self.run, self.splits, self.show, self.images = run, splits, show, images
+        self.stood: dict[str, int] = {}
+        self.shown: set[str] = set()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Judge the images, and of a training that goes on its metrics."""
+        for finding in doctor.examine(doctor.gather(self.run, self.splits, None, images=self.images)):
+            self._show_once(finding)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Judge the epoch."""
+        findings = doctor.examine(doctor.gather(self.run, self.splits, self.model, images=self.images))
+        self.stood = {finding.name: self.stood.get(finding.name, 0) + 1 for finding in findings}
+        for finding in findings:
+            if self.stood[finding.name] >= self.PATIENCE:
+                self._show_once(finding)
+
+    def _show_once(self, finding: doctor.Finding) -> None:
+        if finding.name not in self.shown:
+            self.shown.add(finding.name)
+            self.show(finding)
 
 
 class TrainingProgress(keras.callbacks.Callback):

@@ -1,10 +1,11 @@
 """Experiments: everything that decides a training, as one validated object and one TOML file."""
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import pydantic
 import tomli_w
@@ -15,11 +16,13 @@ from keras_vae.types import ImageShape
 
 if TYPE_CHECKING:
     from keras_vae.data.convert import Progress
-    from keras_vae.data.dataset import Splits
-    from keras_vae.models.vae import VAE
+    from keras_vae.data.dataset import Loaded, Splits
+    from keras_vae.data.streams import Stream
+    from keras_vae.models.base import BaseVAE
+    from keras_vae.schedules import Schedule
 
-PARTS = ("network", "prior", "likelihood", "objective")
-"""The parts of `[model]`, by kind."""
+PARTS = ("architecture", "network", "prior", "posterior", "likelihood", "objective", "condition", "schedule")
+"""The keys of the file that name a part."""
 
 FORMAT = 1
 """The version of experiment files and run folders that this package writes, and the newest that it reads."""
@@ -72,13 +75,39 @@ class Data(Table):
 
 
 class Model(Table):
-    """`[model]`: the parts of the autoencoder, each a short name or a table with `name` and arguments."""
+    """`[model]`: the parts of the autoencoder, each a short name or a table with `name` and arguments.
 
-    latent_dim: Annotated[int, Field(ge=1)] = 2
-    network: Spec = {"name": "conv"}
-    prior: Spec = {"name": "standard-normal"}
+    Args:
+        architecture: `vae`, `ladder` or `vq`. What the others leave out, the architecture fills in.
+        latent_dim: The number of latent dimensions.
+        network: Encoder and decoder.
+        prior: p(z).
+        posterior: q(z|x).
+        likelihood: p(x|z).
+        objective: What is minimised. A `beta` of `"1/latent_dim"` is the tutorials' mean over latent dimensions.
+        condition: `label` tells the model each image's label.
+    """
+
+    architecture: Spec = {"name": "vae"}
+    latent_dim: Annotated[int, Field(ge=1)] | None = None
+    network: Spec | None = None
+    prior: Spec | None = None
+    posterior: Spec | None = None
     likelihood: Spec = {"name": "bernoulli"}
     objective: Spec = {"name": "elbo"}
+    condition: Spec | None = None
+
+
+class Plateau(Table):
+    """`[training.plateau]`: a learning rate that falls when the validation `negative_elbo` does not.
+
+    Args:
+        patience: Epochs without a new best after which it falls; 0 never.
+        factor: What it is multiplied by.
+    """
+
+    patience: Annotated[int, Field(ge=0)] = 0
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class Training(Table):
@@ -89,6 +118,13 @@ class Training(Table):
         batch_size: Images a step.
         optimizer: A Keras optimizer by name.
         learning_rate: Its step size.
+        schedule: A factor of the learning rate at each step, such as `{ name = "cosine", warm_up = 0.05 }`.
+        plateau: A learning rate that falls when validation stands still; see `Plateau`.
+        weight_decay: Decoupled weight decay; 0 for none.
+        clip_norm: The most that the gradients' joint norm may be; 0 for no limit.
+        skip_non_finite: Leaves out the update of a step whose gradients are not finite, instead of stopping.
+        early_stopping: Epochs without a new best validation `negative_elbo` after which training ends; 0 never.
+        shuffle: False shows the images in the order of their source.
         precision: `"float32"`, or `"mixed_bfloat16"`: networks compute in bfloat16; z, losses and weights stay float32.
         ema_window: The steps over which an exponential moving average of the weights reaches, as a fraction of all
             steps; the average is then what is measured and kept. 0 keeps the weights themselves.
@@ -99,9 +135,41 @@ class Training(Table):
     batch_size: Annotated[int, Field(ge=1)] = 128
     optimizer: str = "adam"
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    schedule: Spec = {"name": "constant"}
+    plateau: Plateau = Plateau()
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    skip_non_finite: bool = False
+    early_stopping: Annotated[int, Field(ge=0)] = 0
+    shuffle: bool = True
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     ema_window: Annotated[float, Field(ge=0, lt=1)] = 0.0
     keep: Literal["last", "best"] = "last"
+
+
+class Facts(NamedTuple):
+    """What a model must know of the data it is trained on.
+
+    Args:
+        image_shape: (H, W, C).
+        images: How many training images there are.
+        classes: How many labels; 0 where the images have none.
+    """
+
+    image_shape: ImageShape
+    images: int
+    classes: int = 0
+
+    @classmethod
+    def of(cls, splits: "Splits") -> Self:
+        """Return what is known of loaded images."""
+        train = splits.train
+        labels = [part.labels.max() for part in splits if part is not None and part.labels is not None]
+        return cls(train.image_shape, len(train), len(train.classes) or int(max(labels, default=-1)) + 1)
+
+
+_FROM_DATA = {("condition", "label"): ("classes", "classes"), ("objective", "beta-tc"): ("images", "images")}
+"""Arguments of parts that follow from the data: kind and name of the part → argument, fact."""
 
 
 class Experiment(Table):
@@ -174,7 +242,7 @@ class Experiment(Table):
 
     def to_toml(self) -> str:
         """Return the text of the file, every value written out."""
-        return tomli_w.dumps(self.model_dump())
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
     def with_settings(self, settings: Iterable[str]) -> Self:
         """Return the experiment with some values replaced.
@@ -186,7 +254,7 @@ class Experiment(Table):
         Raises:
             InputError: A line has another form, or its key or value is refused.
         """
-        tables = self.model_dump()
+        tables = self.model_dump(exclude_none=True)
         for setting in settings:
             key, sign, text = setting.partition("=")
             *outer, last = key.strip().split(".")
@@ -204,16 +272,30 @@ class Experiment(Table):
             table[last] = _parse_value(text.strip())
         return self._validate(tables, "--set")
 
-    def resolved(self) -> Self:
-        """Return the experiment with every default of every part written out.
+    def resolved(self, facts: Facts) -> Self:
+        """Return the experiment with every default of every part written out, and what the data decides filled in.
+
+        Args:
+            facts: What is known of the data.
 
         Raises:
             InputError: A part or one of its arguments is unknown, or a value is refused.
         """
         from keras_vae import parts
 
-        described = {kind: parts.spec(kind, part) for kind, part in self._build_parts().items()}
-        return self.model_copy(update={"model": self.model.model_copy(update=described)})
+        built = self._build_parts(facts)
+        described = {
+            kind: parts.spec(kind, value) if kind in PARTS else value
+            for kind, value in built.items()
+            if value is not None
+        }
+        schedule = {"schedule": described.pop("schedule")}
+        return self.model_copy(
+            update={
+                "model": self.model.model_copy(update=described),
+                "training": self.training.model_copy(update=schedule),
+            }
+        )
 
     def load_splits(self, track: "Progress | None" = None) -> tuple["Splits", tuple[str, ...]]:
         """Load the images and hold out what `[data]` says.
@@ -228,16 +310,9 @@ class Experiment(Table):
             InputError: The source or its images are refused.
             RunError: A download failed.
         """
-        from keras_vae.data import dataset, sources
+        from keras_vae.data import dataset
 
-        data = self.data
-        loaded = sources.load(
-            data.source,
-            image_size=None if data.image_size == "keep" else (data.image_size[0], data.image_size[1]),
-            color=None if data.color == "keep" else data.color,
-            background=None if data.background == "refuse" else data.background,
-            progress=track,
-        )
+        data, loaded = self.data, self.load_source(track)
         splits = dataset.split(
             loaded.train,
             loaded.test,
@@ -248,45 +323,100 @@ class Experiment(Table):
         )
         return splits, loaded.notes
 
-    def build_model(self, image_shape: ImageShape) -> "VAE":
-        """Build the model for images of a shape, untrained and not compiled.
+    def load_source(self, track: "Progress | None" = None) -> "Loaded":
+        """Load the images as the source has them; arguments and errors as for `load_splits`."""
+        from keras_vae.data import sources
+
+        return sources.load(self.data.source, progress=track, **self._conversion)
+
+    def open_stream(self, track: "Progress | None" = None) -> "Stream":
+        """Open the images as the source has them, to be read block by block; arguments and errors as before."""
+        from keras_vae.data import sources
+
+        return sources.stream(self.data.source, progress=track, **self._conversion)
+
+    @property
+    def _conversion(self) -> dict[str, Any]:
+        """What the images are brought to, as the sources take it."""
+        data = self.data
+        return {
+            "image_size": None if data.image_size == "keep" else (data.image_size[0], data.image_size[1]),
+            "color": None if data.color == "keep" else data.color,
+            "background": None if data.background == "refuse" else data.background,
+        }
+
+    def build_model(self, facts: Facts) -> "BaseVAE":
+        """Build the model, untrained and not compiled.
 
         Args:
-            image_shape: (H, W, C).
+            facts: What is known of the data.
 
         Raises:
             InputError: The parts do not fit together, or a part is unknown.
         """
         import keras
 
-        from keras_vae.models.vae import VAE
+        from keras_vae.models.architectures import Parts
+        from keras_vae.schedules import in_steps
 
-        built = self._build_parts()
-        network, likelihood = built["network"], built["likelihood"]
-        height, width, channels = image_shape
+        built = self._build_parts(facts)
+        objective = in_steps(built["objective"], self.steps(facts))
+        chosen = {kind: built[kind] for kind in built["architecture"].takes}
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.training.precision)
         try:
-            return VAE(
-                network.encoder(image_shape, self.model.latent_dim),
-                network.decoder(self.model.latent_dim, (height, width, likelihood.decoder_channels(channels))),
-                prior=built["prior"],
-                likelihood=likelihood,
-                objective=built["objective"],
-                seed=self.seed,
+            return built["architecture"](
+                facts.image_shape, Parts(built["likelihood"], objective, built["condition"], chosen), self.seed
             )
         finally:
             keras.config.set_dtype_policy(policy)
 
-    def _build_parts(self) -> dict[str, Any]:
-        import keras_vae.models.vae  # noqa: F401  registers every part
-        from keras_vae import parts
+    def build_schedule(self, facts: Facts) -> "Schedule":
+        """Build the learning rate's schedule, in steps.
 
-        specs = {kind: getattr(self.model, kind) for kind in PARTS}
+        Args:
+            facts: What is known of the data.
+        """
+        from keras_vae import parts
+        from keras_vae.schedules import in_steps
+
+        return in_steps(parts.build("schedule", self.training.schedule), self.steps(facts))
+
+    def steps(self, facts: Facts) -> int:
+        """Return the number of steps of the whole training.
+
+        Args:
+            facts: What is known of the data.
+        """
+        return self.training.epochs * math.ceil(facts.images / self.training.batch_size)
+
+    def _build_parts(self, facts: Facts) -> dict[str, Any]:
+        """Return every part of the model by kind, numbers as they are, and the schedule."""
+        from keras_vae import parts
+        from keras_vae.models import every  # noqa: F401  registers every part
+
+        architecture = parts.build("architecture", self.model.architecture)
+        given = self.model.model_dump(exclude_none=True)
+        for kind in ("latent_dim", "network", "prior", "posterior"):
+            if kind in given and kind not in architecture.takes:
+                raise InputError(
+                    f"model.{kind} = {_named(given[kind])}: architecture = {_named(self.model.architecture)} has its "
+                    f"own; leave {kind} out, or take architecture = vae"
+                )
+        specs = {**architecture.takes, **given, "schedule": self.training.schedule}
         # The tutorials' mean over latent dimensions, which must follow when their number is changed.
         if specs["objective"].get("beta") == "1/latent_dim":
-            specs["objective"] = specs["objective"] | {"beta": 1 / self.model.latent_dim}
-        return {kind: parts.build(kind, spec) for kind, spec in specs.items()}
+            specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
+        if specs.get("condition", {}).get("name") == "label" and facts.classes == 0:
+            raise InputError(
+                f"model.condition = label: the images of {self.data.source} have no labels; sub-folders of images give "
+                "them, and `y_train` in a .npz"
+            )
+        for (kind, name), (argument, fact) in _FROM_DATA.items():
+            if specs.get(kind, {}).get("name") == name:
+                specs[kind] = {argument: getattr(facts, fact)} | specs[kind]
+        built = {kind: parts.build(kind, value) if kind in PARTS else value for kind, value in specs.items()}
+        return {"condition": None, **built, "architecture": architecture}
 
     @classmethod
     def _validate(cls, tables: Mapping[str, Any], where: str) -> Self:
@@ -300,6 +430,10 @@ def preset_names() -> list[str]:
     """Return the names of the presets in the package, sorted."""
     folder = resources.files("keras_vae").joinpath("presets")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _named(value: Any) -> str:  # noqa: ANN401
+    return str(value["name"] if isinstance(value, dict) else value)
 
 
 def _parse_value(text: str) -> Any:  # noqa: ANN401

@@ -1,7 +1,8 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,42 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that takes the place of `path` when the block ends, whole and on disk.
+
+    An exception leaves what stood at `path` before. So does a kill, but for the instant between two renames, when it
+    stands beside its place under a name that ends in `.old`.
+
+    Args:
+        path: The folder to write; those above it are made if need be.
+
+    Yields:
+        A folder beside it, for the block to fill.
+
+    Example:
+        >>> import tempfile
+        >>> with replacing_folder(Path(tempfile.mkdtemp()) / "notes") as temporary:
+        ...     write_text(temporary / "note.txt", "whole")
+    """
+    temporary, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("part", "old"))
+    # A kill leaves them.
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for written in (*temporary.rglob("*"), temporary):
+            _sync(written)
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        _sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,13 +25,38 @@ class Part:
     kind: ClassVar[str]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the fields by name, as Keras's serialisation asks."""
-        return dataclasses.asdict(self)
+        """Return the fields by name, parts among them serialised, as Keras asks."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: keras.saving.serialize_keras_object(value) if isinstance(value, Part) else value
+            for name, value in values.items()
+        }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build the part from what `get_config` returned."""
-        return cls(**config)
+        return cls(**{name: _read(value) for name, value in config.items()})
+
+
+class LayerPart(keras.layers.Layer):
+    """A part with weights: a float32 layer whose constructor's parameters, kept under their names, configure it.
+
+    Args:
+        **kwargs: As for every Keras layer, but for the precision, which is that of densities: float32.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:  # noqa: ANN401
+        """Add a weight as Keras does, one that a mixed policy of the model around it leaves as it is."""
+        return super().add_weight(*args, **{"autocast": False, **kwargs})
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's parameters by name."""
+        return {**super().get_config(), **{name: getattr(self, name) for name in settings(type(self))}}
 
 
 def part(name: str) -> Callable[[PartClass], PartClass]:
@@ -62,7 +87,7 @@ def registered(kind: str) -> dict[str, type]:
     """Return the classes of one kind by short name.
 
     Args:
-        kind: `"prior"`, `"likelihood"`, `"objective"` or `"network"`.
+        kind: What to list: `"prior"`, `"posterior"`, `"likelihood"`, `"objective"`, `"network"`, ….
 
     Returns:
         A new dict from short name to class.
@@ -92,16 +117,11 @@ def build(kind: str, spec: Mapping[str, Any]) -> Any:  # noqa: ANN401
     if name not in classes:
         raise unknown(kind, name, classes)
     cls = classes[name]
-    parameters = inspect.signature(cls, eval_str=True).parameters
-    accepted = [key for key in parameters if key != "kwargs"]
-    for key in arguments:
+    accepted = settings(cls)
+    for key, value in arguments.items():
         if key not in accepted:
             raise unknown(f"argument of the {kind} {name}", key, accepted)
-        try:
-            arguments[key] = pydantic.TypeAdapter(parameters[key].annotation).validate_python(arguments[key])
-        except pydantic.ValidationError as error:
-            reason = error.errors()[0]["msg"].lower()
-            raise InputError(f"{kind} {name}: {key} = {arguments[key]!r}: {reason}") from None
+        arguments[key] = _checked(f"{kind} {name}: {key}", value, accepted[key].annotation)
     return cls(**arguments)
 
 
@@ -113,13 +133,52 @@ def spec(kind: str, instance: Any) -> dict[str, Any]:  # noqa: ANN401
         instance: A registered part.
 
     Returns:
-        Its short name under `name`, then its configuration.
+        Its short name under `name`, then its settings; those that are None, which TOML cannot say, are left out.
     """
     (name,) = (name for name, cls in _PARTS[kind].items() if cls is type(instance))
-    # Keras's own keys of a layer, such as its name, are no settings of the part.
-    config = {
-        key: value
-        for key, value in instance.get_config().items()
-        if key in inspect.signature(type(instance)).parameters
-    }
-    return {"name": name} | {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
+    values = {key: getattr(instance, key) for key in settings(type(instance))}
+    return {"name": name} | {key: _plain(value) for key, value in values.items() if value is not None}
+
+
+def describe(instance: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return what to tell readers of a part: its table, as `spec` returns it, or the name of a class without one.
+
+    Args:
+        instance: Any part.
+
+    Example:
+        >>> from keras_vae.likelihoods import Categorical
+        >>> describe(Categorical())
+        {'name': 'categorical'}
+    """
+    kinds = (kind for kind, classes in _PARTS.items() if type(instance) in classes.values())
+    kind = next(kinds, None)
+    return {"name": type(instance).__name__} if kind is None else spec(kind, instance)
+
+
+def settings(cls: type) -> dict[str, inspect.Parameter]:
+    """Return the constructor's parameters, without those that Keras gives every layer."""
+    parameters = inspect.signature(cls, eval_str=True).parameters
+    return {name: parameter for name, parameter in parameters.items() if name != "kwargs"}
+
+
+def _read(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        return keras.saving.deserialize_keras_object(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _checked(where: str, value: Any, annotation: Any) -> Any:  # noqa: ANN401
+    kind = getattr(annotation, "kind", None)
+    if kind is not None and isinstance(value, str | Mapping):
+        return build(kind, {"name": value} if isinstance(value, str) else value)
+    try:
+        return pydantic.TypeAdapter(annotation).validate_python(value)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Part):
+        return spec(value.kind, value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,61 +1,199 @@
 """Priors p(z): where latent codes are expected to lie, and are drawn from."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
-from keras import ops
+import numpy as np
+from keras import layers, ops
 
-from keras_vae.distributions import Normal
-from keras_vae.parts import Part, part
-from keras_vae.types import Tensor
+from keras_vae.distributions import Density, Flow, Mixture, Normal, Posterior
+from keras_vae.errors import InputError
+from keras_vae.flows import MaskedAffine
+from keras_vae.numerics import clip_keeping_gradients
+from keras_vae.parts import LayerPart, Part, part
+from keras_vae.types import Array, Shape, Tensor
 
 
-class Prior(Part, abc.ABC):
+class Context(NamedTuple):
+    """What a prior may look at.
+
+    Args:
+        latent_dim: The number of latent dimensions.
+        encode: The encoder and posterior of the model: its inputs (M, H, W, C) → q(z|x) over (M, latent_dim).
+        condition: What images are drawn under, (…, size), or None in a model without conditions.
+    """
+
+    latent_dim: int
+    encode: Callable[[Tensor], Posterior]
+    condition: Tensor = None
+
+
+class Prior(abc.ABC):
     """What a prior can do."""
 
     kind: ClassVar[str] = "prior"
 
     @abc.abstractmethod
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return log p(z) in nats, (…), of codes (…, D)."""
-
-    @abc.abstractmethod
-    def kl(self, posterior: Normal, z: Tensor) -> Tensor:
-        """Return KL(q(z|x) ‖ p(z)) in nats, (…).
-
-        Args:
-            posterior: q(z|x) over (…, D).
-            z: A draw from it, (…, D), for the priors to which no closed form leads.
-        """
-
-    @abc.abstractmethod
-    def sample(self, count: int, latent_dim: int, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return `count` draws, (count, latent_dim)."""
+    def __call__(self, context: Context) -> Density:
+        """Return p(z), a distribution over codes (…, latent_dim)."""
 
 
 @part("standard-normal")
 @dataclass(frozen=True)
-class StandardNormal(Prior):
-    """The standard normal N(0, I) of Kingma and Welling (arXiv 1312.6114).
+class StandardNormal(Part, Prior):
+    """The standard normal N(0, I) of Kingma and Welling (arXiv 1312.6114)."""
 
-    Example:
-        >>> StandardNormal().sample(16, latent_dim=2, seed=0).shape
-        TensorShape([16, 2])
+    def __call__(self, context: Context) -> Normal:
+        """Return N(0, I)."""
+        zeros = ops.zeros((context.latent_dim,), "float32")
+        return Normal(zeros, zeros)
+
+
+@part("mixture")
+class MixtureOfNormals(LayerPart, Prior):
+    r"""A learned mixture of diagonal normals, \(p(z) = \sum_m w_m N(z; \mu_m, \sigma_m^2)\).
+
+    Args:
+        components: How many normals (Dilokthanakul et al., arXiv 1611.02648; Jiang et al., arXiv 1611.05148).
+        **kwargs: As for every Keras layer.
+
+    Raises:
+        InputError: There is no component.
     """
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return log N(z; 0, I) in nats, (…), of codes (…, D)."""
-        return self._normal(z).log_prob(z)
+    def __init__(self, components: int = 50, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        if components < 1:
+            raise InputError(f"mixture: components = {components}: must be ≥ 1")
+        self.components = components
 
-    def kl(self, posterior: Normal, z: Tensor) -> Tensor:
-        r"""Return \(\tfrac12 \sum_d (\mu_d^2 + \sigma_d^2 - 1 - \log\sigma_d^2)\) in nats, (…)."""
-        return posterior.kl(self._normal(posterior.mean))
+    def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
+        """Make the weights for codes, inputs of the encoder and conditions of these shapes."""
+        shape = (self.components, latent_shape[-1])
+        self.logits = self.add_weight(shape=(self.components,), initializer="zeros", name="logits")
+        self.means = self.add_weight(shape=shape, initializer=keras.initializers.RandomNormal(stddev=1.0), name="means")
+        self.log_vars = self.add_weight(shape=shape, initializer="zeros", name="log_vars")
 
-    def sample(self, count: int, latent_dim: int, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return `count` draws, (count, latent_dim)."""
-        return keras.random.normal((count, latent_dim), dtype="float32", seed=seed)
+    def initialise(self, codes: Array) -> None:
+        """Start from codes.
 
-    def _normal(self, like: Tensor) -> Normal:
-        return Normal(ops.zeros_like(like), ops.zeros_like(like))
+        Args:
+            codes: (n, D); the components start at the first ones, again where they are few, as wide as all of them.
+        """
+        self.means.assign(codes[np.arange(self.components) % len(codes)])
+        self.log_vars.assign(np.tile(np.log(codes.var(axis=0) + 1e-6), (self.components, 1)))
+
+    def __call__(self, context: Context) -> Mixture:
+        """Return the mixture."""
+        means, log_vars = ops.convert_to_tensor(self.means), ops.convert_to_tensor(self.log_vars)
+        return Mixture(ops.convert_to_tensor(self.logits), Normal(means, clip_keeping_gradients(log_vars, -20.0, 20.0)))
+
+
+@part("vamp")
+class VampPrior(LayerPart, Prior):
+    r"""The mixture of the posteriors of learned pseudo-inputs, \(p(z) = \tfrac1K \sum_k q(z|u_k)\).
+
+    Tomczak and Welling (arXiv 1705.07120). The encoder is passed when the prior is used, so that it is trained by both.
+
+    Args:
+        components: K, how many pseudo-inputs.
+        **kwargs: As for every Keras layer.
+
+    Raises:
+        InputError: There is no component.
+    """
+
+    def __init__(self, components: int = 100, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        if components < 1:
+            raise InputError(f"vamp: components = {components}: must be ≥ 1")
+        self.components = components
+
+    def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
+        """Make the weights for codes, inputs of the encoder and conditions of these shapes."""
+        uniform = keras.initializers.RandomUniform(0.0, 1.0)
+        shape = (self.components, *input_shape[1:])
+        self.pseudo_inputs = self.add_weight(shape=shape, initializer=uniform, name="pseudo_inputs")
+
+    def initialise(self, inputs: Array) -> None:
+        """Start from what the encoder sees of real images.
+
+        Args:
+            inputs: Inputs of the encoder in [0, 1], (n, H, W, C); the first ones are taken, again where they are few.
+        """
+        self.pseudo_inputs.assign(inputs[np.arange(self.components) % len(inputs)])
+
+    def __call__(self, context: Context) -> Mixture:
+        """Return the mixture of the posteriors of the pseudo-inputs, kept within [0, 1]."""
+        inputs = clip_keeping_gradients(ops.convert_to_tensor(self.pseudo_inputs), 0.0, 1.0)
+        return Mixture(ops.zeros((self.components,)), context.encode(inputs))
+
+
+@part("realnvp")
+class RealNVP(LayerPart, Prior):
+    """A standard normal bent by affine couplings (Dinh et al., arXiv 1605.08803; as a prior: Chen et al., 1611.02731).
+
+    Args:
+        couplings: How many couplings; the two halves of the dimensions take turns.
+        hidden: Widths of the hidden layers of each.
+        **kwargs: As for every Keras layer.
+
+    Raises:
+        InputError: A size is below one.
+    """
+
+    def __init__(self, couplings: int = 6, hidden: tuple[int, ...] = (128, 128), **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        if min((couplings, *hidden)) < 1:
+            raise InputError(f"realnvp: couplings = {couplings}, hidden = {list(hidden)}: each must be ≥ 1")
+        self.couplings, self.hidden = couplings, tuple(hidden)
+
+    def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
+        """Make the weights for codes, inputs of the encoder and conditions of these shapes."""
+        # Alternate dimensions, so that a coupling of one dimension alone is still a step.
+        halves = [[(dimension + turn) % 2 for dimension in range(latent_shape[-1])] for turn in range(2)]
+        self.flow = [
+            MaskedAffine(halves[index % 2], self.hidden, name=f"coupling_{index}") for index in range(self.couplings)
+        ]
+
+    def __call__(self, context: Context) -> Flow:
+        """Return the flow."""
+        zeros = ops.zeros((context.latent_dim,), "float32")
+        return Flow(Normal(zeros, zeros), self.flow, normalising=True)
+
+
+@part("conditional-normal")
+class ConditionalNormal(LayerPart, Prior):
+    """A diagonal normal whose moments are a learned function of the condition (Sohn et al., NeurIPS 2015).
+
+    Args:
+        hidden: Units of the hidden layer.
+        **kwargs: As for every Keras layer.
+
+    Raises:
+        InputError: The model has no condition, or a size is below one.
+    """
+
+    def __init__(self, hidden: int = 64, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        if hidden < 1:
+            raise InputError(f"conditional-normal: hidden = {hidden}: must be ≥ 1")
+        self.hidden = hidden
+
+    def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
+        """Make the weights for codes, inputs of the encoder and conditions of these shapes."""
+        if condition_shape[-1] == 0:
+            raise InputError("prior = conditional-normal: the model has no condition; set condition = 'label'")
+        small = keras.initializers.RandomNormal(stddev=0.01)
+        self.inner = layers.Dense(self.hidden, activation="relu", dtype="float32")
+        self.inner.build(condition_shape)
+        self.outer = layers.Dense(2 * latent_shape[-1], kernel_initializer=small, dtype="float32")
+        self.outer.build((None, self.hidden))
+
+    def __call__(self, context: Context) -> Normal:
+        """Return the normal under the condition, of its batch shape."""
+        mean, log_var = ops.split(self.outer(self.inner(context.condition)), 2, axis=-1)
+        return Normal(mean, clip_keeping_gradients(log_var, -20.0, 20.0))

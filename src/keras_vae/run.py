@@ -5,6 +5,7 @@
     metrics.csv       one row an epoch
     checkpoint/       what `--resume` needs; gone when the training is complete
     model.keras       the kept weights, once the training is complete
+    fitted.keras      the same model with a prior fitted to its codes, where `vae fit-prior` made one
     evaluation.json   figures/*.png   report.html
 
 Every file is replaced whole. A kill at any moment leaves a run that resumes, or one that is complete.
@@ -12,9 +13,11 @@ Every file is replaced whole. A kill at any moment leaves a run that resumes, or
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +28,15 @@ import numpy as np
 
 from keras_vae.data.dataset import Splits
 from keras_vae.errors import InputError
-from keras_vae.experiment import Experiment
-from keras_vae.files import replacing, write_text
+from keras_vae.experiment import Experiment, Facts
+from keras_vae.files import replacing, replacing_folder, write_text
 from keras_vae.types import Array
 
 if TYPE_CHECKING:
-    from keras_vae.models.vae import VAE
+    from keras_vae.models.base import BaseVAE
+
+SCHEMA = 2
+"""The version of `evaluation.json`'s keys."""
 
 Metrics = dict[str, list[float]]
 """Column → one value an epoch."""
@@ -64,16 +70,9 @@ class Run:
         """
         if path.exists():
             raise InputError(f"{path} exists: choose another --out, or continue it with `vae train --resume {path}`")
-        # Filled beside its place and renamed into it, so that there is never half a run.
-        unfinished = path.with_name(f".{path.name}.part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
-            unfinished.mkdir(parents=True)
+        with replacing_folder(path) as unfinished:
             write_text(unfinished / "experiment.toml", experiment.to_toml())
             write_text(unfinished / "environment.json", json.dumps(environment, indent=2) + "\n")
-            unfinished.rename(path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
         return cls(path)
 
     @classmethod
@@ -96,6 +95,15 @@ class Run:
         if not {"versions", "backend", "data"} <= run.environment.keys():
             raise InputError(f"{path / 'environment.json'} is damaged: it does not say what the run was made with")
         return run
+
+    def check_complete(self) -> None:
+        """Refuse a run whose training is to go on.
+
+        Raises:
+            InputError: It is unfinished.
+        """
+        if not self.is_complete:
+            raise InputError(f"{self.path} is unfinished: go on with `vae train --resume {self.path}` first")
 
     def check_images(self, splits: Splits) -> None:
         """Refuse images other than those that the run was begun with.
@@ -149,11 +157,29 @@ class Run:
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """`evaluation.json`, or None where there is none yet."""
-        return self._read_json("evaluation.json")
+        return self.read_evaluation()
 
-    def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        """Write `evaluation.json`."""
-        write_text(self.path / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+    def read_evaluation(self, on: str | None = None) -> dict[str, Any] | None:
+        """Return an evaluation, or None where there is none yet.
+
+        Args:
+            on: The name of other images than the run's own.
+        """
+        return self._read_json(_evaluation_file(on))
+
+    def write_evaluation(self, evaluation: Mapping[str, Any], on: str | None = None) -> Path:
+        """Write `evaluation.json`, or of other images than the run's own `evaluation-NAME.json`, and return where."""
+        file = self.path / _evaluation_file(on)
+        write_text(file, json.dumps(evaluation, indent=2) + "\n")
+        return file
+
+    def model_facts(self, prior: str | None = None) -> dict[str, str]:
+        """Return which model `load_model` loads from a complete run: its prior, and the checksum of its weights."""
+        fitted = prior != "original" and self.has_fitted_prior
+        # What Keras puts beside the weights differs each time: the time of saving, and addresses in memory.
+        with zipfile.ZipFile(self._fitted_file if fitted else self._model_file) as archive:
+            digest = hashlib.sha256(archive.read("model.weights.h5"))
+        return {"prior": "fitted" if fitted else "original", "checksum": digest.hexdigest()}
 
     def write_report(self, html: str) -> None:
         """Write `report.html`."""
@@ -170,29 +196,43 @@ class Run:
         """Whether the training and everything after it is done."""
         return self._model_file.is_file() and not self._checkpoint_file.is_file()
 
-    def load_model(self) -> "VAE":
+    def load_model(self, prior: str | None = None) -> "BaseVAE":
         """Load the trained model; of an unfinished training, what the last completed epoch left.
+
+        Args:
+            prior: `"original"`, the prior that it was trained with; `"fitted"`, the one fitted to its codes later;
+                None takes the fitted one where there is one.
 
         Returns:
             The model.
 
         Raises:
-            InputError: No epoch is complete yet, or the file is damaged or asks to run code.
+            InputError: No epoch is complete yet, a file is damaged or asks to run code, or no prior was fitted.
         """
+        if prior == "fitted" and not self.has_fitted_prior:
+            raise InputError(f"prior = 'fitted': {self.path} has none; `vae fit-prior {self.path}` makes one")
+        if prior != "original" and self.has_fitted_prior:
+            return load_model(self._fitted_file)
         if self._model_file.is_file():
             return load_model(self._model_file)
         checkpoint = self.read_checkpoint()
         if checkpoint is None:
             raise InputError(f"{self.path} holds no model yet: go on with `vae train --resume {self.path}`")
-        height, width, channels = self.environment["data"]["image_shape"]
-        model = self.experiment.build_model((height, width, channels))
+        data = self.environment["data"]
+        height, width, channels = data["image_shape"]
+        model = self.experiment.build_model(Facts((height, width, channels), data["images"]["train"], data["classes"]))
         model.set_weights(checkpoint[0]["weights"])
         return model
 
-    def save_model(self, model: "VAE") -> None:
-        """Write `model.keras`."""
-        with replacing(self._model_file) as temporary:
+    def save_model(self, model: "BaseVAE", *, fitted: bool = False) -> None:
+        """Write `model.keras`, or, of a model whose prior was fitted later, `fitted.keras`."""
+        with replacing(self._fitted_file if fitted else self._model_file) as temporary:
             model.save(temporary)
+
+    @property
+    def has_fitted_prior(self) -> bool:
+        """Whether a prior was fitted to the codes of the trained model."""
+        return self._fitted_file.is_file()
 
     def write_checkpoint(self, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
         """Write everything from which the training goes on, as one file.
@@ -239,6 +279,10 @@ class Run:
         return self.path / "model.keras"
 
     @property
+    def _fitted_file(self) -> Path:
+        return self.path / "fitted.keras"
+
+    @property
     def _checkpoint_file(self) -> Path:
         return self.path / "checkpoint" / "state.npz"
 
@@ -251,7 +295,11 @@ class Run:
         return content
 
 
-def load(path: str | Path) -> "VAE":
+def _evaluation_file(on: str | None) -> str:
+    return "evaluation.json" if on is None else f"evaluation-{on}.json"
+
+
+def load(path: str | Path) -> "BaseVAE":
     """Load a trained model.
 
     Args:
@@ -272,7 +320,7 @@ def load(path: str | Path) -> "VAE":
     return load_model(path) if path.is_file() else Run.open(path).load_model()
 
 
-def load_model(file: Path) -> "VAE":
+def load_model(file: Path) -> "BaseVAE":
     """Load a `.keras` file, refusing one that would run code.
 
     Args:
@@ -283,12 +331,15 @@ def load_model(file: Path) -> "VAE":
     """
     import keras
 
-    from keras_vae.models.vae import VAE
+    from keras_vae.models.every import BaseVAE
 
     if not zipfile.is_zipfile(file):
         raise InputError(f"{file} is damaged: it is not the zip archive that a .keras file is")
     try:
-        model = keras.saving.load_model(file, safe_mode=True)
+        with warnings.catch_warnings():
+            # A file that JAX wrote asks for XLA, which TensorFlow does without on a CPU.
+            warnings.filterwarnings("ignore", "Model doesn't support `jit_compile=True`")
+            model = keras.saving.load_model(file, safe_mode=True)
     except (ValueError, TypeError) as error:
         text = str(error)
         if "unsafe" in text or "safe_mode" in text or "lambda" in text.lower():
@@ -297,7 +348,7 @@ def load_model(file: Path) -> "VAE":
     except Exception as error:
         # Whatever a damaged archive makes the libraries stumble over.
         raise InputError(f"{file} is damaged: {_first_line(error)}") from None
-    if not isinstance(model, VAE):
+    if not isinstance(model, BaseVAE):
         raise InputError(f"{file} holds a {type(model).__name__}, not a VAE")
     return model
 

@@ -1,10 +1,6 @@
 """Training: an experiment in, a run out; interrupted at any moment, it resumes to the same bits."""
 
-import contextlib
-import importlib.metadata
 import inspect
-import math
-import platform
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +8,24 @@ from typing import Any
 
 import keras
 
-from keras_vae import __version__, _backend, plots
-from keras_vae.callbacks import Checkpoint, MeasureAverage, ShuffledBatches, ShuffleEachEpoch, StopOnNonFinite
+from keras_vae import _backend
+from keras_vae.callbacks import (
+    Checkpoint,
+    FollowValidation,
+    MeasureAverage,
+    ShuffledBatches,
+    ShuffleEachEpoch,
+    StopOnNonFinite,
+    has_stalled,
+)
 from keras_vae.data.dataset import Splits
 from keras_vae.errors import InputError, unknown
-from keras_vae.evaluation import report
-from keras_vae.evaluation.likelihood import evaluate
-from keras_vae.experiment import Experiment, Training
-from keras_vae.models.base import fitting_batch_size
-from keras_vae.models.vae import VAE
-from keras_vae.run import Run
+from keras_vae.evaluation.likelihood import as_inputs, condition, measure_likelihood
+from keras_vae.experiment import Experiment, Facts
+from keras_vae.models.base import BaseVAE, fitting_batch_size
+from keras_vae.page import write_page
+from keras_vae.run import SCHEMA, Run
+from keras_vae.schedules import Constant, ScheduledRate
 
 
 def train(
@@ -53,20 +57,32 @@ def train(
         >>> train(experiment, splits, Path(tempfile.mkdtemp()) / "run").is_complete
         True
     """
-    experiment = experiment.resolved()
-    if experiment.training.keep == "best" and splits.validation is None:
-        raise InputError("training.keep = 'best': there are no validation images; set data.validation above 0")
+    experiment = experiment.resolved(Facts.of(splits))
+    watching = {
+        "keep = 'best'": experiment.training.keep == "best",
+        f"early_stopping = {experiment.training.early_stopping}": experiment.training.early_stopping > 0,
+        f"plateau.patience = {experiment.training.plateau.patience}": experiment.training.plateau.patience > 0,
+    }
+    for setting, needs_validation in watching.items():
+        if needs_validation and splits.validation is None:
+            raise InputError(f"training.{setting}: there are no validation images; set data.validation above 0")
     if experiment.training.batch_size > len(splits.train):
         raise InputError(
             f"training.batch_size = {experiment.training.batch_size}: there are {len(splits.train)} training images; "
             "use at most as many"
         )
-    if len(splits.train) % experiment.training.batch_size == 1 and not _backend.trains_on_single_images():
-        raise InputError(
-            f"training.batch_size = {experiment.training.batch_size}: {len(splits.train)} images leave a last batch of "
-            "one, whose gradient PyTorch cannot compute on a CPU; choose another size"
-        )
     model = _build(experiment, splits)
+    if 1 in (experiment.training.batch_size, len(splits.train) % experiment.training.batch_size):
+        reason = {
+            model.objective.compares_images: f"{experiment.model.objective['name']} compares the images of a batch",
+            not _backend.trains_on_single_images(): "PyTorch cannot compute its gradient on a CPU",
+        }.get(True)
+        if reason:
+            raise InputError(
+                f"training.batch_size = {experiment.training.batch_size}: {len(splits.train)} images leave a batch of "
+                f"one, and {reason}; choose another size"
+            )
+    model.initialise_prior(splits.train.images, condition=condition(model, splits.train), seed=experiment.seed)
     run = Run.create(out, experiment, describe_environment(splits))
     return _complete(run, model, splits, callbacks)
 
@@ -99,80 +115,76 @@ def resume(run: Run, splits: Splits, *, callbacks: Sequence[keras.callbacks.Call
 
 def describe_environment(splits: Splits) -> dict[str, Any]:
     """Return what a result depends on besides the experiment: software, machine and data."""
-    packages = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy")
-    versions = {"python": platform.python_version(), "keras-vae": __version__}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     images = {name: len(dataset) for name, dataset in splits._asdict().items() if dataset is not None}
     return {
-        "versions": versions,
-        "backend": _backend.name(),
-        "devices": _backend.devices(),
-        "platform": platform.platform(),
+        **_backend.describe_software(),
         "git_revision": _git_revision(),
         "data": {
             "name": splits.train.name,
             "image_shape": list(splits.train.image_shape),
             "images": images,
+            "classes": Facts.of(splits).classes,
+            "class_names": list(splits.train.classes),
             "checksum": splits.checksum,
         },
     }
 
 
-def _complete(run: Run, model: VAE, splits: Splits, callbacks: Sequence[keras.callbacks.Callback]) -> Run:
+def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[keras.callbacks.Callback]) -> Run:
     """Fit from the last checkpoint on, then write what a complete run holds; every step may be repeated."""
     experiment = run.experiment
     checkpoint = Checkpoint(run, model, keep_best=experiment.training.keep == "best")
     done = checkpoint.restore()
-    batches = ShuffledBatches(splits.train.images, experiment.training.batch_size, experiment.seed)
-    watches = [ShuffleEachEpoch(batches), StopOnNonFinite(experiment.training), checkpoint]
+    training = experiment.training
+    batches = ShuffledBatches(
+        as_inputs(model, splits.train), training.batch_size, experiment.seed if training.shuffle else None
+    )
+    watches = [ShuffleEachEpoch(batches), StopOnNonFinite(training), checkpoint, FollowValidation(training, checkpoint)]
     if model.optimizer.use_ema:
         watches.insert(0, MeasureAverage())
-    if done < experiment.training.epochs:
+    if done < training.epochs and not has_stalled(checkpoint.metrics, training.early_stopping):
         model.fit(
-            batches,
-            validation_data=None if splits.validation is None else splits.validation.images,
-            validation_batch_size=fitting_batch_size(splits.train.image_shape),
+            _backend.feed(batches),
+            validation_data=None if splits.validation is None else as_inputs(model, splits.validation),
+            validation_batch_size=_validation_batch_size(model, splits),
             shuffle=False,
             initial_epoch=done,
-            epochs=experiment.training.epochs,
+            epochs=training.epochs,
             verbose=0,
             callbacks=[*watches, *callbacks],
         )
     checkpoint.use_kept_weights()
     run.save_model(model)
-    run.write_evaluation(evaluate(model, splits, experiment.seed))
-    subject = plots.Subject(run, model, splits)
-    for kind in plots.PLOTS:
-        plots.draw(subject, kind, run.figure_path(kind))
-    run.write_report(
-        report.render(
-            title=run.name,
-            summary=experiment.description,
-            experiment_toml=experiment.to_toml(),
-            environment=run.environment,
-            metrics=run.metrics,
-            evaluation=run.evaluation,
-            figures={kind: run.figure_path(kind) for kind in plots.PLOTS},
-        )
-    )
+    likelihood = measure_likelihood(model, splits, seed=experiment.seed)
+    run.write_evaluation({"schema": SCHEMA, "model": run.model_facts("original"), "likelihood": likelihood})
+    write_page(run, model, splits)
     run.remove_checkpoint()
     return run
 
 
-def _build(experiment: Experiment, splits: Splits) -> VAE:
+def _validation_batch_size(model: BaseVAE, splits: Splits) -> int | None:
+    if splits.validation is None:
+        return None
+    size = min(fitting_batch_size(splits.train.image_shape, model.objective.draws), len(splits.validation))
+    # A last batch of one could not be compared with others.
+    while size > 2 and len(splits.validation) % size == 1:
+        size -= 1
+    return size
+
+
+def _build(experiment: Experiment, splits: Splits) -> BaseVAE:
     _backend.make_deterministic()
     keras.utils.set_random_seed(experiment.seed)
-    model = experiment.build_model(splits.train.image_shape)
-    steps = experiment.training.epochs * math.ceil(len(splits.train) / experiment.training.batch_size)
-    model.compile(optimizer=_optimizer(experiment.training, steps))
+    facts = Facts.of(splits)
+    model = experiment.build_model(facts)
+    model.compile(optimizer=_optimizer(experiment, facts))
     # A checkpoint restores the optimizer's variables, so they must exist before the first step.
     model.optimizer.build(model.trainable_variables)
     return model
 
 
-def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
+def _optimizer(experiment: Experiment, facts: Facts) -> keras.optimizers.Optimizer:
+    training = experiment.training
     classes = {
         name.lower(): value
         for name, value in vars(keras.optimizers).items()
@@ -183,9 +195,27 @@ def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
     }
     if training.optimizer.lower() not in classes:
         raise unknown("optimizer in training.optimizer", training.optimizer, classes)
-    window = training.ema_window * steps
-    average = {"use_ema": True, "ema_momentum": 1 - 1 / window} if window > 1 else {}
-    return classes[training.optimizer.lower()](learning_rate=training.learning_rate, **average)
+    options: dict[str, Any] = {"learning_rate": training.learning_rate}
+    schedule = experiment.build_schedule(facts)
+    if not isinstance(schedule, Constant):
+        if training.plateau.patience:
+            raise InputError(
+                f"training.schedule = {training.schedule['name']}, training.plateau.patience = "
+                f"{training.plateau.patience}: both set the learning rate; give one of the two"
+            )
+        options["learning_rate"] = ScheduledRate(training.learning_rate, schedule)
+    window = training.ema_window * experiment.steps(facts)
+    if window > 1:
+        options |= {"use_ema": True, "ema_momentum": 1 - 1 / window}
+    if training.weight_decay:
+        options["weight_decay"] = training.weight_decay
+    if training.clip_norm:
+        options["global_clipnorm"] = training.clip_norm
+    optimizer = classes[training.optimizer.lower()](**options)
+    if not training.skip_non_finite:
+        return optimizer
+    # What it is made for is float16; what is wanted of it here is that it leaves out updates that are not finite.
+    return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0, dynamic_growth_steps=2**30)
 
 
 def _git_revision() -> str | None:

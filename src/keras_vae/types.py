@@ -13,3 +13,6 @@ Array: TypeAlias = NDArray[np.generic]
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """Height, width and channels of one image."""
+
+Shape: TypeAlias = tuple[Any, ...]
+"""The shape of a tensor: integers, and None where a size is open."""

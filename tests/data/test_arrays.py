@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (7, 6, 5), np.uint8)
 X_TEST = RNG.integers(0, 256, (3, 6, 5), np.uint8)
 Y = np.array([0, 1, 2, 0, 1, 2, 0], np.uint8)
+F = np.array([[0, 4], [1, 0], [1, 1], [0, 2], [1, 3], [0, 1], [1, 0]], np.uint8)
 
 
 def saved(path: Path, **arrays: NDArray[np.generic]) -> Path:
@@ -61,6 +62,42 @@ def test_a_named_array_is_preferred_and_the_rest_is_mentioned(tmp_path: Path) ->
     assert notes == ("arrays of things.npz that were not used: ids, other",)
 
 
+def test_factors_and_their_names(tmp_path: Path) -> None:
+    train, _, notes = load_arrays(saved(tmp_path, images=X, factors=F, factor_names=np.array(["side", "size"])))
+    assert train.factors is not None
+    assert (train.factors.names, train.factors.sizes, notes) == (("side", "size"), (2, 5), ())
+    assert train.factors.values.dtype == np.int64
+    np.testing.assert_array_equal(train.factors.values, F)
+
+
+def test_factors_of_train_and_test_have_the_same_sizes(tmp_path: Path) -> None:
+    train, test, notes = load_arrays(
+        saved(tmp_path, x_train=X, x_test=X_TEST, factors_train=F, factors_test=F[1:4] + np.uint8(1))
+    )
+    assert train.factors is not None
+    assert test is not None
+    assert test.factors is not None
+    assert train.factors.sizes == test.factors.sizes == (3, 5)
+    assert train.factors.names == test.factors.names == ("factor_0", "factor_1")
+    np.testing.assert_array_equal(test.factors.values, F[1:4] + 1)
+    assert notes == ()
+
+
+def test_the_layout_of_dsprites(tmp_path: Path) -> None:
+    classes = np.zeros((7, 6), np.int64)
+    classes[:, 3] = np.arange(7)
+    metadata = np.array({"title": "dSprites"}, object)
+    path = saved(
+        tmp_path, imgs=(X > 99).view(np.uint8), latents_classes=classes, latents_values=F / 2, metadata=metadata
+    )
+    train, _, notes = load_arrays(path)
+    np.testing.assert_array_equal(train.images[..., 0], np.where(X > 99, 255, 0))
+    assert train.factors is not None
+    assert train.factors.names == ("color", "shape", "scale", "orientation", "x", "y")
+    assert train.factors.sizes == (1, 1, 1, 7, 1, 1)
+    assert notes == ("arrays of things.npz that were not used: latents_values, metadata",)
+
+
 def test_npy_holds_images_only(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", X)
     train, test, notes = load_arrays(tmp_path / "a.npy")
@@ -93,6 +130,12 @@ def test_a_change_of_type_is_mentioned(tmp_path: Path, images: NDArray[np.generi
         ({"images": X, "labels": Y / 2}, "labels: an array of float64; accepted: integers"),
         ({"x_train": X, "y_train": Y, "x_test": X_TEST}, "only y_train is there"),
         ({"x_train": X, "y_test": Y[:3], "x_test": X_TEST}, "only y_test is there"),
+        ({"x_train": X, "factors_train": F, "x_test": X_TEST}, "only factors_train is there: give factors for train"),
+        ({"images": X, "factors": F / 2}, r"factors: float64 of shape \(7, 2\); accepted: integers, N x F"),
+        ({"images": X, "factors": Y}, r"factors: uint8 of shape \(7,\)"),
+        ({"images": X, "factors": F.astype(int) - 1}, r"factors: values from \[-1, -1\]"),
+        ({"images": X, "factors": F[:3]}, "factors: 3 rows for 7 images"),
+        ({"images": X, "factors": F, "factor_names": np.array(["size"])}, "accepted: one name, not used twice"),
         ({"images": np.array([X, None], object)}, "it holds Python objects"),
     ],
 )

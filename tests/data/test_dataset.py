@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import DTypeLike, NDArray
 
-from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.data.dataset import Dataset, Factors, Splits, require_alike, split
 from keras_vae.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -287,3 +288,68 @@ def test_train_and_test_must_be_alike(holdout: bool) -> None:
     with pytest.raises(InputError, match="differ in labels"):
         parts(test=numbered(5, labels=False), holdout=holdout)
     assert parts(test=numbered(5, labels=False), labels=False, holdout=holdout).train.labels is None
+
+
+def with_factors(count: int, names: Sequence[str] = ("hundreds", "rest")) -> Dataset:
+    """Images whose factors tell which they are, as their pixels do."""
+    numbers = np.arange(count)
+    factors = Factors.from_array(np.stack([numbers // 100, numbers % 100], axis=-1), names, (9, 100))
+    return dataclasses.replace(numbered(count), factors=factors)
+
+
+def agree(part: Dataset | None) -> bool:
+    assert part is not None
+    assert part.factors is not None
+    return (part.factors.values @ [100, 1]).tolist() == identities(part).tolist()
+
+
+def test_factors_stay_with_their_images() -> None:
+    whole = with_factors(300)
+    assert agree(whole.take(np.array([7, 250, 7]), "test"))
+    parts = split(whole, None, validation=0.2, test_size=0.1, holdout=True, seed=0)
+    assert all(map(agree, parts))
+    joined = split(whole, with_factors(10), validation=0, test_size=0, holdout=False, seed=0).train
+    assert joined.factors is not None
+    assert agree(joined)
+    assert len(joined.factors.values) == 310
+
+
+def test_the_checksum_counts_factors_only_where_there_are_some() -> None:
+    plain, factored = numbered(300), with_factors(300)
+    assert plain.factors is None
+    # What it was before there were factors.
+    digest = hashlib.sha256(repr(plain.images.shape).encode() + plain.images.tobytes() + b"labels")
+    digest.update(np.arange(300, dtype="<i8").tobytes())
+    assert plain.checksum == digest.hexdigest()
+    assert len({plain.checksum, factored.checksum, with_factors(300, ("a", "b")).checksum}) == 3
+    assert factored.checksum == with_factors(300).checksum
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "sizes", "message"),
+    [
+        ([[0.5, 1]], (), (), r"factors: float64 of shape \(1, 2\); accepted: integers, N x F"),
+        ([0, 1], (), (), r"factors: int64 of shape \(2,\)"),
+        (np.zeros((0, 2), int), (), (), r"shape \(0, 2\)"),
+        ([[0, -1]], (), (), r"values from \[0, -1\] to \[0, -1\]"),
+        ([[0, 3]], (), (1, 3), r"values from \[0, 3\] to \[0, 3\] for sizes \(1, 3\)"),
+        ([[0, 3]], ("a",), (), r"2 columns, names \('a',\)"),
+        ([[0, 3]], ("a", "a"), (), "not used twice"),
+        ([[0, 3]], (), (5,), r"sizes \(5,\)"),
+    ],
+)
+def test_factors_that_are_refused(values: object, names: tuple[str, ...], sizes: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Factors.from_array(values, names, sizes)  # type: ignore[arg-type]
+    assert Factors.from_array(np.array([[0, 3]], np.uint8)).names == ("factor_0", "factor_1")
+
+
+def test_factors_of_another_number_of_images_are_refused() -> None:
+    with pytest.raises(InputError, match="factors: 7 rows for 5 images"):
+        dataclasses.replace(numbered(5), factors=with_factors(7).factors)
+
+
+@pytest.mark.parametrize("other", [numbered(5), with_factors(5, ("a", "b"))])
+def test_train_and_test_of_other_factors_are_refused(other: Dataset) -> None:
+    with pytest.raises(InputError, match="train and test differ in factors"):
+        require_alike(with_factors(5), other)

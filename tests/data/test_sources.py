@@ -134,7 +134,7 @@ def test_train_and_test_of_different_shapes(tmp_path: Path) -> None:
             r"^data: no source 'minst', and no file or folder /.*/minst; did you mean 'mnist'\? accepted: mnist, ",
         ),
         ("Fashion-MNIST", "did you mean 'fashion_mnist'"),
-        ("lost/pictures", "no file or folder /.*/lost/pictures; accepted: mnist, fashion_mnist, digits, or a path to"),
+        ("lost/pictures", "no file or folder /.*/lost/pictures; accepted: mnist, fashion_mnist, digits, sprites, or"),
         ("", "^data: no source ''; accepted"),
         ("~nobody/x.npz", "no file or folder"),
         ("x" * 5000, "no file or folder"),
@@ -172,10 +172,11 @@ def test_available_says_where_from(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.savez(tmp_path / "mnist.npz", x=RGB)
     monkeypatch.setenv("KERAS_VAE_DATA", str(tmp_path))
     rows = {row.name: row for row in available()}
-    assert list(rows) == list(SOURCES) == ["mnist", "fashion_mnist", "digits"]
+    assert list(rows) == list(SOURCES) == ["mnist", "fashion_mnist", "digits", "sprites"]
     assert rows["mnist"].origin == f"local file {tmp_path}/mnist.npz"
     assert rows["fashion_mnist"].origin == "download, 30 MB"
     assert rows["digits"].origin == "embedded in scikit-learn"
+    assert rows["sprites"].origin == "drawn when loaded"
     assert all(row.description for row in rows.values())
 
 

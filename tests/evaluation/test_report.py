@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_vae.doctor import Finding
 from keras_vae.errors import InputError
-from keras_vae.evaluation.report import FIGURES, render
+from keras_vae.evaluation.report import render
+from keras_vae.evaluation.wording import FIGURES, SCORES
+from keras_vae.plots import PLOTS
 
 METRICS: dict[str, list[float]] = {
     "epoch": [1, 2, 3, 4],
@@ -19,7 +22,7 @@ METRICS: dict[str, list[float]] = {
     "reconstruction_loss": [245.0, 174.0, 154.0, 143.0],
     "kl_loss": [5.0, 6.0, 6.0, 7.0],
 }
-EVALUATION: dict[str, Any] = {
+LIKELIHOOD: dict[str, Any] = {
     "split": "test",
     "images": 10000,
     "negative_elbo": {"mean": 150.8312, "standard_error": 0.3121},
@@ -27,6 +30,8 @@ EVALUATION: dict[str, Any] = {
     "kl_loss": {"mean": 6.93147, "standard_error": 0.0121},
     "normalised": True,
     "held_out": True,
+    "bound": True,
+    "density": False,
 }
 
 
@@ -65,7 +70,7 @@ def page(**changes: Any) -> Page:  # noqa: ANN401
         "experiment_toml": 'name = "classic"\n',
         "environment": {"backend": "tensorflow", "versions": {"keras": "3.15.1"}},
         "metrics": METRICS,
-        "evaluation": EVALUATION,
+        "evaluation": {"likelihood": LIKELIHOOD},
         "figures": {},
     }
     result = Page(render(**(arguments | changes)))
@@ -83,9 +88,9 @@ def pngs(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_every_figure_is_embedded_whole_with_its_size(pngs: dict[str, Path]) -> None:
-    assert set(pngs) == {"grid", "samples", "reconstructions", "latents", "curves"}
+    assert set(pngs) == set(PLOTS)
     images = page(figures=pngs).images
-    assert len(images) == 5
+    assert len(images) == len(PLOTS)
     for image, path in zip(images, pngs.values(), strict=True):
         source = image["src"] or ""
         assert base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True) == path.read_bytes()
@@ -120,7 +125,7 @@ def test_everything_a_user_wrote_is_escaped() -> None:
         experiment_toml=evil,
         environment={evil: {evil: evil}},
         metrics={evil: [1.0]},
-        evaluation=EVALUATION | {"split": evil},
+        evaluation={"likelihood": LIKELIHOOD | {"split": evil}},
     )
     assert "script" not in {tag for tag, _ in shown.tags}
     # Title and heading, summary, experiment, environment's key and value, a metric, the split.
@@ -144,7 +149,7 @@ def test_one_image_has_no_standard_error(error: float | None) -> None:
     numbers = {
         name: {"mean": 12.5, "standard_error": error} for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
     }
-    shown = page(evaluation=EVALUATION | numbers)
+    shown = page(evaluation={"likelihood": LIKELIHOOD | numbers})
     assert "12.5" in shown.texts
     assert not any(text.startswith("±") for text in shown.texts)
 
@@ -152,7 +157,9 @@ def test_one_image_has_no_standard_error(error: float | None) -> None:
 @pytest.mark.parametrize("held_out", [True, False])
 @pytest.mark.parametrize("normalised", [True, False])
 def test_the_two_warnings_are_there_exactly_when_due(held_out: bool, normalised: bool) -> None:
-    texts = " ".join(page(evaluation=EVALUATION | {"held_out": held_out, "normalised": normalised}).texts)
+    texts = " ".join(
+        page(evaluation={"likelihood": LIKELIHOOD | {"held_out": held_out, "normalised": normalised}}).texts
+    )
     # One beside each number it is about, and one that explains.
     assert texts.count("no held-out data") == (0 if held_out else 3 + 1)
     assert texts.count("not a normalised likelihood") == (0 if normalised else 2 + 1)
@@ -215,4 +222,58 @@ def test_wrong_figures_and_evaluations_are_named(tmp_path: Path, pngs: dict[str,
     with pytest.raises(InputError, match=r"figures\['grid'\] is .*text.png: not a PNG"):
         page(figures={"grid": tmp_path / "text.png"})
     with pytest.raises(InputError, match="evaluation has no held_out"):
-        page(evaluation={name: value for name, value in EVALUATION.items() if name != "held_out"})
+        page(evaluation={"likelihood": {name: value for name, value in LIKELIHOOD.items() if name != "held_out"}})
+
+
+def test_findings_and_sections_are_shown_with_commands_as_code() -> None:
+    finding = Finding("codes far from the prior", "1 < 2 nats", "samples will look bad", "`vae fit-prior RUN`")
+    shown = page(findings=[finding])
+    assert "1 < 2 nats" in shown.texts
+    assert "vae fit-prior RUN" in shown.texts
+    assert ("code", {}) in shown.tags
+    assert "Nothing found: no check has anything to say." in page(findings=[]).texts
+    assert "The doctor" not in page().texts
+    few = LIKELIHOOD | {
+        "nll": {"mean": 140.25, "standard_error": 0.5},
+        "samples": 1000,
+        "effective_sample_size": {"median": 17.0, "percentile_5": 1.5},
+        "trusted": False,
+    }
+    texts = page(evaluation={"likelihood": few}).texts
+    assert "140.25" in texts
+    assert texts.count("few draws count") == 2
+    assert "few draws count" not in page(evaluation={"likelihood": few | {"trusted": True}}).texts
+
+
+def test_samples_stand_beside_what_real_images_reach() -> None:
+    numbers = {"frechet_distance": 67.5, "precision": 0.81, "recall": 0.79, "density": 0.48, "coverage": 0.42}
+    error = {"mean": 39.1, "standard_error": 0.6}
+    section = {
+        **numbers,
+        "kernel_distance": error,
+        "samples": 10_000,
+        "images": 5000,
+        "split": "test",
+        "images_scored": "means",
+        "floor": {**dict.fromkeys(numbers, 0.9375), "kernel_distance": None},
+        "memorisation": {"copying_suspected": True},
+        "notes": ["a remark"],
+    }
+    texts = page(evaluation={"samples": section}).texts
+    for text in ("67.5", "0.9375", "39.10", "± 0.60", "–", "a remark"):
+        assert text in texts
+    assert any("repeats what it has seen" in text for text in texts)
+    alone = page(evaluation={"samples": section | {"floor": None, "memorisation": None}}).texts
+    assert "0.9375" not in alone
+    assert "real images" not in alone
+
+
+def test_disentanglement_and_codes_are_tables() -> None:
+    scores = {name: 0.125 * index for index, name in enumerate(SCORES)}
+    texts = page(evaluation={"disentanglement": {**scores, "factors": ["shape", "size"]}}).texts
+    assert {f"{value:.4g}" for value in scores.values()} <= set(texts)
+    assert any("2 factors" in text for text in texts)
+    latents = {"active_units": {"count": 3}, "latent_dim": 8, "mutual_information_cap": 9.2}
+    texts = page(evaluation={"latents": latents | {"mutual_information": {"mean": 5.5, "standard_error": None}}}).texts
+    assert "3 of 8" in texts
+    assert "5.5" in texts

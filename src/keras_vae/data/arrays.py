@@ -2,18 +2,42 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.data.dataset import Dataset, Loaded
+from keras_vae.data.dataset import Dataset, Factors, Loaded
 from keras_vae.errors import InputError
 
-IMAGES = ("images", "x", "data", "arr_0")
+IMAGES = ("images", "x", "data", "imgs", "arr_0")
 LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
+FACTORS = ("factors", "latents_classes")
+FACTOR_NAMES = "factor_names"
+
+# The layout of dSprites: its images are 0 and 1, and the names of its factors lie in a pickled object.
+_DSPRITES = ("imgs", "latents_classes")
+_DSPRITES_NAMES = ("color", "shape", "scale", "orientation", "x", "y")
 
 _ACCEPTED = f"accepted: x_train (and y_train, x_test, y_test), one of {', '.join(IMAGES)}, or one array of rank 3 or 4"
+
+
+class _Keys(NamedTuple):
+    """The names of the arrays of one part: training, test or all images."""
+
+    images: str
+    labels: str | None
+    factors: str | None
+
+
+class _Part(NamedTuple):
+    """The arrays of one part."""
+
+    images: NDArray[np.generic]
+    labels: NDArray[np.generic] | None = None
+    factors: Factors | None = None
 
 
 def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> Loaded:
@@ -22,6 +46,10 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
     A `.npz` in Keras's layout (`x_train`, `x_test`, and `y_train`, `y_test` or no labels) has training and test
     images. Any other has one array of images (one of `IMAGES`, or its only array of rank 3 or 4), and labels where
     it holds one of `LABELS`. A `.npy` has images only. Pickled objects are never loaded.
+
+    Where the factors of the images are known, `factors` holds them as integers N x F (`factors_train` and
+    `factors_test` beside `x_train` and `x_test`), and `factor_names` their names, if they are to have any. The layout
+    of dSprites, `imgs` and `latents_classes`, is understood too.
 
     Args:
         path: The file.
@@ -38,14 +66,14 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
     with readable(path), path.open("rb") as opened:
         file = np.load(opened, allow_pickle=False)
         if isinstance(file, np.ndarray):
-            return _loaded([(file, None)], path, name, classes, [])
+            return _loaded([_Part(file)], path, name, classes, [])
         with file:
             shapes = _shapes(file)
             chosen = _choose(shapes)
-            unused = sorted(set(shapes) - {key for pair in chosen for key in pair if key})
+            named = FACTOR_NAMES if FACTOR_NAMES in shapes and chosen[0].factors else None
+            unused = sorted(set(shapes) - {key for keys in chosen for key in keys} - {named})
             notes = [f"arrays of {path.name} that were not used: {', '.join(unused)}"] if unused else []
-            parts = [(file[images], file[labels] if labels else None) for images, labels in chosen]
-            return _loaded(parts, path, name, classes, notes)
+            return _loaded(_read(file, chosen, named), path, name, classes, notes)
 
 
 @contextmanager
@@ -75,22 +103,39 @@ def readable(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: {reason}") from error
 
 
-def _loaded(
-    parts: Sequence[tuple[NDArray[np.generic], NDArray[np.generic] | None]],
-    path: Path,
-    name: str,
-    classes: Sequence[str],
-    notes: list[str],
-) -> Loaded:
+def _loaded(parts: Sequence[_Part], path: Path, name: str, classes: Sequence[str], notes: list[str]) -> Loaded:
     splits = ("train", "test") if len(parts) == 2 else ("all",)
     datasets = [
-        Dataset.from_arrays(images, labels, name=name or path.stem, split=split, classes=classes)
-        for (images, labels), split in zip(parts, splits, strict=True)
+        Dataset.from_arrays(
+            part.images, part.labels, name=name or path.stem, split=split, classes=classes, factors=part.factors
+        )
+        for part, split in zip(parts, splits, strict=True)
     ]
-    kinds = {images.dtype for images, _ in parts}
+    kinds = {part.images.dtype for part in parts}
     notes += [f"{kind} images were rounded to 256 levels" for kind in sorted(map(str, kinds)) if kind[0] == "f"]
     notes += ["bool images became levels 0 and 255"] * (np.dtype(bool) in kinds)
     return Loaded(datasets[0], datasets[1] if len(datasets) == 2 else None, tuple(notes))
+
+
+def _read(file: "np.lib.npyio.NpzFile", chosen: Sequence[_Keys], named: str | None) -> list[_Part]:
+    """Return the chosen arrays; the factors of all parts have the same names and sizes."""
+    names = [str(factor) for factor in file[named].ravel()] if named else []
+    parts = []
+    for keys in chosen:
+        images, labels = file[keys.images], file[keys.labels] if keys.labels else None
+        factors = None
+        if keys.factors:
+            values = file[keys.factors]
+            if (keys.images, keys.factors) == _DSPRITES:
+                names = names or list(_DSPRITES_NAMES) * (values.shape[1:] == (len(_DSPRITES_NAMES),))
+                if images.dtype == np.uint8 and images.max() == 1:
+                    # In place, as it is three gigabytes.
+                    np.multiply(images, 255, out=images)
+            factors = Factors.from_array(values, names)
+        parts.append(_Part(images, labels, factors))
+    sizes = [part.factors.sizes for part in parts if part.factors]
+    largest = tuple(max(column) for column in zip(*sizes, strict=False))
+    return [part._replace(factors=part.factors and replace(part.factors, sizes=largest)) for part in parts]
 
 
 def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
@@ -108,14 +153,19 @@ def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _choose(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str | None]]:
-    """Return the names of images and labels: of training and test, or of the one part there is."""
+def _choose(shapes: dict[str, tuple[int, ...]]) -> list[_Keys]:
+    """Return the names of the arrays of training and test images, or of the one part there is."""
     if "x_train" in shapes:
         parts = [part for part in ("train", "test") if f"x_{part}" in shapes]
-        labelled = [part for part in parts if f"y_{part}" in shapes]
-        if labelled not in ([], parts):
-            raise InputError(f"only y_{labelled[0]} is there: give labels for train and test, or for neither")
-        return [(f"x_{part}", f"y_{part}" if labelled else None) for part in parts]
+
+        def beside(prefix: str, what: str) -> list[str] | list[None]:
+            keys = [f"{prefix}_{part}" for part in parts if f"{prefix}_{part}" in shapes]
+            if 0 < len(keys) < len(parts):
+                raise InputError(f"only {keys[0]} is there: give {what} for train and test, or for neither")
+            return keys or [None] * len(parts)
+
+        images = [f"x_{part}" for part in parts]
+        return list(map(_Keys, images, beside("y", "labels"), beside("factors", "factors")))
     named = [key for key in IMAGES if key in shapes]
     ranked = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
     # A named array of another rank is still meant as the images: its shape is then what is wrong.
@@ -124,4 +174,5 @@ def _choose(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str | None]]:
         held = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no arrays"
         several = "several arrays could be the images" if candidates else "no images"
         raise InputError(f"{several}: it holds {held}; {_ACCEPTED}")
-    return [(candidates[0], next((key for key in LABELS if key in shapes and key != candidates[0]), None))]
+    others = [next((key for key in keys if key in shapes and key != candidates[0]), None) for keys in (LABELS, FACTORS)]
+    return [_Keys(candidates[0], *others)]

@@ -1,4 +1,4 @@
-"""What a set of images is: 8-bit pixels, optional labels, and how they are split."""
+"""What a set of images is: 8-bit pixels, optional labels and factors, and how they are split."""
 
 import hashlib
 import math
@@ -17,8 +17,72 @@ SPLITS = ("train", "validation", "test", "all")
 
 
 @dataclass(frozen=True, eq=False)
+class Factors:
+    """What is known to vary from image to image: a few whole numbers an image, such as its shape and its place.
+
+    Args:
+        names: What each factor is called.
+        sizes: How many values each can take.
+        values: int64 (N, F), one row an image, each value counted from 0 and below its factor's size.
+
+    Raises:
+        InputError: When a field is not of the form above; `from_array` takes other forms.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    values: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Refuse fields that break the promises above."""
+        values, count = self.values, len(self.names)
+        if values.dtype != np.int64 or values.ndim != 2 or 0 in values.shape:
+            raise InputError(f"factors: {values.dtype} of shape {values.shape}; accepted: int64, N x F, none of them 0")
+        if values.shape[1] != count or len(self.sizes) != count or len(set(self.names)) != count:
+            raise InputError(
+                f"factors: {values.shape[1]} columns, names {self.names}, sizes {self.sizes}; accepted: one name, "
+                "not used twice, and one size a column"
+            )
+        low, high = values.min(0), values.max(0)
+        if (low < 0).any() or (high >= self.sizes).any():
+            raise InputError(
+                f"factors: values from {low.tolist()} to {high.tolist()} for sizes {self.sizes}; accepted: whole "
+                "numbers, counted from 0, below the size"
+            )
+
+    @classmethod
+    def from_array(cls, values: ArrayLike, names: Sequence[str] = (), sizes: Sequence[int] = ()) -> "Factors":
+        """Return the factors of an array as people have it.
+
+        Args:
+            values: Integers (N, F), counted from 0.
+            names: What they are called; `factor_0` and so on unless given.
+            sizes: How many values each can take; unless given, one more than the largest that occurs.
+
+        Raises:
+            InputError: For any other shape, type or range.
+
+        Example:
+            >>> Factors.from_array([[0, 3], [1, 0]]).sizes
+            (2, 4)
+        """
+        numbers = _array("factors", values)
+        if numbers.dtype.kind not in "iu" or numbers.ndim != 2 or 0 in numbers.shape:
+            raise InputError(f"factors: {numbers.dtype} of shape {numbers.shape}; accepted: integers, N x F")
+        return cls(
+            tuple(names) or tuple(f"factor_{column}" for column in range(numbers.shape[1])),
+            tuple(map(int, sizes)) or tuple((numbers.max(0) + 1).tolist()),
+            numbers.astype(np.int64, copy=False),
+        )
+
+    def take(self, indices: NDArray[np.integer]) -> "Factors":
+        """Return the factors of the images at the given positions, in that order."""
+        return replace(self, values=self.values[indices])
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of one shape as 8-bit levels, with their labels where there are any.
+    """Images of one shape as 8-bit levels, with their labels and factors where there are any.
 
     Args:
         images: uint8 levels 0..255, N x H x W x C with C = 1 (grey) or 3 (RGB).
@@ -26,6 +90,8 @@ class Dataset:
         name: What the images are called in records, such as `"mnist"` or the name of a file or folder.
         split: Which part of the source this is: `"train"`, `"validation"`, `"test"` or `"all"`.
         classes: The names of the labels 0, 1, …, where they are known.
+        factors: What is known to vary between the images, or `None`.
+        positions: Where in the source each image stood, if this is a part of it, or `None` for all of it in its order.
 
     Raises:
         InputError: When a field is not of the form above; `from_arrays` takes other forms.
@@ -36,6 +102,8 @@ class Dataset:
     name: str
     split: str
     classes: tuple[str, ...] = ()
+    factors: Factors | None = None
+    positions: NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields that break the promises above."""
@@ -47,6 +115,8 @@ class Dataset:
         _require_images(self.images.shape)
         if self.split not in SPLITS:
             raise unknown("split", self.split, SPLITS)
+        if self.factors is not None and len(self.factors.values) != len(self):
+            raise InputError(f"factors: {len(self.factors.values)} rows for {len(self)} images; accepted: one an image")
         if self.labels is None:
             return
         if self.labels.dtype != np.int64 or self.labels.shape != (len(self),):
@@ -71,6 +141,7 @@ class Dataset:
         name: str,
         split: str = "all",
         classes: Sequence[str] = (),
+        factors: Factors | None = None,
     ) -> "Dataset":
         """Return the data set of arrays as people have them.
 
@@ -83,6 +154,7 @@ class Dataset:
             name: What the images are called in records.
             split: Which part of the source this is.
             classes: The names of the labels 0, 1, …, where they are known.
+            factors: What is known to vary between the images.
 
         Returns:
             The data set; uint8 images share memory with the argument.
@@ -104,7 +176,7 @@ class Dataset:
             raise InputError(f"images: shape {pixels.shape}{one}; accepted: N x H x W or N x H x W x C, C = 1 or 3")
         _require_images(pixels.shape)
         numbers = None if labels is None else _labels(labels, len(pixels))
-        return cls(_levels(pixels), numbers, name, split, tuple(classes))
+        return cls(_levels(pixels), numbers, name, split, tuple(classes), factors)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -118,12 +190,15 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over shape, pixels and labels, in hexadecimal; the same on every machine."""
+        """SHA-256 over shape, pixels, labels and factors, in hexadecimal; the same on every machine."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         if self.labels is not None:
             digest.update(b"labels")
             digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        if self.factors is not None:
+            digest.update(f"factors {self.factors.names} {self.factors.sizes}".encode())
+            digest.update(np.ascontiguousarray(self.factors.values, dtype="<i8").data)
         return digest.hexdigest()
 
     def take(self, indices: NDArray[np.integer], split: str) -> "Dataset":
@@ -137,7 +212,18 @@ class Dataset:
             The part, with its own copy of the pixels.
         """
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, images=self.images[indices], labels=labels, split=split)
+        factors = None if self.factors is None else self.factors.take(indices)
+        positions = indices if self.positions is None else self.positions[indices]
+        images = self.images[indices]
+        return replace(self, images=images, labels=labels, split=split, factors=factors, positions=positions)
+
+    def spread(self, count: int) -> "Dataset":
+        """Return at most so many of the images, evenly spaced: sources often come sorted by class.
+
+        Args:
+            count: How many, at least 1.
+        """
+        return self.take(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int), self.split)
 
 
 class Loaded(NamedTuple):
@@ -230,13 +316,16 @@ def require_alike(train: Dataset, test: Dataset) -> None:
         test: The test images.
 
     Raises:
-        InputError: When shapes or classes differ, or only one of the two has labels.
+        InputError: When shapes, classes or the kinds of factors differ, or only one of the two has labels.
     """
     if train.image_shape != test.image_shape:
         shapes = " and ".join(" x ".join(map(str, part.image_shape)) for part in (train, test))
         raise InputError(f"train and test images differ in shape: {shapes}; accepted: the same H x W x C")
     if (train.labels is None) != (test.labels is None) or train.classes != test.classes:
         raise InputError("train and test differ in labels: give both labels of the same classes, or neither")
+    kinds = [part.factors and (part.factors.names, part.factors.sizes) for part in (train, test)]
+    if kinds[0] != kinds[1]:
+        raise InputError("train and test differ in factors: give both factors of the same names and sizes, or neither")
 
 
 def _join(train: Dataset, test: Dataset) -> Dataset:
@@ -244,7 +333,10 @@ def _join(train: Dataset, test: Dataset) -> Dataset:
     labels = None
     if train.labels is not None and test.labels is not None:
         labels = np.concatenate([train.labels, test.labels])
-    return replace(train, images=np.concatenate([train.images, test.images]), labels=labels)
+    factors = None
+    if train.factors is not None and test.factors is not None:
+        factors = replace(train.factors, values=np.concatenate([train.factors.values, test.factors.values]))
+    return replace(train, images=np.concatenate([train.images, test.images]), labels=labels, factors=factors)
 
 
 def _require_two(count: int) -> None:

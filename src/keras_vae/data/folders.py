@@ -50,18 +50,41 @@ def load_folder(
         InputError: When there are no images, when they differ, and when a file is damaged, animated, transparent
             without a background, or has 16 bits a channel (scaling those is the caller's choice).
     """
-    paint = None if background is None else _opaque(background)
+    paint = None if background is None else opaque(background)
+    found = find_images(folder)
+    images, changes = read_images(folder, found.files, conversion, paint, progress)
+    with readable(folder):
+        name = folder.resolve().name or "images"
+        dataset = Dataset.from_arrays(images, found.labels, name=name, classes=found.classes)
+    return Loaded(dataset, None, (*found.notes, *changes))
+
+
+class Found(NamedTuple):
+    """The image files of a folder in the order of their paths, their labels by sub-folder, and what was ignored."""
+
+    files: list[Path]
+    labels: list[int] | None
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def find_images(folder: Path) -> Found:
+    """Return the image files of a folder, none of them opened.
+
+    Args:
+        folder: As for `load_folder`.
+
+    Raises:
+        InputError: There are none, or some lie directly in the folder and others in sub-folders.
+    """
     with readable(folder):
         files, ignored = _scan(folder, frozenset())
-    notes = [f"ignored, as not images: {len(ignored)} ({_some(ignored)})"] if ignored else []
     if not files:
         held = f"; it holds {_some(ignored)}" if ignored else ""
         raise InputError(f"{folder} holds no images{held}; accepted: {', '.join(SUFFIXES)} files")
     labels, classes = _classes(folder, files)
-    images, changes = _read(folder, files, conversion, paint, progress)
-    with readable(folder):
-        dataset = Dataset.from_arrays(images, labels, name=folder.resolve().name or "images", classes=classes)
-    return Loaded(dataset, None, (*notes, *changes))
+    notes = (f"ignored, as not images: {len(ignored)} ({_some(ignored)})",) if ignored else ()
+    return Found(files, labels, classes, notes)
 
 
 class _Decoded(NamedTuple):
@@ -109,14 +132,28 @@ def _classes(folder: Path, files: Sequence[Path]) -> tuple[list[int] | None, tup
     return [numbers[names[0]] for names in parts], tuple(classes)
 
 
-def _read(
+def read_images(
     folder: Path,
     files: Sequence[Path],
     conversion: Conversion,
     background: tuple[int, ...] | None,
     progress: Progress,
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return all files' pixels, N x H x W x C, and a note on each kind of change."""
+    """Return the pixels of image files.
+
+    Args:
+        folder: Where they lie, for messages.
+        files: At least one.
+        conversion: The size and colour to bring them to; where it says neither, all must agree.
+        background: The colour behind transparent pixels, as `opaque` returns it.
+        progress: Shown while files are read.
+
+    Returns:
+        N x H x W x C, and a note on each kind of change.
+
+    Raises:
+        InputError: As for `load_folder`.
+    """
 
     def decode(file: Path) -> _Decoded:
         with readable(file):
@@ -199,7 +236,12 @@ def _is_grey(image: "Image") -> bool:
     return image.mode in ("1", "L", "LA", "La")
 
 
-def _opaque(background: str) -> tuple[int, ...]:
+def opaque(background: str) -> tuple[int, ...]:
+    """Return the red, green and blue of a colour that Pillow names.
+
+    Raises:
+        InputError: It names none, or one that lets light through.
+    """
     from PIL import ImageColor
 
     accepted = "accepted: an opaque colour such as white, black or #808080"

@@ -9,14 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_vae.data import sprites, streams
 from keras_vae.data.arrays import load_arrays, readable
 from keras_vae.data.convert import Color, Conversion, Progress, convert, silent
 from keras_vae.data.dataset import Dataset, Loaded, require_alike
 from keras_vae.data.folders import load_folder
 from keras_vae.data.published import FASHION_MNIST, MNIST
+from keras_vae.data.streams import Stream
 from keras_vae.errors import InputError
 
-__all__ = ["SOURCES", "Available", "Loaded", "Source", "available", "load"]
+__all__ = ["SOURCES", "Available", "Loaded", "Source", "Stream", "available", "load", "stream"]
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,7 @@ def load(
     """
     conversion = Conversion(image_size, color)
     show = progress or silent
-    name = os.fspath(source)
-    path = Path(os.path.expanduser(name))
-    named = name in SOURCES and not isinstance(source, os.PathLike)
-    if not named and not (name and os.path.exists(path)):
-        raise _not_found(name, path)
+    name, path, named = _resolve(source)
     if background is not None and (named or not path.is_dir()):
         raise InputError(f"background: '{background}'; accepted only with a folder of images, as arrays hold no alpha")
     if named:
@@ -94,6 +92,35 @@ def load(
     with readable(path):
         require_alike(train, test)
     return Loaded(train, test, loaded.notes + notes + test_notes)
+
+
+def stream(
+    source: str | os.PathLike[str],
+    *,
+    image_size: tuple[int, int] | None = None,
+    color: Color | None = None,
+    background: str | None = None,
+    progress: Progress | None = None,
+) -> Stream:
+    """Return the images of a source block by block: those of a folder are read when they are asked for.
+
+    Arguments and errors are those of `load`. A source with test images of its own gives those first.
+    """
+    _, path, named = _resolve(source)
+    if not named and path.is_dir():
+        return streams.of_folder(path, Conversion(image_size, color), background=background)
+    loaded = load(source, image_size=image_size, color=color, background=background, progress=progress)
+    return streams.of_datasets([part for part in (loaded.test, loaded.train) if part is not None])
+
+
+def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
+    """Return a source's name, the path that it would be, and whether it is the name that is meant."""
+    name = os.fspath(source)
+    path = Path(os.path.expanduser(name))
+    named = name in SOURCES and not isinstance(source, os.PathLike)
+    if not named and not (name and os.path.exists(path)):
+        raise _not_found(name, path)
+    return name, path, named
 
 
 def available() -> tuple[Available, ...]:
@@ -147,6 +174,12 @@ SOURCES = {
             "small handwritten digits, 1,797 images, enlarged to 28x28 grey; no download",
             _load_digits,
             lambda: "embedded in scikit-learn",
+        ),
+        Source(
+            "sprites",
+            "white shapes with known factors, 60,000 + 20,000 test images, 64x64 black and white; no download",
+            sprites.load,
+            lambda: "drawn when loaded",
         ),
     )
 }

@@ -2,104 +2,52 @@
 
 import base64
 import math
+import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 from keras_vae.errors import InputError, unknown
-
-NAMES = {
-    "total_loss": "total loss",
-    "negative_elbo": "negative ELBO",
-    "reconstruction_loss": "reconstruction loss",
-    "kl_loss": "KL loss",
-    "learning_rate": "learning rate",
-    "seconds": "seconds",
-}
-
-NUMBERS = {
-    "negative_elbo": (
-        "What it costs to describe an image with the model: reconstruction loss plus KL loss. Lower is better, among"
-        " models measured on the same images in the same way."
-    ),
-    "reconstruction_loss": (
-        "How surprising the pixels still are once the code is known: high when images come back blurred or wrong."
-    ),
-    "kl_loss": (
-        "How much a code says that the prior does not, here {bits} bits: near 0 the code is ignored (posterior"
-        " collapse); when it is very high, samples look unlike the data."
-    ),
-}
-
-
-class _Warning(NamedTuple):
-    badge: str
-    explanation: str
-    numbers: tuple[str, ...]
-
-
-NOT_HELD_OUT = _Warning(
-    "no held-out data",
-    "the model was trained on these images too, so the numbers flatter it.",
-    ("negative_elbo", "reconstruction_loss", "kl_loss"),
-)
-NOT_NORMALISED = _Warning(
-    "not a normalised likelihood",
-    "a Bernoulli is a distribution over black and white, and these images have grey levels. The number compares models"
-    " of this kind on the same images; it is not comparable with other likelihoods, and even a perfect reconstruction"
-    " does not reach 0.",
-    ("negative_elbo", "reconstruction_loss"),
+from keras_vae.evaluation.wording import (
+    DENSITY,
+    FIGURES,
+    LATENTS,
+    NAMES,
+    NOT_A_BOUND,
+    NOT_HELD_OUT,
+    NOT_NORMALISED,
+    NUMBERS,
+    REQUIRED,
+    SAMPLES,
+    SCORES,
+    UNTRUSTED,
+    Caveat,
+    Quantity,
 )
 
 
-class _Caption(NamedTuple):
-    heading: str
-    shows: str
-    good: str
-    bad: str
+class Finding(Protocol):
+    """What a doctor says of a run."""
 
+    @property
+    def name(self) -> str:
+        """What is wrong."""
 
-FIGURES = {
-    "grid": _Caption(
-        "Latent grid",
-        "The decoder draws an image for every point of a grid in the latent space. The axes give the two coordinates"
-        " that vary.",
-        "Neighbours change smoothly into each other, and every kind of image has a region of its own.",
-        "Sudden jumps, wide areas of blur, or the same image everywhere: then the code is not used.",
-    ),
-    "samples": _Caption(
-        "Samples",
-        "New images: codes drawn at random from the prior, then decoded.",
-        "Each could be taken for a real image, and they differ from one another.",
-        "Smudges and in-between shapes: the prior reaches places where no training image was put.",
-    ),
-    "reconstructions": _Caption(
-        "Reconstructions",
-        "Each image above, and below it what the decoder makes of its code: all that survives the bottleneck.",
-        "The same content, with its stroke, slant and place.",
-        "A blur, or an image of another kind: the code is too short or the model has not learnt enough.",
-    ),
-    "latents": _Caption(
-        "Latent space",
-        "Where the encoder puts images: the mean of each image's posterior, coloured by label where there are labels."
-        " Dashed is the prior: in two dimensions circles of 1 and 2 standard deviations, which hold 39% and 86% of its"
-        " draws; in one dimension its density.",
-        "The points fill the prior without holes, and images of a kind lie together.",
-        "Holes, or points far outside (samples will look odd); everything in one heap at 0 (the code is ignored).",
-    ),
-    "curves": _Caption(
-        "Training",
-        "The losses of each epoch, in nats per image: on the images trained on, and on validation images where some"
-        " were kept apart.",
-        "The curves fall, level out, and stay close together.",
-        "Validation rises while training falls (over-fitting: stop earlier or regularise); still falling at the end"
-        " (train longer); KL loss at 0 (posterior collapse: lower β or raise it slowly).",
-    ),
-}
+    @property
+    def seen(self) -> str:
+        """What was seen, in numbers."""
+
+    @property
+    def why(self) -> str:
+        """Why it matters."""
+
+    @property
+    def change(self) -> str:
+        """What to change."""
 
 
 def render(
@@ -111,6 +59,7 @@ def render(
     metrics: Mapping[str, Sequence[float]],
     evaluation: Mapping[str, Any] | None,
     figures: Mapping[str, Path],
+    findings: Sequence[Finding] | None = None,
 ) -> str:
     """Return a self-contained HTML page about a run, figures embedded, that needs no network and no script.
 
@@ -121,10 +70,10 @@ def render(
         environment: Versions, devices and the like; may be nested.
         metrics: Columns of the run's metrics, one value an epoch: losses in nats per image, `val_` before those of
             validation, and `epoch`, counted from 1 where it is absent.
-        evaluation: `negative_elbo`, `reconstruction_loss` and `kl_loss`, each with `mean` and `standard_error` in nats
-            per image; `split`, `images`, `held_out`, `normalised`. Without it the last epoch's losses take its place.
-        figures: PNG files by name, among `grid`, `samples`, `reconstructions`, `latents`, `curves`; what is not there
-            is left out of the page.
+        evaluation: The content of `evaluation.json`; of its sections those that are there are shown. Without
+            `likelihood` the last epoch's losses take its place.
+        figures: PNG files by name, among the keys of `FIGURES`; what is not there is left out of the page.
+        findings: What the doctor says; None leaves the doctor out.
 
     Returns:
         The page.
@@ -135,12 +84,15 @@ def render(
     for name in figures:
         if name not in FIGURES:
             raise unknown("figure", name, FIGURES)
-    numbers = _last_epoch(metrics) if evaluation is None else _evaluated(evaluation)
+    sections = evaluation or {}
+    numbers = _evaluated(sections["likelihood"]) if "likelihood" in sections else _last_epoch(metrics)
     page = Template(resources.files("keras_vae.evaluation").joinpath("report.html").read_text("utf-8"))
     return page.substitute(
         title=escape(title),
         summary=escape(summary),
         numbers=numbers,
+        findings="" if findings is None else _findings(findings),
+        sections="\n".join(_SECTIONS[name](sections[name]) for name in _SECTIONS if name in sections),
         figures="\n".join(_figure(name, figures[name]) for name in FIGURES if name in figures),
         epochs=_epochs(metrics),
         experiment=escape(experiment_toml),
@@ -148,23 +100,132 @@ def render(
     )
 
 
-def _evaluated(evaluation: Mapping[str, Any]) -> str:
-    missing = [key for key in (*NUMBERS, "split", "images", "held_out", "normalised") if key not in evaluation]
+def _evaluated(likelihood: Mapping[str, Any]) -> str:
+    missing = [key for key in (*REQUIRED, "split", "images", "held_out", "normalised") if key not in likelihood]
     if missing:
         raise InputError(f"evaluation has no {', '.join(missing)}: pass what evaluating a run returns")
-    note = (
-        f"Measured on {int(evaluation['images']):,} images of the {escape(str(evaluation['split']))} split;"
-        " ± is one standard error over images."
+    note = f"{_where(likelihood)}; ± is one standard error over images."
+    if "nll" in likelihood:
+        size = likelihood["effective_sample_size"]
+        note += (
+            f" NLL from {likelihood['samples']:,} draws an image, of which {size['median']:,.0f} count in effect"
+            f" (median; {size['percentile_5']:,.1f} for the fifth percentile)."
+        )
+    warnings = [
+        warning
+        for warning, due in {
+            NOT_HELD_OUT: not likelihood["held_out"],
+            NOT_NORMALISED: not likelihood["normalised"],
+            NOT_A_BOUND: not likelihood["bound"],
+            DENSITY: likelihood["density"],
+            UNTRUSTED: not likelihood.get("trusted", True),
+        }.items()
+        if due
+    ]
+    shown = {name: likelihood[name] for name in NUMBERS if likelihood.get(name)}
+    return _numbers(shown, note, warnings, samples=f"{likelihood.get('samples', 0):,}")
+
+
+def _where(section: Mapping[str, Any]) -> str:
+    return f"Measured on {int(section['images']):,} images of the {escape(str(section['split']))} split"
+
+
+def _latents(section: Mapping[str, Any]) -> str:
+    active = section["active_units"]
+    values = {**section, "active_units": f"{active['count']} of {section['latent_dim']}"}
+    table = _table(LATENTS, values, values)
+    return f"<h2>The codes</h2>\n{table}{_remarks(section)}"
+
+
+def _samples(section: Mapping[str, Any]) -> str:
+    floor = section["floor"]
+    head = ("samples", "real images") if floor else ("samples",)
+    columns = (section, floor) if floor else (section,)
+    means = "mean images" if section["images_scored"] == "means" else "draws of pixels"
+    table = _table(SAMPLES, *columns, head=head)
+    text = (
+        f"<p>{section['samples']:,} {means} beside {int(section['images']):,} images of the {section['split']} split."
+        + (
+            " The second column says how training images do in the samples' place: no model needs to do better."
+            if floor
+            else ""
+        )
+        + "</p>"
     )
-    warnings = [] if evaluation["held_out"] else [NOT_HELD_OUT]
-    warnings += [] if evaluation["normalised"] else [NOT_NORMALISED]
-    return _numbers({name: evaluation[name] for name in NUMBERS}, note, warnings)
+    copying = section["memorisation"]
+    if copying and copying["copying_suspected"] is not None:
+        verdict = (
+            "Samples lie nearer to training images than new images do: the model repeats what it has seen."
+            if copying["copying_suspected"]
+            else "Samples are no nearer to training images than new images are: no sign of copying."
+        )
+        text += f"<p>{verdict}</p>"
+    return f"<h2>The samples in numbers</h2>\n{text}{table}{_remarks(section)}"
+
+
+def _disentanglement(section: Mapping[str, Any]) -> str:
+    text = (
+        f"<p>Whether each dimension of the code stands for one of the {len(section['factors'])} factors by which these"
+        " images are known to differ. All scores are at most 1.</p>"
+    )
+    return f"<h2>Disentanglement</h2>\n{text}{_table(SCORES, section, section)}{_remarks(section)}"
+
+
+_SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "latents": _latents,
+    "samples": _samples,
+    "disentanglement": _disentanglement,
+}
+
+
+def _table(quantities: Mapping[str, Quantity], *columns: Mapping[str, Any], head: Sequence[str] = ()) -> str:
+    facts = columns[0]
+    rows = "".join(
+        f"<tr><th>{quantity.label}</th>"
+        + "".join(f"<td>{_value(column.get(name))}</td>" for column in columns[: max(1, len(head))])
+        + f'<td class="meaning">{_prose(quantity.meaning.format(**facts))}</td></tr>'
+        for name, quantity in quantities.items()
+        if facts.get(name) is not None
+    )
+    titles = (
+        f"<thead><tr><th></th>{''.join(f'<th>{title}</th>' for title in head)}<th></th></tr></thead>" if head else ""
+    )
+    return f'<div class="scroll"><table class="quantities">{titles}<tbody>{rows}</tbody></table></div>'
+
+
+def _value(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        mean, error = _measured(float(value["mean"]), value["standard_error"])
+        return f"<b>{mean}</b> <small>{error}</small>"
+    if isinstance(value, float):
+        return f"<b>{_rounded(value)}</b>"
+    return "–" if value is None else f"<b>{escape(str(value))}</b>"
+
+
+def _prose(text: str) -> str:
+    """Return a text as HTML, what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _remarks(section: Mapping[str, Any]) -> str:
+    return "".join(f'<p class="small">{_prose(note)}</p>' for note in section.get("notes", ()))
+
+
+def _findings(findings: Sequence[Finding]) -> str:
+    if not findings:
+        return "<h2>The doctor</h2>\n<p>Nothing found: no check has anything to say.</p>"
+    entries = "".join(
+        f'<div class="finding"><h3>{escape(finding.name)}</h3><p>{_prose(finding.seen)}</p><p>{_prose(finding.why)}</p>'
+        f"<p><b>What to change:</b> {_prose(finding.change)}</p></div>"
+        for finding in findings
+    )
+    return f"<h2>The doctor</h2>\n{entries}"
 
 
 def _last_epoch(metrics: Mapping[str, Sequence[float]]) -> str:
     """Return the numbers of a run that has not been evaluated."""
     prefix = "val_" if "val_negative_elbo" in metrics else ""
-    known = {name: metrics[prefix + name] for name in NUMBERS if len(metrics.get(prefix + name, ()))}
+    known = {name: metrics[prefix + name] for name in REQUIRED if len(metrics.get(prefix + name, ()))}
     if not known:
         return ""
     images = "validation images" if prefix else "the images trained on, while training"
@@ -172,7 +233,7 @@ def _last_epoch(metrics: Mapping[str, Sequence[float]]) -> str:
     return _numbers({name: {"mean": values[-1]} for name, values in known.items()}, note, [])
 
 
-def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Sequence[_Warning]) -> str:
+def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Sequence[Caveat], samples: str = "") -> str:
     cards = []
     for name, value in values.items():
         mean, error = _measured(float(value["mean"]), value.get("standard_error"))
@@ -180,9 +241,10 @@ def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Seque
         bits = _rounded(float(value["mean"]) / math.log(2))
         cards.append(
             f'<div class="number"><h3>{NAMES[name]}</h3><p class="value"><b>{mean}</b> <span>{error}</span>'
-            f" <small>nats per image</small></p>{badges}<p>{NUMBERS[name].format(bits=bits)}</p></div>"
+            f" <small>{'bits' if name == 'bits_per_dim' else 'nats per image'}</small></p>{badges}"
+            f"<p>{NUMBERS[name].format(bits=bits, samples=samples)}</p></div>"
         )
-    notices = [f'<p class="warning"><b>{warning.badge}</b>: {warning.explanation}</p>' for warning in warnings]
+    notices = [f'<p class="warning"><b>{warning.badge}</b>: {_prose(warning.explanation)}</p>' for warning in warnings]
     return "\n".join(
         [
             "<h2>How good it is</h2>",

@@ -1,25 +1,24 @@
 """The variational autoencoder."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Self, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.distributions import ImageDistribution, Normal
+from keras_vae import distributions
+from keras_vae.conditions import Condition, with_channels
+from keras_vae.distributions import Draw
 from keras_vae.errors import InputError
 from keras_vae.likelihoods import Bernoulli, Likelihood
-from keras_vae.models.base import BaseVAE, Output, fitting_batch_size, in_batches
+from keras_vae.models.base import BaseVAE, Given
 from keras_vae.networks.conv import Conv
-from keras_vae.objectives import ELBO, Objective, Terms
+from keras_vae.objectives import ELBO, Latents, Objective, Terms
 from keras_vae.parts import PACKAGE
-from keras_vae.pixels import to_unit
-from keras_vae.posteriors import Sampler
-from keras_vae.priors import Prior, StandardNormal
-from keras_vae.types import Array, Tensor
-
-Result = TypeVar("Result")
+from keras_vae.posteriors import Deterministic, DiagonalNormal, Posterior
+from keras_vae.priors import ConditionalNormal, Context, Prior, StandardNormal, VampPrior
+from keras_vae.types import Array, Shape, Tensor
 
 
 class Moments(NamedTuple):
@@ -27,6 +26,24 @@ class Moments(NamedTuple):
 
     z_mean: Array
     z_log_var: Array
+
+
+class Output(NamedTuple):
+    """What a `VAE` returns for a batch of images: tensors only, so that every backend can carry it.
+
+    Args:
+        reconstruction: Mean images of the first draws in [0, 1], (N, H, W, C).
+        z_mean: Means of q(z|x), (N, latent_dim).
+        z_log_var: Logarithms of its variances, (N, latent_dim).
+        z: The first draws, (N, latent_dim).
+        terms: The terms of the loss, in nats per image.
+    """
+
+    reconstruction: Tensor
+    z_mean: Tensor
+    z_log_var: Tensor
+    z: Tensor
+    terms: Terms
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -38,11 +55,15 @@ class VAE(BaseVAE):
     Everything a Keras user knows works on it unchanged. `VAE()` is the classic convolutional model for MNIST.
 
     Args:
-        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → `[z_mean, z_log_var]`, each (N, latent_dim).
-        decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, C).
+        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → what `posterior.heads` names, by default
+            `[z_mean, z_log_var]`, each (N, latent_dim). Under a condition it sees `condition.width` more channels.
+        decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, channels). Under a
+            condition it sees `condition.width` more numbers.
         prior: p(z).
         likelihood: p(x|z); `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
+        posterior: q(z|x).
         objective: What is minimised; `ELBO(beta=…)` weights the KL.
+        condition: What both networks and the prior are told besides, such as `Label(classes=10)`.
         seed: Where the sampling noise starts; None takes a random start.
         **kwargs: As for every Keras model.
 
@@ -57,6 +78,10 @@ class VAE(BaseVAE):
         (4, 28, 28, 1)
     """
 
+    part_names: ClassVar[tuple[str, ...]] = (
+        *("encoder", "decoder", "prior", "likelihood", "posterior", "objective", "condition"),
+    )
+
     def __init__(
         self,
         encoder: keras.Model | None = None,
@@ -64,66 +89,130 @@ class VAE(BaseVAE):
         *,
         prior: Prior | None = None,
         likelihood: Likelihood | None = None,
+        posterior: Posterior | None = None,
         objective: Objective | None = None,
+        condition: Condition | None = None,
         seed: int | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         if (encoder is None) != (decoder is None):
             given, missing = ("decoder", "encoder") if encoder is None else ("encoder", "decoder")
             raise InputError(f"{missing} = None: a {given} was given, so pass its {missing} too, or neither of them")
-        super().__init__(objective or ELBO(), **kwargs)
-        self.encoder = encoder or Conv().encoder((28, 28, 1), latent_dim=2)
-        self.decoder = decoder or Conv().decoder(2, (28, 28, 1))
-        self.prior = prior or StandardNormal()
-        self.likelihood = likelihood or Bernoulli()
-        self.seed = seed
-        self.sampler = Sampler(seed, dtype="float32", name="sampler")
+        super().__init__(
+            likelihood=likelihood or Bernoulli(),
+            objective=objective or ELBO(),
+            condition=condition,
+            seed=seed,
+            **kwargs,
+        )
+        self.prior, self.posterior = prior or StandardNormal(), posterior or DiagonalNormal()
+        extra = self._width
+        self.encoder = encoder or Conv().encoder((28, 28, 1 + extra), 2, self.posterior.heads(2))
+        self.decoder = decoder or Conv().decoder(2 + extra, (28, 28, self.likelihood.decoder_channels(1)))
         self.likelihood.check_decoder(self.decoder)
+        self.objective.check_posterior(self.posterior)
+        if isinstance(self.prior, VampPrior) and isinstance(self.posterior, Deterministic):
+            raise InputError(
+                "prior = vamp, posterior = deterministic: a mixture of points has no density; take posterior = "
+                "'normal', or prior = 'standard-normal'"
+            )
+        if self.objective.needs_prior_draws and isinstance(self.prior, ConditionalNormal):
+            raise InputError(
+                f"prior = conditional-normal: {self.objective} compares codes with draws from one prior for all; "
+                "take prior = 'standard-normal'"
+            )
         if not self.supports_jit:
             self.encoder.supports_jit = self.decoder.supports_jit = False
         # Keras knows the shapes of functional and sequential models; a subclassed one is built by its first images.
         if hasattr(self.encoder, "input_shape"):
-            self.build(self.encoder.input_shape)
+            *batch_and_size, channels = self.encoder.input_shape
+            self.build((*batch_and_size, channels and channels - extra))
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Trace the model once: networks get their weights, and parts that do not fit are refused.
+    def weigh(self, given: Given, training: bool | None) -> Output:
+        """Return the output of a batch: encode, draw, decode, weigh."""
+        images, condition, noise, features = given
+        if features is None:
+            features = self._features(self.encoder(with_channels(images, condition), training=training))
+        # The axis of draws comes second everywhere.
+        posterior = self.posterior([feature[:, None] for feature in features])
+        context = self._context(None if condition is None else condition[:, None])
+        prior = self.prior(context)
 
-        Args:
-            input_shape: (None, H, W, C).
+        def decoded(draw: Draw) -> tuple[Tensor, Terms]:
+            outputs = self._decode(draw.z, context.condition, training)
+            log_likelihood = self._decoded(outputs, images).log_prob(images[:, None])
+            rates = ops.mean(distributions.kl(posterior, prior, draw), axis=1)
+            penalties = ops.zeros_like(rates[:, 0])
+            return outputs, Terms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, rates, penalties)
+
+        draw = posterior.draw(noise)
+        if training:
+            draw = self.objective.estimator(posterior, draw, lambda draw: decoded(draw)[1].log_weight)
+        outputs, terms = decoded(draw)
+        reconstruction = self._decoded(outputs[:, 0], images).mean()
+        return Output(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
+
+    def infer(self, inputs: dict[str, Array]) -> list[Tensor]:
+        """Return the encoder's features of a batch."""
+        return self._features(self.encoder.predict_on_batch(with_channels(*self.observe(inputs))))
+
+    def codes_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the posterior's moments; of a posterior without noise, `z_mean` alone."""
+        posterior = self.posterior(self._features(self.encoder(with_channels(*self.observe(inputs)))))
+        return {"z_mean": posterior.mean} | ({"z_log_var": posterior.log_var} if self.is_stochastic else {})
+
+    def images_of(self, codes: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean images of codes (N, latent_dim)."""
+        told = codes if condition is None else ops.concatenate([codes, condition], axis=-1)
+        return self.likelihood(ops.cast(self.decoder(told), "float32")).mean()
+
+    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean images of the draws that noise becomes under a normal prior or a flow.
+
+        Raises:
+            InputError: The prior is of another kind.
         """
-        try:
-            output = self.compute_output_spec(keras.KerasTensor(input_shape, dtype="uint8"))
-        except InputError as error:
-            # Keras wraps what was raised while it traces into lines of its own.
-            raise (error.__context__ or error) from None
-        self.image_shape = tuple(input_shape[1:])
-        self.latent_dim = int(output.z_mean.shape[-1])
-        self.built = True
+        density: Any = self.prior(self._context(condition))
+        if not hasattr(density, "draw"):
+            name = type(density).__name__.lower()
+            raise InputError(f"a draw from the prior, a {name}, takes more than normal noise, as to choose a component")
+        return self.images_of(density.draw(noise).z, condition)
 
-    def call(self, x: Tensor, training: bool | None = None) -> Output:
-        """Encode, draw, decode, and weigh the terms.
+    def measure_sizes(self, image_shape: Shape) -> int:
+        """Build what is not built yet for images (H, W, C), and return the number of latent dimensions."""
+        channels = None if image_shape[-1] is None else image_shape[-1] + self._width
+        inputs = (None, *image_shape[:-1], channels)
+        features = self._features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)))
+        latent_dim = int(features[0].shape[-1])
+        self._build_parts((self.prior, self.posterior, self.likelihood), (None, latent_dim), inputs)
+        return latent_dim
 
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            training: As for every Keras model.
+    def latents(self, output: Output) -> Latents:
+        """Return the codes of a batch, and draws from the prior for an objective that needs them."""
+        prior = None
+        if self.objective.needs_prior_draws:
+            density = self.prior(self._context(None))
+            prior = density.sample(ops.shape(output.z)[0], self.sampler.seed_generator)
+        return Latents(output.z, output.z_mean, output.z_log_var, prior)
 
-        Returns:
-            The `Output` of the batch.
-        """
-        images = to_unit(x)
-        posterior = self._posterior(self.encoder(images, training=training))
-        z = self.sampler([posterior.mean, posterior.log_var])
-        outputs = self.decoder(z, training=training)
-        terms = self._terms(images, posterior, z, outputs)
-        reconstruction = self._pixels(outputs).mean()
-        return Output(reconstruction, posterior.mean, posterior.log_var, z, terms)
+    @property
+    def has_bound(self) -> bool:
+        """Whether `negative_elbo` is a bound on −log p(x): not without noise."""
+        return self.is_stochastic
 
-    def encode(self, x: Array, batch_size: int | None = None) -> Moments:
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether codes are drawn."""
+        return not isinstance(self.posterior, Deterministic)
+
+    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Moments:  # noqa: ANN401
         """Return the posterior's moments.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             batch_size: Images at a time; None takes as many as fit in little memory.
+            condition: Their condition, one for all or one each, where the model has one.
+            seed: Fixes the binarisation under a likelihood that draws pixels.
 
         Returns:
             `z_mean` and `z_log_var`, each (N, latent_dim), float32.
@@ -131,15 +220,20 @@ class VAE(BaseVAE):
         Raises:
             InputError: The images do not fit the model.
         """
-        x = self._check(np.asarray(x))
-        return Moments(*self._in_batches(self._encode, x, batch_size=batch_size))
 
-    def decode(self, z: Array, batch_size: int | None = None) -> Array:
+        def moments(batch: dict[str, Array]) -> list[Tensor]:
+            posterior = self.posterior(self.infer(batch))
+            return [posterior.mean, posterior.log_var]
+
+        return Moments(*self._in_batches(moments, self._inputs(x, condition, seed), batch_size))
+
+    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
         """Return the mean images of codes.
 
         Args:
             z: Codes (N, latent_dim).
             batch_size: Codes at a time; None takes as many as fit in little memory.
+            condition: Their condition, one for all or one each, where the model has one.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
@@ -151,129 +245,81 @@ class VAE(BaseVAE):
         z = np.asarray(z, "float32")
         if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
             raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
+        told = self._told(self._conditions(condition, len(z)))
+        if told is not None:
+            z = np.concatenate([z, told], axis=1)
         return self._in_batches(
-            lambda codes: self._pixels(self.decoder.predict_on_batch(codes)).mean(), z, batch_size=batch_size
+            lambda codes: self.likelihood(ops.cast(self.decoder.predict_on_batch(codes), "float32")).mean(),
+            z,
+            batch_size,
         )
 
-    def sample(self, n: int, seed: int | None = None) -> Array:
-        """Return mean images of codes drawn from the prior.
-
-        Args:
-            n: How many.
-            seed: Makes the draw repeatable; None goes on with the model's own generator.
-
-        Returns:
-            Images in [0, 1], (n, H, W, C), float32.
-
-        Raises:
-            InputError: `n` is below one.
-        """
-        if n < 1:
-            raise InputError(f"n = {n}: ask for at least one sample")
-        self._check_built()
-        source = self.sampler.seed_generator if seed is None else seed
-        return self.decode(ops.convert_to_numpy(self.prior.sample(n, self.latent_dim, source)))
-
-    def reconstruct(self, x: Array, batch_size: int | None = None) -> Array:
-        """Return the mean images of the posterior means: encode, then decode, without noise.
-
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time; None takes as many as fit in little memory.
-
-        Returns:
-            Images in [0, 1], (N, H, W, C), float32.
-
-        Raises:
-            InputError: The images do not fit the model.
-        """
-        return self.decode(self.encode(x, batch_size).z_mean, batch_size)
-
-    def terms(self, x: Array, seed: int = 0, batch_size: int | None = None) -> Terms:
-        """Return the terms of the loss for every image, with one draw of z each.
-
-        The noise comes from NumPy, so that one model and one seed give the same numbers on every backend.
+    def draw(self, x: Array, seed: int = 0, *, condition: Any = None) -> Array:  # noqa: ANN401
+        """Return one draw of z from the posterior of every image.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             seed: Fixes the draws.
-            batch_size: Images at a time; None takes as many as fit in little memory.
+            condition: Their condition, one for all or one each, where the model has one.
 
         Returns:
-            `Terms` of float32 arrays (N,), in nats per image.
+            Codes (N, latent_dim), float32.
 
         Raises:
             InputError: The images do not fit the model.
         """
-        x = self._check(np.asarray(x))
-        noise = np.random.default_rng(seed).standard_normal((len(x), self.latent_dim), dtype="float32")
+        inputs = self._inputs(x, condition, seed)
+        inputs["noise"] = np.random.default_rng(seed).standard_normal((len(x), 1, self.latent_dim), dtype="float32")
+        return self._in_batches(lambda batch: self.predict_on_batch(batch).z, inputs, None)
 
-        def batch_terms(batch: Array, batch_noise: Array) -> Terms:
-            posterior = self._posterior(self._encode(batch))
-            z = posterior.sample(batch_noise)
-            return self._terms(to_unit(batch), posterior, z, self.decoder.predict_on_batch(z))
+    def with_prior(self, prior: Prior) -> Self:
+        """Return a model of the same networks and parts under another prior.
 
-        return self._in_batches(batch_terms, x, noise, batch_size=batch_size)
+        Args:
+            prior: p(z), built for codes of the same size.
+        """
+        shared = {name: getattr(self, name) for name in self.part_names}
+        return type(self)(**{**shared, "prior": prior}, seed=self.seed)
 
-    def elbo(self, x: Array, seed: int = 0, batch_size: int | None = None) -> Array:
-        r"""Return the evidence lower bound \(\log p(x|z) - KL(q(z|x) \| p(z)) \le \log p(x)\) of every image.
+    def initialise_prior(self, x: Array, *, condition: Any = None, seed: int = 0) -> None:  # noqa: ANN401
+        """Start a prior that begins from data, such as the VampPrior, with images drawn at random; others stay.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            seed: Fixes the draws of z, one an image; the same on every backend.
-            batch_size: Images at a time; None takes as many as fit in little memory.
-
-        Returns:
-            Nats per image, (N,), float32; β plays no part in it.
+            condition: Their condition, one for all or one each, where the model has one.
+            seed: Fixes which.
 
         Raises:
             InputError: The images do not fit the model.
         """
-        return -self.terms(x, seed, batch_size).negative_elbo
+        if isinstance(self.prior, VampPrior):
+            inputs = self._inputs(x, condition, seed)
+            chosen = np.random.default_rng(seed).permutation(len(x))[: self.prior.components]
+            images, conditions = self.observe({name: values[chosen] for name, values in inputs.items()})
+            self.prior.initialise(ops.convert_to_numpy(with_channels(images, conditions)))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the parts, serialised."""
-        parts = {name: getattr(self, name) for name in ("encoder", "decoder", "prior", "likelihood", "objective")}
-        serialised = {name: keras.saving.serialize_keras_object(value) for name, value in parts.items()}
-        return {**super().get_config(), **serialised, "seed": self.seed}
+    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
+        prior = self.prior(self._context(self._told(conditions)))
+        codes = prior.sample(n, self.sampler.seed_generator if seed is None else seed)
+        return self.decode(ops.convert_to_numpy(codes), condition=conditions)
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """Build the model from what `get_config` returned."""
-        return cls(
-            **{
-                name: keras.saving.deserialize_keras_object(value, custom_objects)
-                if isinstance(value, dict) and name != "dtype"
-                else value
-                for name, value in config.items()
-            }
-        )
-
-    def _in_batches(self, function: Callable[..., Result], *arrays: Array, batch_size: int | None) -> Result:
-        fitting = fitting_batch_size(self.image_shape) if batch_size is None else batch_size
-        return in_batches(function, *arrays, batch_size=fitting)
-
-    def _encode(self, batch: Array) -> list[Tensor]:
-        outputs: list[Tensor] = self.encoder.predict_on_batch(to_unit(batch))
-        return outputs
-
-    def _posterior(self, outputs: list[Tensor]) -> Normal:
-        if not (isinstance(outputs, list | tuple) and len(outputs) == 2 and outputs[0].shape == outputs[1].shape):
-            shapes = [tuple(output.shape) for output in keras.tree.flatten(outputs)]
+    def _features(self, outputs: Any) -> list[Tensor]:  # noqa: ANN401
+        features = keras.tree.flatten(outputs)
+        sizes = self.posterior.heads(int(features[0].shape[-1]) if len(features[0].shape) == 2 else 1)
+        if [tuple(feature.shape[1:]) for feature in features] != [(size,) for size in sizes.values()]:
+            wanted = ", ".join(f"{name} (n, {size})" for name, size in sizes.items())
             raise InputError(
-                f"encoder returns {shapes}: it must return [z_mean, z_log_var], each (n, latent_dim); "
-                "the VAE draws z by itself"
+                f"encoder returns {[tuple(feature.shape) for feature in features]}: it must return [{wanted}] for "
+                f"a latent space of its first output's size; the VAE draws z by itself"
             )
-        return Normal(*(ops.cast(output, "float32") for output in outputs))
+        return [ops.cast(feature, "float32") for feature in features]
 
-    def _pixels(self, outputs: Tensor) -> ImageDistribution:
-        return self.likelihood(ops.cast(outputs, "float32"))
+    def _context(self, condition: Tensor) -> Context:
+        return Context(self.latent_dim, lambda inputs: self.posterior(self._features(self.encoder(inputs))), condition)
 
-    def _terms(self, images: Tensor, posterior: Normal, z: Tensor, outputs: Tensor) -> Terms:
-        expected = (*images.shape[1:-1], self.likelihood.decoder_channels(images.shape[-1]))
-        if not all(size in (None, got) for size, got in zip(expected, outputs.shape[1:], strict=True)):
-            raise InputError(
-                f"decoder puts out {tuple(outputs.shape[1:])}: for images of {tuple(images.shape[1:])} under "
-                f"{self.likelihood} it must put out {expected}"
-            )
-        return Terms(-self._pixels(outputs).log_prob(images), self.prior.kl(posterior, z))
+    def _decode(self, z: Tensor, condition: Tensor, training: bool | None) -> Tensor:
+        """Return the decoder's outputs (N, K, …) of codes (N, K, D), all draws in one batch."""
+        if condition is not None:
+            z = ops.concatenate([z, ops.broadcast_to(condition, (*ops.shape(z)[:-1], condition.shape[-1]))], axis=-1)
+        outputs = self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training)
+        return ops.reshape(outputs, (-1, ops.shape(z)[1], *outputs.shape[1:]))

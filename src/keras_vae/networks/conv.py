@@ -1,20 +1,18 @@
 """The convolutional network of the classic VAE, for images of any height, width and number of channels."""
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-import keras
 from keras import layers
 
-from keras_vae.errors import InputError
-from keras_vae.networks.base import Network
+from keras_vae.networks.base import SpatialNetwork, as_widths, check_counts
 from keras_vae.parts import part
-from keras_vae.types import ImageShape
+from keras_vae.types import Tensor
 
 
 @part("conv")
 @dataclass(frozen=True)
-class Conv(Network):
+class Conv(SpatialNetwork):
     """Strided convolutions down, transposed convolutions up, as in the classic VAE.
 
     Each entry of `widths` halves the image, rounding up; the decoder doubles as often and crops what the rounding
@@ -34,44 +32,31 @@ class Conv(Network):
 
     widths: tuple[int, ...] = (32, 64)
     dense: int = 16
+    activation: ClassVar[str] = "relu"
 
     def __post_init__(self) -> None:
         """Refuse sizes that no layer can have."""
-        object.__setattr__(self, "widths", tuple(self.widths))
-        if not self.widths or min(self.widths) < 1:
-            raise InputError(f"widths = {list(self.widths)}: give at least one width, each ≥ 1")
-        if self.dense < 1:
-            raise InputError(f"dense = {self.dense}: must be ≥ 1")
+        object.__setattr__(self, "widths", as_widths(self.widths))
+        check_counts(dense=self.dense)
 
-    def encoder(self, image_shape: ImageShape, latent_dim: int) -> keras.Model:
-        """Return the model named `encoder`: images (N, H, W, C) → `z_mean`, `z_log_var`, each (N, latent_dim)."""
-        images = keras.Input(image_shape, name="images")
+    @property
+    def halvings(self) -> int:
+        """How often the image is halved."""
+        return len(self.widths)
+
+    def vector_channels(self, rows: int, columns: int) -> int:
+        """Return the last width: the map is flattened as it is."""
+        return self.widths[-1]
+
+    def down(self, images: Tensor) -> Tensor:
+        """Return the feature map (N, rows, columns, F) of images (N, H, W, C)."""
         features = images
         for width in self.widths:
-            features = layers.Conv2D(width, 3, strides=2, padding="same", activation="relu")(features)
-        features = layers.Dense(self.dense, activation="relu")(layers.Flatten()(features))
-        # Moments and likelihood parameters are float32 under every precision.
-        z_mean = layers.Dense(latent_dim, name="z_mean", dtype="float32")(features)
-        z_log_var = layers.Dense(latent_dim, name="z_log_var", dtype="float32")(features)
-        return keras.Model(images, [z_mean, z_log_var], name="encoder")
+            features = layers.Conv2D(width, 3, strides=2, padding="same", activation=self.activation)(features)
+        return features
 
-    def decoder(self, latent_dim: int, image_shape: ImageShape) -> keras.Model:
-        """Return the model named `decoder`: z (N, latent_dim) → likelihood parameters (N, H, W, C)."""
-        height, width, channels = image_shape
-        stride = 2 ** len(self.widths)
-        rows, columns = math.ceil(height / stride), math.ceil(width / stride)
-        z = keras.Input((latent_dim,), name="z")
-        features = layers.Dense(rows * columns * self.widths[-1], activation="relu")(z)
-        features = layers.Reshape((rows, columns, self.widths[-1]))(features)
-        for filters in reversed(self.widths):
-            features = layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")(features)
-        outputs = layers.Conv2D(channels, 3, padding="same", dtype="float32")(features)
-        spare_rows, spare_columns = rows * stride - height, columns * stride - width
-        if spare_rows or spare_columns:
-            outputs = layers.Cropping2D(
-                (
-                    (spare_rows // 2, spare_rows - spare_rows // 2),
-                    (spare_columns // 2, spare_columns - spare_columns // 2),
-                )
-            )(outputs)
-        return keras.Model(z, outputs, name="decoder")
+    def up(self, features: Tensor) -> Tensor:
+        """Return features (N, rows·2^halvings, columns·2^halvings, F′) of a map (N, rows, columns, any)."""
+        for width in reversed(self.widths):
+            features = layers.Conv2DTranspose(width, 3, strides=2, padding="same", activation=self.activation)(features)
+        return features

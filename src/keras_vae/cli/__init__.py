@@ -1,0 +1,65 @@
+"""The command line: `vae`.
+
+Results go to stdout, messages to stderr. A wrong call exits with 2, a failure with 1, each in one line. Keras and
+its backend take seconds to import, so that every command imports what it needs when it runs.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from keras_vae import __version__
+from keras_vae.cli import inspecting, measuring, shipping, training, using
+from keras_vae.errors import InputError, RunError
+
+app = typer.Typer(
+    name="vae",
+    help="Variational autoencoders: train them, look at them, sample from them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for command in (
+    *(training.train, inspecting.plot, inspecting.sample, training.fit_prior),
+    *(measuring.evaluate, measuring.compare, measuring.doctor),
+    *(using.encode, using.reconstruct, using.score),
+    *(shipping.export, shipping.push, shipping.pull),
+    *(inspecting.info, inspecting.presets, inspecting.data),
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line and turn what goes wrong into one line and an exit code."""
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed: pip install {error.name}, or an extra of keras-vae that brings it", 1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"vae: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...

@@ -1,0 +1,194 @@
+"""What commands share: the options that they take, and how they read them, talk and answer."""
+
+import functools
+import importlib
+import json
+import logging
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_vae.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from keras_vae.data.convert import Progress
+    from keras_vae.data.dataset import Splits
+    from keras_vae.experiment import Experiment
+    from keras_vae.run import Run
+
+
+class Backend(StrEnum):
+    """What Keras computes with."""
+
+    TENSORFLOW = "tensorflow"
+    JAX = "jax"
+    TORCH = "torch"
+
+
+class Color(StrEnum):
+    """What `--color` turns images to."""
+
+    GREY = "grey"
+    RGB = "rgb"
+
+
+class PriorChoice(StrEnum):
+    """Which of a run's priors."""
+
+    ORIGINAL = "original"
+    FITTED = "fitted"
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
+ColorOption = Annotated[Color | None, typer.Option(help="Turn images grey, or into colour.")]
+BackgroundOption = Annotated[
+    str | None, typer.Option(metavar="COLOUR", help="Lay a colour under transparent pixels, such as white.")
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Makes the draw repeatable.")]
+LabelOption = Annotated[str | None, typer.Option(help="What to draw, in a model with labels: a number or a name.")]
+PriorOption = Annotated[PriorChoice | None, typer.Option(help="Which prior: the fitted one, where there is one.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def load_splits(experiment: "Experiment") -> "Splits":
+    """Load the images of an experiment, and say what they are."""
+    splits, notes = experiment.load_splits(progress())
+    for note in notes:
+        say(note)
+    counts = " · ".join(f"{len(dataset):,} {name}" for name, dataset in splits._asdict().items() if dataset is not None)
+    say(f"{experiment.name} · {splits.train.name}: {counts} · {'×'.join(map(str, splits.train.image_shape))}")
+    if not experiment.data.holdout:
+        say("trained on train and test images together: no held-out data, so no number of this run is a held-out one")
+    return splits
+
+
+def with_data(
+    experiment: "Experiment", source: str | None, image_size: str | None, color: Color | None, background: str | None
+) -> "Experiment":
+    """Return an experiment with the data that `--data` and the options beside it ask for; None keeps what it has."""
+    from keras_vae.data.sources import SOURCES
+
+    if source is not None and source not in SOURCES and os.path.exists(path := os.path.expanduser(source)):
+        # Later commands, run elsewhere, will look for it too.
+        source = str(Path(path).resolve())
+    asked = {
+        "data.source": source,
+        "data.image_size": image_size and parse_size(image_size),
+        "data.color": color and color.value,
+        "data.background": background,
+    }
+    return experiment.with_settings(
+        [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in asked.items() if value]
+    )
+
+
+def print_answer(run: "Run", as_json: bool) -> None:
+    """Print what a run came to."""
+    if as_json:
+        print(json.dumps({"run": str(run.path), "evaluation": run.evaluation}))
+    else:
+        print_result(run, run.evaluation)
+
+
+def print_result(run: "Run", evaluation: Mapping[str, Any] | None) -> None:
+    """Print an evaluation of a run, and where its report lies."""
+    from keras_vae.evaluation.summary import summarise
+
+    print(f"run        {run.path}")
+    for line in summarise(evaluation or {}):
+        print(line)
+    if (run.path / "report.html").exists():
+        print(f"report     {run.path / 'report.html'}")
+
+
+def print_table(rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows in columns."""
+    lines = list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for row in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def console() -> "Console":
+    """Return the terminal that messages and progress go to."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def progress() -> "Progress":
+    """Return what shows how far long work is."""
+    from keras_vae.progress import track
+
+    return functools.partial(track, console())
+
+
+def say(message: str) -> None:
+    """Tell the user something that is not the result."""
+    print(message, file=sys.stderr)
+
+
+def label_number(run: "Run", text: str | None) -> int | None:
+    """Return the number of a label given by number or by name."""
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    names = run.environment["data"].get("class_names", [])
+    if text not in names:
+        raise unknown("label", text, names or ["a number"])
+    return int(names.index(text))
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return the height and width that `HxW` stands for."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise InputError(f"--image-size {text}: write height x width in pixels, such as 64x48")
+    return int(height), int(width)
+
+
+def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
+    """Refuse a file to write that cannot be written, or that exists and is not to be replaced."""
+    if out is None:
+        return
+    if out.suffix not in suffixes:
+        raise InputError(f"--out {out}: must end in {' or '.join(suffixes)}")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if out.exists() and not force:
+        raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
+
+
+def import_keras(backend: Backend | None = None) -> None:
+    """Import Keras with its backend, without the greetings that the libraries print while they load."""
+    if backend is not None:
+        os.environ["KERAS_BACKEND"] = backend.value
+    chosen = os.environ.get("KERAS_BACKEND", Backend.TENSORFLOW)
+    if chosen not in list(Backend):
+        raise unknown("backend in KERAS_BACKEND", chosen, list(Backend))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # It counts a function's traces for inputs of different shapes as a mistake of the user's.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    with tempfile.TemporaryFile() as greetings:
+        stderr = os.dup(2)
+        os.dup2(greetings.fileno(), 2)
+        try:
+            importlib.import_module("keras_vae.models.every")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)

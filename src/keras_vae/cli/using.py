@@ -1,0 +1,216 @@
+"""Commands that put a trained model to use on images: codes, anomaly scores, reconstructions."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_vae.cli.common import (
+    BackgroundOption,
+    Color,
+    ColorOption,
+    ForceOption,
+    ImageSizeOption,
+    RunArgument,
+    SeedOption,
+    check_out,
+    import_keras,
+    load_splits,
+    progress,
+    say,
+    with_data,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keras_vae.data.sources import Stream
+    from keras_vae.data.streams import Block
+    from keras_vae.models.base import BaseVAE
+    from keras_vae.run import Run
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder. Default: the run's own."),
+]
+
+
+class Score(StrEnum):
+    """By what `vae score` judges."""
+
+    NLL = "nll"
+    NEGATIVE_ELBO = "negative_elbo"
+    RECONSTRUCTION_LOSS = "reconstruction_loss"
+    KL_LOSS = "kl_loss"
+    TYPICALITY = "typicality"
+
+
+def encode(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="A .npz, .csv or .parquet file.")],
+    data: DataOption = None,
+    image_size: ImageSizeOption = None,
+    color: ColorOption = None,
+    background: BackgroundOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write the code of every image of a source: posterior mean and log-variance, label and name."""
+    check_table(out, force)
+    opened, stream = _open(run, data, image_size, color, background)
+    import_keras()
+    model = opened.load_model()
+
+    def columns(block: "Block") -> dict[str, Any]:
+        codes = model.encode(block.images, condition=_condition(model, block))
+        return _named(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
+
+    _write(opened, stream, out, "encoding", columns)
+    print(out)
+
+
+def score(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="A .csv, .npz or .parquet file.")],
+    data: DataOption = None,
+    by: Annotated[Score | None, typer.Option(help="What --threshold and --heat-maps go by. Default: nll.")] = None,
+    samples: Annotated[int, typer.Option(metavar="K", min=1, help="Draws an image.")] = 64,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", min=0, max=1, help="Mark what this share of training images would exceed."),
+    ] = None,
+    heat_maps: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw where the strangest images differ.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="--heat-maps: how many images.")] = 20,
+    seed: SeedOption = None,
+    image_size: ImageSizeOption = None,
+    color: ColorOption = None,
+    background: BackgroundOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write how strange every image of a source is to a model, beside the share of training images that score less."""
+    check_table(out, force)
+    check_out(heat_maps, (".png",), force)
+    opened, stream = _open(run, data, image_size, color, background)
+    splits = load_splits(opened.experiment)
+    opened.check_images(splits)
+    import_keras()
+    import numpy as np
+
+    from keras_vae import figures, tables
+    from keras_vae.anomaly import Scorer, differences
+    from keras_vae.evaluation.likelihood import condition
+
+    model, known = opened.load_model(), splits.train.spread(_KNOWN)
+    seed = opened.experiment.seed if seed is None else seed
+    scorer = Scorer.fitted(model, known.images, condition=condition(model, known), samples=samples, seed=seed)
+    judge = by.value if by else next(iter(scorer.known))
+    limit = None if threshold is None else scorer.threshold(judge, threshold)
+
+    def columns(block: "Block") -> dict[str, Any]:
+        scores = scorer(block.images, condition=_condition(model, block))
+        percentiles = {f"{name}_percentile": scorer.percentile(name, values) for name, values in scores.items()}
+        marks = {} if limit is None else {"anomaly": scores[judge] > limit}
+        return {**_named(stream, block), **scores, **percentiles, **marks}
+
+    _write(opened, stream, out, "scoring", columns, seed, samples, judge, threshold)
+    print(out)
+    if limit is not None:
+        say(f"an anomaly has {judge} above {limit:.2f} nats, which {threshold:.1%} of the training images exceed")
+    if heat_maps is not None:
+        strangest = np.argsort(tables.column(out, judge))[::-1][:n]
+        chosen = stream.take(strangest)
+        reconstructed = model.reconstruct(chosen.images, condition=_condition(model, chosen))
+        figure = figures.heat_maps(
+            chosen.images,
+            reconstructed,
+            differences(chosen.images, reconstructed),
+            title=f"{opened.name}: the {len(strangest)} strangest of {len(stream):,} images, by {judge} in nats",
+        )
+        print(figures.save(figure, heat_maps))
+
+
+def reconstruct(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="A .png with the originals above, or a .npz of floats.")],
+    data: DataOption = None,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many, evenly spaced over the source.")] = 20,
+    image_size: ImageSizeOption = None,
+    color: ColorOption = None,
+    background: BackgroundOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Reconstruct images of a source, and print where they are."""
+    check_out(out, (".png", ".npz"), force)
+    opened, stream = _open(run, data, image_size, color, background)
+    import_keras()
+    import numpy as np
+
+    from keras_vae import figures
+    from keras_vae.files import replacing
+
+    model = opened.load_model()
+    chosen = stream.take(np.linspace(0, len(stream) - 1, min(n, len(stream))).round().astype(int))
+    images = model.reconstruct(chosen.images, condition=_condition(model, chosen))
+    if out.suffix == ".npz":
+        with replacing(out) as temporary:
+            np.savez(temporary, images=images, names=np.array(chosen.names))
+    else:
+        rows = {"original": chosen.images, "reconstruction": images}
+        figures.save(figures.stacks(rows, title=f"{opened.name}: reconstructions"), out)
+    print(out)
+
+
+_KNOWN = 2000
+"""Training images whose scores stand for those of all."""
+
+
+def check_table(out: Path, force: bool) -> None:
+    """Refuse a table to write whose format or place is no good."""
+    from keras_vae import tables
+
+    check_out(out, tuple(tables.FORMATS), force)
+    tables.check_format(out)
+
+
+def _open(
+    run: Path, data: str | None, image_size: str | None, color: Color | None, background: str | None
+) -> "tuple[Run, Stream]":
+    """Open a run and the images to use it on, brought to its size and colour where it was trained so."""
+    from keras_vae.run import Run
+
+    opened = Run.open(run)
+    opened.check_complete()
+    experiment = with_data(opened.experiment, data, image_size, color, background)
+    stream = experiment.open_stream(progress())
+    say(f"{opened.name} · {len(stream):,} images of {experiment.data.source}")
+    return opened, stream
+
+
+def _condition(model: "BaseVAE", block: "Block") -> Any:  # noqa: ANN401
+    return None if model.condition is None else block.labels
+
+
+def _named(stream: "Stream", block: "Block") -> dict[str, Any]:
+    import numpy as np
+
+    named = {"name": np.array(block.names)}
+    if block.labels is not None:
+        named["label"] = np.array(stream.classes)[block.labels] if stream.classes else block.labels
+    return named
+
+
+def _write(
+    run: "Run",
+    stream: "Stream",
+    out: Path,
+    title: str,
+    columns: "Callable[[Block], dict[str, Any]]",
+    *how: float | str | None,
+) -> None:
+    from keras_vae import tables
+
+    blocks = [lambda number=number: columns(stream.read(number)) for number in range(len(stream.sizes))]
+    key = [title, stream.fingerprint, run.model_facts(), *how]
+    tables.write(out, blocks, key=key, progress=progress(), title=title)

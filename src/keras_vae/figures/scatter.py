@@ -1,0 +1,203 @@
+"""Codes as points."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_vae.errors import InputError
+from keras_vae.figures.style import INK, PALETTE, WIDTH, style, wrapped
+from keras_vae.grid import check_dims
+from keras_vae.types import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def latents(
+    z_mean: Array,
+    labels: Array | None = None,
+    classes: Sequence[str] | None = None,
+    dims: tuple[int, int] = (0, 1),
+    title: str | None = None,
+) -> "Figure":
+    """Return where the encoder puts images: posterior means coloured by label, over the prior's circles.
+
+    A one-dimensional latent space gives a histogram for each label.
+
+    Args:
+        z_mean: Means of q(z|x), `(N, latent_dim)`.
+        labels: Class numbers, integers from 0, `(N,)`; without them all points have one colour.
+        classes: Names of the classes 0, 1, …; by default every number that occurs is a class, named by itself.
+        dims: The two latent dimensions to show; left alone with one latent dimension.
+        title: Line above the figure.
+
+    Returns:
+        The figure, to be passed to `save`.
+
+    Raises:
+        InputError: If there are no points, one is not finite, or an argument does not fit them.
+    """
+    points = np.asarray(z_mean).astype(np.float64)
+    if points.ndim != 2 or not points.size:
+        raise InputError(f"z_mean has shape {points.shape}: pass (N, latent_dim), at least one image")
+    if not np.isfinite(points).all():
+        bad = int((~np.isfinite(points).all(axis=1)).sum())
+        raise InputError(f"z_mean is not finite for {bad} of {len(points)} images: the encoder has diverged")
+    if points.shape[1] > 1:
+        check_dims(dims, points.shape[1])
+    groups = _classes(labels, classes, len(points))
+
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(WIDTH, 0.6 * WIDTH if points.shape[1] == 1 else 0.88 * WIDTH), layout="constrained")
+        axes = figure.add_subplot()
+        if points.shape[1] == 1:
+            _histograms(axes, points[:, 0], groups)
+        else:
+            _scatter(axes, points[:, list(dims)], groups)
+            axes.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]")
+        _key(figure, axes, groups)
+        if title is not None:
+            axes.set_title(wrapped(title, WIDTH), fontsize=11, pad=10)
+    return figure
+
+
+class _Classes(NamedTuple):
+    """Which class each point belongs to: places `(N,)` among the names."""
+
+    numbers: NDArray[np.int64]
+    names: list[str]
+
+    @property
+    def few(self) -> bool:
+        """Whether there is a colour for each."""
+        return len(self.names) <= len(PALETTE)
+
+    @property
+    def present(self) -> list[int]:
+        """The numbers that occur, in order."""
+        return [int(number) for number in np.unique(self.numbers)]
+
+
+def _classes(labels: Array | None, names: Sequence[str] | None, count: int) -> _Classes | None:
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise InputError(f"labels are {labels.dtype} of shape {labels.shape}: pass {count} class numbers, one an image")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise InputError(f"labels have {low} among them: classes are counted from 0")
+    if names is None:
+        # Labels may be dates or identifiers: only those that occur get a name and a colour.
+        values, ranks = np.unique(labels, return_inverse=True)
+        return _Classes(ranks.astype(np.int64), [str(value) for value in values.tolist()])
+    if high >= len(names):
+        raise InputError(f"classes has {len(names)} names: labels go up to {high}, pass {high + 1} or more")
+    return _Classes(labels.astype(np.int64), list(names))
+
+
+def _colours(classes: _Classes) -> Any:  # noqa: ANN401
+    """Return a colour map with one entry a class."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    if classes.few:
+        return ListedColormap(PALETTE[: len(classes.names)])
+    return colormaps["viridis"].resampled(len(classes.names))
+
+
+def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None) -> None:
+    from matplotlib.patches import Circle
+    from matplotlib.patheffects import withStroke
+
+    size, alpha = float(np.clip(15000 / len(points), 5, 25)), 0.45 if len(points) > 2000 else 0.7
+    if classes is None:
+        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=alpha, linewidths=0, color=PALETTE[0])
+    else:
+        # In the order of the data, the class that comes last would cover the others.
+        order = np.random.default_rng(0).permutation(len(points))
+        colours = _colours(classes)
+        axes.scatter(
+            points[order, 0],
+            points[order, 1],
+            s=size,
+            alpha=alpha,
+            linewidths=0,
+            c=classes.numbers[order],
+            cmap=colours,
+            vmin=-0.5,
+            vmax=len(classes.names) - 0.5,
+        )
+        # Digits and letters are put on their classes, so that nobody need tell ten colours apart.
+        for number in classes.present if classes.few and max(map(len, classes.names)) <= 2 else []:
+            x, y = np.median(points[classes.numbers == number], axis=0)
+            badge = {
+                "boxstyle": "circle,pad=0.25",
+                "facecolor": colours(number),
+                "edgecolor": "white",
+                "linewidth": 1.2,
+            }
+            ink = "white" if _dark(colours(number)) else INK
+            name = classes.names[number]
+            axes.text(x, y, name, color=ink, ha="center", va="center", weight="bold", fontsize=9, bbox=badge, zorder=4)
+    halo = [withStroke(linewidth=3, foreground="white")]
+    for sigma in (1, 2):
+        circle = Circle((0, 0), sigma, fill=False, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)), zorder=3)
+        axes.add_patch(circle)
+        x = y = sigma * math.sqrt(0.5)
+        label = f"{sigma}\N{GREEK SMALL LETTER SIGMA}"
+        axes.text(x, y, label, ha="center", va="center", fontsize=8.5, path_effects=halo, zorder=5)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.autoscale_view()
+
+
+def _dark(colour: tuple[float, float, float, float]) -> bool:
+    red, green, blue, _ = colour
+    return 0.3 * red + 0.59 * green + 0.11 * blue < 0.6
+
+
+def _histograms(axes: "Axes", values: NDArray[np.float64], classes: _Classes | None) -> None:
+    low, high = min(float(values.min()), -3.0), max(float(values.max()), 3.0)
+    bins = np.linspace(low, high, 61).tolist()
+    if classes is None:
+        axes.hist(values, bins, density=True, histtype="stepfilled", color=PALETTE[0], alpha=0.7)
+    else:
+        colours = _colours(classes)
+        for number in classes.present:
+            chosen, colour = values[classes.numbers == number], colours(number)
+            if classes.few:
+                axes.hist(chosen, bins, density=True, histtype="stepfilled", color=colour, alpha=0.18)
+            axes.hist(chosen, bins, density=True, histtype="step", color=colour, linewidth=1.3)
+    z = np.linspace(low, high, 200)
+    prior = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    axes.plot(z, prior, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)), label="prior")
+    axes.legend(loc="upper left", fontsize=9)
+    axes.set(xlabel="z[0]", ylabel="density, each class by itself" if classes else "density")
+
+
+def _key(figure: "Figure", axes: "Axes", classes: _Classes | None) -> None:
+    """Say which colour is which class: a legend for a few, a colour bar for many."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.lines import Line2D
+
+    if classes is None:
+        return
+    colours = _colours(classes)
+    if classes.few:
+        handles = [
+            Line2D([], [], linestyle="", marker="o", markersize=7, color=colours(number), label=classes.names[number])
+            for number in classes.present
+        ]
+        figure.legend(handles=handles, loc="outside right upper", handletextpad=0.1, labelspacing=0.7)
+    else:
+        bar = figure.colorbar(ScalarMappable(Normalize(-0.5, len(classes.names) - 0.5), colours), ax=axes, pad=0.02)
+        shown = range(0, len(classes.names), math.ceil(len(classes.names) / 30))
+        bar.set_ticks(list(shown), labels=[classes.names[number] for number in shown])
+        bar.ax.tick_params(length=0, labelsize=8.5)

@@ -1,0 +1,96 @@
+"""Invertible steps whose Jacobian is triangular: the one building block of couplings and autoregressive flows."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_vae.parts import LayerPart
+from keras_vae.types import Array, Tensor
+
+
+class MaskedAffine(LayerPart):
+    r"""One affine step, \(v_i = u_i e^{s_i} + t_i\), whose shift t and log-scale s look at u of lower degree only.
+
+    With the degrees 0, 1, …, D − 1 it is a step of an autoregressive flow (Kingma et al., arXiv 1606.04934;
+    Papamakarios et al., arXiv 1705.07057); with the degrees 0 and 1 it is an affine coupling (Dinh et al.,
+    arXiv 1605.08803). The masks are those of MADE (Germain et al., arXiv 1502.03509).
+
+    Args:
+        degrees: The degree of each dimension, (D,), counted from 0.
+        hidden: Widths of the hidden layers.
+        context_dim: Size of a vector that every shift and scale may look at besides; 0 for none.
+        **kwargs: As for every Keras layer.
+    """
+
+    def __init__(self, degrees: Sequence[int], hidden: Sequence[int], context_dim: int = 0, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.degrees, self.hidden, self.context_dim = tuple(degrees), tuple(hidden), context_dim
+        self.passes = max(self.degrees) + 1
+        inner = [np.arange(width) % max(self.passes - 1, 1) for width in self.hidden]
+        layers = [np.array(self.degrees), *inner]
+        # Outputs look strictly below their degree; between hidden layers, equal degrees may meet.
+        self.masks: list[Array] = [
+            (after >= before[:, None]).astype("float32") for before, after in itertools.pairwise(layers)
+        ]
+        outputs = np.array(self.degrees)
+        self.masks.append(np.tile((outputs > layers[-1][:, None]).astype("float32"), 2))
+        sizes = [*self.hidden, 2 * len(self.degrees)]
+        self.kernels = [
+            self.add_weight(shape=mask.shape, initializer="glorot_uniform", name=f"kernel_{index}")
+            for index, mask in enumerate(self.masks[:-1])
+        ]
+        # Nearly the identity at first, yet with a gradient to every weight.
+        small = keras.initializers.RandomNormal(stddev=0.01)
+        self.kernels.append(self.add_weight(shape=self.masks[-1].shape, initializer=small, name="kernel_out"))
+        self.biases = [
+            self.add_weight(shape=(size,), initializer="zeros", name=f"bias_{index}")
+            for index, size in enumerate(sizes)
+        ]
+        self.context_kernels = [
+            self.add_weight(shape=(context_dim, size), initializer=small, name=f"context_{index}")
+            for index, size in enumerate(sizes if context_dim else ())
+        ]
+        self.built = True
+
+    def transform(self, u: Tensor, context: Tensor = None, frozen: bool = False) -> tuple[Tensor, Tensor]:
+        """Return v and the log-scales, both (…, D), of u: one pass.
+
+        Args:
+            u: (…, D).
+            context: (…, context_dim), broadcastable.
+            frozen: Whether the weights are constants to gradients.
+        """
+        shift, log_scale = self._shift_and_log_scale(u, context, frozen)
+        return u * ops.exp(log_scale) + shift, log_scale
+
+    def inverse(self, v: Tensor, context: Tensor = None, frozen: bool = False) -> tuple[Tensor, Tensor]:
+        """Return u and minus the log-scales, both (…, D), of v: as many passes as there are degrees.
+
+        Args:
+            v: (…, D).
+            context: (…, context_dim), broadcastable.
+            frozen: Whether the weights are constants to gradients.
+        """
+        # After pass k, every dimension of a degree below k is exact.
+        u = ops.zeros_like(v)
+        for _ in range(self.passes):
+            shift, log_scale = self._shift_and_log_scale(u, context, frozen)
+            u = (v - shift) * ops.exp(-log_scale)
+        return u, -log_scale
+
+    def _shift_and_log_scale(self, u: Tensor, context: Tensor, frozen: bool) -> tuple[Tensor, Tensor]:
+        constant = ops.stop_gradient if frozen else ops.convert_to_tensor
+        features = u
+        for index, (kernel, mask, bias) in enumerate(zip(self.kernels, self.masks, self.biases, strict=True)):
+            # PyTorch does not multiply by NumPy arrays what has a gradient.
+            masked = ops.multiply(constant(kernel), mask)
+            features = ops.matmul(features if index == 0 else ops.elu(features), masked) + constant(bias)
+            if context is not None:
+                features = features + ops.matmul(context, constant(self.context_kernels[index]))
+        shift, raw = ops.split(features, 2, axis=-1)
+        # Bounded, so that no step can lose or blow up a dimension at once.
+        return shift, 2.0 * ops.tanh(0.5 * raw)

@@ -1,0 +1,330 @@
+r"""Distributions over images: tensors in; log-probabilities, means and draws out.
+
+They are short-lived views of a decoder's outputs, built where they are used. Leading axes, … below, may be (N,) or
+(N, K); images broadcast to the axes of the parameters, (N, 1, H, W, C) to (N, K, H, W, C).
+
+Those of levels give each of the 256 levels \(x = l / 255\) a probability; images in between count as the nearest level.
+The others have a density on [0, 1] or beyond.
+"""
+
+import abc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import keras
+from keras import ops
+
+from keras_vae.types import Tensor
+
+_PIXEL_AXES = (-3, -2, -1)
+_LOG_TWO = math.log(2)
+
+
+class ImageDistribution(Protocol):
+    """What a distribution over images (…, H, W, C) can do."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+
+    def mean(self) -> Tensor:
+        """Return the mean images in [0, 1], (…, H, W, C)."""
+
+    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
+        """Return drawn images in [0, 1], (…, H, W, C)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bernoulli:
+    r"""Independent Bernoulli pixels, \(p(x) = \prod_i \sigma(l_i)^{x_i} (1 - \sigma(l_i))^{1 - x_i}\).
+
+    Args:
+        logits: \(l\), (…, H, W, C).
+    """
+
+    logits: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x), summed over the pixels and channels of each image.
+
+        Args:
+            x: Images in [0, 1], (…, H, W, C). Between 0 and 1 the value is the negative cross-entropy, which is
+                what the classic VAE minimises on grey levels; it is a normalised log-probability on {0, 1} only.
+
+        Returns:
+            Log-probabilities in nats, (…).
+        """
+        # Half the passes over memory of Keras's cross-entropy, and nothing is repeated for the draws.
+        return ops.sum(ops.multiply(x, self.logits) - ops.softplus(self.logits), axis=_PIXEL_AXES)
+
+    def mean(self) -> Tensor:
+        """Return the probability that each pixel is 1, (…, H, W, C)."""
+        return ops.sigmoid(self.logits)
+
+    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
+        """Return a draw of {0, 1} pixels, (…, H, W, C).
+
+        Args:
+            seed: An integer, or the generator of the layer that draws.
+        """
+        uniform = keras.random.uniform(ops.shape(self.logits), seed=seed)
+        return ops.cast(uniform < self.mean(), "float32")
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuousBernoulli:
+    r"""Independent pixels of density \(p(x_i) = e^{l_i x_i} / \int_0^1 e^{l_i t} dt\) on [0, 1].
+
+    With \(\lambda = \sigma(l)\) this is \(C(\lambda) \lambda^x (1 - \lambda)^{1 - x}\) of Loaiza-Ganem and Cunningham
+    (arXiv 1907.06845). The normaliser is \(e^{l/2} \sinh(l/2) / (l/2)\), which is 1 at \(\lambda = \tfrac12\).
+
+    Args:
+        logits: \(l\), (…, H, W, C).
+    """
+
+    logits: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+        square, small, size = self._parts()
+        series = square * (1 / 24 + square * (-1 / 2880 + square * (1 / 181440 - square / 9676800)))
+        exact = size / 2 + ops.log(-ops.expm1(-size) / size)
+        return ops.sum(self.logits * (x - 0.5) - ops.where(small, series, exact), axis=_PIXEL_AXES)
+
+    def mean(self) -> Tensor:
+        r"""Return \(\tfrac12 + \tfrac12 \coth(l/2) - 1/l\), (…, H, W, C)."""
+        square, small, size = self._parts()
+        series = self.logits * (1 / 12 + square * (-1 / 720 + square * (1 / 30240 - square / 1209600)))
+        exact = ops.sign(self.logits) * (0.5 / ops.tanh(size / 2) - 1.0 / size)
+        return 0.5 + ops.where(small, series, exact)
+
+    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
+        """Return a draw by the inverse of the distribution function, (…, H, W, C).
+
+        Args:
+            seed: An integer, or the generator of the layer that draws.
+        """
+        # Mirrored about ½, because the exponential of a large positive logit is no float.
+        size = ops.maximum(ops.abs(self.logits), 1e-6)
+        below = ops.log1p(_uniform(ops.shape(self.logits), seed) * ops.expm1(-size)) / -size
+        return ops.clip(ops.where(self.logits > 0, 1.0 - below, below), 0.0, 1.0)
+
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return for the series its variable l² and where it holds, and for the closed forms an |l| away from 0/0."""
+        small = ops.abs(self.logits) < 1.0
+        near = ops.where(small, self.logits, 1.0)
+        return ops.square(near), small, ops.where(small, 1.0, ops.abs(self.logits))
+
+
+@dataclass(frozen=True, eq=False)
+class _LocationScale(abc.ABC):
+    r"""Independent pixels \(x_i = \mu_i + \sigma_i \varepsilon_i\).
+
+    The density reaches beyond [0, 1]; means and draws, being images, are clipped to it.
+
+    Args:
+        location: \(\mu\), (…, H, W, C).
+        log_scale: \(\log\sigma\), broadcastable to `location`.
+    """
+
+    location: Tensor
+    log_scale: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+        noise = (x - self.location) * ops.exp(-self.log_scale)
+        return ops.sum(self._noise_log_prob(noise) - self.log_scale, axis=_PIXEL_AXES)
+
+    def mean(self) -> Tensor:
+        """Return the locations clipped to [0, 1], (…, H, W, C)."""
+        return ops.clip(self.location, 0.0, 1.0)
+
+    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
+        """Return a draw clipped to [0, 1], (…, H, W, C).
+
+        Args:
+            seed: An integer, or the generator of the layer that draws.
+        """
+        noise = self._noise(_uniform(ops.shape(self.location), seed))
+        return ops.clip(self.location + ops.exp(self.log_scale) * noise, 0.0, 1.0)
+
+    @abc.abstractmethod
+    def _noise_log_prob(self, noise: Tensor) -> Tensor:
+        """Return the log-density of each ε."""
+
+    @abc.abstractmethod
+    def _noise(self, uniform: Tensor) -> Tensor:
+        """Return the ε at which the distribution function takes these values in (0, 1)."""
+
+
+class Normal(_LocationScale):
+    r"""Independent normal pixels, \(p(x_i) = N(x_i; \mu_i, \sigma_i^2)\)."""
+
+    def _noise_log_prob(self, noise: Tensor) -> Tensor:
+        return -0.5 * (ops.square(noise) + math.log(2 * math.pi))
+
+    def _noise(self, uniform: Tensor) -> Tensor:
+        return math.sqrt(2) * ops.erfinv(2.0 * uniform - 1.0)
+
+
+class Laplace(_LocationScale):
+    r"""Independent Laplace pixels, \(p(x_i) = e^{-|x_i - \mu_i| / \sigma_i} / 2\sigma_i\)."""
+
+    def _noise_log_prob(self, noise: Tensor) -> Tensor:
+        return -ops.abs(noise) - _LOG_TWO
+
+    def _noise(self, uniform: Tensor) -> Tensor:
+        centred = 2.0 * uniform - 1.0
+        return -ops.sign(centred) * ops.log1p(-ops.abs(centred))
+
+
+@dataclass(frozen=True, eq=False)
+class DiscretizedLogistic:
+    r"""Probabilities of the 256 levels under a mixture of M logistic distributions, the tails in the edge bins.
+
+    \(p(x) = \prod_i \sum_m w_{im} \prod_c [F_{imc}(x_{ic} + \tfrac{1}{510}) - F_{imc}(x_{ic} - \tfrac{1}{510})]\), with
+    one choice of component for all channels of a pixel and the location of each channel linear in those before it
+    (Salimans et al., arXiv 1701.05517). Locations and scales are in units where black is −1 and white is 1.
+
+    Args:
+        logits: Logarithms of the weights, up to a constant, (…, H, W, M).
+        location: (…, H, W, M, C).
+        log_scale: (…, H, W, M, C).
+        coefficients: What each channel's location adds for each earlier channel, rows of a lower triangle one after
+            another (green on red; blue on red, blue on green), (…, H, W, M, C(C − 1)/2); None where channels are
+            independent.
+    """
+
+    logits: Tensor
+    location: Tensor
+    log_scale: Tensor
+    coefficients: Tensor | None = None
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+        levels, total, given = _levels(x), ops.log_softmax(self.logits), list[Tensor]()
+        for channel in range(self.location.shape[-1]):
+            level = levels[..., channel : channel + 1]
+            total = total + _log_bin(level, self._location_given(given), self.log_scale[..., channel])
+            given.append(_signed(level))
+        return ops.sum(ops.logsumexp(total, axis=-1), axis=(-2, -1))
+
+    def mean(self) -> Tensor:
+        """Return the mean images, (…, H, W, C), within half a level.
+
+        Of a channel that depends on others it is the mean where those take their own means.
+        """
+        weights, given = _softmax(self.logits), list[Tensor]()
+        for channel in range(self.location.shape[-1]):
+            given.append(_clipped_mean(self._location_given(given), self.log_scale[..., channel]))
+        return ops.clip(
+            ops.stack([ops.sum(weights * (value + 1.0), axis=-1) for value in given], axis=-1) / 2.0, 0.0, 1.0
+        )
+
+    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
+        """Return a draw of levels divided by 255, (…, H, W, C), channel after channel.
+
+        Args:
+            seed: An integer, or the generator of the layer that draws.
+        """
+        *pixels, components = ops.shape(self.logits)
+        channels = self.location.shape[-1]
+        uniform = _uniform((*pixels, 1 + channels), seed)
+        chosen = ops.one_hot(_choice(self.logits, uniform[..., 0]), components)
+        levels, given = list[Tensor](), list[Tensor]()
+        for channel in range(channels):
+            location = ops.sum(chosen * self._location_given(given), axis=-1)
+            scale = ops.exp(ops.sum(chosen * self.log_scale[..., channel], axis=-1))
+            u = uniform[..., 1 + channel]
+            value = location + scale * (ops.log(u) - ops.log1p(-u))
+            levels.append(ops.clip(ops.round(127.5 * (value + 1.0)), 0.0, 255.0))
+            given.append(_signed(levels[-1])[..., None])
+        return ops.stack(levels, axis=-1) / 255.0
+
+    def _location_given(self, earlier: Sequence[Tensor]) -> Tensor:
+        """Return the location of the channel after `earlier` ones, each (…, H, W, M) or (…, H, W, 1)."""
+        channel = len(earlier)
+        location = self.location[..., channel]
+        if self.coefficients is None:
+            return location
+        row = channel * (channel - 1) // 2
+        return location + sum(self.coefficients[..., row + index] * value for index, value in enumerate(earlier))
+
+
+@dataclass(frozen=True, eq=False)
+class Categorical:
+    r"""Independent pixels with a probability for each of the 256 levels, \(p(x) = \prod_i w_{i, 255 x_i}\).
+
+    Args:
+        logits: Logarithms of the probabilities, up to a constant, (…, H, W, C, 256).
+    """
+
+    logits: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+        levels = ops.broadcast_to(ops.cast(_levels(x), "int32"), ops.shape(self.logits)[:-1])
+        chosen = ops.take_along_axis(ops.log_softmax(self.logits), levels[..., None], axis=-1)
+        return ops.sum(chosen[..., 0], axis=_PIXEL_AXES)
+
+    def mean(self) -> Tensor:
+        """Return the mean images, (…, H, W, C)."""
+        return ops.sum(_softmax(self.logits) * (ops.arange(256, dtype="float32") / 255.0), axis=-1)
+
+    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
+        """Return a draw of levels divided by 255, (…, H, W, C).
+
+        Args:
+            seed: An integer, or the generator of the layer that draws.
+        """
+        levels = _choice(self.logits, _uniform(ops.shape(self.logits)[:-1], seed))
+        return ops.cast(levels, "float32") / 255.0
+
+
+def _uniform(shape: Sequence[int], seed: int | keras.random.SeedGenerator) -> Tensor:
+    """Return uniform noise strictly between 0 and 1, where logarithms are finite."""
+    uniform = keras.random.uniform(tuple(shape), dtype="float32", seed=seed)
+    return ops.clip(uniform, 1e-7, 1.0 - 1e-7)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Return softmax(logits) over the last axis; of a single logit too, where Keras's warns."""
+    return ops.exp(ops.log_softmax(logits))
+
+
+def _choice(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Return the index of the entry of softmax(logits), (…, M), on which uniform noise (…) falls, int32."""
+    cumulative = ops.cumsum(_softmax(logits), axis=-1)[..., :-1]
+    return ops.sum(ops.cast(cumulative < uniform[..., None], "int32"), axis=-1)
+
+
+def _levels(x: Tensor) -> Tensor:
+    """Return the nearest of the levels 0…255, as floats."""
+    return ops.round(255.0 * x)
+
+
+def _signed(levels: Tensor) -> Tensor:
+    """Return levels 0…255 in [−1, 1]."""
+    return levels / 127.5 - 1.0
+
+
+def _log_bin(levels: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+    r"""Return the log-probability of levels' bins under logistic distributions.
+
+    \(\sigma(a) - \sigma(b) = \sigma(a) \, \sigma(-b) \, (1 - e^{b - a})\): every factor has a finite logarithm, also
+    where the difference is no float, and an edge bin is a product of fewer of them.
+    """
+    inverse_scale = ops.exp(-log_scale)
+    centred, half = _signed(levels) - location, 1.0 / 255.0
+    first, last = levels < 0.5, levels > 254.5
+    from_above = ops.where(last, 0.0, -ops.softplus(-(centred + half) * inverse_scale))
+    from_below = ops.where(first, 0.0, -ops.softplus((centred - half) * inverse_scale))
+    width = ops.log(-ops.expm1(-2.0 * half * inverse_scale))
+    return from_above + from_below + ops.where(ops.logical_or(first, last), 0.0, width)
+
+
+def _clipped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
+    r"""Return the mean of logistic variables clipped to [−1, 1], \(1 - \int_{-1}^1 F(x) dx\)."""
+    scale = ops.exp(log_scale)
+    return scale * (ops.softplus((location + 1.0) / scale) - ops.softplus((location - 1.0) / scale)) - 1.0

@@ -1,0 +1,7 @@
+"""Every model and with them every part, imported for their registration."""
+
+from keras_vae import networks
+from keras_vae.models.architectures import Architecture
+from keras_vae.models.base import BaseVAE
+
+__all__ = ["Architecture", "BaseVAE", "networks"]

@@ -1,0 +1,449 @@
+"""The hierarchical variational autoencoder: a top-down ladder of latent maps."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_vae.conditions import Condition, with_channels
+from keras_vae.distributions import Normal
+from keras_vae.errors import InputError
+from keras_vae.likelihoods import Bernoulli, Likelihood
+from keras_vae.models.base import BaseVAE, Given
+from keras_vae.networks.base import as_widths, check_counts
+from keras_vae.networks.resnet import normalise, residual_block
+from keras_vae.numerics import clip_keeping_gradients
+from keras_vae.objectives import ELBO, Objective, Terms
+from keras_vae.parts import PACKAGE
+from keras_vae.posteriors import LOG_VAR_RANGE
+from keras_vae.types import Array, ImageShape, Shape, Tensor
+
+
+class LadderOutput(NamedTuple):
+    """What a `HierarchicalVAE` returns for a batch of images.
+
+    Args:
+        reconstruction: Mean images of the first draws in [0, 1], (N, H, W, C).
+        z: The first draws, all groups one after the other, (N, latent_dim).
+        terms: The terms of the loss, in nats per image.
+    """
+
+    reconstruction: Tensor
+    z: Tensor
+    terms: Terms
+
+
+class Step(NamedTuple):
+    """What one group adds to the terms of K draws an image.
+
+    Args:
+        z: The draws, (N, K, D).
+        log_prior: Their log p(z_l | z_<l), (N, K).
+        log_posterior: Their log q(z_l | z_<l, x), (N, K).
+        rate: KL(q(z_l | z_<l, x) ‖ p(z_l | z_<l)) given the groups above, (N, K).
+    """
+
+    z: Tensor
+    log_prior: Tensor
+    log_posterior: Tensor
+    rate: Tensor
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class HierarchicalVAE(BaseVAE):
+    r"""A ladder of L groups of latent maps, drawn from the coarsest to the finest.
+
+    \(p(z) = \prod_l p(z_l | z_{<l})\) and \(q(z|x) = \prod_l q(z_l | z_{<l}, x)\), all diagonal normals. The posterior
+    is told as a change of the prior, \(N(\mu_p + \Delta\mu, \sigma_p^2 e^{\Delta\lambda})\), so that a group that
+    learns nothing costs nothing. Sønderby et al. (arXiv 1602.02282) draw the posterior top-down; the residual posterior
+    is that of Vahdat and Kautz (arXiv 2007.03898), the learned start that of Child (arXiv 2011.10650).
+
+    A bottom-up network shows every group a feature map of the image at its size. Top-down, a map h that starts as a
+    learned constant is what prior and posterior see; every draw is merged into it, and the last one becomes the image.
+
+    Trackers besides those of every model: `rate_1` … `rate_L`, the rate of each group, coarsest first.
+
+    Args:
+        image_shape: (H, W, C) of the images, of any size.
+        widths: Channels after each halving of the image, first to last.
+        groups: How many groups there are at each of these sizes; 0 leaves a size out, but not the last one.
+        latent_channels: Channels of a group's map.
+        blocks: Residual blocks at each size of the bottom-up network, and after each group.
+        likelihood: p(x|z).
+        objective: What is minimised.
+        condition: What is told to the bottom-up network and to the start of the top-down one.
+        seed: Where the sampling noise starts; None takes a random start.
+        **kwargs: As for every Keras model.
+
+    Raises:
+        InputError: A setting is out of its range, or the objective needs a posterior over one vector.
+
+    Example:
+        >>> model = HierarchicalVAE((9, 11, 1), widths=(4, 8), groups=(1, 2), latent_channels=2)
+        >>> model.map_shapes
+        ((3, 3, 2), (3, 3, 2), (5, 6, 2))
+        >>> model.sample(2, seed=0).shape
+        (2, 9, 11, 1)
+    """
+
+    part_names: ClassVar[tuple[str, ...]] = ("likelihood", "objective", "condition")
+
+    def __init__(
+        self,
+        image_shape: ImageShape = (28, 28, 1),
+        *,
+        widths: Sequence[int] = (32, 64, 96),
+        groups: Sequence[int] = (1, 1, 1),
+        latent_channels: int = 8,
+        blocks: int = 1,
+        likelihood: Likelihood | None = None,
+        objective: Objective | None = None,
+        condition: Condition | None = None,
+        seed: int | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(
+            likelihood=likelihood or Bernoulli(),
+            objective=objective or ELBO(),
+            condition=condition,
+            seed=seed,
+            **kwargs,
+        )
+        _check_objective(self)
+        self.ladder = ladder = Ladder(image_shape, as_widths(widths), tuple(groups), latent_channels, blocks)
+        self.map_shapes = tuple((*ladder.size(level), latent_channels) for level in ladder.levels)
+        self.bottom_up, self.start = ladder.bottom_up(self._width), ladder.start(self._width)
+        self.priors = [ladder.prior(level) for level in ladder.levels]
+        self.posteriors = [ladder.posterior(level) for level in ladder.levels]
+        self.merges = [ladder.merge(*pair) for pair in zip(ladder.levels, (*ladder.levels[1:], 0), strict=True)]
+        self.head = ladder.head(self.likelihood.decoder_channels(image_shape[-1]))
+        self.track(*(f"rate_{number + 1}" for number in range(len(ladder.levels))))
+        self.build((None, *image_shape))
+
+    def measure_sizes(self, image_shape: Shape) -> int:
+        """Return the number of latent dimensions, that of all groups.
+
+        Raises:
+            InputError: The images have another shape than the model was made for.
+        """
+        if image_shape != self.ladder.image_shape:
+            raise InputError(f"images of shape {image_shape}: this model was made for {self.ladder.image_shape}")
+        latent_dim = sum(math.prod(shape) for shape in self.map_shapes)
+        self._build_parts([self.likelihood], (None, latent_dim), (None, *image_shape))
+        return latent_dim
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ANN401
+        """Encode, draw, decode and weigh the terms; or, without images, decode what is given.
+
+        Args:
+            inputs: As for every model. Without `images`, codes under `z`, (N, latent_dim), or noise for a draw from
+                the prior under `noise`, of the same shape; and, if need be, the `condition`.
+            training: As for every Keras model.
+
+        Returns:
+            A `LadderOutput`; without images, the mean images (N, H, W, C).
+        """
+        if not isinstance(inputs, dict) or "images" in inputs:
+            return super().call(inputs, training)
+        condition = None if self.condition is None else self.condition.encode(inputs["condition"])
+        if "z" in inputs:
+            return self.images_of(inputs["z"], condition)
+        return self.images_from(inputs["noise"], condition)
+
+    def codes_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the posterior means `z` of all groups, (N, latent_dim), each given the means above it."""
+        images, condition = self.observe(inputs)
+        seen, means = keras.tree.flatten(self.bottom_up(with_channels(images, condition))), list[Tensor]()
+
+        def choose(group: int, features: Tensor) -> Tensor:
+            means.append(self._densities(group, features, seen)[1].mean)
+            return means[-1]
+
+        self._descend(self._start(images[:, 0, 0], condition), choose)
+        return {"z": ops.concatenate(means, axis=-1)}
+
+    def images_of(self, codes: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean images of codes (N, latent_dim)."""
+        pieces = self._cut(codes)
+        return self.likelihood(self._descend(self._start(codes, condition), lambda group, _: pieces[group])).mean()
+
+    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean images of the draws that noise becomes, group by group."""
+        pieces = self._cut(noise)
+
+        def choose(group: int, features: Tensor) -> Tensor:
+            return _normal(self.priors[group](features)).draw(pieces[group]).z
+
+        return self.likelihood(self._descend(self._start(noise, condition), choose)).mean()
+
+    def weigh(self, given: Given, training: bool | None) -> LadderOutput:
+        """Return the output of a batch: climb, then descend, drawing group by group."""
+        images, condition, noise, climbed = given
+        draws, pieces, steps = ops.shape(noise)[1], self._cut(noise), list[Step]()
+        if climbed is None:
+            climbed = self.bottom_up(with_channels(images, condition), training=training)
+        seen = [_copied(features, draws) for features in keras.tree.flatten(climbed)]
+
+        def choose(group: int, features: Tensor) -> Tensor:
+            prior, posterior = self._densities(group, features, seen, training)
+            draw = posterior.draw(ops.reshape(pieces[group], ops.shape(prior.mean)))
+            rate = ops.sum(posterior.kl(prior), axis=-1)
+            step = Step(draw.z, prior.log_prob(draw.z), draw.log_prob, rate)
+            steps.append(Step(*(ops.reshape(part, (-1, draws, *part.shape[1:])) for part in step)))
+            return draw.z
+
+        start = _copied(self._start(noise[:, 0], condition), draws)
+        outputs = self._descend(start, choose, training)
+        outputs = ops.reshape(outputs, (-1, draws, *outputs.shape[1:]))
+        log_likelihood = self._decoded(outputs, images).log_prob(images[:, None])
+        log_prior, log_posterior = (sum(getattr(step, name) for step in steps) for name in Step._fields[1:3])
+        rates = ops.stack([ops.mean(step.rate, axis=1) for step in steps], axis=1)
+        terms = Terms(log_likelihood, log_prior, log_posterior, rates, ops.zeros_like(rates[:, 0]))
+        z = ops.concatenate([step.z[:, 0] for step in steps], axis=-1)
+        return LadderOutput(self._decoded(outputs[:, 0], images).mean(), z, terms)
+
+    def describe_codes(self, x: Array, terms: Terms, *, condition: Any = None) -> dict[str, Any]:  # noqa: ANN401
+        """Return the mean rate of each group, in nats."""
+        return {"group_rates": ops.convert_to_numpy(terms.rates).astype("float64").mean(axis=0).tolist()}
+
+    def infer(self, inputs: dict[str, Array]) -> list[Tensor]:
+        """Return the features of the way up for a batch."""
+        climbed: list[Tensor] = keras.tree.flatten(
+            self.bottom_up.predict_on_batch(with_channels(*self.observe(inputs)))
+        )
+        return climbed
+
+    def measures(self, output: LadderOutput) -> dict[str, Tensor]:
+        """Return the rate of each group."""
+        rates = output.terms.rates
+        return {f"rate_{group + 1}": rates[:, group] for group in range(rates.shape[1])}
+
+    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Array:  # noqa: ANN401
+        """Return the codes of images, taken top-down: each group's posterior mean, given the means above it.
+
+        Args:
+            x: Images (N, H, W, C): uint8, or floats in [0, 1].
+            batch_size: Images at a time; None takes as many as fit in little memory.
+            condition: Their condition, one for all or one each, where the model has one.
+            seed: Fixes the binarisation under a likelihood that draws pixels.
+
+        Returns:
+            (N, latent_dim), float32, the groups one after the other, coarsest first.
+
+        Raises:
+            InputError: The images do not fit the model.
+        """
+
+        def means(batch: dict[str, Array]) -> Tensor:
+            noise = np.zeros((len(batch["images"]), 1, self.latent_dim), "float32")
+            return self.predict_on_batch({**batch, "noise": noise}).z
+
+        return self._in_batches(means, self._inputs(x, condition, seed), batch_size)
+
+    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+        """Return the mean images of codes.
+
+        Args:
+            z: Codes (N, latent_dim), as `encode` returns them.
+            batch_size: Codes at a time; None takes as many as fit in little memory.
+            condition: Their condition, one for all or one each, where the model has one.
+
+        Returns:
+            Images in [0, 1], (N, H, W, C), float32.
+
+        Raises:
+            InputError: `z` has another shape.
+        """
+        z = np.asarray(z, "float32")
+        if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
+            raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
+        return self._generated({"z": z}, self._conditions(condition, len(z)), batch_size)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the settings, and the parts serialised."""
+        names = ("image_shape", "widths", "groups", "latent_channels", "blocks")
+        values = {name: getattr(self.ladder, name) for name in names}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**super().get_config(), **plain}
+
+    def _descend(
+        self, features: Tensor, choose: Callable[[int, Tensor], Tensor], training: bool | None = False
+    ) -> Tensor:
+        """Return the likelihood's parameters, `choose` taking the codes (M, D) of a group at its features."""
+        for group, merge in enumerate(self.merges):
+            features = merge([features, choose(group, features)], training=training)
+        return ops.cast(self.head(features, training=training), "float32")
+
+    def _densities(
+        self, group: int, features: Tensor, seen: Sequence[Tensor], training: bool | None = False
+    ) -> tuple[Normal, Normal]:
+        """Return prior and posterior of a group at its features, given those of the image at every level."""
+        parameters = self.priors[group](features, training=training)
+        change = self.posteriors[group]([features, seen[self.ladder.levels[group] - 1]], training=training)
+        return _normal(parameters), _normal(parameters + change)
+
+    def _start(self, like: Tensor, condition: Tensor) -> Tensor:
+        """Return the first features of as many images as `like` (N, any) has rows."""
+        constant = ops.ones_like(like[:, :1])
+        return self.start(constant if condition is None else ops.concatenate([constant, condition], axis=-1))
+
+    def _cut(self, codes: Tensor) -> list[Tensor]:
+        """Return each group's part of codes or noise (…, latent_dim)."""
+        ends = np.cumsum([math.prod(shape) for shape in self.map_shapes])
+        return [codes[..., start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
+
+    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
+        shape = (n, self.latent_dim)
+        if seed is None:
+            noise = ops.convert_to_numpy(self.sampler.noise(shape))
+        else:
+            noise = np.random.default_rng(seed).standard_normal(shape, dtype="float32")
+        return self._generated({"noise": noise}, conditions, None)
+
+    def _generated(self, inputs: dict[str, Array], conditions: Array | None, batch_size: int | None) -> Array:
+        told = {} if conditions is None else {"condition": conditions}
+        return self._in_batches(self.predict_on_batch, {**inputs, **told}, batch_size)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The networks of a hierarchy, each a functional model. Level l is the size of the image after l halvings.
+
+    Args:
+        image_shape: (H, W, C).
+        widths: Channels at levels 1, 2, …
+        groups: Groups at levels 1, 2, …
+        latent_channels: Channels of a group's map.
+        blocks: Residual blocks a level, and a group.
+
+    Raises:
+        InputError: A setting is out of its range.
+    """
+
+    image_shape: ImageShape
+    widths: tuple[int, ...]
+    groups: tuple[int, ...]
+    latent_channels: int
+    blocks: int
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no ladder."""
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
+        check_counts(latent_channels=self.latent_channels, blocks=self.blocks)
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise InputError(f"image_shape = {self.image_shape}: give height, width and channels, each ≥ 1")
+        if len(self.groups) != len(self.widths) or min(self.groups) < 0:
+            raise InputError(
+                f"groups = {list(self.groups)}: give how many groups of codes there are after each of the "
+                f"{len(self.widths)} halvings that widths = {list(self.widths)} names"
+            )
+        if self.groups[-1] == 0:
+            raise InputError(
+                f"groups = {list(self.groups)}: the smallest size must have a group, since the ladder starts there; "
+                "leave its width out otherwise"
+            )
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The level of each group, coarsest first."""
+        return tuple(level for level in range(len(self.widths), 0, -1) for _ in range(self.groups[level - 1]))
+
+    def size(self, level: int) -> tuple[int, int]:
+        """Return the rows and columns at a level, halves rounded up."""
+        height, width, _ = self.image_shape
+        return -(-height // 2**level), -(-width // 2**level)
+
+    def bottom_up(self, extra: int) -> keras.Model:
+        """Return the model of images, with `extra` channels of a condition, → feature maps, one a level."""
+        *size, channels = self.image_shape
+        images = features = keras.Input((*size, channels + extra), name="images")
+        maps = []
+        for width in self.widths:
+            features = layers.Conv2D(width, 3, strides=2, padding="same")(features)
+            features = self._blocks(features, width)
+            maps.append(features)
+        return keras.Model(images, maps, name="bottom_up")
+
+    def start(self, extra: int) -> keras.Model:
+        """Return the model of 1 and a condition → the features that the ladder starts with: one constant without."""
+        told = keras.Input((1 + extra,), name="one_and_condition")
+        shape = (*self.size(len(self.widths)), self.widths[-1])
+        # The one stands for a bias, which alone would not be a function of the inputs.
+        features = layers.Dense(math.prod(shape), use_bias=False)(told)
+        return keras.Model(told, layers.Reshape(shape)(features), name="start")
+
+    def prior(self, level: int) -> keras.Model:
+        """Return the model of features → a map of means and, in as many channels behind them, log-variances."""
+        features = self._features(level)
+        return keras.Model(features, self._moments(features))
+
+    def posterior(self, level: int) -> keras.Model:
+        """Return the model of features, and those of the image → what is added to the prior's map."""
+        inputs = [self._features(level), self._features(level)]
+        features = residual_block(layers.Concatenate()(inputs), self.widths[level - 1])
+        return keras.Model(inputs, self._moments(features))
+
+    def merge(self, level: int, following: int) -> keras.Model:
+        """Return the model of features and codes → the features that the group at `following` sees."""
+        rows, columns = self.size(level)
+        features = self._features(level)
+        codes = keras.Input((rows * columns * self.latent_channels,))
+        update = layers.Reshape((rows, columns, self.latent_channels))(codes)
+        update = layers.Conv2D(self.widths[level - 1], 1)(update)
+        merged = self._blocks(layers.Add()([features, update]), self.widths[level - 1])
+        for finer in range(level - 1, following - 1, -1):
+            merged = layers.UpSampling2D()(merged)
+            spare = [got - wanted for got, wanted in zip(merged.shape[1:3], self.size(finer), strict=True)]
+            merged = layers.Cropping2D(tuple((0, extra) for extra in spare))(merged)
+            merged = layers.Conv2D(self.widths[max(finer - 1, 0)], 3, padding="same")(merged)
+        return keras.Model([features, codes], merged)
+
+    def head(self, channels: int) -> keras.Model:
+        """Return the model of features of the image's size → the parameters of the likelihood."""
+        features = self._features(0)
+        outputs = layers.Conv2D(channels, 3, padding="same", dtype="float32")(normalise(features))
+        return keras.Model(features, outputs, name="head")
+
+    def _features(self, level: int) -> Tensor:
+        return keras.Input((*self.size(level), self.widths[max(level - 1, 0)]))
+
+    def _blocks(self, features: Tensor, width: int) -> Tensor:
+        for _ in range(self.blocks):
+            features = residual_block(features, width)
+        return features
+
+    def _moments(self, features: Tensor) -> Tensor:
+        # Near zero at first: a standard normal prior, and a posterior equal to it.
+        small = keras.initializers.RandomNormal(stddev=1e-3)
+        moments = layers.Conv2D(2 * self.latent_channels, 3, padding="same", kernel_initializer=small, dtype="float32")
+        return moments(normalise(features))
+
+
+def _normal(moments: Tensor) -> Normal:
+    """Return the normal over all positions of a map of moments (M, rows, columns, 2·channels)."""
+    mean, log_var = (ops.reshape(part, (-1, math.prod(part.shape[1:]))) for part in ops.split(moments, 2, axis=-1))
+    return Normal(mean, clip_keeping_gradients(log_var, *LOG_VAR_RANGE))
+
+
+def _copied(features: Tensor, draws: Tensor) -> Tensor:
+    """Return each image's features (N, …) `draws` times in a row, (N·draws, …)."""
+    shape = ops.shape(features)
+    copies = ops.broadcast_to(features[:, None], (shape[0], draws, *shape[1:]))
+    return ops.reshape(copies, (-1, *features.shape[1:]))
+
+
+def _check_objective(model: HierarchicalVAE) -> None:
+    objective = model.objective
+    if objective.compares_images or objective.needs_prior_draws:
+        model.latents(None)
+    # Leaving out the score of q by holding each group's own parameters would leave out, with it, how they depend on
+    # the groups above.
+    if getattr(objective, "gradient", "plain") != "plain":
+        raise InputError(
+            f"objective = {objective}: its gradient is written for a posterior over one vector, and would be wrong "
+            "for a hierarchy; set gradient = 'plain'"
+        )

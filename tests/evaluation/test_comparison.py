@@ -1,0 +1,114 @@
+"""Runs side by side: what is ranked, what ties, and what is not comparable."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keras_vae.errors import InputError
+from keras_vae.evaluation.comparison import compare
+from keras_vae.run import Run
+
+LIKELIHOOD = {
+    "split": "test",
+    "held_out": True,
+    "images": 100,
+    "checksum": "abc",
+    "likelihood": "bernoulli",
+    "binarisation": "dynamic",
+    "normalised": True,
+    "density": False,
+    "bound": True,
+    "samples": 5000,
+}
+
+
+def run_of(folder: Path, **sections: dict[str, Any]) -> Run:
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps({"schema": 2, **sections}))
+    (folder / "metrics.csv").write_text("epoch,negative_elbo,val_negative_elbo,seconds\n1,9,8,2.5\n2,7,6,2.5\n")
+    return Run(folder)
+
+
+def likelihood(mean: float, error: float = 0.1, **changes: object) -> dict[str, Any]:
+    return {**LIKELIHOOD, "nll": {"mean": mean, "standard_error": error}, **changes}
+
+
+def test_best_and_ties_are_marked_and_the_rest_is_not(tmp_path: Path) -> None:
+    means = {"a": 86.0, "b": 86.25, "c": 86.35}
+    runs = [run_of(tmp_path / name, likelihood=likelihood(mean)) for name, mean in means.items()]
+    comparison = compare(runs)
+    # Two standard errors of a difference are 2·√(0.1² + 0.1²) = 0.283.
+    assert [cell.best for cell in comparison.columns["nll"]] == [True, True, False]
+    assert not comparison.notes
+    assert comparison.facts == {"epochs": (2, 2, 2), "seconds": (5, 5, 5)}
+    row = next(line for line in comparison.to_text().splitlines() if line.startswith("nll"))
+    assert row.count("*") == 2
+    assert "| nll | **86.00 ± 0.10** | **86.25 ± 0.10** | 86.35 ± 0.10 |" in comparison.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"split": "validation"}, "split (a: test, b: validation)"),
+        ({"checksum": "xyz"}, "checksum (a: abc, b: xyz)"),
+        ({"binarisation": "none"}, "binarisation (a: dynamic, b: none)"),
+        ({"likelihood": "normal"}, "likelihood (a: bernoulli, b: normal)"),
+        ({"samples": 1000}, "samples (a: 5000, b: 1000)"),
+        ({"held_out": False}, "held_out (a: True, b: False)"),
+    ],
+)
+def test_numbers_measured_otherwise_are_shown_and_not_ranked(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    runs = [
+        run_of(tmp_path / "a", likelihood=likelihood(86)),
+        run_of(tmp_path / "b", likelihood=likelihood(80, **changes)),
+    ]
+    comparison = compare(runs)
+    assert [cell.mean for cell in comparison.columns["nll"]] == [86, 80]
+    assert not any(cell.best for cell in comparison.columns["nll"])
+    assert comparison.notes == (f"nll is not ranked: the runs differ in {said}",)
+    assert comparison.notes[0] in comparison.to_text()
+
+
+def test_what_a_run_lacks_is_left_open_and_higher_may_be_better(tmp_path: Path) -> None:
+    measured = {"split": "test", "held_out": True, "images": 10, "checksum": "abc"}
+    accuracy = {"knn_accuracy": {"mean": 0.9, "standard_error": 0.01}, "active_units": {"count": 2}}
+    better = {**accuracy, "knn_accuracy": {"mean": 0.95, "standard_error": 0.01}}
+    runs = [
+        run_of(tmp_path / "a", likelihood=likelihood(86), latents={**measured, **accuracy}),
+        run_of(tmp_path / "b", latents={**measured, **better}),
+        run_of(tmp_path / "c", latents={**measured, **accuracy, "active_units": None}),
+    ]
+    comparison = compare(runs)
+    assert [cell and cell.best for cell in comparison.columns["knn_accuracy"]] == [False, True, False]
+    assert [cell and cell.mean for cell in comparison.columns["active_units"]] == [2, 2, None]
+    assert [cell and cell.mean for cell in comparison.columns["nll"]] == [86, None, None]
+    assert "bits_per_dim" not in comparison.columns
+
+
+def test_files_hold_what_is_shown(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / letter / "run", likelihood=likelihood(86)) for letter in "ab"]
+    comparison = compare(runs)
+    assert comparison.names == ("a/run", "b/run")
+    comparison.write(tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert content == comparison.to_json()
+    assert content["runs"][0]["numbers"]["nll"] == {"mean": 86, "standard_error": 0.1, "best": True}
+    assert (tmp_path / "out" / "comparison.md").read_text() == comparison.to_markdown()
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "a", likelihood=likelihood(86))
+    with pytest.raises(InputError, match="compare two runs or more"):
+        compare([run])
+    with pytest.raises(InputError, match="a is given twice"):
+        compare([run, Run(tmp_path / "a" / ".." / "a")])
+    (tmp_path / "new").mkdir()
+    with pytest.raises(InputError, match="has no evaluation: `vae evaluate"):
+        compare([run, Run(tmp_path / "new")])
+    (tmp_path / "new" / "evaluation.json").write_text('{"schema": 1}')
+    with pytest.raises(InputError, match="of schema 1, this is 2"):
+        compare([run, Run(tmp_path / "new")])

@@ -1,0 +1,323 @@
+"""The features by which images are compared: what they tell apart, and that they stay what they are."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import on_tensorflow
+from keras_vae.data import sources
+from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.errors import InputError, RunError
+from keras_vae.evaluation import features
+from keras_vae.evaluation.features import Features, choose, classifier, inception, random
+from keras_vae.types import Array
+
+
+def _mnist() -> Path | None:
+    variable = os.environ.get("KERAS_VAE_DATA")
+    candidates = [Path(variable), Path(variable, "mnist.npz")] if variable else []
+    candidates.append(Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist.npz")
+    return next((path for path in candidates if path.name == "mnist.npz" and path.exists()), None)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep classifiers in a folder of the test's own, which is not there yet, and learn in no time."""
+    monkeypatch.setenv("KERAS_VAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(features, "_FEWEST_STEPS", 3)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def dark_and_bright() -> Dataset:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 60)
+    images = rng.integers(0, 100, (60, 6, 7, 1)) + 150 * labels[:, None, None, None]
+    # Labels need not be counted from 0 without gaps.
+    return Dataset.from_arrays(images, labels * 5 + 2, name="frames")
+
+
+@pytest.fixture
+def splits(dark_and_bright: Dataset) -> Splits:
+    return split(dark_and_bright, None, validation=10, test_size=20, holdout=True, seed=0)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The number of images of each training that took place."""
+    sizes: list[int] = []
+    train = features._train
+
+    def counted(network: keras.Model, images: Array, *args: object) -> None:
+        sizes.append(len(images))
+        train(network, images, *args)
+
+    monkeypatch.setattr(features, "_train", counted)
+    return sizes
+
+
+def _numbers(shape: tuple[int, ...]) -> Array:
+    return np.random.default_rng(1).integers(0, 256, shape, dtype="uint8")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 3), (9, 11, 1), (1, 40, 1), (130, 66, 3)])
+def test_images_of_any_size_have_features(shape: tuple[int, int, int]) -> None:
+    images = _numbers((3, *shape))
+    rows = random(shape)(images)
+    assert rows.shape == (3, 128)
+    assert rows.dtype == np.float32
+    assert np.isfinite(rows).all()
+    assert (rows[0] != rows[1]).any()
+
+
+def test_the_random_network_is_the_same_on_every_backend() -> None:
+    chosen = random((9, 11, 1), seed=3)
+    rows = chosen(_numbers((4, 9, 11, 1)))
+    # The numbers of one run on TensorFlow.
+    np.testing.assert_allclose(rows.mean(axis=1), [0.379306, 0.312372, 0.380043, 0.324731], rtol=1e-4)
+    checksum = "7d00c84367509a71984252dc54d6711a0e6119dbc04dfc512f8c1ee61ff6a762"
+    assert chosen.describe() == {"name": "random", "dimensions": 128, "checksum": checksum, "seed": 3}
+
+
+def test_the_random_network_is_its_definition() -> None:
+    """One halving of a 2×2 image, worked out by hand from the weights: convolution, maximum, dense layer."""
+    images = _numbers((2, 2, 2, 1))
+    chosen = random((2, 2, 1))
+    kernel, bias, dense, shift = chosen.network.get_weights()
+    assert not bias.any()
+    assert not shift.any()
+    padded = np.pad(images[..., 0] / 255, ((0, 0), (2, 2), (2, 2)))
+    maps = np.array(
+        [
+            [[np.tensordot(image[i : i + 5, j : j + 5], kernel[..., 0, :], 2) for j in range(2)] for i in range(2)]
+            for image in padded
+        ]
+    )
+    expected = np.maximum(np.maximum(maps, 0).max(axis=(1, 2)) @ dense, 0)
+    np.testing.assert_allclose(chosen(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_many_images_come_in_parts_and_say_so() -> None:
+    seen: list[str] = []
+
+    def progress(items: object, label: str) -> object:
+        seen.append(f"{label} {len(list(items))}")  # type: ignore[call-overload]
+        return items
+
+    images = _numbers((5, 900, 900, 1))
+    assert len(random((900, 900, 1))(images, progress, "frames")) == 5
+    assert seen == ["frames 5"]
+
+
+def test_a_classifier_tells_what_its_labels_tell(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_FEWEST_STEPS", 40)
+    chosen = choose(None, splits)
+    details = chosen.describe()
+    assert details.pop("checksum")
+    assert details == {
+        "name": "classifier",
+        "dimensions": 128,
+        "seed": 0,
+        "recipe": features.RECIPE,
+        "training_images": 40,
+        "accuracy": 1.0,
+        "accuracy_images": 20,
+        "accuracy_split": "test",
+    }
+    assert chosen.notes == ()
+    rows = chosen(splits.train.images)
+    assert rows.shape == (30, 128)
+    dark = splits.train.labels == 2
+    within = np.linalg.norm(rows[dark] - rows[dark].mean(0), axis=1).mean()
+    assert np.linalg.norm(rows[dark].mean(0) - rows[~dark].mean(0)) > 2 * within
+
+
+@pytest.mark.slow
+def test_digits_are_learnt_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_FEWEST_STEPS", 80)
+    train = sources.load("digits").train
+    digits = split(train, None, validation=0.0, test_size=0.2, holdout=True, seed=0)
+    assert classifier(digits).describe()["accuracy"] > 0.95
+
+
+def test_a_classifier_is_kept(splits: Splits, trainings: list[int], cache: Path) -> None:
+    first = classifier(splits)
+    second = classifier(splits)
+    assert trainings == [40]
+    assert second.describe() == first.describe()
+    np.testing.assert_array_equal(first(splits.train.images), second(splits.train.images))
+    assert [path.suffix for path in cache.iterdir()] == [".npz"]
+
+
+def test_another_seed_is_another_classifier(splits: Splits) -> None:
+    assert features._key(splits.train, 0) != features._key(splits.train, 1)
+    assert features._checksum(features._network((6, 7, 1), 2, 0).get_weights()) != features._checksum(
+        features._network((6, 7, 1), 2, 1).get_weights()
+    )
+
+
+def test_runs_that_differ_in_their_validation_images_share_one(dark_and_bright: Dataset) -> None:
+    test = dark_and_bright.take(np.arange(20), "test")
+    rest = dark_and_bright.take(np.arange(20, 60), "train")
+    parts = [
+        split(rest, test, validation=size, test_size=0.0, holdout=True, seed=seed)
+        for size, seed in [(0.0, 0), (10, 0), (0.5, 7)]
+    ]
+    keys = {features._key(features._pools(part, 0)[0], 0) for part in parts}
+    assert len(keys) == 1
+
+
+def test_a_damaged_file_is_noticed_and_replaced(splits: Splits, trainings: list[int], cache: Path) -> None:
+    whole = classifier(splits)
+    (path,) = cache.iterdir()
+    path.write_bytes(path.read_bytes()[:1000])
+    again = classifier(splits)
+    assert trainings == [40, 40]
+    assert again.notes == ("the classifier kept from an earlier evaluation was damaged, and was trained anew",)
+    np.testing.assert_allclose(again(splits.train.images), whole(splits.train.images), rtol=1e-3, atol=1e-4)
+    assert classifier(splits).notes == ()
+    assert len(trainings) == 2
+
+
+@pytest.mark.parametrize("damage", ["none", "flipped", "cut", "empty", "text", "other weights", "no checksum"])
+def test_a_file_is_taken_only_if_it_is_whole(tmp_path: Path, damage: str) -> None:
+    kept, other = (features._network((6, 7, 1), 2, seed) for seed in (0, 1))
+    path = tmp_path / "kept.npz"
+    assert features._keep(kept, path) == ()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    with np.load(path) as file:
+        arrays = dict(file)
+    if damage == "other weights":
+        np.savez(path, **arrays | {"arr_0": arrays["arr_0"] + np.float32(1)})
+    elif damage == "no checksum":
+        np.savez(path, **{name: values for name, values in arrays.items() if name != "checksum"})
+    elif damage != "none":
+        path.write_bytes({"flipped": bytes(content), "cut": bytes(content[:1000]), "empty": b""}.get(damage, b"hello"))
+    before = [weight.copy() for weight in other.get_weights()]
+    assert features._restore(other, path) == (damage == "none")
+    for now, expected in zip(other.get_weights(), kept.get_weights() if damage == "none" else before, strict=True):
+        np.testing.assert_array_equal(now, expected)
+
+
+def test_where_nothing_can_be_kept_a_note_says_so(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    monkeypatch.setenv("KERAS_VAE_CACHE", str(file / "cache"))
+    (note,) = classifier(splits).notes
+    assert note == f"the classifier could not be kept in {file / 'cache'}: Not a directory"
+
+
+def test_the_cache_is_where_the_variable_says_else_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("KERAS_VAE_CACHE", "~/elsewhere")
+    assert features.cache_folder() == Path("/home/somebody/elsewhere")
+    monkeypatch.delenv("KERAS_VAE_CACHE")
+    assert features.cache_folder() == Path("/home/somebody/.cache/keras-vae")
+
+
+def test_a_tenth_judges_where_nothing_was_held_out(dark_and_bright: Dataset, trainings: list[int]) -> None:
+    whole = split(dark_and_bright, None, validation=0.0, test_size=0.0, holdout=False, seed=0)
+    details = classifier(whole).describe()
+    assert (details["training_images"], details["accuracy_images"], details["accuracy_split"]) == (54, 6, "all")
+    assert trainings == [54]
+
+
+def test_unlabelled_images_judge_nothing(splits: Splits) -> None:
+    test = Dataset.from_arrays(splits.train.images, name="others", split="test")
+    assert classifier(splits._replace(test=test)).describe()["accuracy"] is None
+
+
+@pytest.mark.parametrize("labels", [None, np.zeros(30, int)])
+def test_where_nothing_is_told_apart_the_network_is_random(labels: Array | None) -> None:
+    images = _numbers((30, 5, 5, 1))
+    blank = Dataset.from_arrays(images, labels, name="blank")
+    parts = split(blank, None, validation=5, test_size=5, holdout=True, seed=0)
+    assert choose(None, parts).name == "random"
+    with pytest.raises(InputError, match=r"features = classifier: blank has no labels of two classes or more; take"):
+        choose("classifier", parts)
+
+
+def test_unknown_features_are_refused(splits: Splits) -> None:
+    with pytest.raises(InputError, match=r"unknown features 'inceptoin': did you mean 'inception'\?"):
+        choose("inceptoin", splits)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_inception_sees_images_of_its_size_from_minus_one_to_one(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def builder(include_top: bool, weights: str, pooling: str, input_shape: tuple[int, int, int]) -> keras.Model:
+        assert (include_top, weights, pooling) == (False, "imagenet", "avg")
+        inputs = keras.Input(input_shape)
+        pooled = [keras.layers.GlobalAveragePooling2D()(inputs), keras.layers.GlobalMaxPooling2D()(inputs)]
+        return keras.Model(inputs, keras.layers.Concatenate()(pooled))
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", builder)
+    chosen = inception((10, 10, channels), side=20)
+    images = np.zeros((2, 10, 10, channels), "uint8")
+    images[1, 5:] = 255
+    np.testing.assert_allclose(chosen(images), [[-1] * 6, [0] * 3 + [1] * 3], atol=1e-5)
+    assert {**chosen.describe(), "checksum": ""} == {
+        "name": "inception",
+        "dimensions": 6,
+        "checksum": "",
+        "side": 20,
+        "weights": "imagenet (Keras)",
+    }
+
+
+def test_a_failed_download_is_one_line(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    def builder(**kwargs: object) -> keras.Model:
+        raise Exception("URL fetch failure on https://example.org/weights.h5: None -- timed out\nand more")
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", builder)
+    with pytest.raises(RunError) as caught:
+        choose("inception", splits)
+    assert str(caught.value) == (
+        "features = inception: the weights of InceptionV3 could not be loaded: URL fetch failure on "
+        "https://example.org/weights.h5: None -- timed out. Go on with features = classifier or features = random, "
+        "which need no download"
+    )
+
+
+@pytest.mark.slow
+def test_inception_is_loaded_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from keras.src.utils import file_utils
+
+    stub = tmp_path / "inception.weights.h5"
+    blank = keras.applications.InceptionV3(include_top=False, weights=None, pooling="avg", input_shape=(75, 75, 3))
+    blank.save_weights(stub)
+    asked: list[str] = []
+
+    def get_file(name: str, origin: str, **kwargs: object) -> str:
+        asked.append(name)
+        return str(stub)
+
+    monkeypatch.setattr(file_utils, "get_file", get_file)
+    chosen: Features = inception((28, 28, 1), side=75)
+    assert asked == ["inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"]
+    assert chosen(_numbers((2, 28, 28, 1))).shape == (2, 2048)
+    for loaded, saved in zip(chosen.network.get_weights(), blank.get_weights(), strict=True):
+        np.testing.assert_array_equal(loaded, saved)
+
+
+@pytest.mark.slow
+@on_tensorflow("how well it learns does not depend on the backend, and this one trains fast")
+@pytest.mark.skipif(_mnist() is None, reason="no mnist.npz in $KERAS_VAE_DATA or ../shared/data")
+def test_mnist_is_learnt_to_99_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("KERAS_VAE_DATA", str(_mnist()))
+    loaded = sources.load("mnist")
+    mnist = split(loaded.train, loaded.test, validation=10_000, test_size=0.0, holdout=True, seed=0)
+    learnt, labels, judged = features._pools(mnist, 0)
+    network = features._network((28, 28, 1), 10, 0)
+    features._train(network, learnt.images, labels, 0, lambda items, label: items)
+    logits = Features("classifier", network)(judged.images)
+    assert (logits.argmax(axis=1) == judged.labels).mean() >= 0.99

@@ -1,0 +1,112 @@
+"""The evaluation of a run: which stages, in which file, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_vae import training
+from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.errors import InputError
+from keras_vae.evaluation.stages import Request, applicable, evaluate
+from keras_vae.experiment import Experiment, Facts
+from keras_vae.run import Run
+
+SETTINGS = ("model.network={name='mlp',widths=[8]}", "training.epochs=1", "training.batch_size=8")
+QUICK = Request(samples=20, generated=30, features="random")
+
+
+def experiment(*settings: str) -> Experiment:
+    return Experiment.preset("classic").with_settings([*SETTINGS, *settings])
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    images = np.random.default_rng(3).integers(0, 256, (60, 6, 7, 1), dtype="uint8")
+    whole = Dataset.from_arrays(images, np.arange(60) % 3, name="frames")
+    return split(whole, None, validation=10, test_size=20, holdout=True, seed=0)
+
+
+@pytest.fixture(scope="module")
+def trained(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training.train(experiment(), splits, tmp_path_factory.mktemp("runs") / "run").path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Run:
+    """A copy of a trained run."""
+    return Run(Path(shutil.copytree(trained, tmp_path / "run")))
+
+
+def test_every_stage_that_applies_is_in_the_file(run: Run, splits: Splits) -> None:
+    result = evaluate(run, splits, request=QUICK)
+    assert list(result) == ["schema", "model", "likelihood", "measured_with", "latents", "samples"]
+    assert json.loads((run.path / "evaluation.json").read_text()) == result == run.evaluation
+    for section in ("likelihood", "latents", "samples"):
+        assert result[section]["split"] == "test"
+        assert result[section]["held_out"]
+        assert result[section]["seed"] == 0
+    assert result["likelihood"]["samples"] == 20
+    assert result["measured_with"]["versions"]["keras"]
+    assert not list(run.path.glob(".*"))
+
+
+def test_named_stages_only_and_others_keep_their_numbers(run: Run, splits: Splits) -> None:
+    first = evaluate(run, splits, only=["likelihood"], request=QUICK)
+    assert "latents" not in first
+    second = evaluate(run, splits, only=["latents"], request=QUICK)
+    assert second["likelihood"] == first["likelihood"]
+    assert evaluate(run, splits, only=["likelihood"], request=QUICK) == second
+
+
+def test_numbers_of_other_weights_do_not_stay(run: Run, splits: Splits) -> None:
+    evaluate(run, splits, only=["latents"], request=QUICK)
+    model = run.load_model()
+    model.decoder.set_weights([1.5 * weight for weight in model.decoder.get_weights()])
+    run.save_model(model)
+    assert "latents" not in evaluate(run, splits, only=["likelihood"], request=QUICK)
+
+
+def test_other_images_go_to_a_file_of_their_own(run: Run, splits: Splits) -> None:
+    before = run.evaluation
+    other = splits._replace(test=splits.train.take(np.arange(3), "all"))
+    result = evaluate(run, other, only=["likelihood"], request=QUICK, on="three")
+    assert result["likelihood"]["images"] == 3
+    assert run.evaluation == before
+    assert run.read_evaluation("three") == result
+
+
+VQ = Experiment.model_validate(
+    {
+        "model": {"architecture": {"name": "vq", "codes": 5}, "network": {"name": "conv", "widths": [4]}},
+        "training": {"epochs": 1, "batch_size": 8},
+    }
+)
+
+
+def test_factors_ask_for_disentanglement_and_codes_on_a_map_for_fewer_stages(splits: Splits, run: Run) -> None:
+    assert applicable(run.load_model(), splits) == ("likelihood", "latents", "samples")
+    model = VQ.resolved(Facts.of(splits)).build_model(Facts.of(splits))
+    assert applicable(model, splits) == ("likelihood", "samples")
+
+
+def test_discrete_codes_report_what_is_defined(splits: Splits, tmp_path: Path) -> None:
+    run = training.train(VQ, splits, tmp_path / "vq")
+    section = evaluate(run, splits, only=["likelihood"], request=QUICK)["likelihood"]
+    assert 1 <= section["perplexity"] <= section["used_codes"] <= 5
+    assert "nll" not in section
+
+
+def test_unfinished_runs_unknown_stages_and_bad_numbers_are_refused(run: Run, splits: Splits) -> None:
+    with pytest.raises(InputError, match=r"stage 'likelyhood'.*likelihood"):
+        evaluate(run, splits, only=["likelyhood"])
+    with pytest.raises(InputError, match="samples = 0"):
+        Request(samples=0)
+    with pytest.raises(InputError, match="generated = 1"):
+        Request(generated=1)
+    (run.path / "checkpoint").mkdir()
+    (run.path / "checkpoint" / "state.npz").write_bytes(b"")
+    with pytest.raises(InputError, match="unfinished: go on with `vae train --resume"):
+        evaluate(run, splits)

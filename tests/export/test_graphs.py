@@ -1,0 +1,213 @@
+"""The graphs say what the models' verbs say, draw nothing, and are made of plain Keras."""
+
+import json
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_vae import (
+    MLP,
+    VAE,
+    VQVAE,
+    Bernoulli,
+    Categorical,
+    ConditionalNormal,
+    ContinuousBernoulli,
+    Conv,
+    Deterministic,
+    DiscretizedLogistic,
+    FullCovarianceNormal,
+    HierarchicalVAE,
+    InverseAutoregressiveFlow,
+    Label,
+    Laplace,
+    MixtureOfNormals,
+    Normal,
+    RealNVP,
+    VampPrior,
+    Vector,
+)
+from keras_vae.codebook import Codebook
+from keras_vae.errors import InputError, RunError
+from keras_vae.export.graphs import in_float32, trace
+from keras_vae.models.base import BaseVAE
+from keras_vae.types import Array, Tensor
+
+SHAPE = (9, 11, 1)
+
+
+def small(likelihood: object = None, posterior: object = None, width: int = 0, **kwargs: object) -> VAE:
+    likelihood, posterior, network = likelihood or Bernoulli(), posterior or FullCovarianceNormal(), MLP(widths=(6,))
+    encoder = network.encoder((9, 11, 1 + width), 3, posterior.heads(3))
+    decoder = network.decoder(3 + width, (9, 11, likelihood.decoder_channels(1)))
+    return VAE(encoder, decoder, likelihood=likelihood, posterior=posterior, seed=0, **kwargs)
+
+
+MODELS: dict[str, Callable[[], BaseVAE]] = {
+    "iaf": lambda: small(posterior=InverseAutoregressiveFlow(hidden=(5,), context_dim=2)),
+    "no noise": lambda: small(posterior=Deterministic()),
+    "dynamic": lambda: small(Bernoulli(binarize="dynamic")),
+    "static": lambda: small(Bernoulli(binarize="static")),
+    "threshold": lambda: small(Bernoulli(binarize="threshold")),
+    "continuous": lambda: small(ContinuousBernoulli()),
+    "normal": lambda: small(Normal(scale="pixel")),
+    "laplace": lambda: small(Laplace(scale="learned")),
+    "levels": lambda: small(DiscretizedLogistic(components=2)),
+    "categorical": lambda: small(Categorical()),
+    "flow": lambda: small(prior=RealNVP(couplings=2, hidden=(4,))),
+    "mixture": lambda: small(prior=MixtureOfNormals(components=2)),
+    "vamp": lambda: small(prior=VampPrior(components=2)),
+    "label": lambda: small(width=10, condition=Label(classes=10), prior=ConditionalNormal(hidden=4)),
+    "vector": lambda: small(width=2, condition=Vector(size=2)),
+    "ladder": lambda: HierarchicalVAE(SHAPE, widths=(2,), groups=(2,), latent_channels=1, condition=Label(10)),
+    "vq": lambda: VQVAE.from_network(
+        Conv(widths=(2, 3)), SHAPE, codebook=Codebook(codes=8), code_dim=2, condition=Label(10)
+    ),
+}
+
+
+def randomised(name: str) -> BaseVAE:
+    """Return a model of that name, every weight away from its start."""
+    model, rng = MODELS[name](), np.random.default_rng(3)
+    for weight in model.weights:
+        if "float" in weight.dtype:
+            weight.assign(ops.convert_to_numpy(weight) + rng.uniform(0.02, 0.2, weight.shape).astype("float32"))
+    return model
+
+
+def called(network: keras.Model, **inputs: Array) -> dict[str, Array]:
+    return {name: ops.convert_to_numpy(value) for name, value in network.predict_on_batch(inputs).items()}
+
+
+def conditions(model: BaseVAE, n: int) -> dict[str, Array]:
+    if model.condition is None:
+        return {}
+    values = np.random.default_rng(1).integers(0, 10, (n, *model.condition.value_shape))
+    return {"condition": values.astype(model.condition.dtype)}
+
+
+@pytest.mark.parametrize("name", [pytest.param("ladder", marks=pytest.mark.slow), *sorted(MODELS.keys() - {"ladder"})])
+def test_graphs_say_what_the_verbs_say(name: str, images: Array) -> None:
+    model = randomised(name)
+    graphs, told = trace(model), conditions(model, len(images))
+    # What has been drawn black or white passes both a likelihood that draws and a graph that does not.
+    drawn = model.likelihood.binarises_at_random
+    seen = np.where(images >= 128, 255, 0).astype("uint8") if drawn else images
+    assert 0 < (seen > 127).mean() < 1
+    codes = model.encode(seen, condition=told.get("condition"))
+    expected = codes._asdict() if isinstance(codes, tuple) else {"z": codes}
+    found = called(graphs.networks["encoder"], images=images, **told)
+    assert graphs.code == next(iter(expected))
+    assert list(found) == list(expected) if name != "no noise" else ["z_mean"]
+    for output, values in found.items():
+        np.testing.assert_allclose(values, expected[output], atol=1e-5)
+    first = expected[graphs.code]
+    decoded = model.decode(first, condition=told.get("condition"))
+    assert decoded.std() > 0
+    images_of_codes = called(graphs.networks["decoder"], **{model.code_name: first}, **told)["mean_images"]
+    np.testing.assert_allclose(images_of_codes, decoded, atol=1e-5)
+    again = called(graphs.networks["reconstruct"], images=images, **told)["mean_images"]
+    np.testing.assert_allclose(again, decoded, atol=1e-5)
+    # One image alone: the first size is open.
+    one = called(graphs.networks["encoder"], images=images[:1], **{key: value[:1] for key, value in told.items()})
+    np.testing.assert_allclose(one[graphs.code], first[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_graphs_are_plain_keras_and_draw_nothing(name: str) -> None:
+    for network in trace(MODELS[name]()).networks.values():
+        config = json.dumps(keras.saving.serialize_keras_object(network))
+        assert "keras_vae" not in config
+        assert "random" not in config.lower().replace("randomnormal", "").replace("randomuniform", "")
+        assert "seed_generator" not in config.lower()
+
+
+def test_the_sampler_makes_of_noise_what_the_prior_makes_of_it() -> None:
+    noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
+    model = randomised("dynamic")
+    drawn = called(trace(model).networks["sampler"], noise=noise)["mean_images"]
+    np.testing.assert_allclose(drawn, model.decode(noise), atol=1e-6)
+
+    model = randomised("label")
+    told = conditions(model, 5)
+    weights = [ops.convert_to_numpy(weight) for weight in (*model.prior.inner.weights, *model.prior.outer.weights)]
+    hidden = np.maximum(np.eye(10)[told["condition"]] @ weights[0] + weights[1], 0)
+    mean, log_var = np.split(hidden @ weights[2] + weights[3], 2, axis=-1)
+    drawn = called(trace(model).networks["sampler"], noise=noise, **told)["mean_images"]
+    expected = model.decode(mean + np.exp(log_var / 2) * noise, condition=told["condition"])
+    np.testing.assert_allclose(drawn, expected, atol=1e-5)
+
+
+def test_the_sampler_of_a_flow_inverts_it() -> None:
+    model = randomised("flow")
+    noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
+    density = model.prior(model._context(None))
+    z = density.draw(ops.convert_to_tensor(noise)).z
+    back, total = z, 0.0
+    for step in model.prior.flow:
+        back, change = step.transform(back)
+        total = total + change
+    np.testing.assert_allclose(ops.convert_to_numpy(back), noise, atol=1e-4)
+    drawn = called(trace(model).networks["sampler"], noise=noise)["mean_images"]
+    np.testing.assert_allclose(drawn, model.decode(ops.convert_to_numpy(z)), atol=1e-5)
+
+
+def test_the_sampler_of_a_ladder_draws_as_the_model_does() -> None:
+    model = randomised("ladder")
+    noise = np.random.default_rng(4).standard_normal((3, model.latent_dim), dtype="float32")
+    labels = np.array([1, 2, 3], "int32")
+    drawn = called(trace(model).networks["sampler"], noise=noise, condition=labels)["mean_images"]
+    np.testing.assert_allclose(drawn, model.sample(3, seed=4, condition=labels), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("mixture", "component"), ("vamp", "component"), ("vq", "after another")])
+def test_what_is_not_defined_is_left_out_with_the_reason(name: str, reason: str) -> None:
+    graphs = trace(MODELS[name]())
+    assert list(graphs.networks) == ["encoder", "decoder", "reconstruct"]
+    assert reason in graphs.left_out["sampler"]
+
+
+def test_graphs_take_floats_where_asked_to(images: Array) -> None:
+    model = randomised("normal")
+    unit = (images / 255).astype("float32")
+    levels, floats = (trace(model, pixels).networks["encoder"] for pixels in ("uint8", "float32"))
+    np.testing.assert_allclose(
+        called(levels, images=images)["z_mean"], called(floats, images=unit)["z_mean"], atol=1e-6
+    )
+    assert floats.input["images"].dtype == "float32"
+
+
+def test_mixed_precision_becomes_float32(images: Array) -> None:
+    model = randomised("normal")
+    assert in_float32(model) is model
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = small(Normal(scale="pixel"))
+        mixed.set_weights(model.get_weights())
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert np.abs(mixed.encode(images).z_mean - model.encode(images).z_mean).max() > 1e-4
+    found = in_float32(mixed)
+    np.testing.assert_allclose(found.encode(images).z_mean, model.encode(images).z_mean, atol=1e-6)
+    encoder = trace(found).networks["encoder"]
+    np.testing.assert_allclose(called(encoder, images=images)["z_mean"], model.encode(images).z_mean, atol=1e-5)
+
+
+def test_sizes_must_be_known_and_parts_traceable() -> None:
+    model = small()
+    model.built = False
+    with pytest.raises(InputError, match="sizes are not known"):
+        trace(model)
+
+    class Opaque(Bernoulli):
+        def __call__(self, outputs: Tensor) -> object:
+            if isinstance(outputs, keras.KerasTensor):
+                raise TypeError("this is no number\nat all")
+            return super().__call__(outputs)
+
+    with pytest.raises(RunError, match=r"not made of Keras operations alone: this is no number$"):
+        trace(small(Opaque()))

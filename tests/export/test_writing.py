@@ -1,0 +1,302 @@
+"""Exports as other programs meet them: what is in the folder, that it runs, and what is refused."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vae import VAE, Bernoulli, ConditionalNormal, Conv, Experiment, Label, Run, load, training
+from keras_vae.errors import InputError, RunError
+from keras_vae.export import export, writing
+from keras_vae.export.card import snippet
+from keras_vae.export.formats import FORMATS
+from keras_vae.types import Array
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
+
+PACKAGES = {"onnx": "onnxruntime", "litert": "ai_edge_litert"}
+
+
+def needs(form: str) -> str:
+    """Skip the test where what the format needs is not installed; return its name."""
+    if form in PACKAGES:
+        pytest.importorskip(PACKAGES[form], reason=f"the extra {form} is not installed")
+    return form
+
+
+@pytest.fixture(scope="module")
+def model() -> VAE:
+    """A model with labels that draws pixels black or white, by convolutions back and forth."""
+    network = Conv(widths=(4, 6), dense=8)
+    vae = VAE(
+        network.encoder((9, 11, 1 + 3), 2),
+        network.decoder(2 + 3, (9, 11, 1)),
+        likelihood=Bernoulli(binarize="dynamic"),
+        prior=ConditionalNormal(hidden=4),
+        condition=Label(classes=3),
+        seed=1,
+    )
+    rng = np.random.default_rng(0)
+    for weight in vae.weights:
+        if "float" in weight.dtype:
+            weight.assign(np.asarray(weight) + rng.normal(scale=0.1, size=weight.shape))
+    return vae
+
+
+@pytest.fixture(
+    scope="module",
+    params=["keras", "onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litert", "savedmodel"))],
+)
+def folder(request: pytest.FixtureRequest, model: VAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model in every format, in a folder of the format's name."""
+    form = needs(request.param)
+    return export(model, form, tmp_path_factory.mktemp("exported") / form)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a handful of digits."""
+    experiment = Experiment.preset("classic").with_settings(
+        ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
+    )
+    return training.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
+
+
+def test_every_format_holds_graphs_that_run_as_the_model_does(folder: Path, model: VAE) -> None:
+    form, manifest = folder.name, json.loads((folder / "manifest.json").read_text("utf-8"))
+    assert manifest["format"] == form
+    assert list(manifest["graphs"]) == ["encoder", "decoder", "reconstruct", "sampler"]
+    graphs = {name: FORMATS[form].load(str(folder / graph["file"])) for name, graph in manifest["graphs"].items()}
+    rng = np.random.default_rng(5)
+    # Another number of images than the export was checked with; black and white, which needs no threshold.
+    images, labels = rng.choice(np.array([0, 255], "uint8"), (7, 9, 11, 1)), rng.integers(0, 3, 7).astype("int32")
+    codes = graphs["encoder"](images=images, condition=labels)
+    expected = model.encode(images, condition=labels)
+    assert set(codes) == {"z_mean", "z_log_var"}
+    np.testing.assert_allclose(codes["z_mean"], expected.z_mean, atol=1e-5)
+    np.testing.assert_allclose(codes["z_log_var"], expected.z_log_var, atol=1e-5)
+    decoded = graphs["decoder"](z=expected.z_mean, condition=labels)["mean_images"]
+    np.testing.assert_allclose(decoded, model.decode(expected.z_mean, condition=labels), atol=1e-5)
+    again = graphs["reconstruct"](images=images, condition=labels)["mean_images"]
+    np.testing.assert_allclose(again, decoded, atol=1e-5)
+    noise = rng.standard_normal((7, 2), dtype="float32")
+    drawn = graphs["sampler"](noise=noise, condition=labels)["mean_images"]
+    assert np.abs(drawn - graphs["decoder"](z=noise, condition=labels)["mean_images"]).max() > 1e-3
+    other = graphs["sampler"](noise=noise, condition=(labels + 1) % 3)["mean_images"]
+    assert np.abs(drawn - other).max() > 1e-3
+
+
+def test_the_manifest_and_the_card_say_what_a_program_must_know(model: VAE, tmp_path: Path) -> None:
+    folder = export(model, needs("onnx"), tmp_path / "out")
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    encoder, decoder = manifest["graphs"]["encoder"], manifest["graphs"]["decoder"]
+    assert encoder["inputs"]["images"]["shape"] == [None, 9, 11, 1]
+    assert (encoder["inputs"]["images"]["dtype"], encoder["inputs"]["images"]["range"]) == ("uint8", [0, 255])
+    assert encoder["inputs"]["condition"]["range"] == [0, 2]
+    assert encoder["outputs"]["z_mean"]["shape"] == [None, 2]
+    assert decoder["outputs"]["mean_images"]["range"] == [0, 1]
+    assert manifest["threshold"] == 0.5
+    assert manifest["model"]["likelihood"] == {
+        "name": "bernoulli",
+        "from_logits": True,
+        "binarize": "dynamic",
+        "seed": 0,
+    }
+    assert manifest["model"]["prior"] == {"name": "conditional-normal", "hidden": 4}
+    assert manifest["data"] is None
+    assert manifest["compared_with_the_model"]["on"] == "random pixels"
+    assert manifest["versions"]["onnxruntime"]
+    for graph in manifest["graphs"].values():
+        for port in graph["outputs"].values():
+            assert 0 <= port["greatest_difference"] < 1e-4
+    card = (folder / "README.md").read_text("utf-8")
+    assert snippet(manifest, FORMATS["onnx"]) in card
+    assert "`noise` (n, 2) float32" in card
+    assert "above 0.5 of white for white" in card
+
+
+def test_the_cards_program_runs_in_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (folder / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    assert "keras_vae" not in program
+    monkeypatch.chdir(folder)
+    variables: dict[str, Any] = {}
+    exec(program, variables)
+    assert np.asarray(variables["pictures"]).shape == np.asarray(variables["drawn"]).shape == (4, 9, 11, 1)
+
+
+def operations(form: str, path: Path) -> set[str]:
+    """Return the kinds of operations in a graph."""
+    if form == "onnx":
+        import onnx
+
+        return {node.op_type for node in onnx.load(path).graph.node}
+    if form == "litert":
+        from ai_edge_litert.interpreter import Interpreter
+
+        return {operation["op_name"] for operation in Interpreter(str(path))._get_ops_details()}
+    if form == "savedmodel":
+        from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+        graph = SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+        return {node.op for function in graph.library.function for node in function.node_def}
+    network = keras.saving.load_model(path)
+    return {type(operation).__name__ for operation in network.operations}
+
+
+def test_no_operation_of_a_graph_draws(folder: Path) -> None:
+    for name, graph in json.loads((folder / "manifest.json").read_text("utf-8"))["graphs"].items():
+        found = operations(folder.name, folder / graph["file"])
+        # Each has convolutions, or matrices, to show that these are the operations.
+        assert any("conv" in kind.lower() or "functional" in kind.lower() for kind in found), (name, found)
+        assert not [kind for kind in found if any(word in kind.lower() for word in ("random", "bernoulli", "multinom"))]
+
+
+def test_a_run_says_where_it_comes_from(trained: Path) -> None:
+    folder = export(Run.open(trained), "keras")
+    assert folder == trained / "export" / "keras"
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    environment = json.loads((trained / "environment.json").read_text("utf-8"))
+    assert manifest["name"] == "run"
+    assert manifest["data"]["checksum"] == environment["data"]["checksum"]
+    assert manifest["model"]["checksum"] == Run(trained).model_facts()["checksum"]
+    assert manifest["compared_with_the_model"]["images"] == 64
+    assert manifest["compared_with_the_model"]["on"] == "digits, test split"
+    with pytest.raises(InputError, match="exists: choose another name, or replace it with --force"):
+        export(trained, "keras")
+    (folder / "old").write_text("old")
+    assert export(trained, "keras", force=True) == folder
+    assert not (folder / "old").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["keras"]
+
+
+def test_a_run_without_its_images_is_compared_on_random_ones(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*args: object) -> None:
+        raise InputError("no such file")
+
+    monkeypatch.setattr(Experiment, "load_splits", gone)
+    folder = export(trained, "keras", trained.parent / "elsewhere")
+    assert json.loads((folder / "manifest.json").read_text())["compared_with_the_model"]["on"] == "random pixels"
+
+
+def test_a_graph_that_disagrees_leaves_nothing_behind(
+    model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = FORMATS["keras"]
+
+    def load_wrong(path: str) -> Callable[..., dict[str, Array]]:
+        graph, wrong = honest.load(path), 2e-4 if "decoder" in path else 0.0
+        return lambda **inputs: {name: values + np.float32(wrong) for name, values in graph(**inputs).items()}
+
+    monkeypatch.setitem(writing.FORMATS, "keras", replace(honest, load=load_wrong))
+    with pytest.raises(RunError, match=r"decoder: mean_images differs from the model's by 2.0e-04 .* more than 0.0001"):
+        export(model, "keras", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_converter_that_stumbles_is_said_in_one_line(
+    model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(network: object, path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError("no such operation\nin any set")
+
+    monkeypatch.setitem(writing.FORMATS, "keras", replace(FORMATS["keras"], write=stumble))
+    with pytest.raises(RunError, match=r"^encoder cannot be written as keras: no such operation$"):
+        export(model, "keras", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_is_refused(model: VAE, trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown format 'onxx': did you mean 'onnx'"):
+        export(model, "onxx", tmp_path / "out")
+    with pytest.raises(InputError, match="out = None"):
+        export(model, "keras")
+    with pytest.raises(InputError, match="no run at"):
+        export(tmp_path / "nowhere", "keras")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years")
+    with pytest.raises(InputError, match="is not an earlier export"):
+        export(model, "keras", tmp_path / "precious", force=True)
+    run = Run(trained)
+    run.write_checkpoint({"weights": []}, {})
+    try:
+        with pytest.raises(InputError, match=r"not complete: go on with `vae train --resume"):
+            export(run, "keras", tmp_path / "out")
+    finally:
+        run.remove_checkpoint()
+
+
+@pytest.mark.parametrize("name", ["onnx", "litert"])
+def test_a_missing_package_names_the_extra(
+    name: str, model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    missing = PACKAGES[name]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == missing else found(package))
+    with pytest.raises(InputError, match=rf"not installed: pip install 'keras-vae\[{name}\]'"):
+        export(model, name, tmp_path / "out")
+
+
+PLAIN = """
+import json, sys
+sys.modules["keras_vae"] = None
+import keras, numpy as np
+graph = keras.saving.load_model(sys.argv[1])
+codes = graph.predict_on_batch({"images": np.load(sys.argv[2]), "condition": np.zeros(2, "int32")})
+print(json.dumps([keras.backend.backend(), np.asarray(codes["z_mean"]).tolist()]))
+"""
+
+
+@pytest.mark.slow
+def test_plain_keras_runs_on_another_backend_without_this_package(model: VAE, tmp_path: Path) -> None:
+    pytest.importorskip("jax", reason="the extra jax is not installed")
+    folder = export(model, "keras", tmp_path / "out")
+    images = np.full((2, 9, 11, 1), 255, "uint8")
+    np.save(tmp_path / "images.npy", images)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, str(folder / "encoder.keras"), str(tmp_path / "images.npy")],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    backend, codes = json.loads(done.stdout.splitlines()[-1])
+    assert backend == "jax"
+    np.testing.assert_allclose(codes, model.encode(images, condition=0).z_mean, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_trained_on_jax_is_exported_by_the_command(tmp_path: Path) -> None:
+    pytest.importorskip("jax", reason="the extra jax is not installed")
+    needs("onnx")
+
+    def vae(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "from keras_vae.cli import main; main()", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"KERAS_BACKEND": "jax"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    small = ("--set", "training.epochs=1", "--set", "model.network.widths=[2, 3]", "--set", "training.batch_size=256")
+    vae("train", "classic", "--data", "digits", *small, "--out", "run")
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["backend"] == "jax"
+    out = vae("export", "run", "--format", "onnx")
+    assert "run/export/onnx/encoder.onnx" in out
+    graph = FORMATS["onnx"].load(str(tmp_path / "run/export/onnx/encoder.onnx"))
+    images = np.full((2, 28, 28, 1), 9, "uint8")
+    expected = load(tmp_path / "run").encode(images).z_mean
+    np.testing.assert_allclose(graph(images=images)["z_mean"], expected, atol=1e-4)

@@ -1,0 +1,86 @@
+"""What tests share: tensors, gradients that every backend computes in the same way, and what runs on one alone."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_vae.types import Array, Tensor
+
+
+def on_tensorflow(reason: str) -> pytest.MarkDecorator:
+    """Skip a test on other backends than the default, because of what it says of them or of how long it takes."""
+    return pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=reason)
+
+
+def to_numpy(value: object) -> Array:
+    return ops.convert_to_numpy(value)
+
+
+def tensor(values: object) -> Tensor:
+    return ops.convert_to_tensor(np.asarray(values, "float32"))
+
+
+def gradient(
+    function: Callable[[Tensor], Tensor], values: object, layers: Sequence[keras.layers.Layer] = ()
+) -> tuple[Array, list[Array]]:
+    """Return the gradient of a scalar function in its argument, and in the weights of layers that it calls.
+
+    A step of plain gradient descent of rate 1 changes a weight by its gradient, on every backend.
+    """
+
+    class Descent(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = self.add_weight(shape=np.shape(values), initializer="zeros")
+            self.parts = list(layers)
+
+        def call(self, inputs: Tensor) -> Tensor:
+            return inputs
+
+        def compute_loss(self, x: Tensor = None, *args: object, **kwargs: object) -> Tensor:
+            values = ops.convert_to_tensor(self.values)
+            # Backends refuse to differentiate a constant.
+            return function(values) + 0.0 * ops.sum(values)
+
+    model = Descent()
+    model.values.assign(np.asarray(values, "float32"))
+    # One step is quickest as it stands, but on JAX, which compiles every operation of it by itself.
+    model.compile(optimizer=keras.optimizers.SGD(1.0), run_eagerly=keras.backend.backend() != "jax")
+    before = [to_numpy(weight).copy() for weight in model.trainable_weights]
+    with warnings.catch_warnings():
+        # What is constant has none, and that is often what is asked.
+        warnings.filterwarnings("ignore", "Gradients do not exist")
+        model.train_on_batch(np.zeros((1, 1), "float32"))
+    after = [to_numpy(weight).copy() for weight in model.trainable_weights]
+    for weight, value in zip(model.trainable_weights, before, strict=True):
+        weight.assign(value)
+    ours, *others = (old - new for old, new in zip(before, after, strict=True))
+    return ours, others
+
+
+def randomise(layer: keras.layers.Layer, scale: float, seed: int = 0) -> None:
+    """Give every weight normal noise of a size, so that nothing is near its start."""
+    rng = np.random.default_rng(seed)
+    for weight in layer.weights:
+        weight.assign(rng.normal(scale=scale, size=weight.shape).astype("float32"))
+
+
+def jacobians(function: Callable[[Tensor], Tensor], points: Array, step: float = 4e-3) -> Array:
+    """Return ∂f_i/∂x_j at every point by central differences, (n, i, j)."""
+    columns = []
+    for index in range(points.shape[-1]):
+        shift = step * np.eye(points.shape[-1], dtype="float32")[index]
+        up, down = (to_numpy(function(tensor(points + sign * shift))).astype("float64") for sign in (1, -1))
+        columns.append((up - down) / (2 * step))
+    return np.stack(columns, axis=-1)
+
+
+def integral(log_density: Callable[[Tensor], Tensor], reach: float, points: int = 301) -> float:
+    """Return the integral of a density over a square of the plane, by the sum over a grid."""
+    axis = np.linspace(-reach, reach, points, dtype="float32")
+    grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
+    return float(np.exp(to_numpy(log_density(tensor(grid))).astype("float64")).sum() * (2 * reach / (points - 1)) ** 2)

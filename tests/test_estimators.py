@@ -1,0 +1,69 @@
+"""The estimators in scikit-learn's own terms."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from helpers import on_tensorflow
+from keras_vae import VAE, AnomalyDetector, VAETransformer
+from keras_vae.errors import InputError
+
+ROUNDING = "float32 sums depend in their last digits on how many rows are summed at once"
+
+
+@pytest.mark.slow
+@on_tensorflow("the contract does not depend on the backend")
+@parametrize_with_checks(
+    [VAETransformer(latent_dim=1, network={"name": "mlp", "widths": [4]}, epochs=1)],
+    expected_failed_checks=lambda estimator: {
+        "check_methods_subset_invariance": ROUNDING,
+        "check_methods_sample_order_invariance": ROUNDING,
+    },
+)
+def test_the_transformer_keeps_scikit_learns_contract(estimator: Any, check: Any) -> None:  # noqa: ANN401
+    check(estimator)
+
+
+def test_a_pipeline_from_rows_to_classes() -> None:
+    x, y = load_digits(return_X_y=True)
+    vae = VAETransformer(8, image_shape=(8, 8, 1), epochs=8, learning_rate=3e-3, batch_size=64)
+    pipeline = make_pipeline(vae, LogisticRegression(max_iter=500)).fit(x[:1500], y[:1500])
+    # A guess is right once in ten.
+    assert pipeline.score(x[1500:], y[1500:]) > 0.5
+    codes = vae.transform(x[1500:])
+    error = np.abs(vae.inverse_transform(codes) - x[1500:]).mean()
+    assert error < np.abs(x[:1500].mean(axis=0) - x[1500:]).mean()
+
+
+def test_the_same_seed_learns_the_same() -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 4))
+    first, second = (VAETransformer(epochs=2, seed=4).fit_transform(rows) for _ in range(2))
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+def test_rows_that_are_no_images_are_refused() -> None:
+    with pytest.raises(InputError, match=r"image_shape = \(2, 3, 1\): the rows have 4 columns"):
+        VAETransformer(image_shape=(2, 3, 1)).fit(np.zeros((5, 4)))
+
+
+def test_the_detector_calls_so_many_normal_images_anomalies_and_the_strange_ones_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 30, (100, 28, 28, 1), dtype="uint8")
+    vae = VAE(seed=0)
+    vae.compile("adam")
+    vae.fit(images, epochs=3, verbose=0)
+    vae.save(tmp_path / "vae.keras")
+    detector = AnomalyDetector(tmp_path / "vae.keras", samples=4, false_positive_rate=0.1).fit(images)
+    predicted = detector.predict(images)
+    assert set(predicted.tolist()) == {-1, 1}
+    assert (predicted == -1).mean() == pytest.approx(0.1, abs=0.02)
+    np.testing.assert_array_equal(predicted == -1, detector.decision_function(images) < 0)
+    strange = rng.integers(200, 256, (5, 28, 28, 1), dtype="uint8")
+    assert (detector.predict(strange) == -1).all()
+    assert detector.score_samples(strange).max() < detector.score_samples(images).min()

@@ -1,0 +1,80 @@
+"""The example that runs an export knows nothing but the manifest, and has nothing but ONNX Runtime and NumPy."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vae import VAE, Conv, HierarchicalVAE, Label, VampPrior
+from keras_vae.export import export
+from keras_vae.models.base import BaseVAE
+from keras_vae.types import Array
+
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_only.py"
+ALONE = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["keras_vae", "keras", "tensorflow", "jax", "torch", "onnx", "tf2onnx"]))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(folder: Path, images: Array, drawn: Path) -> subprocess.CompletedProcess[str]:
+    np.save(drawn.with_name("images.npy"), images)
+    words = [
+        sys.executable,
+        "-I",
+        "-c",
+        ALONE,
+        str(EXAMPLE),
+        str(folder),
+        str(drawn.with_name("images.npy")),
+        str(drawn),
+    ]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def conditional() -> VAE:
+    network = Conv(widths=(4,), dense=8)
+    return VAE(network.encoder((9, 11, 4), 2), network.decoder(5, (9, 11, 1)), condition=Label(classes=3), seed=0)
+
+
+def ladder() -> HierarchicalVAE:
+    return HierarchicalVAE((9, 11, 1), widths=(2,), groups=(1,), latent_channels=1, seed=0)
+
+
+@pytest.mark.parametrize("make", [conditional, pytest.param(ladder, marks=pytest.mark.slow)])
+def test_it_encodes_decodes_reconstructs_and_draws(make: Callable[[], BaseVAE], images: Array, tmp_path: Path) -> None:
+    model = make()
+    folder = export(model, "onnx", tmp_path / "onnx")
+    done = run(folder, images, tmp_path / "drawn.npy")
+    assert done.returncode == 0, done.stderr
+    assert f"({len(images)}, {model.latent_dim})" in done.stdout
+    noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
+    if isinstance(model, VAE):
+        expected = model.decode(noise, condition=0)
+    else:
+        expected = model.sample(len(images), seed=0)
+    np.testing.assert_allclose(np.load(tmp_path / "drawn.npy"), expected, atol=1e-4)
+
+
+def test_it_says_why_it_cannot_draw_and_refuses_what_does_not_fit(
+    images: Array, make_vae: Callable[..., VAE], tmp_path: Path
+) -> None:
+    folder = export(make_vae(prior=VampPrior(components=3)), "onnx", tmp_path / "onnx", pixels="float32")
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    assert manifest["graphs"]["encoder"]["inputs"]["images"]["range"] == [0, 1]
+    unit = (images / 255).astype("float32")
+    done = run(folder, unit, tmp_path / "drawn.npy")
+    assert done.returncode == 0, done.stderr
+    assert "no sampler: a draw from the prior, a mixture" in done.stdout
+    assert "it takes float32 (None, 9, 11, 1)" in run(folder, images, tmp_path / "drawn.npy").stderr
+    assert "it takes 0.0 to 1.0" in run(folder, 2 * unit, tmp_path / "drawn.npy").stderr

@@ -1,0 +1,112 @@
+"""Tables written block by block: whole, resumed, and equal in every format."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keras_vae import tables
+from keras_vae.errors import InputError
+
+SIZES = (3, 3, 2)
+
+
+def blocks(computed: list[int], fail_at: int | None = None) -> list[Callable[[], dict[str, Any]]]:
+    """Return what compute three blocks, and note in a list which were."""
+
+    def block(number: int) -> dict[str, Any]:
+        if number == fail_at:
+            raise KeyboardInterrupt
+        computed.append(number)
+        rng = np.random.default_rng(number)
+        return {
+            "name": np.array([f"image-{'x' * number}{index}" for index in range(SIZES[number])]),
+            "codes": rng.normal(size=(SIZES[number], 2)).astype("float32"),
+            "label": rng.integers(0, 9, SIZES[number]),
+            "anomaly": rng.random(SIZES[number]) > 0.5,
+        }
+
+    return [lambda number=number: block(number) for number in range(3)]
+
+
+def expected() -> dict[str, Any]:
+    parts = [block() for block in blocks([])]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def write(out: Path, computed: list[int], key: object = "key", fail_at: int | None = None) -> Path:
+    return tables.write(out, blocks(computed, fail_at), key=key, title="title")
+
+
+def test_the_blocks_are_joined_into_arrays(tmp_path: Path) -> None:
+    with np.load(write(tmp_path / "t.npz", [])) as archive:
+        assert archive.files == list(expected())
+        for name, values in expected().items():
+            np.testing.assert_array_equal(archive[name], values)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.npz"]
+
+
+def test_csv_keeps_every_bit_of_a_float32(tmp_path: Path) -> None:
+    lines = write(tmp_path / "t.csv", []).read_text("utf-8").splitlines()
+    assert lines[0] == "name,codes_0,codes_1,label,anomaly"
+    rows = [line.split(",") for line in lines[1:]]
+    whole = expected()
+    np.testing.assert_array_equal(np.array([row[1:3] for row in rows], "float32"), whole["codes"])
+    assert [row[0] for row in rows] == whole["name"].tolist()
+    assert [row[4] for row in rows] == [str(mark) for mark in whole["anomaly"]]
+
+
+def test_parquet_holds_the_same(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    table = parquet.read_table(write(tmp_path / "t.parquet", []))
+    whole = expected()
+    assert table["name"].to_pylist() == whole["name"].tolist()
+    np.testing.assert_array_equal(table["codes_1"].to_numpy(), whole["codes"][:, 1])
+
+
+@pytest.mark.parametrize("suffix", tables.FORMATS)
+def test_a_column_of_numbers_is_read_back(suffix: str, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(tables.column(write(tmp_path / f"t{suffix}", []), "label"), expected()["label"])
+
+
+def test_an_interrupted_table_goes_on_with_the_missing_blocks(tmp_path: Path) -> None:
+    computed: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "t.csv", computed, fail_at=2)
+    assert not (tmp_path / "t.csv").exists()
+    write(tmp_path / "t.csv", computed)
+    assert computed == [0, 1, 2]
+    assert (tmp_path / "t.csv").read_bytes() == write(tmp_path / "other.csv", []).read_bytes()
+
+
+def test_blocks_of_something_else_are_not_gone_on_with(tmp_path: Path) -> None:
+    computed: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "t.csv", computed, fail_at=2)
+    write(tmp_path / "t.csv", computed, key="another model")
+    assert computed == [0, 1, 0, 1, 2]
+
+
+def test_progress_is_shown_over_the_blocks_that_are_missing(tmp_path: Path) -> None:
+    shown: list[tuple[int, str]] = []
+
+    def progress(items: list[Any], title: str) -> Iterator[Any]:
+        shown.append((len(items), title))
+        return iter(items)
+
+    tables.write(tmp_path / "t.csv", blocks([]), key=1, progress=progress, title="encoding")
+    assert shown == [(3, "encoding")]
+
+
+def test_other_formats_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in \.npz, \.csv, \.parquet"):
+        write(tmp_path / "t.xlsx", [])
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'keras-vae\[parquet\]'"):
+        write(tmp_path / "t.parquet", [])
