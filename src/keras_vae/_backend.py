@@ -47,6 +47,15 @@ def xla_slows_convolutions() -> bool:
     return not tf.config.get_visible_devices("GPU")
 
 
+def xla_runs_convolutions_slowly() -> bool:
+    """Return whether a convolution costs more than the same arithmetic as a matrix product: under JAX on a CPU."""
+    if name() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "cpu"
+
+
 def trains_on_single_images() -> bool:
     """Return whether a batch may be one image: PyTorch's convolutions on a CPU fail in its gradient."""
     if name() != "torch":

@@ -101,7 +101,7 @@ def test_graphs_say_what_the_verbs_say(name: str, images: Array) -> None:
     expected = codes._asdict() if isinstance(codes, tuple) else {"z": codes}
     found = called(graphs.networks["encoder"], images=images, **told)
     assert graphs.code == next(iter(expected))
-    assert list(found) == list(expected) if name != "no noise" else ["z_mean"]
+    assert set(found) == ({"z_mean"} if name == "no noise" else set(expected))
     for output, values in found.items():
         np.testing.assert_allclose(values, expected[output], atol=1e-5)
     first = expected[graphs.code]

@@ -229,7 +229,7 @@ def test_what_cannot_be_exported_is_refused(model: VAE, trained: Path, tmp_path:
     run = Run(trained)
     run.write_checkpoint({"weights": []}, {})
     try:
-        with pytest.raises(InputError, match=r"not complete: go on with `vae train --resume"):
+        with pytest.raises(InputError, match=r"is unfinished: go on with `vae train --resume"):
             export(run, "keras", tmp_path / "out")
     finally:
         run.remove_checkpoint()

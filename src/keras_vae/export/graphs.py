@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import keras
 
 from keras_vae.errors import InputError, RunError
+from keras_vae.networks import convolutions
 from keras_vae.types import Tensor
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 Pixels = Literal["uint8", "float32"]
+
+CONVOLUTIONS = {
+    keras.saving.get_registered_name(layer) for layer in (convolutions.Conv2D, convolutions.Conv2DTranspose)
+}
+"""The layers that are Keras's own but for how they compute."""
 
 THRESHOLD = 0.5
 """Where a likelihood that draws black or white for a grey pixel is cut in a graph, which draws nothing."""
@@ -63,7 +69,7 @@ def trace(model: "BaseVAE", pixels: Pixels = "uint8") -> Graphs:
     networks, left_out = dict[str, keras.Model](), dict[str, str]()
 
     def add(name: str, inputs: Tensor, **outputs: Tensor) -> None:
-        networks[name] = _with_constants(keras.Model({inputs.name: inputs, **told}, outputs, name=name))
+        networks[name] = _plain(keras.Model({inputs.name: inputs, **told}, outputs, name=name))
 
     with _failure_said():
         condition = None if model.condition is None else model.condition.encode(told["condition"])
@@ -80,10 +86,10 @@ def trace(model: "BaseVAE", pixels: Pixels = "uint8") -> Graphs:
     return Graphs(networks, code, left_out)
 
 
-def _with_constants(network: keras.Model) -> keras.Model:
-    """Return a copy in which weights that were read while it was traced are NumPy's, not tensors of the backend.
+def _plain(network: keras.Model) -> keras.Model:
+    """Return a copy of Keras's own layers, in which weights that were read while it was traced are NumPy's.
 
-    TensorFlow would take such tensors for inputs of the graph.
+    As tensors of the backend TensorFlow would take them for inputs of the graph.
     """
 
     def plain(config: Any) -> Any:  # noqa: ANN401
@@ -91,6 +97,8 @@ def _with_constants(network: keras.Model) -> keras.Model:
             return type(config)(map(plain, config))
         if not isinstance(config, dict):
             return config
+        if config.get("registered_name") in CONVOLUTIONS:
+            config = {**config, "module": "keras.layers", "registered_name": None}
         if config.get("class_name") != "__tensor__":
             return {key: plain(value) for key, value in config.items()}
         value = config["config"]["value"]

@@ -15,6 +15,7 @@ from keras_vae.errors import InputError
 from keras_vae.likelihoods import Bernoulli, Likelihood
 from keras_vae.models.base import BaseVAE, Given
 from keras_vae.networks.base import as_widths, check_counts
+from keras_vae.networks.convolutions import Conv2D
 from keras_vae.networks.resnet import normalise, residual_block
 from keras_vae.numerics import clip_keeping_gradients
 from keras_vae.objectives import ELBO, Objective, Terms
@@ -363,7 +364,7 @@ class Ladder:
         images = features = keras.Input((*size, channels + extra), name="images")
         maps = []
         for width in self.widths:
-            features = layers.Conv2D(width, 3, strides=2, padding="same")(features)
+            features = Conv2D(width, 3, strides=2, padding="same")(features)
             features = self._blocks(features, width)
             maps.append(features)
         return keras.Model(images, maps, name="bottom_up")
@@ -393,19 +394,19 @@ class Ladder:
         features = self._features(level)
         codes = keras.Input((rows * columns * self.latent_channels,))
         update = layers.Reshape((rows, columns, self.latent_channels))(codes)
-        update = layers.Conv2D(self.widths[level - 1], 1)(update)
+        update = Conv2D(self.widths[level - 1], 1)(update)
         merged = self._blocks(layers.Add()([features, update]), self.widths[level - 1])
         for finer in range(level - 1, following - 1, -1):
             merged = layers.UpSampling2D()(merged)
             spare = [got - wanted for got, wanted in zip(merged.shape[1:3], self.size(finer), strict=True)]
             merged = layers.Cropping2D(tuple((0, extra) for extra in spare))(merged)
-            merged = layers.Conv2D(self.widths[max(finer - 1, 0)], 3, padding="same")(merged)
+            merged = Conv2D(self.widths[max(finer - 1, 0)], 3, padding="same")(merged)
         return keras.Model([features, codes], merged)
 
     def head(self, channels: int) -> keras.Model:
         """Return the model of features of the image's size → the parameters of the likelihood."""
         features = self._features(0)
-        outputs = layers.Conv2D(channels, 3, padding="same", dtype="float32")(normalise(features))
+        outputs = Conv2D(channels, 3, padding="same", dtype="float32")(normalise(features))
         return keras.Model(features, outputs, name="head")
 
     def _features(self, level: int) -> Tensor:
@@ -419,7 +420,7 @@ class Ladder:
     def _moments(self, features: Tensor) -> Tensor:
         # Near zero at first: a standard normal prior, and a posterior equal to it.
         small = keras.initializers.RandomNormal(stddev=1e-3)
-        moments = layers.Conv2D(2 * self.latent_channels, 3, padding="same", kernel_initializer=small, dtype="float32")
+        moments = Conv2D(2 * self.latent_channels, 3, padding="same", kernel_initializer=small, dtype="float32")
         return moments(normalise(features))
 
 

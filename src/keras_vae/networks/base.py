@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from keras_vae.errors import InputError
+from keras_vae.networks.convolutions import Conv2D
 from keras_vae.parts import Part
 from keras_vae.types import ImageShape, Tensor
 
@@ -131,7 +132,7 @@ class SpatialNetwork(Network):
         """
         check_counts(channels=channels)
         images = _images(image_shape)
-        outputs = layers.Conv2D(channels, 1, dtype="float32")(self.down(images))
+        outputs = Conv2D(channels, 1, dtype="float32")(self.down(images))
         return keras.Model(images, outputs, name="encoder")
 
     def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
@@ -158,7 +159,7 @@ class SpatialNetwork(Network):
         features = self.down(images)
         channels = self.vector_channels(*features.shape[1:3])
         if channels != features.shape[-1]:
-            features = layers.Conv2D(channels, 1)(features)
+            features = Conv2D(channels, 1)(features)
         return layers.Dense(self.dense, activation=self.activation)(layers.Flatten()(features))
 
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
@@ -170,7 +171,7 @@ class SpatialNetwork(Network):
 
     def _to_images(self, features: Tensor, image_shape: ImageShape) -> Tensor:
         *size, channels = image_shape
-        outputs = layers.Conv2D(channels, 3, padding="same", dtype="float32")(self.up(features))
+        outputs = Conv2D(channels, 3, padding="same", dtype="float32")(self.up(features))
         spare = [got - wanted for got, wanted in zip(outputs.shape[1:3], size, strict=True)]
         if any(spare):
             crop = tuple((extra // 2, extra - extra // 2) for extra in spare)

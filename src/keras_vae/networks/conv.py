@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from keras import layers
-
 from keras_vae.networks.base import SpatialNetwork, as_widths, check_counts
+from keras_vae.networks.convolutions import Conv2D, Conv2DTranspose
 from keras_vae.parts import part
 from keras_vae.types import Tensor
 
@@ -52,11 +51,11 @@ class Conv(SpatialNetwork):
         """Return the feature map (N, rows, columns, F) of images (N, H, W, C)."""
         features = images
         for width in self.widths:
-            features = layers.Conv2D(width, 3, strides=2, padding="same", activation=self.activation)(features)
+            features = Conv2D(width, 3, strides=2, padding="same", activation=self.activation)(features)
         return features
 
     def up(self, features: Tensor) -> Tensor:
         """Return features (N, rows·2^halvings, columns·2^halvings, F′) of a map (N, rows, columns, any)."""
         for width in reversed(self.widths):
-            features = layers.Conv2DTranspose(width, 3, strides=2, padding="same", activation=self.activation)(features)
+            features = Conv2DTranspose(width, 3, strides=2, padding="same", activation=self.activation)(features)
         return features

@@ -6,6 +6,7 @@ from typing import ClassVar
 from keras import layers
 
 from keras_vae.networks.base import SpatialNetwork, as_widths, check_counts
+from keras_vae.networks.convolutions import Conv2D
 from keras_vae.parts import part
 from keras_vae.types import Tensor
 
@@ -63,7 +64,7 @@ class ResNet(SpatialNetwork):
         """Return the feature map (N, rows, columns, F) of images (N, H, W, C)."""
         features = images
         for width in self.widths:
-            features = layers.Conv2D(width, 3, strides=2, padding="same")(features)
+            features = Conv2D(width, 3, strides=2, padding="same")(features)
             features = self._blocks(features, width)
         if self.attention:
             features = self_attention(features, self.groups)
@@ -71,12 +72,12 @@ class ResNet(SpatialNetwork):
 
     def up(self, features: Tensor) -> Tensor:
         """Return features (N, rows·2^halvings, columns·2^halvings, F′) of a map (N, rows, columns, any)."""
-        features = layers.Conv2D(self.widths[-1], 3, padding="same")(features)
+        features = Conv2D(self.widths[-1], 3, padding="same")(features)
         if self.attention:
             features = self_attention(features, self.groups)
         for width, following in zip(self.widths[::-1], (*self.widths[-2::-1], self.widths[0]), strict=True):
             features = layers.UpSampling2D()(self._blocks(features, width))
-            features = layers.Conv2D(following, 3, padding="same")(features)
+            features = Conv2D(following, 3, padding="same")(features)
         return normalise(features, self.groups)
 
     def _blocks(self, features: Tensor, width: int) -> Tensor:
@@ -98,10 +99,10 @@ def residual_block(features: Tensor, width: int, groups: int = 8) -> Tensor:
     Returns:
         Symbolic map (N, H, W, width).
     """
-    update = layers.Conv2D(width, 3, padding="same")(normalise(features, groups))
-    update = layers.Conv2D(width, 3, padding="same", kernel_initializer="zeros")(normalise(update, groups))
+    update = Conv2D(width, 3, padding="same")(normalise(features, groups))
+    update = Conv2D(width, 3, padding="same", kernel_initializer="zeros")(normalise(update, groups))
     if features.shape[-1] != width:
-        features = layers.Conv2D(width, 1)(features)
+        features = Conv2D(width, 1)(features)
     return layers.Add()([features, update])
 
 

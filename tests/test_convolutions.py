@@ -1,0 +1,88 @@
+"""The product forms are Keras's convolutions: outputs and gradients, whatever the sizes."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from helpers import gradient, randomise, to_numpy
+from keras_vae import _backend
+from keras_vae.networks import convolutions
+
+CASES = {
+    "classic, down": ((28, 28, 1), lambda kind: kind.Conv2D(32, 3, strides=2, padding="same", activation="relu")),
+    "odd, not square": ((7, 10, 3), lambda kind: kind.Conv2D(5, 3, strides=2, padding="same")),
+    "other strides": ((9, 8, 2), lambda kind: kind.Conv2D(4, (4, 5), strides=(3, 2), padding="same", use_bias=False)),
+    "strides that skip": ((9, 7, 2), lambda kind: kind.Conv2D(4, 1, strides=2, padding="same")),
+    "few filters": ((5, 8, 32), lambda kind: kind.Conv2D(1, 3, padding="same")),
+    "few filters, even": ((6, 5, 32), lambda kind: kind.Conv2D(2, (2, 4), padding="same", activation="tanh")),
+    "many filters": ((5, 4, 3), lambda kind: kind.Conv2D(8, 3, padding="same")),
+    "not padded": ((9, 8, 3), lambda kind: kind.Conv2D(8, 3, strides=2)),
+    "classic, up": (
+        (7, 7, 64),
+        lambda kind: kind.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
+    ),
+    "up, one pixel": ((1, 1, 3), lambda kind: kind.Conv2DTranspose(4, 3, strides=2, padding="same")),
+    "up, four taps": ((3, 5, 3), lambda kind: kind.Conv2DTranspose(4, 4, strides=2, padding="same")),
+    "up, five taps": ((4, 3, 3), lambda kind: kind.Conv2DTranspose(2, 5, strides=2, padding="same", use_bias=False)),
+    "up, other strides": ((3, 4, 2), lambda kind: kind.Conv2DTranspose(4, (3, 5), strides=(3, 1), padding="same")),
+    "up, strides that skip": ((3, 4, 2), lambda kind: kind.Conv2DTranspose(4, 1, strides=2, padding="same")),
+    "up, not padded": ((3, 4, 2), lambda kind: kind.Conv2DTranspose(4, 3, strides=2)),
+}
+
+
+@pytest.fixture
+def products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every backend take the product forms."""
+    monkeypatch.setattr(_backend, "xla_runs_convolutions_slowly", lambda: True)
+
+
+@pytest.mark.parametrize(("shape", "make"), CASES.values(), ids=CASES)
+def test_outputs_and_gradients_are_those_of_keras(
+    shape: tuple[int, int, int], make: Callable[[object], keras.layers.Layer], products: None
+) -> None:
+    ours, plain = make(convolutions), make(layers)
+    for layer in (ours, plain):
+        layer.build((None, *shape))
+        randomise(layer, 0.3)
+    images = np.random.default_rng(1).normal(size=(3, *shape)).astype("float32")
+    np.testing.assert_allclose(to_numpy(ours(images)), to_numpy(plain(images)), rtol=1e-5, atol=1e-5)
+    assert ours.compute_output_shape((None, *shape)) == plain.compute_output_shape((None, *shape))
+
+    by_input, by_weight = gradient(lambda x: ops.sum(ops.square(ours(x))), images, [ours])
+    expected_by_input, expected_by_weight = gradient(lambda x: ops.sum(ops.square(plain(x))), images, [plain])
+    for got, expected in zip([by_input, *by_weight], [expected_by_input, *expected_by_weight], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+def test_product_forms_are_in_use(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    for name in ("convolve_by_neighbourhoods", "convolve_by_contributions", "convolve_transposed"):
+        form = getattr(convolutions, name)
+        monkeypatch.setattr(
+            convolutions, name, lambda *given, form=form, name=name: (used.append(name), form(*given))[1]
+        )
+    for shape, make in CASES.values():
+        make(convolutions)(np.zeros((1, *shape), "float32"))
+    assert {name: used.count(name) for name in used} == {
+        "convolve_by_neighbourhoods": 4,
+        "convolve_by_contributions": 2,
+        "convolve_transposed": 5,
+    }
+
+
+def test_only_jax_on_a_cpu_takes_them() -> None:
+    if keras.backend.backend() != "jax":
+        assert not _backend.xla_runs_convolutions_slowly()
+        return
+    import jax
+
+    assert _backend.xla_runs_convolutions_slowly() is (jax.default_backend() == "cpu")
+
+
+def test_configuration_is_that_of_keras() -> None:
+    for kind in ("Conv2D", "Conv2DTranspose"):
+        ours, plain = (getattr(module, kind)(4, 3, strides=2, name="layer") for module in (convolutions, layers))
+        assert ours.get_config() == plain.get_config()
