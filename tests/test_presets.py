@@ -86,14 +86,16 @@ def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: 
 def test_fitted_prior_explains_the_codes_better_and_is_drawn_from(spec: dict[str, object], tmp_path: Path) -> None:
     experiment = Experiment.preset("classic").with_settings(
         [
-            *("model.network.widths=[4, 6]", "model.network.dense=8", "training.epochs=2", "training.batch_size=8"),
-            # A rate that costs nothing leaves codes far from the prior that the model was trained with.
+            *("model.network.widths=[4, 6]", "model.network.dense=8", "training.epochs=1", "training.batch_size=8"),
             *("model.objective.beta=0.0", "training.learning_rate=0.01"),
         ]
     )
     splits = splits_for("classic")
     run = training.train(experiment, splits, tmp_path / "run")
     original = run.load_model()
+    # Far from the prior that the model was trained with, whatever a few steps have made of it.
+    original.encoder.get_layer("z_mean").bias.assign([1.5, -1.0])
+    run.save_model(original)
     measured = fit_prior(run, splits, spec, epochs=10)
     assert measured["fitted"]["kl_loss"]["mean"] < measured["original"]["kl_loss"]["mean"]
     fitted = keras_vae.load(run.path)

@@ -94,7 +94,7 @@ def test_averages_follow_the_outputs_in_training_alone() -> None:
 def test_the_first_batch_replaces_every_code_by_its_outputs() -> None:
     maps = np.random.default_rng(3).normal(size=(7, 3, 2, 4)).astype("float32")
     codebook = Codebook(codes=6, decay=0.999999)
-    assert not ops.convert_to_numpy(codebook(maps).indices).any()
+    assert not ops.convert_to_numpy(codebook(maps).vectors).any()
     codebook(maps, np.linspace(0, 0.99, 6).astype("float32"))
     gaps = ((ops.convert_to_numpy(codebook.vectors)[:, None] - maps.reshape(-1, 4)) ** 2).sum(-1)
     assert gaps.min(1).max() < 1e-6
