@@ -88,7 +88,7 @@ def convolve_by_neighbourhoods(inputs: Tensor, kernel: Tensor, strides: tuple[in
         for i in range(height)
         for j in range(width)
     ]
-    return ops.matmul(ops.concatenate(neighbourhoods, axis=-1), ops.reshape(kernel, (-1, kernel.shape[-1])))
+    return _product(ops.concatenate(neighbourhoods, axis=-1), ops.reshape(kernel, (-1, kernel.shape[-1])))
 
 
 def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
         (N, H, W, F).
     """
     (rows, columns), (height, width, channels, filters) = inputs.shape[1:3], kernel.shape
-    products = ops.matmul(inputs, ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (channels, -1)))
+    products = _product(inputs, ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (channels, -1)))
     (_, *vertical), (_, *horizontal) = _same(rows, height, 1), _same(columns, width, 1)
     padded = ops.pad(products, ((0, 0), vertical, horizontal, (0, 0)))
     total = None
@@ -137,7 +137,7 @@ def convolve_transposed(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]
     kernel = ops.reshape(ops.transpose(kernel, (1, 4, 0, 2, 3)), (across * channels, -1))
     padded = ops.pad(inputs, ((0, 0), (0, 0), (last, -first), (0, 0)))
     neighbours = [padded[:, :, last - d : last - d + columns] for d in range(first, last + 1)]
-    products = ops.matmul(ops.concatenate(neighbours, axis=-1), kernel)
+    products = _product(ops.concatenate(neighbours, axis=-1), kernel)
 
     crop, first, last = _neighbours(height, strides[0])
     size = strides[1] * filters
@@ -165,3 +165,9 @@ def _neighbours(taps: int, stride: int) -> tuple[int, int, int]:
     """Return how much of the full transposed convolution is cropped in front, and the least and greatest neighbour."""
     crop = (taps - stride) // 2
     return crop, -((stride - 1 + crop) // stride), (taps - 1 - crop) // stride
+
+
+def _product(vectors: Tensor, matrix: Tensor) -> Tensor:
+    # XLA runs products of matrices on a CPU several times as fast as those of arrays with more axes.
+    flat = ops.matmul(ops.reshape(vectors, (-1, vectors.shape[-1])), matrix)
+    return ops.reshape(flat, (-1, *vectors.shape[1:-1], matrix.shape[-1]))
