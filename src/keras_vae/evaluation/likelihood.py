@@ -83,11 +83,7 @@ def mean_and_error(values: Array) -> dict[str, float | None]:
 
 def observed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:
     """Return one of the splits as a model is measured on it: drawn once, where its likelihood binarises at random."""
-    return binarised(splits, dataset) if _draws(model) else dataset
-
-
-def _draws(model: "BaseVAE") -> bool:
-    return getattr(model.likelihood, "binarize", "none") in ("static", "dynamic")
+    return binarised(splits, dataset) if model.likelihood.binarises_at_random else dataset
 
 
 def measure_likelihood(
@@ -131,7 +127,7 @@ def measure_likelihood(
         **provenance(splits, measured, seed),
         "likelihood": parts.spec("likelihood", model.likelihood)["name"],
         "binarisation": getattr(model.likelihood, "binarize", "none"),
-        "binarisation_seed": BINARISATION_SEED if _draws(model) else None,
+        "binarisation_seed": BINARISATION_SEED if model.likelihood.binarises_at_random else None,
         "normalised": model.likelihood.is_normalised_on(measured.images),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
