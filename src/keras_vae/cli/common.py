@@ -48,7 +48,9 @@ class PriorChoice(StrEnum):
     FITTED = "fitted"
 
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, or a run of the package: mnist-2d or mnist-16d.")
+]
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
 ColorOption = Annotated[Color | None, typer.Option(help="Turn images grey, or into colour.")]
 BackgroundOption = Annotated[
@@ -91,6 +93,17 @@ def with_data(
     return experiment.with_settings(
         [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in asked.items() if value]
     )
+
+
+def open_to_write(path: Path) -> "Run":
+    """Open a run that a command writes into, and say so where that is a copy of one that comes with the package."""
+    from keras_vae.run import Run
+
+    run = Run.open(path)
+    own = run.writable()
+    if own is not run:
+        say(f"{run.name} comes with the package: written into its copy {own.path}")
+    return own
 
 
 def print_answer(run: "Run", as_json: bool) -> None:

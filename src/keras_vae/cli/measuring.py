@@ -17,6 +17,7 @@ from keras_vae.cli.common import (
     RunArgument,
     import_keras,
     load_splits,
+    open_to_write,
     print_result,
     progress,
     say,
@@ -73,9 +74,8 @@ def evaluate(
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.stages import Request
     from keras_vae.evaluation.stages import evaluate as measure
-    from keras_vae.run import Run
 
-    opened = Run.open(run)
+    opened = open_to_write(run)
     stages = tuple(stage.strip() for stage in only.split(",") if stage.strip()) if only else ()
     request = Request(
         samples=samples,

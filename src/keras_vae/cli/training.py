@@ -19,6 +19,7 @@ from keras_vae.cli.common import (
     console,
     import_keras,
     load_splits,
+    open_to_write,
     print_answer,
     progress,
     quoted,
@@ -105,9 +106,8 @@ def fit_prior(
 ) -> None:
     """Fit a density to the codes of a trained model, from which `vae sample` then draws."""
     from keras_vae.experiment import Experiment
-    from keras_vae.run import Run
 
-    opened = Run.open(run)
+    opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"{run} has a fitted prior: replace it with --force")
     chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
