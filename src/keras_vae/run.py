@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_vae.data.dataset import Splits
+from keras_vae.data.sources import SOURCES
 from keras_vae.errors import InputError
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.files import replacing, replacing_folder, write_text
@@ -139,6 +140,19 @@ class Run:
         """
         if not self.is_complete:
             raise InputError(f"{self.path} is unfinished: go on with `vae train --resume {self.path}` first")
+
+    def check_data(self) -> None:
+        """Refuse to go on where the file or folder that the run was trained on is gone.
+
+        Raises:
+            InputError: It is.
+        """
+        source = self.experiment.data.source
+        if source not in SOURCES and not Path(source).expanduser().exists():
+            raise InputError(
+                f"{self.path} was trained on {source}, which is gone: put it back, or write where it is now into "
+                f"{self._experiment_file} (data.source)"
+            )
 
     def check_images(self, splits: Splits) -> None:
         """Refuse images other than those that the run was begun with.

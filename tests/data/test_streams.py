@@ -151,7 +151,7 @@ def test_arrays_that_are_no_images_are_refused_by_the_block_and_name_the_file(sa
     path = save(images)
     stream = sources.stream(path)
     stream.read(0)
-    with pytest.raises(InputError, match=rf"{path.name}: images: NaN or infinite"):
+    with pytest.raises(InputError, match=rf"{path.name}: from all/4 to all/7: images: NaN or infinite"):
         stream.read(1)
     with pytest.raises(InputError, match="all 0 or 1"):
         sources.stream(save(np.ones((9, 6, 5), "uint8")))

@@ -75,6 +75,12 @@ def load_splits(experiment: "Experiment") -> "Splits":
     return splits
 
 
+def load_own_splits(run: "Run") -> "Splits":
+    """Load the images that a run was trained on, and say what they are."""
+    run.check_data()
+    return load_splits(run.experiment)
+
+
 def with_data(
     experiment: "Experiment", source: str | None, image_size: str | None, color: Color | None, background: str | None
 ) -> "Experiment":
@@ -183,6 +189,10 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
         raise InputError(f"--out {out}: must end in {' or '.join(suffixes)}")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if not os.access(out.parent, os.W_OK):
+        raise InputError(f"--out {out}: nothing may be written into the folder {out.parent}")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: choose another name")
     if out.exists() and not force:
         raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
 

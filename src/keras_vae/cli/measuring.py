@@ -16,7 +16,7 @@ from keras_vae.cli.common import (
     PriorOption,
     RunArgument,
     import_keras,
-    load_splits,
+    load_own_splits,
     open_to_write,
     print_result,
     progress,
@@ -84,7 +84,7 @@ def evaluate(
         features=None if features is None else features.value,
         seed=opened.experiment.seed if seed is None else seed,
     )
-    splits = load_splits(opened.experiment)
+    splits = load_own_splits(opened)
     opened.check_images(splits)
     on = None
     if data is not None:
@@ -145,7 +145,7 @@ def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
     from keras_vae.run import Run
 
     opened = Run.open(run)
-    splits = load_splits(opened.experiment)
+    splits = load_own_splits(opened)
     import_keras(Backend(opened.environment["backend"]))
     from keras_vae.doctor import diagnose
 

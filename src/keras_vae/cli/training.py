@@ -18,6 +18,7 @@ from keras_vae.cli.common import (
     RunArgument,
     console,
     import_keras,
+    load_own_splits,
     load_splits,
     open_to_write,
     print_answer,
@@ -112,7 +113,7 @@ def fit_prior(
         raise InputError(f"{run} has a fitted prior: replace it with --force")
     chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
     spec = Experiment().with_settings(chosen).model.prior
-    splits = load_splits(opened.experiment)
+    splits = load_own_splits(opened)
     import_keras(Backend(opened.environment["backend"]))
     from keras_vae.density import fit_prior
 

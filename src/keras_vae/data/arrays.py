@@ -115,7 +115,14 @@ class Rows:
                 images = images * np.uint8(255)
             if labels is not None:
                 labels = np.concatenate([labels[: len(scale)], labels[start:stop]])
-            both = Dataset.from_arrays(np.concatenate([scale, images]), labels, name=self.path.stem, split=self.split)
+            try:
+                both = Dataset.from_arrays(
+                    np.concatenate([scale, images]), labels, name=self.path.stem, split=self.split
+                )
+            except InputError as error:
+                if (start, stop) == (0, self.count):
+                    raise
+                raise InputError(f"from {self.split}/{start} to {self.split}/{stop - 1}: {error}") from error
             return both.take(np.arange(len(scale), len(both)), self.split)
 
     @cached_property
