@@ -112,7 +112,7 @@ class Rows:
         with readable(self.path):
             images, labels, scale = self.read(start, stop), self.labels, self._scale
             if self.are_dsprites and not len(scale):
-                images = images * np.uint8(255)
+                images = images.astype("uint8") * np.uint8(255)
             if labels is not None:
                 labels = np.concatenate([labels[: len(scale)], labels[start:stop]])
             try:
