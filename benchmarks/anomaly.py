@@ -211,14 +211,21 @@ def histograms(seen: Mapping[str, Scores]) -> Figure:
     with style():
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         for axes, (score, label) in zip(figure.subplots(1, 2), scores.items(), strict=True):
-            edges = np.geomspace(1, max(values[score].max() for values in seen.values()), 90)
+            edges = np.geomspace(
+                max(1, min(values[score].min() for values in seen.values())),
+                max(values[score].max() for values in seen.values()),
+                90,
+            )
             for (name, values), color in zip(seen.items(), PALETTE, strict=False):
+                if np.ptp(values[score]) < 0.01 * values[score].mean():
+                    # One picture over and over: its bar would leave the others on the ground.
+                    axes.axvline(values[score].mean(), color=color, label=name, linewidth=1.5)
+                    continue
                 heights, _ = np.histogram(values[score], edges)
-                shares = 100 * heights / len(values[score])
-                # A kind that is one picture over and over would leave the others on the ground.
-                axes.stairs(np.minimum(shares, 22), edges, color=color, label=name, linewidth=1.5)
-            axes.set(xscale="log", xlabel=label, ylabel="images, %", ylim=(0, 20))
-        axes.legend()
+                axes.stairs(100 * heights / len(values[score]), edges, color=color, label=name, linewidth=1.5)
+            axes.set(xscale="log", xlabel=label, ylabel="images, %")
+            axes.xaxis.set_major_formatter("{x:g}")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     return figure
 
 
