@@ -204,7 +204,7 @@ def table_of_pictures(seen: Mapping[str, Scores], latent_dim: int) -> str:
 
 
 def histograms(seen: Mapping[str, Scores]) -> Figure:
-    """Return how −log p(x) and its distance from the mean spread, by kind of picture."""
+    """Return how −log p(x) and its distance from the mean spread, by kind of picture; tall peaks are cut off."""
     scores = {"nll": "−log p(x) in nats", "typicality": "its distance from the mean of training images"}
     with style():
         figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -215,13 +215,9 @@ def histograms(seen: Mapping[str, Scores]) -> Figure:
                 90,
             )
             for (name, values), color in zip(seen.items(), PALETTE, strict=False):
-                if np.ptp(values[score]) < 0.01 * values[score].mean():
-                    # One picture over and over: its bar would leave the others on the ground.
-                    axes.axvline(values[score].mean(), color=color, label=name, linewidth=1.5)
-                    continue
                 heights, _ = np.histogram(values[score], edges)
                 axes.stairs(100 * heights / len(values[score]), edges, color=color, label=name, linewidth=1.5)
-            axes.set(xscale="log", xlabel=label, ylabel="images, %")
+            axes.set(xscale="log", xlabel=label, ylabel="images, %", ylim=(0, 14))
             axes.xaxis.set_major_formatter("{x:g}")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     return figure
