@@ -1,6 +1,7 @@
 """The command line as a user meets it: results, messages, exit codes, and what a wrong call leaves behind."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -193,6 +194,47 @@ def test_images_of_another_size_are_refused(vae: Vae, run: Path, tmp_path: Path)
     assert outcome.code == 2
     assert "(3, 20, 20, 1)" in outcome.err
     assert not list(Path().glob("*z.npz*"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["encode", "--out", "z.npz"], ["reconstruct", "--out", "r.png"], ["score", "--out", "s.csv"]),
+        *(["evaluate"], ["doctor"], ["fit-prior"], ["plot", "latents"]),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_run_whose_images_are_gone_says_where_they_were(arguments: list[str], vae: Vae, run: Path) -> None:
+    toml = (run / "experiment.toml").read_text()
+    source = Experiment.from_file(run / "experiment.toml").data.source
+    (run / "experiment.toml").write_text(toml.replace(source, "/gone/photos"))
+    outcome = vae(arguments[0], run, *arguments[1:])
+    assert_refused(outcome, "run was trained on /gone/photos, which is gone: put it back, or write where it is now")
+    assert "experiment.toml (data.source)" in outcome.err
+
+
+def test_images_that_are_no_good_leave_nothing_behind(vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras_vae.data.streams.BLOCK", 4)
+    images = np.full((10, 9, 7, 1), 0.5, "float32")
+    images[9, 0, 0] = np.nan
+    np.save("x.npy", images)
+    outcome = vae("encode", run, "--data", "x.npy", "--out", "z.npz")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1].endswith(
+        "from all/8 to all/9: images: NaN or infinite pixels; accepted: floats in [0, 1]"
+    )
+    assert sorted(path.name for path in Path().iterdir()) == ["run", "x.npy"]
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(
+    vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("z.npz").mkdir()
+    assert_refused(vae("encode", run, "--out", "z.npz", "--force"), "--out z.npz is a folder")
+    # The superuser, as who tests may run, is refused nothing.
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
+    for command, out in (("encode", "a.npz"), ("sample", "a.png"), ("reconstruct", "a.png")):
+        assert_refused(vae(command, run, "--out", out), f"--out {out}: nothing may be written into the folder .")
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from helpers import on_tensorflow
@@ -67,3 +70,24 @@ def test_the_detector_calls_so_many_normal_images_anomalies_and_the_strange_ones
     strange = rng.integers(200, 256, (5, 28, 28, 1), dtype="uint8")
     assert (detector.predict(strange) == -1).all()
     assert detector.score_samples(strange).max() < detector.score_samples(images).min()
+
+
+def test_the_detector_is_cloned_set_and_put_behind_other_steps() -> None:
+    rng = np.random.default_rng(0)
+    normal, strange = (rng.integers(low, low + 60, (40, 784), dtype="uint8") for low in (0, 120))
+    as_images = FunctionTransformer(np.reshape, kw_args={"shape": (-1, 28, 28, 1)})
+    detector = clone(AnomalyDetector("mnist-2d", samples=4)).set_params(score="typicality", false_positive_rate=0.25)
+    assert detector.get_params()["run"] == "mnist-2d"
+    pipeline = make_pipeline(as_images, detector)
+    assert (pipeline.fit_predict(normal) == -1).mean() == pytest.approx(0.25, abs=0.05)
+    scores = pipeline.decision_function(np.concatenate([normal, strange]))
+    assert roc_auc_score(np.repeat([1, 0], 40), scores) == 1
+    np.testing.assert_allclose(pipeline.score_samples(strange), scores[40:] + pipeline[-1].offset_)
+
+
+def test_a_model_is_cloned_with_its_weights() -> None:
+    images = np.random.default_rng(0).integers(0, 60, (8, 28, 28, 1), dtype="uint8")
+    detector = AnomalyDetector(VAE(seed=0), samples=4)
+    np.testing.assert_allclose(
+        clone(detector).fit(images).score_samples(images), detector.fit(images).score_samples(images), rtol=1e-5
+    )

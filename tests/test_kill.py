@@ -1,4 +1,4 @@
-"""A real training process, killed at random moments and resumed: the weights are those of one never interrupted."""
+"""Real processes, killed and started again: the result is that of one never interrupted."""
 
 import json
 import random
@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers import on_tensorflow
+from keras_vae import load
 from keras_vae.run import Run
 
 KILLS = 5
@@ -61,3 +63,31 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(tmp_path: Path
     evaluations = [json.loads((run.path / "evaluation.json").read_text()) for run in (whole, resumed)]
     assert evaluations[0] == evaluations[1]
     assert not [path for path in cut.rglob("*") if "part" in path.name]
+
+
+@pytest.mark.slow
+@on_tensorflow("the table does not depend on the backend")
+def test_encoding_killed_goes_on_with_the_block_that_is_missing(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), dtype="uint8")
+    np.save(tmp_path / "images.npy", images)
+    command = [*COMMAND[:-1], "encode", "mnist-2d", "--data", "images.npy", "--out", "z.npz"]
+    part = tmp_path / ".z.npz.part"
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        while not (part / "000000003.npz").exists():
+            assert process.poll() is None, "the encoding ended before it could be killed"
+            time.sleep(0.002)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "z.npz").exists()
+    # What is gone on with is not computed again.
+    with np.load(part / "000000001.npz") as block:
+        marked = {**block, "z_mean": block["z_mean"] + 100}
+    np.savez(part / "000000001.npz", **marked)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    with np.load(tmp_path / "z.npz") as table:
+        codes = table["z_mean"]
+    assert not part.exists()
+    codes[512:1024] -= 100
+    np.testing.assert_allclose(codes, load("mnist-2d").encode(images[..., None]).z_mean, atol=1e-4)

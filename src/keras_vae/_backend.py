@@ -35,7 +35,8 @@ def describe_software() -> dict[str, Any]:
     for package in ("keras-vae", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    return {"versions": versions, "backend": name(), "devices": devices(), "platform": platform.platform()}
+    machine = f"{platform.system()} {platform.machine()}"
+    return {"versions": versions, "backend": name(), "devices": devices(), "platform": machine}
 
 
 def xla_slows_convolutions() -> bool:

@@ -64,7 +64,7 @@ def fit_prior(
     `negative_elbo` under the new prior is a bound as well, and mostly a lower one.
 
     Args:
-        run: A complete run of a `VAE`.
+        run: A complete run of a `VAE`; of one that comes with the package, its copy is written into.
         splits: Its images.
         spec: The prior's short name under `name`, `realnvp` or `mixture`, and its arguments.
         epochs: Passes over the codes.
@@ -77,6 +77,7 @@ def fit_prior(
         InputError: The run is unfinished, its model has no vector of codes, or the prior cannot be fitted.
     """
     run.check_complete()
+    run = run.writable()
     run.check_images(splits)
     model = run.load_model(prior="original")
     if not isinstance(model, VAE):

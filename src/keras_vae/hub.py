@@ -34,11 +34,11 @@ def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str
         RunError: The Hub cannot be reached, or fails.
 
     Example:
-        >>> push("runs/nowhere", "someone/digits")
+        >>> push("mnist-2d", "digits")
         Traceback (most recent call last):
-        keras_vae.errors.InputError: no run at runs/nowhere: `vae train` makes one
+        keras_vae.errors.InputError: repository = digits: write OWNER/NAME
     """
-    run = run if isinstance(run, Run) else Run.open(Path(run).expanduser())
+    run = run if isinstance(run, Run) else Run.open(run)
     run.check_complete()
     check_installed()
     with _failures_said(repository), tempfile.TemporaryDirectory() as folder:

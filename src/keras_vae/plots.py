@@ -52,6 +52,7 @@ class Subject:
     def splits(self) -> Splits:
         """The images it was trained on, and those held out."""
         if self._splits is None:
+            self.run.check_data()
             self._splits, _ = self.run.experiment.load_splits(self._progress)
             self.run.check_images(self._splits)
         return self._splits

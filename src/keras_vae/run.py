@@ -9,6 +9,9 @@
     evaluation.json   figures/*.png   report.html
 
 Every file is replaced whole. A kill at any moment leaves a run that resumes, or one that is complete.
+
+Two complete runs come with the package, under `trained/`, and are opened by their names. Nothing is written into them:
+`Run.writable` returns a copy. `images.npz` in each holds a few of its test images, to show them where there is no data.
 """
 
 import contextlib
@@ -27,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_vae.data.dataset import Splits
+from keras_vae.data.sources import SOURCES
 from keras_vae.errors import InputError
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.files import replacing, replacing_folder, write_text
@@ -40,6 +44,8 @@ SCHEMA = 2
 
 Metrics = dict[str, list[float]]
 """Column → one value an epoch."""
+
+_SHIPPED = Path(__file__).resolve().parent / "trained"
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,27 @@ class Run:
         return cls(path)
 
     @classmethod
-    def open(cls, path: Path) -> "Run":
-        """Open a run folder.
+    def open(cls, path: str | Path) -> "Run":
+        """Open a run folder, or a run that comes with the package.
 
         Args:
-            path: Where it is.
+            path: Where it is, or a name of `shipped`; a folder of that name wins.
 
         Raises:
             InputError: There is none, or a newer version made it.
+
+        Example:
+            >>> Run.open("mnist-2d").experiment.model.latent_dim
+            2
         """
-        run = cls(path)
+        path = Path(path).expanduser()
         if not path.exists():
-            raise InputError(f"no run at {path}: `vae train` makes one")
+            if str(path) not in shipped():
+                raise InputError(
+                    f"no run at {path}: `vae train` makes one; with the package come {' and '.join(shipped())}"
+                )
+            path = _SHIPPED / path
+        run = cls(path)
         for file in (run._experiment_file, path / "environment.json"):
             if not file.is_file():
                 raise InputError(f"{path} is not a run folder: it holds no {file.name}")
@@ -95,6 +110,27 @@ class Run:
         if not {"versions", "backend", "data"} <= run.environment.keys():
             raise InputError(f"{path / 'environment.json'} is damaged: it does not say what the run was made with")
         return run
+
+    def writable(self) -> "Run":
+        """Return a run to write into: this one, or of one that comes with the package its copy in `runs/`.
+
+        Raises:
+            InputError: Another run stands where the copy would.
+        """
+        if not self._is_shipped:
+            return self
+        copy = Run(Path("runs") / self.name)
+        if not copy.path.exists():
+            with replacing_folder(copy.path) as folder:
+                for file in self.path.iterdir():
+                    # Not its permissions: a package may be installed read-only.
+                    shutil.copyfile(file, folder / file.name)
+        elif not (copy.is_complete and copy.model_facts("original") == self.model_facts("original")):
+            raise InputError(
+                f"{self.name} comes with the package, and {copy.path}, where its copy to write into would be, is "
+                f"something else: move that away, or name it by its path if it is the one that you mean"
+            )
+        return copy
 
     def check_complete(self) -> None:
         """Refuse a run whose training is to go on.
@@ -104,6 +140,19 @@ class Run:
         """
         if not self.is_complete:
             raise InputError(f"{self.path} is unfinished: go on with `vae train --resume {self.path}` first")
+
+    def check_data(self) -> None:
+        """Refuse to go on where the file or folder that the run was trained on is gone.
+
+        Raises:
+            InputError: It is.
+        """
+        source = self.experiment.data.source
+        if source not in SOURCES and not Path(source).expanduser().exists():
+            raise InputError(
+                f"{self.path} was trained on {source}, which is gone: put it back, or write where it is now into "
+                f"{self._experiment_file} (data.source)"
+            )
 
     def check_images(self, splits: Splits) -> None:
         """Refuse images other than those that the run was begun with.
@@ -152,7 +201,7 @@ class Run:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(metrics)
         writer.writerows(zip(*metrics.values(), strict=True))
-        write_text(self.path / "metrics.csv", text.getvalue())
+        write_text(self._to_write("metrics.csv"), text.getvalue())
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -169,7 +218,7 @@ class Run:
 
     def write_evaluation(self, evaluation: Mapping[str, Any], on: str | None = None) -> Path:
         """Write `evaluation.json`, or of other images than the run's own `evaluation-NAME.json`, and return where."""
-        file = self.path / _evaluation_file(on)
+        file = self._to_write(_evaluation_file(on))
         write_text(file, json.dumps(evaluation, indent=2) + "\n")
         return file
 
@@ -183,11 +232,11 @@ class Run:
 
     def write_report(self, html: str) -> None:
         """Write `report.html`."""
-        write_text(self.path / "report.html", html)
+        write_text(self._to_write("report.html"), html)
 
     def figure_path(self, name: str) -> Path:
         """Return where the figure of that name lies, in a folder that exists."""
-        folder = self.path / "figures"
+        folder = self._to_write("figures")
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.png"
 
@@ -226,7 +275,7 @@ class Run:
 
     def save_model(self, model: "BaseVAE", *, fitted: bool = False) -> None:
         """Write `model.keras`, or, of a model whose prior was fitted later, `fitted.keras`."""
-        with replacing(self._fitted_file if fitted else self._model_file) as temporary:
+        with replacing(self._to_write((self._fitted_file if fitted else self._model_file).name)) as temporary:
             model.save(temporary)
 
     @property
@@ -271,6 +320,16 @@ class Run:
         shutil.rmtree(self._checkpoint_file.parent, ignore_errors=True)
 
     @property
+    def _is_shipped(self) -> bool:
+        return self.path.resolve().parent == _SHIPPED
+
+    def _to_write(self, name: str) -> Path:
+        """Return the path of a file of the run that is about to be written."""
+        if self._is_shipped:
+            raise InputError(f"{self.name} comes with the package and stays as it is: write into Run.writable()")
+        return self.path / name
+
+    @property
     def _experiment_file(self) -> Path:
         return self.path / "experiment.toml"
 
@@ -295,6 +354,11 @@ class Run:
         return content
 
 
+def shipped() -> list[str]:
+    """Return the names of the runs that come with the package, sorted."""
+    return sorted(file.parent.name for file in _SHIPPED.glob("*/experiment.toml"))
+
+
 def _evaluation_file(on: str | None) -> str:
     return "evaluation.json" if on is None else f"evaluation-{on}.json"
 
@@ -303,7 +367,7 @@ def load(path: str | Path) -> "BaseVAE":
     """Load a trained model.
 
     Args:
-        path: A run folder, or a `.keras` file.
+        path: A run folder, a `.keras` file, or the name of a run that comes with the package.
 
     Returns:
         The model.
@@ -312,9 +376,8 @@ def load(path: str | Path) -> "BaseVAE":
         InputError: There is none, or the file is damaged or asks to run code.
 
     Example:
-        >>> load("runs/mnist-2d")
-        Traceback (most recent call last):
-        keras_vae.errors.InputError: no run at runs/mnist-2d: `vae train` makes one
+        >>> load("mnist-2d").sample(4, seed=0).shape
+        (4, 28, 28, 1)
     """
     path = Path(path).expanduser()
     return load_model(path) if path.is_file() else Run.open(path).load_model()

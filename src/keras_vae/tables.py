@@ -57,7 +57,12 @@ def write(
     files = [folder / f"{number:09d}.npz" for number in range(len(blocks))]
     missing = [(block, file) for block, file in zip(blocks, files, strict=True) if not file.is_file()]
     for block, file in progress(missing, title):
-        columns = block()
+        try:
+            columns = block()
+        except InputError:
+            # The images will be others when they are put right, so that nothing here could be gone on with.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         if not folder.is_dir():
             folder.mkdir()
             write_text(label, digest)

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,30 +15,13 @@ RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 7, 3), np.uint8)
 
 
-def real_mnist() -> Path | None:
-    """Return the true MNIST where this machine has it; read before any test changes the environment."""
-    variable = os.environ.get("KERAS_VAE_DATA")
-    shared = Path(__file__).parents[3] / "shared" / "data"
-    for place in ([Path(variable).expanduser()] if variable else []) + [shared]:
-        file = place / "mnist.npz" if place.is_dir() else place
-        if file.name == "mnist.npz" and file.exists():
-            return file
-    return None
-
-
-REAL = real_mnist()
-needs_mnist = pytest.mark.skipif(REAL is None, reason="no mnist.npz in $KERAS_VAE_DATA or ../shared/data")
-
-
 def saved(path: Path, images: NDArray[np.generic] = RGB) -> str:
     np.savez(path / "own.npz", images=images)
     return str(path / "own.npz")
 
 
-@needs_mnist
-def test_real_mnist_by_path_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_path = load(str(REAL))
-    monkeypatch.setenv("KERAS_VAE_DATA", str(REAL))
+def test_real_mnist_by_path_and_by_name(real_mnist: Path) -> None:
+    by_path = load(str(real_mnist))
     train, test, _ = load("mnist")
     assert test is not None
     assert by_path.test is not None

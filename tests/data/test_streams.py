@@ -1,5 +1,7 @@
 """Images block by block: the same as all at once."""
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 from keras_vae.data import sources, streams
 from keras_vae.data.dataset import Dataset
 from keras_vae.errors import InputError
+from keras_vae.types import Array
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +90,101 @@ def test_a_named_source_gives_its_test_images_first(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype="uint8")
     np.savez(tmp_path / "both.npz", x_train=x[:3], x_test=x[3:])
     assert sources.stream(tmp_path / "both.npz").read(0).names == ("test/0", "test/1")
+
+
+@pytest.fixture(params=["npy", "npz", "compressed", "columns first"])
+def save(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]:
+    """Write images, and labels where the format has them, into a file."""
+
+    def write(images: Array, labels: Array | None = None) -> Path:
+        path = tmp_path / f"images.{'npy' if request.param == 'npy' else 'npz'}"
+        if request.param == "npy":
+            np.save(path, images)
+        elif request.param == "columns first":
+            np.savez(path, images=np.asfortranarray(images))
+        else:
+            arrays = {"images": images} | ({} if labels is None else {"labels": labels})
+            (np.savez_compressed if request.param == "compressed" else np.savez)(path, **arrays)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
+def test_arrays_read_in_blocks_are_the_file(save: Callable[..., Path], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    images = (rng.random((11, 6, 5)) * {"float32": 1, "bool": 2}.get(dtype, 255)).astype(dtype)
+    # By themselves, the first two blocks would pass for images whose pixels are 0 and 1.
+    images[:8] = np.asarray(images[:8] > images[:8].mean(), dtype)
+    path = save(images, np.arange(11) % 3)
+    stream, whole = sources.stream(path, color="rgb"), sources.load(path, color="rgb").train
+    assert stream.sizes == (4, 4, 3)
+    # Backwards, too.
+    for number in (0, 1, 2, 0):
+        block = stream.read(number)
+        np.testing.assert_array_equal(block.images, whole.images[4 * number : 4 * number + 4])
+        if whole.labels is not None:
+            np.testing.assert_array_equal(block.labels, whole.labels[4 * number : 4 * number + 4])
+    assert stream.read(2).names == ("all/8", "all/9", "all/10")
+    np.testing.assert_array_equal(stream.take(np.array([10, 1])).images, whole.images[[10, 1]])
+
+
+def test_test_images_come_first(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 6, 5), dtype="uint8")
+    np.savez(tmp_path / "x.npz", x_train=images[:5], y_train=np.arange(5), x_test=images[5:], y_test=np.arange(4))
+    stream = sources.stream(tmp_path / "x.npz")
+    assert stream.sizes == (4, 4, 1)
+    assert stream.read(0).names[0] == "test/0"
+    np.testing.assert_array_equal(stream.read(0).images[..., 0], images[5:])
+    assert stream.read(2).names == ("train/4",)
+
+
+def test_the_pixels_of_dsprites_are_black_and_white(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 2, (9, 8, 8), dtype="uint8")
+    np.savez(tmp_path / "x.npz", imgs=images, latents_classes=np.zeros((9, 6), int))
+    np.testing.assert_array_equal(sources.stream(tmp_path / "x.npz").read(1).images[..., 0], 255 * images[4:8])
+
+
+def test_arrays_that_are_no_images_are_refused_by_the_block_and_name_the_file(save: Callable[..., Path]) -> None:
+    images = np.zeros((9, 6, 5), "float32")
+    images[5, 0, 0] = np.nan
+    path = save(images)
+    stream = sources.stream(path)
+    stream.read(0)
+    with pytest.raises(InputError, match=rf"{path.name}: from all/4 to all/7: images: NaN or infinite"):
+        stream.read(1)
+    with pytest.raises(InputError, match="all 0 or 1"):
+        sources.stream(save(np.ones((9, 6, 5), "uint8")))
+    with pytest.raises(InputError, match="has 2 channels"):
+        sources.stream(save(np.zeros((9, 6, 5, 2), "uint8")))
+
+
+def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.full((9, 6, 5), 7, "uint8"), labels=np.arange(10))
+    with pytest.raises(InputError, match=r"x\.npz: labels: shape \(10,\) for 9 images"):
+        sources.stream(tmp_path / "x.npz")
+
+
+def test_a_file_that_is_cut_short_is_refused(save: Callable[..., Path]) -> None:
+    path = save(np.random.default_rng(0).integers(0, 256, (400, 6, 5), dtype="uint8"))
+    path.write_bytes(path.read_bytes()[:-6000])
+    with pytest.raises(InputError, match=r"cannot be read|no images"):
+        sources.stream(path)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr(streams, "BLOCK", 512)
+    path = tmp_path / f"x.{suffix}"
+    images = np.zeros((20_000, 28, 28), "uint8")
+    images[0] = 255
+    np.save(path, images) if suffix == "npy" else np.savez_compressed(path, images=images)
+    size = images.nbytes
+    del images
+    tracemalloc.start()
+    stream = sources.stream(path)
+    count = sum(len(stream.read(number).images) for number in range(len(stream.sizes)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 20_000
+    assert peak < size / 4

@@ -1,6 +1,5 @@
 """The features by which images are compared: what they tell apart, and that they stay what they are."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +14,6 @@ from keras_vae.errors import InputError, RunError
 from keras_vae.evaluation import features
 from keras_vae.evaluation.features import Features, choose, classifier, inception, random
 from keras_vae.types import Array
-
-
-def _mnist() -> Path | None:
-    variable = os.environ.get("KERAS_VAE_DATA")
-    candidates = [Path(variable), Path(variable, "mnist.npz")] if variable else []
-    candidates.append(Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist.npz")
-    return next((path for path in candidates if path.name == "mnist.npz" and path.exists()), None)
 
 
 @pytest.fixture(autouse=True)
@@ -310,10 +302,9 @@ def test_inception_is_loaded_from_its_file(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.slow
 @on_tensorflow("how well it learns does not depend on the backend, and this one trains fast")
-@pytest.mark.skipif(_mnist() is None, reason="no mnist.npz in $KERAS_VAE_DATA or ../shared/data")
-def test_mnist_is_learnt_to_99_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_is_learnt_to_99_percent(real_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setenv("KERAS_VAE_DATA", str(_mnist()))
+    monkeypatch.setenv("KERAS_VAE_DATA", str(real_mnist))
     loaded = sources.load("mnist")
     mnist = split(loaded.train, loaded.test, validation=10_000, test_size=0.0, holdout=True, seed=0)
     learnt, labels, judged = features._pools(mnist, 0)

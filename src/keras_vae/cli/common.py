@@ -48,7 +48,9 @@ class PriorChoice(StrEnum):
     FITTED = "fitted"
 
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, or a run of the package: mnist-2d or mnist-16d.")
+]
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
 ColorOption = Annotated[Color | None, typer.Option(help="Turn images grey, or into colour.")]
 BackgroundOption = Annotated[
@@ -73,6 +75,12 @@ def load_splits(experiment: "Experiment") -> "Splits":
     return splits
 
 
+def load_own_splits(run: "Run") -> "Splits":
+    """Load the images that a run was trained on, and say what they are."""
+    run.check_data()
+    return load_splits(run.experiment)
+
+
 def with_data(
     experiment: "Experiment", source: str | None, image_size: str | None, color: Color | None, background: str | None
 ) -> "Experiment":
@@ -91,6 +99,17 @@ def with_data(
     return experiment.with_settings(
         [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in asked.items() if value]
     )
+
+
+def open_to_write(path: Path) -> "Run":
+    """Open a run that a command writes into, and say so where that is a copy of one that comes with the package."""
+    from keras_vae.run import Run
+
+    run = Run.open(path)
+    own = run.writable()
+    if own is not run:
+        say(f"{run.name} comes with the package: written into its copy {own.path}")
+    return own
 
 
 def print_answer(run: "Run", as_json: bool) -> None:
@@ -170,6 +189,10 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
         raise InputError(f"--out {out}: must end in {' or '.join(suffixes)}")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if not os.access(out.parent, os.W_OK):
+        raise InputError(f"--out {out}: nothing may be written into the folder {out.parent}")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: choose another name")
     if out.exists() and not force:
         raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
 

@@ -20,6 +20,7 @@ from keras_vae.cli.common import (
     check_out,
     import_keras,
     label_number,
+    open_to_write,
     parse_size,
     print_result,
     print_table,
@@ -76,8 +77,8 @@ def plot(
     """Draw a figure of a run and print where it is."""
     from keras_vae.run import Run
 
-    opened = Run.open(run)
     check_out(out, (".png", ".gif"), force)
+    opened = open_to_write(run) if out is None else Run.open(run)
     given = {"n": n, "bounds": bounds, "quantiles": quantiles, "dims": dims, "spherical": spherical, "seed": seed}
     if kind not in (Plot.CURVES, Plot.RATE_DISTORTION):
         import_keras()
@@ -104,8 +105,8 @@ def sample(
     """Draw images from the prior and print where they are."""
     from keras_vae.run import Run
 
-    opened = Run.open(run)
     check_out(out, (".png", ".npz"), force)
+    opened = open_to_write(run) if out is None else Run.open(run)
     import_keras()
     import numpy as np
 

@@ -16,7 +16,8 @@ from keras_vae.cli.common import (
     PriorOption,
     RunArgument,
     import_keras,
-    load_splits,
+    load_own_splits,
+    open_to_write,
     print_result,
     progress,
     say,
@@ -73,9 +74,8 @@ def evaluate(
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.stages import Request
     from keras_vae.evaluation.stages import evaluate as measure
-    from keras_vae.run import Run
 
-    opened = Run.open(run)
+    opened = open_to_write(run)
     stages = tuple(stage.strip() for stage in only.split(",") if stage.strip()) if only else ()
     request = Request(
         samples=samples,
@@ -84,7 +84,7 @@ def evaluate(
         features=None if features is None else features.value,
         seed=opened.experiment.seed if seed is None else seed,
     )
-    splits = load_splits(opened.experiment)
+    splits = load_own_splits(opened)
     opened.check_images(splits)
     on = None
     if data is not None:
@@ -145,7 +145,7 @@ def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
     from keras_vae.run import Run
 
     opened = Run.open(run)
-    splits = load_splits(opened.experiment)
+    splits = load_own_splits(opened)
     import_keras(Backend(opened.environment["backend"]))
     from keras_vae.doctor import diagnose
 

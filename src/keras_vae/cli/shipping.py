@@ -14,6 +14,7 @@ from keras_vae.cli.common import (
     PriorOption,
     RunArgument,
     import_keras,
+    open_to_write,
     print_table,
     progress,
     say,
@@ -56,8 +57,9 @@ def export(
     from keras_vae.export.formats import FORMATS
     from keras_vae.run import Run
 
-    opened, folder = Run.open(run), out or run / "export" / form.value
     FORMATS[form.value].check_installed()
+    opened = open_to_write(run) if out is None else Run.open(run)
+    folder = out or opened.path / "export" / form.value
     check_place(folder, force)
     import_keras(Backend.TENSORFLOW)
     from keras_vae.export import export as write

@@ -16,7 +16,7 @@ from keras_vae.cli.common import (
     SeedOption,
     check_out,
     import_keras,
-    load_splits,
+    load_own_splits,
     progress,
     say,
     with_data,
@@ -93,7 +93,7 @@ def score(
     check_table(out, force)
     check_out(heat_maps, (".png",), force)
     opened, stream = _open(run, data, image_size, color, background)
-    splits = load_splits(opened.experiment)
+    splits = load_own_splits(opened)
     opened.check_images(splits)
     import_keras()
     import numpy as np
@@ -182,6 +182,8 @@ def _open(
 
     opened = Run.open(run)
     opened.check_complete()
+    if data is None:
+        opened.check_data()
     experiment = with_data(opened.experiment, data, image_size, color, background)
     stream = experiment.open_stream(progress())
     say(f"{opened.name} · {len(stream):,} images of {experiment.data.source}")

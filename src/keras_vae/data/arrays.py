@@ -1,10 +1,13 @@
 """Image arrays in `.npz` and `.npy` files."""
 
-from collections.abc import Iterator, Sequence
+import math
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +77,120 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
             unused = sorted(set(shapes) - {key for keys in chosen for key in keys} - {named})
             notes = [f"arrays of {path.name} that were not used: {', '.join(unused)}"] if unused else []
             return _loaded(_read(file, chosen, named), path, name, classes, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Images in a file, read a few at a time.
+
+    Args:
+        path: The file.
+        split: What they are called in records.
+        count: How many there are.
+        read: Returns those from the first position to before the second.
+        labels: As the file has them, or None.
+        are_dsprites: Whether 0 and 1 stand for black and white.
+    """
+
+    path: Path
+    split: str
+    count: int
+    read: Callable[[int, int], NDArray[np.generic]]
+    labels: NDArray[np.generic] | None = None
+    are_dsprites: bool = False
+
+    def dataset(self, start: int, stop: int) -> Dataset:
+        """Return some of the images as `load_arrays` would.
+
+        Args:
+            start: Position of the first.
+            stop: Position after the last.
+
+        Raises:
+            InputError: The file is damaged, or these are no images.
+        """
+        with readable(self.path):
+            images, labels, scale = self.read(start, stop), self.labels, self._scale
+            if self.are_dsprites and not len(scale):
+                images = images.astype("uint8") * np.uint8(255)
+            if labels is not None:
+                labels = np.concatenate([labels[: len(scale)], labels[start:stop]])
+            try:
+                both = Dataset.from_arrays(
+                    np.concatenate([scale, images]), labels, name=self.path.stem, split=self.split
+                )
+            except InputError as error:
+                if (start, stop) == (0, self.count):
+                    raise
+                raise InputError(f"from {self.split}/{start} to {self.split}/{stop - 1}: {error}") from error
+            return both.take(np.arange(len(scale), len(both)), self.split)
+
+    @cached_property
+    def _scale(self) -> NDArray[np.generic]:
+        """An image of more levels than 0 and 1, or none: black images are known as such beside it alone."""
+        for start in range(0, self.count, _LOOK):
+            images = self.read(start, min(start + _LOOK, self.count))
+            if images.dtype.kind in "iu" and (bright := images.reshape(len(images), -1).max(axis=1) > 1).any():
+                return images[bright][:1]
+        return self.read(0, 0)
+
+
+_LOOK = 256
+
+
+def open_arrays(path: Path) -> list[Rows]:
+    """Return the images of a `.npz` or `.npy` file, to be read a few at a time; test images come first.
+
+    A `.npy` is mapped into memory, a member of a `.npz` inflated from where the last reading ended. Labels are read at
+    once.
+
+    Args:
+        path: The file, as `load_arrays` takes it.
+
+    Raises:
+        InputError: The file cannot be read, or holds no images.
+    """
+    with readable(path):
+        if not zipfile.is_zipfile(path):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return [Rows(path, "all", _count(array.shape), lambda start, stop: array[start:stop])]
+        with np.load(path, allow_pickle=False) as file:
+            chosen = _choose(_shapes(file))
+            labels = [file[keys.labels] if keys.labels else None for keys in chosen]
+        splits = ("train", "test") if len(chosen) == 2 else ("all",)
+        parts = [
+            Rows(path, split, *_member(path, keys.images), numbers, (keys.images, keys.factors) == _DSPRITES)
+            for split, keys, numbers in zip(splits, chosen, labels, strict=True)
+        ]
+        for rows in parts:
+            if rows.labels is not None and rows.labels.shape[:1] != (rows.count,):
+                raise InputError(
+                    f"labels: shape {rows.labels.shape} for {rows.count} images; accepted: one integer an image"
+                )
+        return parts[::-1]
+
+
+def _member(path: Path, key: str) -> tuple[int, Callable[[int, int], NDArray[np.generic]]]:
+    """Return how many images a member of a `.npz` holds, and what reads some of them."""
+    member = zipfile.ZipFile(path).open(f"{key}.npy")
+    shape, column_major, dtype = _header(member)
+    if column_major:
+        with np.load(path, allow_pickle=False) as file:
+            array = file[key]
+        return _count(shape), lambda start, stop: array[start:stop]
+    first, size = member.tell(), math.prod(shape[1:]) * dtype.itemsize
+
+    def read(start: int, stop: int) -> NDArray[np.generic]:
+        member.seek(first + start * size)
+        return np.frombuffer(member.read((stop - start) * size), dtype).reshape(stop - start, *shape[1:])
+
+    return _count(shape), read
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    if not shape:
+        raise InputError("images: a single number; accepted: N x H x W or N x H x W x C, C = 1 or 3")
+    return shape[0]
 
 
 @contextmanager
@@ -147,10 +264,14 @@ def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
         if f"{key}.npy" not in members:
             continue
         with file.zip.open(f"{key}.npy") as member:
-            first = np.lib.format.read_magic(member) == (1, 0)
-            read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-            shapes[key] = read(member)[0]
+            shapes[key] = _header(member)[0]
     return shapes
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return the shape, whether columns come first, and the dtype of an array whose file is at its start."""
+    first = np.lib.format.read_magic(member) == (1, 0)
+    return (np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0)(member)
 
 
 def _choose(shapes: dict[str, tuple[int, ...]]) -> list[_Keys]:

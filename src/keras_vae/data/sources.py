@@ -21,6 +21,9 @@ from keras_vae.errors import InputError
 __all__ = ["SOURCES", "Available", "Loaded", "Source", "Stream", "available", "load", "stream"]
 
 
+_ARRAYS = (".npz", ".npy")
+
+
 @dataclass(frozen=True)
 class Source:
     """A named set of images.
@@ -79,7 +82,7 @@ def load(
         loaded = SOURCES[name].load(show)
     elif path.is_dir():
         loaded = load_folder(path, conversion, background=background, progress=show)
-    elif path.suffix.lower() in (".npz", ".npy"):
+    elif path.suffix.lower() in _ARRAYS:
         loaded = load_arrays(path)
     else:
         raise InputError(
@@ -102,13 +105,15 @@ def stream(
     background: str | None = None,
     progress: Progress | None = None,
 ) -> Stream:
-    """Return the images of a source block by block: those of a folder are read when they are asked for.
+    """Return the images of a source block by block: those of folders and files are read when they are asked for.
 
     Arguments and errors are those of `load`. A source with test images of its own gives those first.
     """
     _, path, named = _resolve(source)
     if not named and path.is_dir():
         return streams.of_folder(path, Conversion(image_size, color), background=background)
+    if not named and path.suffix.lower() in _ARRAYS and background is None:
+        return streams.of_arrays(path, Conversion(image_size, color))
     loaded = load(source, image_size=image_size, color=color, background=background, progress=progress)
     return streams.of_datasets([part for part in (loaded.test, loaded.train) if part is not None])
 

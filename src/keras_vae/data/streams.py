@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.data.convert import Conversion, silent
-from keras_vae.data.dataset import Dataset
+from keras_vae.data.arrays import open_arrays, readable
+from keras_vae.data.convert import Conversion, convert, silent
+from keras_vae.data.dataset import Dataset, require_alike
 from keras_vae.data.folders import find_images, opaque, read_images
 
 BLOCK = 512
@@ -93,6 +94,33 @@ def of_datasets(datasets: Sequence[Dataset]) -> Stream:
         datasets[0].classes,
         hashlib.sha256("-".join(dataset.checksum for dataset in datasets).encode()).hexdigest(),
     )
+
+
+def of_arrays(path: Path, conversion: Conversion) -> Stream:
+    """Return the images of a `.npz` or `.npy` file of any size, called by split and position.
+
+    Args:
+        path: As `arrays.load_arrays` takes it.
+        conversion: The size and colour to bring the images to.
+
+    Raises:
+        InputError: The file cannot be read or holds no images. Images that are no good are refused when they are read.
+    """
+    parts = open_arrays(path)
+    firsts = [convert(rows.dataset(0, 1), conversion)[0] for rows in parts]
+    with readable(path):
+        require_alike(firsts[0], firsts[-1])
+    blocks = [(rows, start, min(start + BLOCK, rows.count)) for rows in parts for start in range(0, rows.count, BLOCK)]
+
+    def read(number: int) -> Block:
+        rows, start, stop = blocks[number]
+        dataset, _ = convert(rows.dataset(start, stop), conversion)
+        names = tuple(f"{rows.split}/{position}" for position in range(start, stop))
+        return Block(dataset.images, dataset.labels, names)
+
+    facts = path.stat()
+    digest = hashlib.sha256(repr((conversion, path.name, facts.st_size, facts.st_mtime_ns)).encode())
+    return Stream(read, tuple(stop - start for _, start, stop in blocks), (), digest.hexdigest())
 
 
 def of_folder(folder: Path, conversion: Conversion, *, background: str | None = None) -> Stream:

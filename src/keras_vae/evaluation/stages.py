@@ -144,7 +144,7 @@ def evaluate(
     An evaluation that is interrupted goes on where it was when the same is asked for again.
 
     Args:
-        run: A complete run.
+        run: A complete run; of one that comes with the package, its copy is written into.
         splits: Its images; or other ones in the place of the test images.
         only: The stages to measure, keys of `STAGES`; all that apply where none is named. Others keep their numbers,
             as long as those are of the same weights.
@@ -164,6 +164,7 @@ def evaluate(
         if stage not in STAGES:
             raise unknown("stage", stage, STAGES)
     run.check_complete()
+    run = run.writable()
     request = request or Request(seed=run.experiment.seed)
     model = model or run.load_model(prior)
     measured = run.model_facts(prior)

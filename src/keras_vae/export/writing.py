@@ -78,7 +78,7 @@ def export(
     if out is None:
         if not isinstance(source, Run):
             raise InputError("out = None: name a folder to write")
-        out = source.path / "export" / format
+        out = source.writable().path / "export" / format
     out = Path(out).expanduser()
     check_place(out, force)
     subject = _of_run(source, prior) if isinstance(source, Run) else _of_model(source)

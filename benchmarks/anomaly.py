@@ -1,0 +1,227 @@
+"""How well a VAE tells what it has not learned: a digit that it never saw, letters, and pictures of next to nothing.
+
+    python benchmarks/anomaly.py --out docs/anomaly.md          # a quarter of an hour of processor time
+    python benchmarks/anomaly.py --also fashion_mnist           # and any other source of images that are 28×28 and grey
+
+For each of the ten digits, models of 2 and of 32 dimensions are trained on the MNIST training images without it, and
+score all 10,000 test images: ROC-AUC is the chance that a test image of the digit scores above one of another. Then two
+models of all digits score pictures of other things beside the test images. Scores are those of `keras_vae.anomaly`.
+
+The tables go to stdout, or between two marks into a Markdown file, with a figure and heat maps beside it.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from sklearn.metrics import roc_auc_score
+
+from keras_vae import figures
+from keras_vae.anomaly import SCORES, Scorer, Scores, differences
+from keras_vae.data import sources
+from keras_vae.data.dataset import Dataset
+from keras_vae.experiment import Experiment, Facts
+from keras_vae.figures.style import PALETTE, style
+from keras_vae.files import write_text
+from keras_vae.models.base import BaseVAE
+from keras_vae.types import Array
+
+LATENT_DIMS = (2, 32)
+DRAWS = 16
+"""K, the draws an image by which it is scored."""
+
+KNOWN = 2000
+"""Training images that stand for what a model knows."""
+
+PUBLISHED = {
+    2: (0.96, 0.73, 0.97, 0.94, 0.73, 0.92, 0.95, 0.77, 0.92, 0.66),
+    32: (0.81, 0.09, 0.92, 0.87, 0.78, 0.86, 0.87, 0.51, 0.89, 0.58),
+}
+"""Tonnaer's thesis, table 3.3: convolutional VAEs with a normal likelihood of fixed variance, scored by −ELBO."""
+
+START, END = "<!-- from here on written by benchmarks/anomaly.py -->", "<!-- to here -->"
+
+
+def main() -> None:
+    """Measure everything, and print or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="a Markdown file with the two marks; figures are written beside it")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--images", type=int, default=60_000, help="training images to take, to try the command out")
+    parser.add_argument("--also", action="append", default=[], metavar="SOURCE", help="score other images as well")
+    arguments = parser.parse_args()
+    loaded = sources.load("mnist")
+    train, test = loaded.train.spread(arguments.images), loaded.test
+    pictures = other_things() | {name: others(name) for name in arguments.also}
+
+    areas = {(size, score): [] for size in LATENT_DIMS for score in SCORES}
+    strange: dict[int, list[tuple[Array, Array]]] = {size: [] for size in LATENT_DIMS}
+    for digit in range(10):
+        for size in LATENT_DIMS:
+            normal = train.take(np.flatnonzero(train.labels != digit), "train")
+            model = trained(normal, size, arguments.epochs)
+            scores = scorer_of(model, normal)(test.images)
+            for name, values in scores.items():
+                areas[size, name].append(roc_auc_score(test.labels == digit, values))
+            strange[size].append(median(model, test.images[test.labels == digit], scores["nll"][test.labels == digit]))
+            print(f"without {digit}, {size:2} dimensions: nll {areas[size, 'nll'][-1]:.3f}", flush=True)
+
+    tables, seen = [table_of_digits(areas)], {}
+    for size in LATENT_DIMS:
+        model = trained(train, size, arguments.epochs)
+        scorer = scorer_of(model, train)
+        seen = {"MNIST, test": scorer(test.images)} | {name: scorer(images) for name, images in pictures.items()}
+        tables.append(table_of_pictures(seen, size))
+    tables.append(
+        f"{len(train):,} training images, {arguments.epochs} epochs, K = {DRAWS}, one training each (seed 0), "
+        f"{keras.backend.backend()}; {time.process_time() / 60:.0f} minutes of processor time."
+    )
+    text = "\n\n".join(tables)
+    if arguments.out is None:
+        print(text)
+        return
+    before, _, rest = arguments.out.read_text("utf-8").partition(START)
+    write_text(arguments.out, f"{before}{START}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    stem = arguments.out.with_suffix("")
+    figures.save(histograms(seen), Path(f"{stem}.png"))
+    for size, pairs in strange.items():
+        images, reconstructions = map(np.concatenate, zip(*pairs, strict=True))
+        title = f"Each digit, reconstructed by a model of {size} dimensions that never saw it"
+        heat = figures.heat_maps(images, reconstructions, differences(images, reconstructions), title)
+        figures.save(heat, Path(f"{stem}-heat-maps-{size}.png"))
+
+
+def trained(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
+    """Return a small VAE trained on images, the same for the same arguments."""
+    keras.utils.set_random_seed(0)
+    settings = [f"model.latent_dim={latent_dim}", 'model.network={ name = "mlp", widths = [256, 256] }']
+    model = Experiment().with_settings(settings).build_model(Facts(dataset.image_shape, len(dataset)))
+    model.compile(optimizer=keras.optimizers.Adam(2e-3))
+    model.fit(dataset.images, batch_size=500, epochs=epochs, verbose=0)
+    return model
+
+
+def scorer_of(model: BaseVAE, dataset: Dataset) -> Scorer:
+    """Return what scores images, having seen some of those that the model was trained on."""
+    return Scorer.fitted(model, dataset.spread(KNOWN).images, samples=DRAWS)
+
+
+def median(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:
+    """Return the image whose score is in the middle, and its reconstruction."""
+    chosen = images[np.argsort(scores)[len(scores) // 2]][np.newaxis]
+    return chosen, model.reconstruct(chosen)
+
+
+def others(source: str) -> Array:
+    """Return at most 10,000 images of a source, its test images if it has any."""
+    loaded = sources.load(source)
+    return (loaded.test or loaded.train).spread(10_000).images
+
+
+def other_things(count: int = 2000) -> dict[str, Array]:
+    """Return pictures that are no digits, by what they are, (N, 28, 28, 1) in uint8 each."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:28, :28]
+    centres = rng.uniform(8, 20, (count, 2, 1, 1))
+    distance = (rows - centres[:, 0]) ** 2 + (columns - centres[:, 1]) ** 2
+    width, height = rng.uniform(2, 4, (count, 1, 1)), rng.uniform(40, 160, (count, 1, 1))
+    drawn = {
+        "letters": letters(count),
+        "black": np.zeros((count, 28, 28)),
+        "faint blobs": height * np.exp(-distance / (2 * width**2)),
+        "even grey": np.broadcast_to(rng.integers(1, 256, (count, 1, 1)), (count, 28, 28)),
+        "noise": rng.integers(0, 256, (count, 28, 28)),
+    }
+    return {name: np.rint(images).astype("uint8")[..., np.newaxis] for name, images in drawn.items()}
+
+
+def letters(count: int, seed: int = 0) -> Array:
+    """Return capitals drawn as MNIST draws digits, (N, 28, 28): 20 pixels high or wide, around their centre of mass.
+
+    The fonts are those that come with Matplotlib. I, O, S and Z, which read as digits, are left out.
+    """
+    rng = np.random.default_rng(seed)
+    fonts = [
+        ImageFont.truetype(str(path), 96)
+        for path in sorted(Path(matplotlib.get_data_path(), "fonts", "ttf").glob("DejaVu*.ttf"))
+        if "Display" not in path.name
+    ]
+    images = np.zeros((count, 28, 28))
+    for index in range(count):
+        page = Image.new("L", (224, 224))
+        letter = "ABCDEFGHJKLMNPQRTUVWXY"[index % 22]
+        ink = {"font": fonts[rng.integers(len(fonts))], "stroke_width": int(rng.integers(0, 5)), "fill": 255}
+        ImageDraw.Draw(page).text((112, 112), letter, anchor="mm", **ink)
+        page = page.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)
+        page = page.crop(page.getbbox())
+        page.thumbnail((20, 20), Image.Resampling.LANCZOS)
+        pixels = np.asarray(page, float)
+        masses = [pixels.sum(1), pixels.sum(0)]
+        places = [round(14 - np.average(np.arange(len(mass)) + 0.5, weights=mass)) for mass in masses]
+        top, left = (int(np.clip(place, 0, 28 - len(mass))) for place, mass in zip(places, masses, strict=True))
+        images[index, top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return images
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose first column is text and whose others are numbers."""
+    rule = ["---", *["--:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
+
+
+def table_of_digits(areas: Mapping[tuple[int, str], Sequence[float]]) -> str:
+    """Return the areas by held-out digit, and what is published."""
+    rows = [
+        [f"{size} dimensions, `{score}`", *(f"{area:.2f}" for area in values), f"**{np.mean(values):.3f}**"]
+        for (size, score), values in areas.items()
+    ]
+    rows += [
+        [f"Tonnaer, {size} dimensions, −ELBO", *(f"{area:.2f}" for area in values), f"{np.mean(values):.3f}"]
+        for size, values in PUBLISHED.items()
+    ]
+    return table(["ROC-AUC, the digit held out", *map(str, range(10)), "mean"], rows)
+
+
+def table_of_pictures(seen: Mapping[str, Scores], latent_dim: int) -> str:
+    """Return by kind of picture the mean of −log p(x), and the area between it and the test images by each score."""
+    (_, known), *rest = seen.items()
+    rows = [["MNIST, test", f"{known['nll'].mean():.1f}", *[""] * len(SCORES)]]
+    for name, scores in rest:
+        truth = np.repeat([0, 1], [len(known["nll"]), len(scores["nll"])])
+        areas = [roc_auc_score(truth, np.concatenate([known[score], scores[score]])) for score in SCORES]
+        rows.append([name, f"{scores['nll'].mean():.1f}", *(f"{area:.3f}" for area in areas)])
+    return table([f"{latent_dim} dimensions, ROC-AUC", "mean `nll`", *(f"`{score}`" for score in SCORES)], rows)
+
+
+def histograms(seen: Mapping[str, Scores]) -> Figure:
+    """Return how −log p(x) and its distance from the mean spread, by kind of picture; tall peaks are cut off."""
+    scores = {"nll": "−log p(x) in nats", "typicality": "its distance from the mean of training images"}
+    with style():
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        for axes, (score, label) in zip(figure.subplots(1, 2), scores.items(), strict=True):
+            edges = np.geomspace(
+                max(1, min(values[score].min() for values in seen.values())),
+                max(values[score].max() for values in seen.values()),
+                90,
+            )
+            for (name, values), color in zip(seen.items(), PALETTE, strict=False):
+                heights, _ = np.histogram(values[score], edges)
+                axes.stairs(100 * heights / len(values[score]), edges, color=color, label=name, linewidth=1.5)
+            axes.set(xscale="log", xlabel=label, ylabel="images, %", ylim=(0, 14))
+            axes.xaxis.set_major_formatter("{x:g}")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""The runs that come with the package: whole, small, as good as they say, and never written into."""
+
+import hashlib
+import json
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+import keras_vae
+from helpers import on_tensorflow
+from keras_vae import AnomalyDetector, Run, cli, load
+from keras_vae.data import sources
+from keras_vae.errors import InputError
+from keras_vae.evaluation.likelihood import measure_likelihood, observed
+from keras_vae.run import shipped
+
+NAMES = ("mnist-16d", "mnist-2d")
+FILES = {"environment.json", "evaluation.json", "experiment.toml", "images.npz", "metrics.csv", "model.keras"}
+TRAINED = Path(keras_vae.__file__).parent / "trained"
+
+
+@pytest.fixture
+def vae(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run `vae …` in a folder of its own: its exit code, its output and its messages."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vae", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def untouched() -> object:
+    """Hold that the package is the same afterwards."""
+    before = contents(TRAINED)
+    yield
+    assert contents(TRAINED) == before
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_there_are_two_and_they_are_small() -> None:
+    assert shipped() == list(NAMES)
+    assert sum(path.stat().st_size for path in TRAINED.rglob("*") if path.is_file()) < 2_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_is_a_whole_run_with_a_model_that_draws(name: str) -> None:
+    run = Run.open(name)
+    assert {path.name for path in run.path.iterdir()} == FILES
+    assert run.is_complete
+    assert run.name == name
+    assert len(run.metrics["epoch"]) == run.experiment.training.epochs
+    model = load(name)
+    assert not model.compiled
+    assert run.evaluation is not None
+    assert run.evaluation["model"] == run.model_facts()
+    pictures = model.sample(100, seed=0)
+    assert pictures.shape == (100, 28, 28, 1)
+    # MNIST's mean is 0.13, and ink is white.
+    assert 0.08 < pictures.mean() < 0.2
+    assert pictures.max() > 0.95
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_images_are_explained_as_well_as_the_test_images_were(name: str) -> None:
+    run, shown = Run.open(name), sources.load(TRAINED / name / "images.npz").train
+    assert set(shown.labels.tolist()) == set(range(10))
+    values = -load(name).elbo(observed_levels(run, shown.images))
+    expected = run.evaluation["likelihood"]["negative_elbo"]["mean"]
+    assert values.mean() == pytest.approx(expected, abs=4 * values.std() / np.sqrt(len(values)))
+
+
+def observed_levels(run: Run, images: np.ndarray) -> np.ndarray:
+    if run.experiment.model.likelihood.get("binarize") != "dynamic":
+        return images
+    return np.random.default_rng(0).binomial(1, images / 255).astype("uint8") * np.uint8(255)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_names_no_place_of_the_machine_that_trained_it(name: str) -> None:
+    for file in ("environment.json", "evaluation.json", "experiment.toml"):
+        text = (TRAINED / name / file).read_text()
+        assert not [word for word in ("/home/", "/root/", "/work/", "/tmp/", "/Users/") if word in text]
+    assert Run.open(name).experiment.data.source == "mnist"
+
+
+@pytest.mark.slow
+@on_tensorflow("numbers of other backends are held against these elsewhere")
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluated_again_it_finds_its_numbers(name: str, real_mnist: Path) -> None:
+    run, model = Run.open(name), load(name)
+    splits, _ = run.experiment.load_splits()
+    run.check_images(splits)
+    written = run.evaluation["likelihood"]
+    again = measure_likelihood(model, splits, seed=written["seed"])
+    for term in ("negative_elbo", "reconstruction_loss", "kl_loss"):
+        assert again[term]["mean"] == pytest.approx(written[term]["mean"], rel=1e-5)
+    # All images by all draws take minutes: a tenth of them by fewer draws bound it from above, up to their noise.
+    fewer = observed(model, splits, splits.test).spread(1000)
+    nll = -model.log_likelihood(fewer.images, samples=50, seed=0)
+    error = nll.std() / np.sqrt(len(nll))
+    assert written["nll"]["mean"] - 3 * error < nll.mean() < written["nll"]["mean"] + 3 * error + 1
+    assert written["nll"]["mean"] < written["negative_elbo"]["mean"]
+
+
+def test_names_that_are_none_are_refused_with_those_that_are() -> None:
+    with pytest.raises(InputError, match=r"no run at mnist-3d: .+ with the package come mnist-16d and mnist-2d"):
+        Run.open("mnist-3d")
+    with pytest.raises(InputError, match=r"no run at runs/mnist-2d"):
+        Run.open("runs/mnist-2d")
+
+
+def test_a_folder_of_that_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(TRAINED / "mnist-16d", "mnist-2d")
+    assert load("mnist-2d").latent_dim == 16
+    assert Run.open("mnist-2d").writable().path == Path("mnist-2d")
+
+
+def test_what_reads_takes_it_from_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
+    for words in (("info", "mnist-2d"), ("sample", "mnist-2d", "--out", "s.png"), ("compare", *NAMES)):
+        code, _, err = vae(*words)
+        assert code == 0, err
+    assert sorted(path.name for path in Path().iterdir()) == ["s.png"]
+    assert AnomalyDetector("mnist-2d", samples=2).fit(np.zeros((4, 28, 28, 1), "uint8")).offset_
+
+
+def test_what_writes_takes_a_copy_in_runs_and_says_so(vae: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = vae("sample", "mnist-2d", "-n", "4", "--seed", "1")
+    assert (code, out) == (0, "runs/mnist-2d/figures/sheet.png\n")
+    assert "mnist-2d comes with the package: written into its copy runs/mnist-2d" in err
+    # The copy is there now, and taken again.
+    code, out, _ = vae("plot", "mnist-2d", "grid", "-n", "4")
+    assert (code, out) == (0, "runs/mnist-2d/figures/grid.png\n")
+    assert vae("info", "runs/mnist-2d")[0] == 0
+    shutil.copyfile(TRAINED / "mnist-16d" / "model.keras", "runs/mnist-2d/model.keras")
+    code, out, err = vae("sample", "mnist-2d")
+    assert (code, out) == (2, "")
+    assert "runs/mnist-2d, where its copy to write into would be, is something else" in err
+
+
+def test_a_run_of_the_package_refuses_to_be_written_into() -> None:
+    run = Run.open("mnist-2d")
+    for write in (
+        lambda: run.write_report("x"),
+        lambda: run.write_evaluation({}),
+        lambda: run.write_metrics({}),
+        lambda: run.figure_path("x"),
+        lambda: run.save_model(run.load_model(), fitted=True),
+    ):
+        with pytest.raises(InputError, match=r"stays as it is: write into Run\.writable\(\)"):
+            write()
+
+
+@on_tensorflow("no backend has a part in it")
+def test_the_wheel_holds_them(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if name.startswith("keras_vae/trained/")}
+        assert {f"keras_vae/trained/{name}/{file}" for name in NAMES for file in FILES} <= held
+        assert json.loads(archive.read("keras_vae/trained/mnist-2d/evaluation.json"))["likelihood"]["nll"]
