@@ -29,6 +29,7 @@ class Target(StrEnum):
     SAVEDMODEL = "savedmodel"
     LITERT = "litert"
     KERAS = "keras"
+    SPACE = "space"
 
 
 class PixelChoice(StrEnum):
@@ -51,12 +52,17 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model as graphs that run without this package, and compare each with the model."""
+    """Write a model as graphs that run without this package, and compare each with the model; or a Space to explore it."""
     from keras_vae.export.format import check_place
     from keras_vae.export.formats import FORMATS
     from keras_vae.run import Run
 
     opened, folder = Run.open(run), out or run / "export" / form.value
+    if form is Target.SPACE:
+        from keras_vae.explorer import write_space
+
+        print(write_space(opened, folder, force=force))
+        return
     FORMATS[form.value].check_installed()
     check_place(folder, force)
     import_keras(Backend.TENSORFLOW)
