@@ -52,7 +52,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model as graphs that run without this package, and compare each with the model; or a Space to explore it."""
+    """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
     from keras_vae.export.format import check_place
     from keras_vae.export.formats import FORMATS
     from keras_vae.run import Run

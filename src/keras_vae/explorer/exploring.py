@@ -251,7 +251,7 @@ class Explorer:
     _scorer: Scorer | None = None
 
     def learn_what_is_known(self) -> None:
-        """Score known images, with which `place` then compares others; takes seconds, and does nothing the second time."""
+        """Score known images, with which `place` then compares others; takes seconds, the first time."""
         known = self.material.known
         with self._measuring:
             if known is None or self._scorer is not None:

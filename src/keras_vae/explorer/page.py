@@ -2,7 +2,6 @@
 
 import functools
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib import resources
@@ -11,12 +10,15 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_vae.errors import InputError, RunError
 from keras_vae.explorer import pictures, uploads
 from keras_vae.explorer.exploring import SAMPLES, Explorer
 from keras_vae.explorer.plane import View
 from keras_vae.types import Array
+
+Levels = NDArray[np.uint8]
 
 SLIDERS = 64
 """Sliders at most: those of the dimensions that carry most."""
@@ -25,6 +27,12 @@ _OPEN_SLIDERS = 16
 
 THEME = gr.themes.Soft(
     primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+).set(
+    block_title_background_fill="none",
+    block_title_text_color="*neutral_600",
+    block_title_padding="0",
+    block_title_text_weight="500",
+    button_large_text_weight="500",
 )
 """Fonts of the machine: nothing is fetched."""
 
@@ -71,7 +79,12 @@ def _map(explorer: Explorer) -> None:
     names = () if shown is None else shown.classes
 
     def draw(
-        kind: str, dims: Sequence[int], view: View | None, show: bool, label: str | None, mark: Any
+        kind: str,
+        dims: Sequence[int],
+        view: View | None,
+        show: bool,
+        label: str | None,
+        mark: Sequence[float],
     ) -> tuple[str, View]:
         plane = explorer.plane(kind, (dims[0], dims[1]))
         view = view or explorer.home(plane)
@@ -79,12 +92,13 @@ def _map(explorer: Explorer) -> None:
         images = explorer.grid(plane, view, explorer.label(label))
         return pictures.latent_map(images, plane, view, points=points, labels=labels, names=names, mark=mark), view
 
-    def decoded(kind: str, dims: Sequence[int], mark: Any, label: str | None) -> tuple[str, str]:  # noqa: ANN401
+    def decoded(kind: str, dims: Sequence[int], mark: Sequence[float], label: str | None) -> tuple[str, str]:
         plane = explorer.plane(kind, (dims[0], dims[1]))
-        code = plane.codes([mark])[0]
-        numbers = ", ".join(f"{value:.2f}" for value in code[:8].tolist()) + (", …" if len(code) > 8 else "")
-        facts = _facts({plane.names[0]: f"{mark[0]:.3f}", plane.names[1]: f"{mark[1]:.3f}", "z": f"({numbers})"})
-        return _large(explorer.decode(code, explorer.label(label))), facts
+        code = plane.codes(np.array([mark]))[0]
+        facts = {name: _number(value) for name, value in zip(plane.names, mark, strict=True)}
+        if len(code) > 2:
+            facts["z"] = _vector(code)
+        return _large(explorer.decode(code, explorer.label(label))), _facts(facts)
 
     first = sorted(explorer.order[:2])
     start, home = draw("dimensions", first, None, True, None, (0.0, 0.0))
@@ -98,9 +112,9 @@ def _map(explorer: Explorer) -> None:
             answer = gr.HTML(image, elem_classes="vae", elem_id="map-image")
             coordinates = gr.HTML(facts, elem_classes="vae", elem_id="map-facts")
             with gr.Row():
-                closer = gr.Button("Zoom in", size="sm")
-                further = gr.Button("Zoom out", size="sm")
-                back = gr.Button("All", size="sm")
+                closer = gr.Button("Zoom in", size="sm", min_width=70)
+                further = gr.Button("Zoom out", size="sm", min_width=70)
+                back = gr.Button("All", size="sm", min_width=70)
             label = _label(explorer)
             many = explorer.engine.model.latent_dim > 2
             kind = gr.Radio(
@@ -121,13 +135,21 @@ def _map(explorer: Explorer) -> None:
         return (*decoded(kind, dims, mark, label), mark)
 
     def region(
-        event: gr.EventData, kind: str, dims: Any, view: View, show: bool, label: Any, mark: Any
+        event: gr.EventData,
+        kind: str,
+        dims: Sequence[int],
+        view: View,
+        show: bool,
+        label: str | None,
+        mark: Sequence[float],
     ) -> tuple[Any, ...]:
         return draw(kind, dims, View(*view).region(event.x0, event.y0, event.x1, event.y1), show, label, mark)
 
     def zoom(factor: float) -> Callable[..., tuple[Any, ...]]:
-        def zoomed(kind: str, dims: Any, view: View, show: bool, label: Any, mark: Any) -> tuple[Any, ...]:  # noqa: ANN401
-            middle = mark if factor < 1 else None
+        def zoomed(
+            kind: str, dims: Sequence[int], view: View, show: bool, label: str | None, mark: Sequence[float]
+        ) -> tuple[Any, ...]:
+            middle = (mark[0], mark[1]) if factor < 1 else None
             return draw(kind, dims, View(*view).zoomed(factor, middle), show, label, mark)
 
         return zoomed
@@ -136,10 +158,14 @@ def _map(explorer: Explorer) -> None:
         dims, mark = [across, up], (0.0, 0.0)
         return (*draw(kind, dims, None, show, label, mark), *decoded(kind, dims, mark, label), dims, mark)
 
-    def same(kind: str, dims: Any, view: View, show: bool, label: Any, mark: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    def same(
+        kind: str, dims: Sequence[int], view: View, show: bool, label: str | None, mark: Sequence[float]
+    ) -> tuple[Any, ...]:
         return (*draw(kind, dims, View(*view), show, label, mark), *decoded(kind, dims, mark, label))
 
-    def home_again(kind: str, dims: Any, view: Any, show: bool, label: Any, mark: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    def home_again(
+        kind: str, dims: Sequence[int], view: View, show: bool, label: str | None, mark: Sequence[float]
+    ) -> tuple[Any, ...]:
         return draw(kind, dims, None, show, label, mark)
 
     seen = [kind, dims, view, show, label, mark]
@@ -221,7 +247,7 @@ def _draw(explorer: Explorer, drawn: gr.State) -> None:
         f'<div class="pad"><canvas width="{width * scale}" height="{height * scale}" aria-label="drawing pad"></canvas>'
         "<button>Clear</button></div>"
     )
-    hint = '<p class="small">Draw something, or upload a picture: its code, its reconstruction and its score appear here.</p>'
+    hint = _caption("Draw something, or upload a picture: its reconstruction, its score and its place appear here.")
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             pad = gr.HTML(pad_html, js_on_load=asset("pad.js"), elem_classes="vae", elem_id="pad")
@@ -236,7 +262,7 @@ def _draw(explorer: Explorer, drawn: gr.State) -> None:
         lambda label: explorer.grid(explorer.plane(), explorer.home(explorer.plane()), explorer.label(label))
     )
 
-    def place(image: Array, label: str | None, notes: Sequence[str] = ()) -> str:
+    def place(image: Levels, label: str | None, notes: Sequence[str] = ()) -> str:
         placed = explorer.place(image, explorer.label(label))
         tiles = {"as the model sees it": image, "reconstruction": placed.reconstruction}
         shown = pictures.row([*tiles.values(), pictures.heat(placed.difference)], [*tiles, "difference"])
@@ -278,7 +304,7 @@ def _draw(explorer: Explorer, drawn: gr.State) -> None:
         told = label if images.labels is None or not explorer.classes else explorer.classes[int(images.labels[index])]
         return place(images.images[index], told), images.images[index]
 
-    def again(image: Array | None, label: str | None) -> str:
+    def again(image: Levels | None, label: str | None) -> str:
         return hint if image is None else place(image, label)
 
     _on(pad.sketch, sketched, [label], [answer, drawn])
@@ -292,11 +318,11 @@ def _between(explorer: Explorer, drawn: gr.State) -> None:
     images, what = explorer.picks()
     ends, number, side = gr.State([images[0], images[1]]), gr.State(0), gr.State(0)
 
-    def strips(ends: Sequence[Array], label: str | None) -> str:
+    def strips(ends: Sequence[Levels], label: str | None) -> str:
         told = explorer.label(label)
         ways = {"on the straight line between the codes": False, "on the great circle between the codes": True}
         drawings = [
-            pictures.strip(explorer.between(*ends, spherical=spherical, label=told), name)
+            pictures.strip(explorer.between(ends[0], ends[1], spherical=spherical, label=told), name)
             for name, spherical in ways.items()
         ]
         return pictures.row(list(ends), ["from", "to"]) + "".join(drawings)
@@ -316,14 +342,14 @@ def _between(explorer: Explorer, drawn: gr.State) -> None:
                 circle = gr.Button("… of the great circle", size="sm")
             saved = gr.File(label="GIF", visible=False, elem_id="gif-file")
 
-    def put(image: Array, ends: Sequence[Array], side: int, label: str | None) -> tuple[Any, ...]:
+    def put(image: Levels, ends: Sequence[Levels], side: int, label: str | None) -> tuple[Any, ...]:
         ends = [image, ends[1]] if side == 0 else [ends[0], image]
         return strips(ends, label), ends, 1 - side
 
-    def pick(event: gr.EventData, number: int, ends: Any, side: int, label: str | None) -> tuple[Any, ...]:  # noqa: ANN401
+    def pick(event: gr.EventData, number: int, ends: Sequence[Levels], side: int, label: str | None) -> tuple[Any, ...]:
         return put(explorer.picks(number)[0][event.index], ends, side, label)
 
-    def take(image: Array | None, ends: Any, side: int, label: str | None) -> tuple[Any, ...]:  # noqa: ANN401
+    def take(image: Levels | None, ends: Sequence[Levels], side: int, label: str | None) -> tuple[Any, ...]:
         if image is None:
             raise InputError("nothing is drawn yet: go to the tab Draw first")
         return put(image, ends, side, label)
@@ -332,10 +358,10 @@ def _between(explorer: Explorer, drawn: gr.State) -> None:
         return pictures.picks(explorer.picks(number + 1)[0]), number + 1
 
     def save(spherical: bool) -> Callable[..., Any]:
-        def gif(ends: Sequence[Array], label: str | None) -> Any:  # noqa: ANN401
+        def gif(ends: Sequence[Levels], label: str | None) -> Any:  # noqa: ANN401
             # Gradio copies it into a cache of its own, whose files go after a day.
             folder = Path(tempfile.mkdtemp(prefix="keras-vae-"))
-            way = explorer.between(*ends, spherical=spherical, label=explorer.label(label))
+            way = explorer.between(ends[0], ends[1], spherical=spherical, label=explorer.label(label))
             return gr.File(value=str(explorer.animate(way, folder / "between.gif")), visible=True)
 
         return gif
@@ -358,16 +384,16 @@ def _samples(explorer: Explorer) -> None:
         if found is None:
             return pictures.pairs(images, None, [])
         nearest, where = found
-        return pictures.pairs(images, nearest, [f"distance {distance:.1f}" for distance in where.distances])
+        return pictures.pairs(images, nearest, [f"{distance:.1f}" for distance in where.distances])
 
     below = (
-        "Each sample above the training image that is nearest to it, pixel by pixel"
+        "Each sample above the training image that is nearest to it, and their distance (black to white is 1 a pixel)"
         + ("." if compared == trained else f": of {compared:,} of the {trained:,}.")
         if compared
         else "Training images are not at hand: samples alone."
     )
-    with gr.Row():
-        again = gr.Button("New samples", variant="primary", elem_id="new-samples")
+    with gr.Row(equal_height=True):
+        again = gr.Button("New samples", variant="primary", elem_id="new-samples", scale=0, min_width=180)
         prior = gr.Radio(
             explorer.priors, value=explorer.priors[0], label="Prior", visible=len(explorer.priors) > 1, min_width=240
         )
@@ -416,7 +442,8 @@ def _api(explorer: Explorer) -> None:
         """Return the images on the way between two pictures, as data URIs."""
         ends = [uploads.prepare(uploads.read_uri(end), explorer.image_shape).image for end in (first, second)]
         return [
-            pictures.uri(image) for image in explorer.between(*ends, spherical=spherical, label=explorer.label(label))
+            pictures.uri(image)
+            for image in explorer.between(ends[0], ends[1], spherical=spherical, label=explorer.label(label))
         ]
 
     def sample(count: int = 1, seed: int = 0, prior: str | None = None, label: str | None = None) -> list[str]:
@@ -489,6 +516,14 @@ def _large(image: Array) -> str:
     return f'<div class="large">{pictures.tile(image)}</div>'
 
 
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _vector(code: Array) -> str:
+    return f"({', '.join(map(_number, code[:8].tolist()))}{', …' if len(code) > 8 else ''})"
+
+
 def _caption(text: str) -> str:
     return f'<p class="small">{escape(text)}</p>'
 
@@ -500,10 +535,11 @@ def _facts(facts: dict[str, str]) -> str:
 
 def _judged(explorer: Explorer, placed: Any, image: Array) -> dict[str, str]:  # noqa: ANN401
     likelihood, draws = explorer.engine.model.likelihood, explorer.engine.draws
+    nats = f"{-placed.nats:.1f}".replace("-", "\N{MINUS SIGN}")
     named = {
-        "nll": ("log p(x)", f"{-placed.nats:.1f} nats, from {draws} draws"),
-        "negative_elbo": ("log p(x)", f"at least {-placed.nats:.1f} nats (the ELBO)"),
-        "reconstruction_loss": ("log p(x|z)", f"{-placed.nats:.1f} nats"),
+        "nll": ("log p(x)", f"{nats} nats, from {draws} draws"),
+        "negative_elbo": ("log p(x)", f"at least {nats} nats (the ELBO)"),
+        "reconstruction_loss": ("log p(x|z)", f"{nats} nats"),
     }
     name, value = named[placed.score]
     if not likelihood.is_normalised_on(image[None]):
@@ -520,17 +556,5 @@ def _judged(explorer: Explorer, placed: Any, image: Array) -> dict[str, str]:  #
             else f"scores above {placed.percentile:.0f} % of {kind} images"
         )
     if placed.code is not None and explorer.has_vector:
-        numbers = ", ".join(f"{value:.2f}" for value in placed.code[:6].tolist())
-        facts["z"] = f"({numbers}{', …' if len(placed.code) > 6 else ''})"
+        facts["z"] = _vector(placed.code)
     return facts
-
-
-def measure_behind(explorer: Explorer) -> threading.Thread:
-    """Start what takes seconds on a thread of its own, and return it."""
-
-    def measure() -> None:
-        explorer.learn_what_is_known()
-
-    thread = threading.Thread(target=measure, daemon=True)
-    thread.start()
-    return thread

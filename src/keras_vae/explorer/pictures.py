@@ -35,7 +35,8 @@ def tile(image: Array, caption: str = "", *, index: int | None = None) -> str:
     picked = "" if index is None else f' data-index="{index}" tabindex="0" role="button"'
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     alt = escape(caption) or "image"
-    return f'<figure class="tile"{picked}><img src="{uri(image)}" width="{width}" height="{height}" alt="{alt}">{below}</figure>'
+    shown = f'<img src="{uri(image)}" width="{width}" height="{height}" alt="{alt}">'
+    return f'<figure class="tile"{picked}>{shown}{below}</figure>'
 
 
 def row(images: Sequence[Array] | Array, captions: Sequence[str] = ()) -> str:
@@ -104,7 +105,7 @@ def latent_map(
     points: Array | None = None,
     labels: NDArray[np.int64] | None = None,
     names: Sequence[str] = (),
-    mark: tuple[float, float] | None = None,
+    mark: Sequence[float] | None = None,
 ) -> str:
     """Return the images of a grid over a view as one picture, points in it, coordinates along its sides.
 
@@ -143,7 +144,7 @@ def latent_map(
     ticks.append(
         f'<text x="-84" y="{high / 2:.0f}" text-anchor="middle" transform="rotate(-90 -84 {high / 2:.0f})">{up}</text>'
     )
-    x, y = (-100.0, -100.0) if mark is None else place(*mark)
+    x, y = (-100.0, -100.0) if mark is None else place(mark[0], mark[1])
     return (
         f'<svg class="map" viewBox="-112 -8 1128 {high + 100:.0f}" role="img" aria-label="map of the latent space">'
         f'<image class="canvas" href="{uri(picture)}" width="{_MAP}" height="{high:.0f}" preserveAspectRatio="none"/>'

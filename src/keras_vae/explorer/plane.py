@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from keras_vae.grid import check_dims, grid_points
 from keras_vae.types import Array
@@ -22,13 +22,13 @@ class Plane(NamedTuple):
     basis: NDArray[np.float32]
     names: tuple[str, str]
 
-    def codes(self, points: Array) -> NDArray[np.float32]:
+    def codes(self, points: ArrayLike) -> NDArray[np.float32]:
         """Return the codes (N, latent_dim) of points (N, 2)."""
         return (self.origin + np.asarray(points, "float32") @ self.basis).astype("float32")
 
-    def points(self, codes: Array) -> NDArray[np.float32]:
+    def points(self, codes: ArrayLike) -> NDArray[np.float32]:
         """Return where codes (N, latent_dim) fall when they are projected, (N, 2)."""
-        return ((codes - self.origin) @ self.basis.T).astype("float32")
+        return ((np.asarray(codes, "float32") - self.origin) @ self.basis.T).astype("float32")
 
 
 class View(NamedTuple):

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,8 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
     explorer = Explorer(run, progress)
     explorer.warm_up()
     blocks = page.build(explorer)
-    page.measure_behind(explorer)
+    # It takes seconds, in which the page can do everything else.
+    threading.Thread(target=explorer.learn_what_is_known, daemon=True).start()
     app = FastAPI(openapi_url=None)
     if host in LOOPBACK:
         # A page on the web may lead its own name to this machine, and then ask in it.

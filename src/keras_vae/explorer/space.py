@@ -105,6 +105,6 @@ tags: [variational-autoencoder, keras]
 
 {run.experiment.description}
 
-Explores the model in `run/`, which was trained with keras-vae {__version__}; the package is in `keras_vae/`. It holds no
-training data, so that samples stand without their neighbours. `python app.py` runs it anywhere, `PORT` names the port.
+Explores the model in `run/`, trained with keras-vae {__version__}, which is in `keras_vae/`. There is no training data
+here, so that samples stand without their neighbours. `python app.py` runs it anywhere; `PORT` names the port.
 """

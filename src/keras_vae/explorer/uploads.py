@@ -86,7 +86,7 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
             picture: Image.Image = ImageOps.exif_transpose(opened)
             if picture.has_transparency_data:
                 rgba = picture.convert("RGBA")
-                if rgba.getchannel("A").getextrema()[0] < 255:
+                if np.asarray(rgba.getchannel("A")).min() < 255:
                     notes.append("transparent pixels laid on white")
                 ground = Image.new("RGBA", rgba.size, "white")
                 picture = Image.alpha_composite(ground, rgba)
