@@ -34,7 +34,8 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Arra
         splits, _ = experiment.load_splits()
         run = Run.create(folder / name, experiment, {"versions": {}, "backend": "tensorflow", "data": facts(splits)})
         run.save_model(experiment.build_model(Facts.of(splits)))
-        run.write_metrics({"epoch": [1.0, 2.0], "total_loss": [9.0, 8.0], "negative_elbo": [9.0, 8.0]})
+        losses = ("total_loss", "negative_elbo", "reconstruction_loss", "kl_loss")
+        run.write_metrics({"epoch": [1.0, 2.0], **{name: [9.0, 8.0] for name in losses}})
         return run
 
     return make

@@ -12,6 +12,7 @@ from explorer_runs import CLASSIC, LADDER, VQ, MakeRun
 from helpers import on_tensorflow
 from keras_vae import Run
 from keras_vae.errors import InputError
+from keras_vae.evaluation.samples import nearest as nearest_of
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.exploring import STEPS, Explorer
 from keras_vae.types import Array
@@ -90,6 +91,10 @@ def test_neighbours_are_the_nearest_training_images(classic: Explorer) -> None:
     assert found.indices.tolist() == [4, 9]
     np.testing.assert_array_equal(nearest, train[[4, 9]])
     assert classic.training_images == (len(train), len(train))
+    samples = classic.sample(20, 1)
+    expected = nearest_of(samples.reshape(20, -1), train.reshape(len(train), -1).astype("float32") / 255)
+    np.testing.assert_array_equal(classic.neighbours(samples)[1].indices, expected.indices)
+    np.testing.assert_allclose(classic.neighbours(samples)[1].distances, expected.distances, rtol=1e-4)
 
 
 def test_dimensions_come_by_their_rates(make_run: MakeRun) -> None:
@@ -128,7 +133,8 @@ def test_conditional_models_are_told_labels(make_run: MakeRun, frames: tuple[Arr
     assert explorer.place(frames[0][0], 1).code is not None
 
 
-@pytest.mark.parametrize(("settings", "has_lines"), [(VQ, False), pytest.param(LADDER, True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "has_lines"), [(VQ, False), (LADDER, True)])
 def test_other_architectures_answer_what_applies(
     settings: tuple[str, ...], has_lines: bool, make_run: MakeRun, frames: tuple[Array, Array]
 ) -> None:

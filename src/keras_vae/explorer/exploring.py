@@ -16,7 +16,7 @@ from keras_vae.data.dataset import Dataset
 from keras_vae.doctor import INACTIVE_RATE, Evidence, Finding, diagnose, examine
 from keras_vae.errors import InputError
 from keras_vae.evaluation.likelihood import condition
-from keras_vae.evaluation.samples import Neighbours, nearest
+from keras_vae.evaluation.samples import Neighbours
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
@@ -35,7 +35,7 @@ STEPS = 11
 SAMPLES = 24
 """Samples of a page."""
 
-_GRID_PIXELS, _GRID_SIDE = 640, 20
+_GRID_PIXELS, _GRID_SIDE = 640, 16
 _KNOWN_IMAGES = 500
 _TRAINING_VALUES = 60_000 * 28 * 28
 
@@ -58,6 +58,22 @@ class Placed(NamedTuple):
     score: str
     nats: float
     percentile: float | None
+
+
+class _Trained(NamedTuple):
+    """Training images, ready to be searched.
+
+    Args:
+        images: All of them.
+        chosen: Which are searched.
+        rows: Those as rows in [0, 1].
+        half_squares: Half the squared length of each row.
+    """
+
+    images: NDArray[np.uint8]
+    chosen: NDArray[np.int64]
+    rows: NDArray[np.float32]
+    half_squares: NDArray[np.float32]
 
 
 class Explorer:
@@ -306,34 +322,39 @@ class Explorer:
         return engine.sample(count, seed, told)
 
     @functools.cached_property
-    def _training_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
-        """Training images as rows, and where among them they stand; of very many, some evenly spaced."""
+    def _trained(self) -> _Trained | None:
+        """Training images to search; of very many, some evenly spaced; None where they are not at hand."""
         if self.material.splits is None:
             return None
         images = self.material.splits.train.images
         count = min(len(images), max(1, _TRAINING_VALUES // images[0].size))
         chosen = np.linspace(0, len(images) - 1, count).round().astype("int64")
-        return images[chosen].reshape(count, -1).astype("float32") / 255, chosen
+        rows = images[chosen].reshape(count, -1).astype("float32") / 255
+        return _Trained(images, chosen, rows, np.einsum("ij,ij->i", rows, rows) / 2)
 
     @property
     def training_images(self) -> tuple[int, int]:
         """How many training images samples are compared with, and how many there are."""
-        if self._training_vectors is None or self.material.splits is None:
-            return 0, 0
-        return len(self._training_vectors[1]), len(self.material.splits.train)
+        return (0, 0) if self._trained is None else (len(self._trained.chosen), len(self._trained.images))
 
     def neighbours(self, images: Array) -> tuple[Array, Neighbours] | None:
         """Return the nearest training image of each image, and which and how far; None without training images.
 
+        As `evaluation.samples.nearest` does, but with all that does not depend on the images computed once: a page of
+        samples is not to wait.
+
         Args:
             images: (N, H, W, C), in [0, 1].
         """
-        if self._training_vectors is None or self.material.splits is None:
+        trained = self._trained
+        if trained is None:
             return None
-        vectors, chosen = self._training_vectors
-        found = nearest(np.asarray(images, "float32").reshape(len(images), -1), vectors)
-        found = Neighbours(chosen[found.indices], found.distances)
-        return self.material.splits.train.images[found.indices], found
+        rows = np.asarray(images, "float32").reshape(len(images), -1)
+        # |a − b|² is least where a·b − |b|²/2 is greatest.
+        found = (rows @ trained.rows.T - trained.half_squares).argmax(axis=1)
+        distances = np.linalg.norm(rows - trained.rows[found], axis=1).astype("float64")
+        indices = trained.chosen[found]
+        return trained.images[indices], Neighbours(indices, distances)
 
     def picks(self, page: int = 0) -> tuple[Array, str]:
         """Return images to pick from, (SAMPLES, H, W, C), and what they are: held-out ones, else samples.

@@ -28,6 +28,8 @@ _OPEN_SLIDERS = 16
 THEME = gr.themes.Soft(
     primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 ).set(
+    body_background_fill="*neutral_50",
+    body_background_fill_dark="*neutral_950",
     block_title_background_fill="none",
     block_title_text_color="*neutral_600",
     block_title_padding="0",
@@ -202,8 +204,8 @@ def _sliders(explorer: Explorer) -> None:
             )
             label = _label(explorer)
             with gr.Row():
-                draw = gr.Button("Random draw", variant="primary", elem_id="slider-draw")
-                reset = gr.Button("Reset", elem_id="slider-reset")
+                draw = gr.Button("Random draw", variant="primary", elem_id="slider-draw", min_width=120)
+                reset = gr.Button("Reset", elem_id="slider-reset", min_width=120)
             heat = gr.Slider(
                 0, 2, value=1, step=0.05, label="Temperature of the draw", visible=explorer.engine.has_temperature
             )
@@ -252,8 +254,10 @@ def _draw(explorer: Explorer, drawn: gr.State) -> None:
         with gr.Column(scale=2, min_width=280):
             pad = gr.HTML(pad_html, js_on_load=asset("pad.js"), elem_classes="vae", elem_id="pad")
             with gr.Row():
-                upload = gr.UploadButton("Upload a picture", file_types=["image"], size="sm")
-                real = gr.Button("Take one of the run's", size="sm", visible=explorer.material.shown is not None)
+                upload = gr.UploadButton("Upload a picture", file_types=["image"], size="sm", min_width=120)
+                real = gr.Button(
+                    "Take one of the run's", size="sm", min_width=120, visible=explorer.material.shown is not None
+                )
             invert = gr.Checkbox(False, label="Swap dark and light in uploads")
             label = _label(explorer)
         with gr.Column(scale=3, min_width=320):
@@ -332,14 +336,14 @@ def _between(explorer: Explorer, drawn: gr.State) -> None:
             gr.HTML(_caption(what), elem_classes="vae")
             picks = gr.HTML(pictures.picks(images), js_on_load=asset("picks.js"), elem_classes="vae", elem_id="picks")
             with gr.Row():
-                other = gr.Button("Other images", size="sm")
-                mine = gr.Button("Take my drawing", size="sm")
+                other = gr.Button("Other images", size="sm", min_width=120)
+                mine = gr.Button("Take my drawing", size="sm", min_width=120)
             label = _label(explorer)
         with gr.Column(scale=3, min_width=320):
             answer = gr.HTML(strips([images[0], images[1]], None), elem_classes="vae between", elem_id="between-answer")
             with gr.Row():
-                line = gr.Button("Make a GIF of the line", size="sm", elem_id="gif-line")
-                circle = gr.Button("… of the great circle", size="sm")
+                line = gr.Button("Make a GIF of the line", size="sm", elem_id="gif-line", min_width=120)
+                circle = gr.Button("… of the great circle", size="sm", min_width=120)
             saved = gr.File(label="GIF", visible=False, elem_id="gif-file")
 
     def put(image: Levels, ends: Sequence[Levels], side: int, label: str | None) -> tuple[Any, ...]:
