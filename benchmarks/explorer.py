@@ -27,8 +27,6 @@ LIMIT = 0.150
 
 def measure(calls: dict[str, Callable[[], object]], repeats: int) -> bool:
     """Print the median and the 95th percentile of each, and return whether every median is within the limit."""
-    # It counts a trace for each batch size as a mistake.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     within = True
     for name, call in calls.items():
         call()
@@ -51,6 +49,8 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
     from keras_vae.explorer import page
     from keras_vae.explorer.exploring import Explorer
 
+    # It counts a trace for each batch size as a mistake.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     explorer = Explorer(Run.open(path))
     explorer.warm_up()
     explorer.learn_what_is_known()

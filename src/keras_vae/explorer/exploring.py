@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import threading
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -274,9 +275,12 @@ class Explorer:
                 return
             few = known.spread(_KNOWN_IMAGES)
             told, draws = condition(self.engine.model, few), self.engine.draws
-            blocks = np.array_split(np.arange(len(few)), -(-len(few) // 10))
-            # In small blocks, between which the page is answered.
-            scores = [self.engine.score(few.images[block], None if told is None else told[block]) for block in blocks]
+            blocks = np.array_split(np.arange(len(few)), -(-len(few) // 4))
+            scores = []
+            for block in blocks:
+                scores.append(self.engine.score(few.images[block], None if told is None else told[block]))
+                # The page is answered in between: who waits for a lock does not get it from one who takes it at once.
+                time.sleep(0.01)
             joined = {name: np.concatenate([part[name] for part in scores]) for name in scores[0]}
             self._scorer = Scorer(self.engine.model, draws, 0, joined)
 

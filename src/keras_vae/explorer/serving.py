@@ -56,6 +56,21 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Contained:
+    """Sends the content security policy with everything; answers that are streamed pass through as they come."""
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Any]) -> None:  # noqa: ANN401
+        async def contained(message: Any) -> None:  # noqa: ANN401
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, contained)
+
+
 def application(run: Run, *, host: str = HOST, progress: Progress | None = None) -> Any:  # noqa: ANN401
     """Return the page of a run as an ASGI application, compiled and ready.
 
@@ -83,12 +98,7 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
         # A page on the web may lead its own name to this machine, and then ask in it.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
 
-    @app.middleware("http")
-    async def contained(request: Any, call_next: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = POLICY
-        return response
-
+    app.add_middleware(_Contained)
     return gr.mount_gradio_app(
         app,
         blocks,
