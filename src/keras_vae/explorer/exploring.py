@@ -88,7 +88,8 @@ class Explorer:
         InputError: The run holds no model yet, or its model is told something else than a label.
 
     Example:
-        >>> Explorer(Run.open("runs/nowhere"))
+        >>> from pathlib import Path
+        >>> Explorer(Run.open(Path("runs/nowhere")))
         Traceback (most recent call last):
         keras_vae.errors.InputError: no run at runs/nowhere: `vae train` makes one
     """
