@@ -30,6 +30,7 @@ class Target(StrEnum):
     SAVEDMODEL = "savedmodel"
     LITERT = "litert"
     KERAS = "keras"
+    SPACE = "space"
 
 
 class PixelChoice(StrEnum):
@@ -52,14 +53,20 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model as graphs that run without this package, and compare each with the model."""
+    """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
     from keras_vae.export.format import check_place
     from keras_vae.export.formats import FORMATS
     from keras_vae.run import Run
 
-    FORMATS[form.value].check_installed()
+    if form is not Target.SPACE:
+        FORMATS[form.value].check_installed()
     opened = open_to_write(run) if out is None else Run.open(run)
     folder = out or opened.path / "export" / form.value
+    if form is Target.SPACE:
+        from keras_vae.explorer import write_space
+
+        print(write_space(opened, folder, force=force))
+        return
     check_place(folder, force)
     import_keras(Backend.TENSORFLOW)
     from keras_vae.export import export as write

@@ -166,8 +166,12 @@ class VAE(BaseVAE):
         told = codes if condition is None else ops.concatenate([codes, condition], axis=-1)
         return self.likelihood(ops.cast(self.decoder(told), "float32")).mean()
 
-    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of the draws that noise becomes under a normal prior or a flow.
+    def codes_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return the draws (N, latent_dim) that standard normal noise becomes under a normal prior or a flow.
+
+        Args:
+            noise: (N, latent_dim).
+            condition: The vectors of their conditions, (N, width), or None.
 
         Raises:
             InputError: The prior is of another kind.
@@ -176,7 +180,11 @@ class VAE(BaseVAE):
         if not hasattr(density, "draw"):
             name = type(density).__name__.lower()
             raise InputError(f"a draw from the prior, a {name}, takes more than normal noise, as to choose a component")
-        return self.images_of(density.draw(noise).z, condition)
+        return density.draw(noise).z
+
+    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean images of `codes_from`; errors as there."""
+        return self.images_of(self.codes_from(noise, condition), condition)
 
     def measure_sizes(self, image_shape: Shape) -> int:
         """Build what is not built yet for images (H, W, C), and return the number of latent dimensions."""
@@ -298,10 +306,13 @@ class VAE(BaseVAE):
             images, conditions = self.observe({name: values[chosen] for name, values in inputs.items()})
             self.prior.initialise(ops.convert_to_numpy(with_channels(images, conditions)))
 
+    def sample_codes(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+        """Return codes drawn from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
+        prior = self.prior(self._context(self._told(self._conditions(condition, n))))
+        return ops.convert_to_numpy(prior.sample(n, self.sampler.seed_generator if seed is None else seed))
+
     def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        prior = self.prior(self._context(self._told(conditions)))
-        codes = prior.sample(n, self.sampler.seed_generator if seed is None else seed)
-        return self.decode(ops.convert_to_numpy(codes), condition=conditions)
+        return self.decode(self.sample_codes(n, seed, condition=conditions), condition=conditions)
 
     def _features(self, outputs: Any) -> list[Tensor]:  # noqa: ANN401
         features = keras.tree.flatten(outputs)

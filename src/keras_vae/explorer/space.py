@@ -1,0 +1,110 @@
+"""A folder that runs the explorer on a Hugging Face Space."""
+
+import importlib.metadata
+import shutil
+import sys
+from pathlib import Path
+
+from keras_vae import __version__
+from keras_vae.errors import InputError
+from keras_vae.explorer.material import IMAGES
+from keras_vae.files import replacing_folder, write_text
+from keras_vae.hub import FILES
+from keras_vae.run import Run
+
+_APP = '''"""Explores the model in run/; written by `vae export --format space`."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+from keras_vae.explorer import serve
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    serve(here / "run", host="0.0.0.0", port=int(os.environ.get("PORT", "7860")))
+'''
+
+_PACKAGES = (
+    "keras",
+    "tensorflow-cpu",
+    "gradio",
+    "matplotlib",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "rich",
+    "scikit-learn",
+    "tomli-w",
+)
+
+
+def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
+    """Write a folder that, pushed to a Hugging Face Space, runs the explorer of a run there.
+
+    It holds `app.py`, `requirements.txt`, `README.md`, the run without its training data in `run/`, and this package as
+    it is installed here, so that the Space computes with the same code.
+
+    Args:
+        run: A complete run.
+        out: The folder.
+        force: Replaces an earlier one.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: The run is unfinished, or the folder exists.
+    """
+    run.check_complete()
+    if out.exists() and not force:
+        raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
+    if out.exists() and any(out.iterdir()) and not (out / "app.py").is_file():
+        raise InputError(f"--out {out} is not an earlier Space: --force replaces nothing else")
+    with replacing_folder(out) as folder:
+        write_text(folder / "app.py", _APP)
+        write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in _PACKAGES))
+        write_text(folder / "README.md", _readme(run))
+        for file in (file for pattern in (*FILES, IMAGES) for file in sorted(run.path.glob(pattern))):
+            copy = folder / "run" / file.relative_to(run.path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        # Weights that ship with the package are not what this Space shows.
+        unwanted = shutil.ignore_patterns("__pycache__", "*.keras", "*.npz")
+        shutil.copytree(Path(__file__).parents[1], folder / "keras_vae", ignore=unwanted)
+    return out
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        # On machines where TensorFlow has another name: the same version of it.
+        return importlib.metadata.version("tensorflow") if name == "tensorflow-cpu" else _missing(name)
+
+
+def _missing(name: str) -> str:
+    raise InputError(f"format = space: {name} not installed: pip install 'keras-vae[explore]'") from None
+
+
+def _readme(run: Run) -> str:
+    return f"""---
+title: {run.name}
+emoji: 🔢
+colorFrom: blue
+colorTo: gray
+sdk: gradio
+sdk_version: {_version("gradio")}
+python_version: "{sys.version_info.major}.{sys.version_info.minor}"
+app_file: app.py
+license: apache-2.0
+tags: [variational-autoencoder, keras]
+---
+# {run.name}
+
+{run.experiment.description}
+
+Explores the model in `run/`, trained with keras-vae {__version__}, which is in `keras_vae/`. There is no training data
+here, so that samples stand without their neighbours. `python app.py` runs it anywhere; `PORT` names the port.
+"""

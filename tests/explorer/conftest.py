@@ -1,0 +1,52 @@
+"""Runs to explore: small models that need no training."""
+
+import numpy as np
+import pytest
+from explorer_runs import MakeRun
+
+from keras_vae import Run
+from keras_vae.data.dataset import Splits
+from keras_vae.experiment import Experiment, Facts
+from keras_vae.types import Array
+
+
+@pytest.fixture(scope="session")
+def frames() -> tuple[Array, Array]:
+    """Small images of three labels, of an odd size that is not square, and their labels."""
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 60, (60, 9, 11, 1), dtype="uint8")
+    labels = np.arange(60) % 3
+    for image, label in zip(images, labels, strict=True):
+        image[2:7, 2 + 2 * label : 5 + 2 * label] += 190
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Array]) -> MakeRun:
+    """Write a complete run of an untrained model on `frames`, with the settings given on top of small networks."""
+
+    def make(*settings: str, images: Array | None = None, name: str = "run") -> Run:
+        folder = tmp_path_factory.mktemp("explored")
+        data = folder / "frames.npz"
+        labels = frames[1]
+        np.savez(data, x_train=frames[0] if images is None else images, y_train=labels)
+        experiment = Experiment(name="explored").with_settings([f'data.source="{data}"', "seed=4", *settings])
+        splits, _ = experiment.load_splits()
+        run = Run.create(folder / name, experiment, {"versions": {}, "backend": "tensorflow", "data": facts(splits)})
+        run.save_model(experiment.build_model(Facts.of(splits)))
+        losses = ("total_loss", "negative_elbo", "reconstruction_loss", "kl_loss")
+        run.write_metrics({"epoch": [1.0, 2.0], **{name: [9.0, 8.0] for name in losses}})
+        return run
+
+    return make
+
+
+def facts(splits: Splits) -> dict[str, object]:
+    return {
+        "name": splits.train.name,
+        "image_shape": list(splits.train.image_shape),
+        "images": {"train": len(splits.train)},
+        "classes": 3,
+        "class_names": [],
+        "checksum": splits.checksum,
+    }

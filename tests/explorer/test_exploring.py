@@ -1,0 +1,242 @@
+"""The questions that the page puts to a run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from explorer_runs import CLASSIC, LADDER, VQ, MakeRun
+
+from helpers import on_tensorflow
+from keras_vae import Run
+from keras_vae.errors import InputError
+from keras_vae.evaluation.samples import nearest as nearest_of
+from keras_vae.explorer.engine import Engine
+from keras_vae.explorer.exploring import STEPS, Explorer
+from keras_vae.types import Array
+
+pytestmark = on_tensorflow("asks models in ways that their own tests cover on every backend")
+
+
+@pytest.fixture(scope="module")
+def classic(make_run: MakeRun) -> Explorer:
+    return Explorer(make_run(*CLASSIC, "model.latent_dim=3"))
+
+
+def test_padded_batches_give_the_images_that_the_model_gives(classic: Explorer) -> None:
+    engine = classic.engine
+    small = Engine(engine.model, (1, 4))
+    for count in (1, 2, 4, 7):
+        codes = np.random.default_rng(count).normal(size=(count, 3)).astype("float32")
+        np.testing.assert_allclose(small.decode(codes), engine.model.decode(codes), atol=1e-6)
+
+
+def test_a_point_of_the_map_decodes_to_its_cell_of_the_grid(classic: Explorer) -> None:
+    plane = classic.plane("dimensions", (0, 2))
+    view = classic.home(plane)
+    grid = classic.grid(plane, view)
+    assert grid.shape == (classic.side**2, 9, 11, 1)
+    middle_of_top_left = view.at(0.5 / classic.side, 1 - 0.5 / classic.side)
+    image = classic.decode(plane.codes([middle_of_top_left])[0])
+    np.testing.assert_allclose(image, grid[0], atol=1e-5)
+
+
+def test_zooming_decodes_the_grid_anew(classic: Explorer) -> None:
+    plane = classic.plane()
+    first, closer = (classic.grid(plane, view) for view in (classic.home(plane), classic.home(plane).zoomed(0.1)))
+    assert closer.std(axis=0).mean() < 0.5 * first.std(axis=0).mean()
+
+
+def test_placed_images_are_what_the_model_makes_of_them(classic: Explorer, frames: tuple[Array, Array]) -> None:
+    model, image = classic.engine.model, frames[0][5]
+    placed = classic.place(image)
+    np.testing.assert_allclose(placed.code, model.encode(image[None]).z_mean[0], atol=1e-5)
+    np.testing.assert_allclose(placed.reconstruction, model.reconstruct(image[None])[0], atol=1e-5)
+    assert placed.score == "nll"
+    assert -placed.nats == pytest.approx(model.log_likelihood(image[None], 64)[0], abs=3)
+
+
+def test_percentiles_tell_strange_images_once_known_ones_are_measured(
+    make_run: MakeRun, frames: tuple[Array, Array]
+) -> None:
+    run = make_run(*CLASSIC)
+    model = run.load_model()
+    # It expects dark pixels, whatever the code: what is brighter is stranger.
+    last = next(layer for layer in reversed(model.decoder.layers) if layer.weights)
+    kernel, bias = last.get_weights()
+    last.set_weights([kernel, bias - 3])
+    run.save_model(model)
+    explorer = Explorer(run)
+    known = explorer.material.known.images
+    assert explorer.place(known[0]).percentile is None
+    explorer.learn_what_is_known()
+    assert explorer.place(np.full((9, 11, 1), 255, "uint8")).percentile == 100
+    assert explorer.place(np.zeros((9, 11, 1), "uint8")).percentile == 0
+    by_brightness = known[np.argsort(known.mean(axis=(1, 2, 3)))[:: len(known) // 5]]
+    found = [explorer.place(image).percentile for image in by_brightness]
+    assert found == sorted(found)
+    assert found[0] < 10
+    assert found[-1] > 70
+
+
+def test_strips_start_and_end_at_the_reconstructions(classic: Explorer, frames: tuple[Array, Array]) -> None:
+    first, second = frames[0][:2]
+    for spherical in (False, True):
+        strip = classic.between(first, second, spherical=spherical)
+        assert strip.shape == (STEPS, 9, 11, 1)
+        ends = classic.engine.model.reconstruct(np.stack([first, second]))
+        np.testing.assert_allclose(strip[[0, -1]], ends, atol=1e-4)
+
+
+def test_neighbours_are_the_nearest_training_images(classic: Explorer) -> None:
+    train = classic.material.splits.train.images
+    images = train[[4, 9]].astype("float32") / 255
+    nearest, found = classic.neighbours(images)
+    assert found.indices.tolist() == [4, 9]
+    np.testing.assert_array_equal(nearest, train[[4, 9]])
+    assert classic.training_images == (len(train), len(train))
+    samples = classic.sample(20, 1)
+    expected = nearest_of(samples.reshape(20, -1), train.reshape(len(train), -1).astype("float32") / 255)
+    np.testing.assert_array_equal(classic.neighbours(samples)[1].indices, expected.indices)
+    np.testing.assert_allclose(classic.neighbours(samples)[1].distances, expected.distances, rtol=1e-4)
+
+
+def test_dimensions_come_by_their_rates(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC, "model.latent_dim=3")
+    rates = [{"dimension": 2, "mean": 1.5}, {"dimension": 0, "mean": 0.4}, {"dimension": 1, "mean": 0.001}]
+    (run.path / "evaluation.json").write_text(json.dumps({"latents": {"rates": rates}}))
+    explorer = Explorer(run)
+    assert explorer.order == [2, 0, 1]
+    assert [explorer.is_active(dimension) for dimension in range(3)] == [True, False, True]
+
+
+def test_temperature_scales_draws(classic: Explorer) -> None:
+    assert classic.engine.has_temperature
+    warm, hot = (classic.engine.draw(3, temperature) for temperature in (1.0, 2.0))
+    np.testing.assert_allclose(hot, 2 * warm, rtol=1e-5)
+    assert not classic.engine.draw(3, 0.0).any()
+
+
+def test_a_mixture_is_drawn_from_without_temperature(make_run: MakeRun) -> None:
+    explorer = Explorer(make_run(*CLASSIC, 'model.prior={ name = "mixture", components = 3 }'))
+    assert not explorer.engine.has_temperature
+    assert explorer.engine.draw(0, 1.0).shape == (2,)
+
+
+def test_conditional_models_are_told_labels(make_run: MakeRun, frames: tuple[Array, Array]) -> None:
+    explorer = Explorer(make_run(*CLASSIC, 'model.condition="label"'))
+    assert explorer.classes == ("0", "1", "2")
+    assert explorer.label("2") == explorer.label(2) == 2
+    assert explorer.label(None) == 0
+    with pytest.raises(InputError, match="label = 7: accepted are 0, 1, 2"):
+        explorer.label("7")
+    code = np.zeros(2)
+    assert np.abs(explorer.decode(code, 0) - explorer.decode(code, 1)).max() > 1e-4
+    explorer.warm_up()
+    assert explorer.codes.shape == (len(explorer.shown), 2)
+    assert explorer.place(frames[0][0], 1).code is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "has_lines"), [(VQ, False), (LADDER, True)])
+def test_other_architectures_answer_what_applies(
+    settings: tuple[str, ...], has_lines: bool, make_run: MakeRun, frames: tuple[Array, Array]
+) -> None:
+    explorer = Explorer(make_run(*settings))
+    assert (explorer.has_vector, explorer.has_plane, explorer.has_lines) == (False, False, has_lines)
+    explorer.warm_up()
+    placed = explorer.place(frames[0][0])
+    assert placed.score == ("nll" if has_lines else "negative_elbo")
+    assert placed.reconstruction.shape == (9, 11, 1)
+    assert explorer.sample(3, 0).shape == (3, 9, 11, 1)
+    with pytest.raises(InputError, match="no plane of codes"):
+        explorer.plane()
+    if not has_lines:
+        with pytest.raises(InputError, match="no codes between"):
+            explorer.between(*frames[0][:2])
+
+
+def test_a_run_whose_data_is_gone_still_explores(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC)
+    Path(run.experiment.data.source).unlink()
+    explorer = Explorer(run)
+    assert explorer.material.shown is None
+    assert "no source" in explorer.material.note
+    explorer.warm_up()
+    plane = explorer.plane()
+    assert explorer.grid(plane, explorer.home(plane)).shape[0] == explorer.side**2
+    images, what = explorer.picks()
+    assert what == "samples from the prior"
+    assert explorer.between(*images[:2]).shape[0] == STEPS
+    assert explorer.place(images[0]).percentile is None
+    assert explorer.neighbours(explorer.sample(2, 0)) is None
+    assert isinstance(explorer.findings, tuple)
+    assert "negative ELBO" in explorer.report
+
+
+def test_images_in_the_run_stand_in_for_data_that_is_gone(make_run: MakeRun, frames: tuple[Array, Array]) -> None:
+    run = make_run(*CLASSIC)
+    Path(run.experiment.data.source).unlink()
+    np.savez(run.path / "images.npz", images=frames[0][:20], labels=frames[1][:20])
+    explorer = Explorer(run)
+    assert len(explorer.shown) == 20
+    assert explorer.material.splits is None
+    explorer.learn_what_is_known()
+    assert explorer.place(frames[0][0]).percentile is not None
+    (run.path / "images.npz").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"images\.npz is damaged"):
+        Explorer(run)
+
+
+def test_data_is_not_downloaded_where_the_run_has_images(
+    make_run: MakeRun, frames: tuple[Array, Array], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KERAS_VAE_DATA", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras_vae.data.published.urlopen", lambda *_, **__: pytest.fail("asked the network"))
+    run = make_run(*CLASSIC)
+    experiment = run.experiment.with_settings(['data.source="mnist"'])
+    (run.path / "experiment.toml").write_text(experiment.to_toml())
+    np.savez(run.path / "images.npz", images=frames[0], labels=frames[1])
+    assert "downloaded" in Explorer(run).material.note
+
+
+def test_large_colour_images_have_a_smaller_grid(make_run: MakeRun) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 64, 48, 3), dtype="uint8")
+    explorer = Explorer(make_run(*CLASSIC, 'model.likelihood="normal"', images=images))
+    assert explorer.side == 10
+    explorer.warm_up()
+    assert explorer.grid(explorer.plane(), explorer.home(explorer.plane())).shape == (100, 64, 48, 3)
+
+
+def test_both_priors_can_be_drawn_from(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC)
+    model = run.load_model()
+    from keras_vae import MixtureOfNormals
+
+    prior = MixtureOfNormals(components=2)
+    prior.build((None, 2), (None, 9, 11, 1), (None, 0))
+    for weight in prior.weights:
+        weight.assign(keras.ops.ones_like(weight) * 5)
+    run.save_model(model.with_prior(prior), fitted=True)
+    explorer = Explorer(Run.open(run.path))
+    assert explorer.priors == ("fitted", "original")
+    original = explorer.sample(4, 0, prior="original")
+    np.testing.assert_allclose(original, model.sample(4, 0), atol=1e-5)
+    assert np.abs(explorer.sample(4, 0, prior="fitted") - original).max() > 1e-3
+    with pytest.raises(InputError, match="prior = other"):
+        explorer.sample(1, 0, prior="other")
+
+
+def test_models_told_vectors_are_refused(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC)
+    from keras_vae import VAE, Conv, Vector
+
+    network = Conv(widths=(2,), dense=4)
+    vae = VAE(network.encoder((9, 11, 3), 2), network.decoder(4, (9, 11, 1)), condition=Vector(2))
+    run.save_model(vae)
+    with pytest.raises(InputError, match="the explorer knows labels alone"):
+        Explorer(run)
+    shutil.rmtree(run.path)

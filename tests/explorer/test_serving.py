@@ -1,0 +1,195 @@
+"""The page as a server: who may reach it, what it fetches, and what programs can ask it."""
+
+import base64
+import io
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from explorer_runs import CLASSIC, MakeRun
+from PIL import Image
+
+from helpers import on_tensorflow
+from keras_vae.errors import InputError
+from keras_vae.types import Array
+
+pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
+pytestmark = on_tensorflow("the page says nothing about backends")
+
+from keras_vae.explorer import serving, write_space  # noqa: E402
+from keras_vae.run import Run  # noqa: E402
+
+VAE = (sys.executable, "-c", "from keras_vae.cli import main; main()")
+
+
+@contextmanager
+def served(*words: object, cwd: Path | None = None, **variables: str) -> Iterator[str]:
+    """Start a program that prints the address of its page, and yield that."""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", **variables}
+    process = subprocess.Popen(
+        [*map(str, words)], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        address = process.stdout.readline().strip()
+        assert address.startswith("http"), process.stderr.read()
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def run(make_run: MakeRun) -> Run:
+    return make_run(*CLASSIC)
+
+
+@pytest.fixture(scope="module")
+def address(run: Run) -> Iterator[str]:
+    with served(*VAE, "explore", run.path, "--port", 0) as address:
+        yield address
+
+
+def fetched(address: str, **headers: str) -> tuple[int, str, Any]:
+    request = urllib.request.Request(address, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, "", error.headers
+
+
+def picture(levels: Array) -> str:
+    content = io.BytesIO()
+    Image.fromarray(levels[..., 0]).save(content, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def pixels(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+
+@pytest.mark.slow
+def test_only_this_machine_reaches_the_page_and_it_reaches_nothing_else(address: str) -> None:
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
+    status, html, headers = fetched(address)
+    assert status == 200
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    # Nothing that a browser fetches by itself lies elsewhere.
+    sources = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']([^\"']+)", html)
+    assert sources
+    assert [source for source in sources if "//" in source and not source.startswith(address)] == []
+    assert '"enable_analytics":true' not in html.replace(" ", "")
+    # A page elsewhere that has its name lead here is refused.
+    assert fetched(address, Host="example.org")[0] == 400
+
+
+@pytest.mark.slow
+def test_programs_ask_what_the_tabs_ask(address: str, run: Run, frames: tuple[Array, Array]) -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    client = Client(address, verbose=False)
+    described = client.predict(api_name="/describe")
+    assert (described["image_shape"], described["latent_dim"], described["model"]) == ([9, 11, 1], 2, "VAE")
+    model = run.load_model()
+
+    decoded = pixels(client.predict(code=[0.5, -1.0], api_name="/decode"))
+    expected = model.decode(np.array([[0.5, -1.0]]))[0, ..., 0]
+    np.testing.assert_allclose(decoded, expected * 255, atol=1)
+
+    placed = client.predict(picture=picture(frames[0][3]), api_name="/place")
+    np.testing.assert_allclose(placed["code"], model.encode(frames[0][3:4]).z_mean[0], atol=1e-4)
+    assert placed["score"] == "nll"
+
+    strip = client.predict(first=picture(frames[0][0]), second=picture(frames[0][1]), api_name="/interpolate")
+    assert len(strip) == 11
+
+    drawn = client.predict(count=3, seed=5, api_name="/sample")
+    np.testing.assert_allclose(np.stack([*map(pixels, drawn)]), model.sample(3, 5)[..., 0] * 255, atol=1)
+
+    for call, message in (
+        ({"code": [1.0], "api_name": "/decode"}, "pass 2 finite numbers"),
+        ({"picture": "data:image/png;base64,AAAA", "api_name": "/place"}, "not a PNG"),
+        ({"count": 10**9, "api_name": "/sample"}, "count = 1000000000: from 1 to 100"),
+    ):
+        with pytest.raises(AppError, match=message):
+            client.predict(**call)
+
+
+def test_a_port_in_use_is_one_line(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        outcome = subprocess.run([*VAE, "explore", run.path, "--port", str(port)], capture_output=True, text=True)
+    assert outcome.returncode == 2
+    assert outcome.stderr.strip() == (
+        f"vae: --port {port} on 127.0.0.1 is in use or not to be had: try --port {port + 1}"
+    )
+
+
+def test_addresses_that_are_none_are_refused() -> None:
+    with pytest.raises(InputError, match=r"--host nowhere\.invalid"):
+        serving.listen("nowhere.invalid", 7860)
+
+
+def test_a_missing_package_names_the_extra(run: Run) -> None:
+    code = "import sys; sys.modules['gradio'] = None; from keras_vae.cli import main; main()"
+    outcome = subprocess.run([sys.executable, "-c", code, "explore", run.path], capture_output=True, text=True)
+    assert outcome.returncode == 2
+    assert outcome.stderr.strip() == "vae: explore: gradio not installed: pip install 'keras-vae[explore]'"
+
+
+@pytest.mark.slow
+def test_a_space_serves_the_run_by_itself(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "space"
+    outcome = subprocess.run(
+        [*VAE, "export", run.path, "--format", "space", "--out", folder], capture_output=True, text=True
+    )
+    assert outcome.stdout.strip() == str(folder), outcome.stderr
+    assert {file.name for file in folder.iterdir()} == {"app.py", "requirements.txt", "README.md", "run", "keras_vae"}
+    head = (folder / "README.md").read_text().split("---")[1]
+    assert "sdk: gradio" in head
+    assert "app_file: app.py" in head
+    assert re.search(r"^gradio==\d", (folder / "requirements.txt").read_text(), re.MULTILINE)
+    assert not list(folder.rglob("*.npz"))
+    # Isolated from this checkout but for the folder itself, which Python puts first for a script.
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with served(sys.executable, "app.py", cwd=folder, PORT=str(port)) as shown:
+        assert shown == f"http://0.0.0.0:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                status, html, _ = fetched(f"http://127.0.0.1:{port}")
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline
+        assert status == 200
+        assert "Latent map" in html
+
+
+def test_what_stands_in_the_way_of_a_space_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists: choose another name"):
+        write_space(run, tmp_path)
+    with pytest.raises(InputError, match="not an earlier Space"):
+        write_space(run, tmp_path, force=True)
+    out = write_space(run, tmp_path / "space")
+    (out / "left.txt").write_text("left")
+    write_space(run, out, force=True)
+    assert not (out / "left.txt").exists()
