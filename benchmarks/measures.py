@@ -94,8 +94,9 @@ def nll_pythae(quick: bool) -> Numbers:
 def whole_training(quick: bool) -> Numbers:
     """Measure `vae train classic` from its start to its last file beside its steps, and both for 30 epochs of MNIST.
 
-    The median step times the steps is what training alone takes. What an epoch adds, and what comes before the first
-    and after the last one, is measured on fewer steps and images and put together for 30 epochs of 446 steps.
+    The median step times the steps is what training alone takes. What lies between two steps and what validation takes
+    grows with the images; what else an epoch adds does not, nor does what comes before the first and after the last.
+    Each is measured, on fewer steps, and put together for 30 epochs of 57,000 images.
     """
     started = time.perf_counter()
     from keras_vae.cli import main  # isort: skip
@@ -109,16 +110,25 @@ def whole_training(quick: bool) -> Numbers:
         def __init__(self) -> None:
             super().__init__()
             self.steps: list[float] = []
+            self.trained: list[float] = []
+            self.validated: list[float] = []
             self.epochs: list[float] = []
 
-        def on_train_begin(self, logs: Any = None) -> None:  # noqa: ANN401
-            self.began = time.perf_counter()
-
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401
-            self.now = time.perf_counter()
+            self.step_began = time.perf_counter()
+            if batch == 0:
+                self.epoch_began = self.step_began
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401
-            self.steps.append(time.perf_counter() - self.now)
+            self.step_ended = time.perf_counter()
+            self.steps.append(self.step_ended - self.step_began)
+
+        def on_test_begin(self, logs: Any = None) -> None:  # noqa: ANN401
+            self.trained.append(self.step_ended - self.epoch_began)
+            self.test_began = time.perf_counter()
+
+        def on_test_end(self, logs: Any = None) -> None:  # noqa: ANN401
+            self.validated.append(time.perf_counter() - self.test_began)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401
             self.epochs.append(time.perf_counter())
@@ -126,11 +136,12 @@ def whole_training(quick: bool) -> Numbers:
     clock, train = Clock(), training.train
     # Last of the callbacks: the others' work between two steps lies outside of its steps.
     training.train = lambda *given, callbacks=(), **named: train(*given, callbacks=[*callbacks, clock], **named)
-    # As many validation images a step as the preset has on MNIST.
-    images = round(steps * batch / 0.95)
+    # As many validation images a step as the preset has on MNIST, and as many test images as MNIST.
+    images = ways.digits(2 * steps)[: round(steps * batch / 0.95)]
+    test = np.resize(images, (10_000, *images.shape[1:]))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        np.savez("digits.npz", x_train=ways.digits(2 * steps)[:images], x_test=ways.digits(2 * steps)[:1000])
+        np.savez("digits.npz", x_train=images, x_test=test)
         settings = [f"training.epochs={epochs}", f"training.batch_size={batch}"]
         options = [part for setting in settings for part in ("--set", setting)]
         sys.argv = ["vae", "train", "classic", "--data", "digits.npz", "--out", "run", *options]
@@ -141,18 +152,18 @@ def whole_training(quick: bool) -> Numbers:
                 raise
         os.chdir("/")
     wall = time.perf_counter() - started
-    step = statistics.median(clock.steps)
-    epoch = statistics.median(np.diff(clock.epochs))
-    around = wall - (clock.epochs[-1] - clock.epochs[0]) - epoch
+    step, epoch = statistics.median(clock.steps), statistics.median(np.diff(clock.epochs))
+    trained, validated = (statistics.median(times[1:]) for times in (clock.trained, clock.validated))
+    constant, around = epoch - trained - validated, wall - (clock.epochs[-1] - clock.epochs[0]) - epoch
     real_steps = -(-57_000 // batch)
-    # What validation costs grows with the images, what the checkpoint costs does not: the first is the greater part.
-    between = (epoch - steps * step) / (steps * step)
-    ratio = (30 * real_steps * step * (1 + between) + around) / (30 * real_steps * step)
+    longer = real_steps / len(clock.steps) * epochs
     return {
         "step_milliseconds": 1000 * step,
-        "epoch_over_steps": 1 + between,
+        "seconds_of_epoch_besides": constant,
+        "validation_over_training": validated / trained,
         "seconds_around_epochs": around,
-        "wall_over_steps_30_epochs": ratio,
+        "wall_over_steps_30_epochs": (30 * (longer * (trained + validated) + constant) + around)
+        / (30 * real_steps * step),
     }
 
 
@@ -182,6 +193,13 @@ def growth(quick: bool) -> dict[str, list[tuple[int, float]]]:
     return {name: [(value, microseconds(**{name: value})) for value in values] for name, values in sizes.items()}
 
 
+def layers(quick: bool) -> Numbers:
+    """Measure the classic model's convolutions, ours beside Keras's own, in milliseconds."""
+    from benchmarks import convolutions
+
+    return {name: list(times) for name, times in convolutions.layer_times(3 if quick else 15).items()}
+
+
 MEASURES: dict[str, Callable[[bool], Any]] = {
     "peak": peak,
     "grid-tutorial": grid_tutorial,
@@ -190,6 +208,8 @@ MEASURES: dict[str, Callable[[bool], Any]] = {
     "nll-ours": nll_ours,
     "whole-training": whole_training,
     "growth": growth,
+    "layers-tensorflow": layers,
+    "layers-jax": layers,
 }
 
 
@@ -199,7 +219,7 @@ def main() -> None:
     parser.add_argument("measure", choices=MEASURES)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_BACKEND"] = "jax" if arguments.measure.endswith("jax") else "tensorflow"
     sys.path.insert(0, str(Path(__file__).parents[1]))
     measured = MEASURES[arguments.measure](arguments.quick)
     sys.stdout.flush()
