@@ -27,8 +27,8 @@ from keras_vae.progress import track
 HERE = Path(__file__).parent
 OURS = "ours-tensorflow-float32"
 STARTS = {
-    "`import keras_vae`": ("-c", "import keras_vae"),
-    "`vae --help`": ("-c", "import sys; sys.argv = ['vae', '--help']; from keras_vae.cli import main; main()"),
+    "import": ("-c", "import keras_vae"),
+    "help": ("-c", "import sys; sys.argv = ['vae', '--help']; from keras_vae.cli import main; main()"),
 }
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "bf16", "sve")
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "pythae", "numpy")
@@ -99,7 +99,7 @@ def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Res
         tasks = {name: task for name, task in tasks.items() if name in only}
     results: Results = {name: [] for name in tasks}
     order = [(name, task) for turn in range(turns) for name, task in tasks.items() if turn == 0 or name not in ONCE]
-    for name, task in track(_console(), "measuring", order):
+    for name, task in track(_console(), order, "measuring"):
         measured = task()
         if measured is not None:
             results[name].append(measured)
@@ -139,7 +139,7 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
         "| | ms a step | quartiles | images/s | time ÷ ours | of the matrix peak | first step, s | memory, MiB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    peak = median(results, "peak", "gflops")
+    peak = max((turn["gflops"] for turn in results.get("peak", [])), default=None)
     for name, way in ways.WAYS.items():
         step = median(results, name, "step_milliseconds")
         if step is None:
@@ -154,8 +154,8 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
         fraction = f"{ways.FLOP_PER_STEP / step / 1e6 / peak:.0%}" if peak else ""
         first, memory = median(results, name, "first_step_seconds"), median(results, name, "memory_mib")
         lines.append(
-            f"| {way.title} | {step:.1f} | {quartiles} | {1000 * ways.BATCH_SIZE / step:,.0f} | {slower} | {fraction} | "
-            f"{first:.1f} | {memory:,.0f} |"
+            f"| {way.title} | {step:.1f} | {quartiles} | {1000 * ways.BATCH_SIZE / step:,.0f} | {slower} | "
+            f"{fraction} | {first:.1f} | {memory:,.0f} |"
         )
     if peak:
         lines += ["", f"The peak is {peak:.0f} GFLOP/s, of float32 matrix products of side 2048 in the same run."]
@@ -218,10 +218,8 @@ def _rows(results: Results) -> list[tuple[str, str | None, str]]:
         ("NLL, pythae’s `get_nll`, decodes/s", value("nll-pythae", nll, "{:,.0f}"), ""),
         ("NLL, ours, decodes/s", value("nll-ours", nll, "{:,.0f}"), ""),
         ("NLL, faster by", faster("nll-ours", "nll-pythae", nll), "2 ×"),
-        *(
-            (f"{name}, s", value(name, "seconds", "{:.2f}"), goal)
-            for name, goal in zip(STARTS, ("≤ 0.3", "≤ 0.5"), strict=True)
-        ),
+        ("`import keras_vae`, s", value("import", "seconds", "{:.2f}"), "≤ 0.3"),
+        ("`vae --help`, s", value("help", "seconds", "{:.2f}"), "≤ 0.5"),
     ]
 
 
@@ -253,7 +251,8 @@ def main() -> None:
         parser.error(f"--only {' '.join(unknown)}: choose from {', '.join(names)}")
     started = time.perf_counter()
     results, about = measure(turns, seconds, arguments.quick, arguments.only), machine()
-    command = " ".join(["python -m benchmarks", *(part for part in sys.argv[1:] if not part.startswith("/"))])
+    asked = ["--quick"] * arguments.quick + [f"--turns {turns}", f"--seconds {seconds:g}"]
+    command = " ".join(["python -m benchmarks", *asked, *(["--only", *arguments.only] if arguments.only else [])])
     report = write_report(results, about, command)
     (arguments.out / "results.md").write_text(report, "utf-8")
     (arguments.out / "results.json").write_text(json.dumps({"machine": about, "results": results}) + "\n", "utf-8")
