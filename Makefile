@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format clean
+.PHONY: help demo test test-all bench check format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ test-all: $(VENV)/backends.stamp ## Run everything, slow tests included, on Tens
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n auto
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n auto
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n auto
+
+bench: $(VENV)/bench.stamp ## Measure speed beside plain Keras, PyTorch and pythae, into benchmarks/results.md (half an hour)
+	$(BIN)/python -m benchmarks
 
 check: $(VENV)/dev.stamp ## Lint, type-check, and hold the imports against the architecture
 	$(BIN)/ruff check
@@ -54,3 +57,7 @@ $(VENV)/dev.stamp: $(SOURCES) | $(BIN)/python
 $(VENV)/backends.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch]'
 	@touch $@ $(VENV)/dev.stamp $(VENV)/run.stamp
+
+$(VENV)/bench.stamp: $(SOURCES) | $(BIN)/python
+	$(INSTALL) '.[dev,jax,torch,bench]'
+	@touch $@ $(VENV)/backends.stamp $(VENV)/dev.stamp $(VENV)/run.stamp

@@ -1,9 +1,10 @@
 """The classic model's convolutions, ours beside Keras's own layers, in one run.
 
-    KERAS_BACKEND=jax python benchmarks/convolutions.py
+    KERAS_BACKEND=jax python -m benchmarks.convolutions
 
 Forward and gradients in inputs and weights of a batch of 128 in float32, compiled, the two taking turns. They differ
-where `keras_vae.networks.convolutions` writes a layer as matrix products: under JAX on a CPU. The last row is the
+where `keras_vae.networks.convolutions` writes a layer as matrix products: on a CPU under JAX, and where a layer has a
+single filter under TensorFlow. The last row is the
 classic model's whole training step, `VAE()` beside the same with Keras's layers in it.
 """
 
@@ -17,11 +18,12 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Before Keras: see keras_vae/_onednn.py.
+from keras_vae import VAE  # isort: skip
 import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_vae import VAE
 from keras_vae.networks import base, conv, convolutions
 
 BATCH_SIZE = 128
@@ -88,17 +90,21 @@ def measure(ours: Callable[[], object], plain: Callable[[], object], repeats: in
     return statistics.median(times[0]), statistics.median(times[1])
 
 
+def layer_times(repeats: int) -> dict[str, tuple[float, float]]:
+    """Return the median milliseconds of ours and of Keras's own, by layer, and of the model's whole step."""
+    rows = {name: (layer_step(convolutions, name), layer_step(layers, name)) for name in LAYERS}
+    rows["classic training step"] = model_step(convolutions), model_step(layers)
+    return {name: measure(ours, plain, repeats) for name, (ours, plain) in rows.items()}
+
+
 def main() -> None:
     """Measure and print medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15, help="steps of each")
     repeats = max(1, parser.parse_args().repeats)
     print(f"{keras.backend.backend()}, batch {BATCH_SIZE}, milliseconds: ours, Keras's own, ratio")
-    rows = {name: (layer_step(convolutions, name), layer_step(layers, name)) for name in LAYERS}
-    rows["classic training step"] = model_step(convolutions), model_step(layers)
-    for name, (ours, plain) in rows.items():
-        own, keras_own = measure(ours, plain, repeats)
-        print(f"{name:28} {own:8.1f} {keras_own:8.1f} {keras_own / own:6.1f} ×")
+    for name, (ours, plain) in layer_times(repeats).items():
+        print(f"{name:28} {ours:8.1f} {plain:8.1f} {plain / ours:6.1f} ×")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The product forms are Keras's convolutions: outputs and gradients, whatever the sizes."""
 
 from collections.abc import Callable
+from types import ModuleType
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras import layers, ops
 from helpers import gradient, randomise, to_numpy
 from keras_vae import _backend
 from keras_vae.networks import convolutions
+from keras_vae.types import Array
 
 CASES = {
     "classic, down": ((28, 28, 1), lambda kind: kind.Conv2D(32, 3, strides=2, padding="same", activation="relu")),
@@ -37,6 +39,7 @@ CASES = {
 def products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every backend take the product forms."""
     monkeypatch.setattr(_backend, "xla_runs_convolutions_slowly", lambda: True)
+    monkeypatch.setattr(_backend, "runs_thin_convolutions_slowly", lambda: True)
 
 
 @pytest.mark.parametrize(("shape", "make"), CASES.values(), ids=CASES)
@@ -73,13 +76,36 @@ def test_product_forms_are_in_use(products: None, monkeypatch: pytest.MonkeyPatc
     }
 
 
-def test_only_jax_on_a_cpu_takes_them() -> None:
-    if keras.backend.backend() != "jax":
-        assert not _backend.xla_runs_convolutions_slowly()
-        return
-    import jax
+def test_they_are_chosen_by_what_computes() -> None:
+    backend, on_cpu = keras.backend.backend(), True
+    if backend == "jax":
+        import jax
 
-    assert _backend.xla_runs_convolutions_slowly() is (jax.default_backend() == "cpu")
+        on_cpu = jax.default_backend() == "cpu"
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        on_cpu = not tf.config.get_visible_devices("GPU")
+    assert _backend.xla_runs_convolutions_slowly() is (on_cpu and backend == "jax")
+    assert _backend.runs_thin_convolutions_slowly() is (on_cpu and backend != "torch")
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_training_takes_the_steps_of_keras_with_them(compiled: bool, products: None) -> None:
+    """A thin layer has its own gradient, which reaches what lies before it."""
+
+    def trained(kind: ModuleType) -> list[Array]:
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((6, 5, 3)), kind.Conv2D(36, 3, padding="same"), kind.Conv2D(1, 3, padding="same")]
+        )
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse", run_eagerly=not compiled, jit_compile=False)
+        images = np.random.default_rng(0).normal(size=(8, 6, 5, 3)).astype("float32")
+        model.fit(images, images[..., :1], batch_size=4, epochs=2, shuffle=False, verbose=0)
+        return [to_numpy(weight) for weight in model.weights]
+
+    for got, expected in zip(trained(convolutions), trained(layers), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_configuration_is_that_of_keras() -> None:

@@ -4,6 +4,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from keras_vae import _onednn
+
 if TYPE_CHECKING:
     from keras_vae.conditions import Label, Vector
     from keras_vae.data.dataset import Dataset
@@ -133,6 +135,8 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
+
+_onednn.prefer()
 
 # `keras.saving.load_model` finds the classes of this package among those registered, which importing them does.
 if "keras" in sys.modules:

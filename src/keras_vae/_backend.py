@@ -3,9 +3,12 @@
 import contextlib
 import importlib.metadata
 import platform
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import keras
+
+_NATIVE_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 def name() -> str:
@@ -55,6 +58,45 @@ def xla_runs_convolutions_slowly() -> bool:
     import jax
 
     return jax.default_backend() == "cpu"
+
+
+def runs_thin_convolutions_slowly() -> bool:
+    """Return whether a convolution into few channels costs more than the same as a matrix product: on a CPU.
+
+    PyTorch's is not: its product form has not been measured.
+    """
+    return xla_slows_convolutions() or xla_runs_convolutions_slowly()
+
+
+def preferred_precision() -> Literal["float32", "mixed_bfloat16"]:
+    """Return what `precision = "auto"` stands for here: bfloat16 where the hardware multiplies it natively.
+
+    Elsewhere it is emulated, at a loss. Under JAX that hardware is an accelerator: XLA's own products on a CPU with
+    bfloat16 have not been measured.
+    """
+    return "mixed_bfloat16" if _multiplies_bfloat16() else "float32"
+
+
+def _multiplies_bfloat16() -> bool:
+    if name() == "jax":
+        import jax
+
+        return jax.default_backend() in ("gpu", "tpu")
+    if name() == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return not _NATIVE_BFLOAT16.isdisjoint(_processor_flags())
+
+
+def _processor_flags() -> set[str]:
+    """Return what Linux says that the processor can do; elsewhere nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
 def trains_on_single_images() -> bool:

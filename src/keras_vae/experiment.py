@@ -125,7 +125,8 @@ class Training(Table):
         skip_non_finite: Leaves out the update of a step whose gradients are not finite, instead of stopping.
         early_stopping: Epochs without a new best validation `negative_elbo` after which training ends; 0 never.
         shuffle: False shows the images in the order of their source.
-        precision: `"float32"`, or `"mixed_bfloat16"`: networks compute in bfloat16; z, losses and weights stay float32.
+        precision: `"float32"`; `"mixed_bfloat16"`: networks compute in bfloat16, z, losses and weights stay float32; or
+            `"auto"`: the second where the hardware has bfloat16 natively. A run records which of the two it was.
         ema_window: The steps over which an exponential moving average of the weights reaches, as a fraction of all
             steps; the average is then what is measured and kept. 0 keeps the weights themselves.
         keep: Which weights the run keeps: of the `"last"` epoch, or of the `"best"` validation `negative_elbo`.
@@ -142,7 +143,7 @@ class Training(Table):
     skip_non_finite: bool = False
     early_stopping: Annotated[int, Field(ge=0)] = 0
     shuffle: bool = True
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
     ema_window: Annotated[float, Field(ge=0, lt=1)] = 0.0
     keep: Literal["last", "best"] = "last"
 
@@ -273,7 +274,7 @@ class Experiment(Table):
         return self._validate(tables, "--set")
 
     def resolved(self, facts: Facts) -> Self:
-        """Return the experiment with every default of every part written out, and what the data decides filled in.
+        """Return the experiment with every default of every part written out, and with what data and hardware decide.
 
         Args:
             facts: What is known of the data.
@@ -289,11 +290,11 @@ class Experiment(Table):
             for kind, value in built.items()
             if value is not None
         }
-        schedule = {"schedule": described.pop("schedule")}
+        decided = {"schedule": described.pop("schedule"), "precision": self._precision}
         return self.model_copy(
             update={
                 "model": self.model.model_copy(update=described),
-                "training": self.training.model_copy(update=schedule),
+                "training": self.training.model_copy(update=decided),
             }
         )
 
@@ -363,13 +364,22 @@ class Experiment(Table):
         objective = in_steps(built["objective"], self.steps(facts))
         chosen = {kind: built[kind] for kind in built["architecture"].takes}
         policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.training.precision)
+        keras.config.set_dtype_policy(self._precision)
         try:
             return built["architecture"](
                 facts.image_shape, Parts(built["likelihood"], objective, built["condition"], chosen), self.seed
             )
         finally:
             keras.config.set_dtype_policy(policy)
+
+    @property
+    def _precision(self) -> Literal["float32", "mixed_bfloat16"]:
+        """The precision, `"auto"` decided by the hardware and the backend."""
+        if self.training.precision != "auto":
+            return self.training.precision
+        from keras_vae import _backend
+
+        return _backend.preferred_precision()
 
     def build_schedule(self, facts: Facts) -> "Schedule":
         """Build the learning rate's schedule, in steps.

@@ -1,8 +1,11 @@
-"""Keras's convolutions, written as matrix products where its backend is slow at them: JAX on a CPU.
+"""Keras's convolutions, written as matrix products where its backend is slow at them: on a CPU.
 
-XLA runs plain convolutions there at a fraction of the speed of its matrix products, and strided ones, their transposes
-and their gradients at a hundredth. The layers have the weights, the outputs and the configuration of Keras's own.
+Under JAX, XLA runs plain convolutions there at a fraction of the speed of its matrix products, and strided ones, their
+transposes and their gradients at a hundredth. TensorFlow is slow only at those into a few channels, of which no vector
+is full. The layers have the weights, the outputs and the configuration of Keras's own.
 """
+
+from collections.abc import Callable
 
 import keras
 from keras import layers, ops
@@ -26,12 +29,13 @@ class Conv2D(layers.Conv2D):
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """Return the convolution of inputs (N, H, W, C) with a kernel (h, w, C, F)."""
-        if not _is_product(self):
+        if not _has_product_form(self, inputs):
             return super().convolution_op(inputs, kernel)
-        if self.strides != (1, 1):
-            return convolve_by_neighbourhoods(inputs, kernel, self.strides)
         height, width, channels, filters = kernel.shape
-        if height * width * filters <= channels:
+        if self.strides != (1, 1):
+            if _backend.xla_runs_convolutions_slowly():
+                return convolve_by_neighbourhoods(inputs, kernel, self.strides)
+        elif height * width * filters <= channels and _backend.runs_thin_convolutions_slowly():
             return convolve_by_contributions(inputs, kernel)
         return super().convolution_op(inputs, kernel)
 
@@ -50,7 +54,7 @@ class Conv2DTranspose(layers.Conv2DTranspose):
         fits = self.output_padding is None and all(
             size >= stride for size, stride in zip(self.kernel_size, self.strides, strict=True)
         )
-        if not (fits and _is_product(self)):
+        if not (fits and _backend.xla_runs_convolutions_slowly() and _has_product_form(self, inputs)):
             return super().call(inputs)
         outputs = convolve_transposed(inputs, self.kernel, self.strides)
         if self.use_bias:
@@ -58,9 +62,9 @@ class Conv2DTranspose(layers.Conv2DTranspose):
         return self.activation(outputs)
 
 
-def _is_product(layer: Conv2D | Conv2DTranspose) -> bool:
+def _has_product_form(layer: Conv2D | Conv2DTranspose, inputs: Tensor) -> bool:
     return (
-        _backend.xla_runs_convolutions_slowly()
+        None not in inputs.shape[1:]
         and layer.padding == "same"
         and layer.data_format == "channels_last"
         and set(layer.dilation_rate) == {1}
@@ -94,6 +98,9 @@ def convolve_by_neighbourhoods(inputs: Tensor, kernel: Tensor, strides: tuple[in
 def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Return a convolution with padding "same" and no strides as one matrix product and a sum of its shifted parts.
 
+    Its gradients are products as well, both with the neighbourhoods in the gradient of the outputs. A backend would
+    find its way back through every single part.
+
     Args:
         inputs: (N, H, W, C).
         kernel: (h, w, C, F).
@@ -102,15 +109,31 @@ def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
         (N, H, W, F).
     """
     (rows, columns), (height, width, channels, filters) = inputs.shape[1:3], kernel.shape
-    products = _product(inputs, ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (channels, -1)))
     (_, *vertical), (_, *horizontal) = _same(rows, height, 1), _same(columns, width, 1)
-    padded = ops.pad(products, ((0, 0), vertical, horizontal, (0, 0)))
-    total = None
-    for tap in range(height * width):
-        i, j = divmod(tap, width)
-        part = padded[:, i : i + rows, j : j + columns, tap * filters : (tap + 1) * filters]
-        total = part if total is None else total + part
-    return total
+    taps = [divmod(tap, width) for tap in range(height * width)]
+
+    @ops.custom_gradient
+    def convolve(vectors: Tensor, matrix: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
+        products = ops.reshape(ops.matmul(vectors, matrix), (-1, rows, columns, matrix.shape[-1]))
+        padded = ops.pad(products, ((0, 0), vertical, horizontal, (0, 0)))
+        outputs = None
+        for tap, (i, j) in enumerate(taps):
+            part = padded[:, i : i + rows, j : j + columns, tap * filters : (tap + 1) * filters]
+            outputs = part if outputs is None else outputs + part
+
+        def gradients(*given: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
+            # PyTorch passes it by name, behind the arguments.
+            upstream = given[0] if upstream is None else upstream
+            padded = ops.pad(upstream, ((0, 0), vertical[::-1], horizontal[::-1], (0, 0)))
+            ends = [(height - 1 - i, width - 1 - j) for i, j in taps]
+            neighbours = ops.concatenate([padded[:, i : i + rows, j : j + columns] for i, j in ends], axis=-1)
+            sums = ops.reshape(neighbours, (-1, neighbours.shape[-1]))
+            return ops.matmul(sums, ops.transpose(matrix)), ops.matmul(ops.transpose(vectors), sums)
+
+        return outputs, gradients
+
+    matrix = ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (channels, -1))
+    return convolve(ops.reshape(inputs, (-1, channels)), matrix)
 
 
 def convolve_transposed(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]) -> Tensor:

@@ -1,0 +1,264 @@
+"""Everything side by side, in one go: ours, plain Keras, PyTorch by hand, pythae.
+
+    make bench                      # or: python -m benchmarks
+    python -m benchmarks --quick    # a turn instead of three
+
+Ways take turns, each turn a process of its own, so that a machine whose speed drifts slows all of them. Writes
+benchmarks/results.md, medians with the ratio to ours, and benchmarks/results.json, everything that was measured.
+Nothing here decides what is fast: what `keras_vae` does by itself is what is measured.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measures, ways
+from keras_vae.progress import track
+
+HERE = Path(__file__).parent
+OURS = "ours-tensorflow-float32"
+STARTS = {
+    "import": ("-c", "import keras_vae"),
+    "help": ("-c", "import sys; sys.argv = ['vae', '--help']; from keras_vae.cli import main; main()"),
+}
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "bf16", "sve")
+PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "pythae", "numpy")
+
+ONCE = ("growth", "whole-training", "layers-tensorflow", "layers-jax")
+"""What takes turns, or has repeats, of its own."""
+
+Results = dict[str, Any]
+
+
+def run(arguments: Sequence[str], backend: str | None = None) -> tuple[Any, float]:
+    """Return what a process printed as JSON on its last line, None where it failed, and the seconds it took."""
+    # What the one who starts the benchmark has set must not decide what is measured.
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False
+    )
+    spent = time.perf_counter() - start
+    if done.returncode:
+        print(f"{' '.join(arguments[:3])} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
+        return None, spent
+    try:
+        return json.loads(done.stdout.strip().splitlines()[-1]), spent
+    except (IndexError, json.JSONDecodeError):
+        return None, spent
+
+
+def machine() -> dict[str, Any]:
+    """Return what was measured on, without its name."""
+    model, flags = platform.processor() or platform.machine(), set()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        described = {key.strip().lower(): value.strip() for key, _, value in lines}
+        model = described.get("model name", model)
+        flags = set(described.get("flags", described.get("features", "")).split())
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": model,
+        "cores": cores,
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "versions": versions,
+    }
+
+
+def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Results:
+    """Return everything that was measured: by way or measure, a list of what each turn gave."""
+    tasks: dict[str, Callable[[], Any]] = {}
+    for name, way in ways.WAYS.items():
+        if not ways.missing(way):
+            tasks[name] = lambda name=name, way=way: run(
+                ["-m", "benchmarks.ways", name, "--seconds", str(seconds), "--started", str(time.time())], way.backend
+            )[0]
+    for name in measures.MEASURES:
+        if "pythae" not in name or not ways.missing(ways.WAYS["pythae"]):
+            tasks[name] = lambda name=name: run(["-m", "benchmarks.measures", name, *(["--quick"] if quick else [])])[0]
+    for name, arguments in STARTS.items():
+        tasks[name] = lambda arguments=arguments: {"seconds": run(arguments)[1]}
+    if only:
+        tasks = {name: task for name, task in tasks.items() if name in only}
+    results: Results = {name: [] for name in tasks}
+    order = [(name, task) for turn in range(turns) for name, task in tasks.items() if turn == 0 or name not in ONCE]
+    for name, task in track(_console(), order, "measuring"):
+        measured = task()
+        if measured is not None:
+            results[name].append(measured)
+    return results
+
+
+def median(results: Results, name: str, key: str) -> float | None:
+    """Return the median over turns, or over all chunks of all turns; None where nothing was measured."""
+    values = [value for turn in results.get(name, []) for value in _as_list(turn[key])]
+    return statistics.median(values) if values else None
+
+
+def ratio(results: Results, over: str, under: str, key: str) -> float | None:
+    """Return the median over turns of the ratio within a turn, so that a drift of the machine cancels; None if none."""
+    pairs = zip(results.get(over, []), results.get(under, []), strict=False)
+    ratios = [
+        statistics.median(_as_list(first[key])) / statistics.median(_as_list(second[key])) for first, second in pairs
+    ]
+    return statistics.median(ratios) if ratios else None
+
+
+def write_report(results: Results, about: dict[str, Any], command: str) -> str:
+    """Return the report in Markdown."""
+    instructions = ", ".join(about["instructions"]) or "not known"
+    lines = [
+        "# Measured speed",
+        "",
+        f"Written by `{command}`. {about['processor']}, {about['cores']} cores; {instructions}.",
+        " · ".join(f"{name} {version}" for name, version in about["versions"].items()),
+        "",
+        "## A step of the classic model",
+        "",
+        f"Batch {ways.BATCH_SIZE}, {ways.FLOP_PER_STEP / 1e9:.1f} GFLOP a step, the mean step of chunks of about"
+        " a second each: median of all chunks of all turns, with quartiles;"
+        " ratios within turns, their median. “Ours” is TensorFlow in float32.",
+        "",
+        "| | ms a step | quartiles | images/s | time ÷ ours | of the matrix peak | first step, s | memory, MiB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    peak = max((turn["gflops"] for turn in results.get("peak", [])), default=None)
+    for name, way in ways.WAYS.items():
+        step = median(results, name, "step_milliseconds")
+        if step is None:
+            lacking = ways.missing(way)
+            why = f"{', '.join(lacking)} not installed" if lacking else "not measured"
+            lines.append(f"| {way.title} | {why} | | | | | | |")
+            continue
+        chunks = sorted(value for turn in results[name] for value in turn["step_milliseconds"])
+        quartiles = f"{chunks[len(chunks) // 4]:.1f}–{chunks[(3 * len(chunks)) // 4]:.1f}"
+        relative = ratio(results, name, OURS, "step_milliseconds")
+        slower = "" if relative is None else f"{relative:.2f}"
+        fraction = f"{ways.FLOP_PER_STEP / step / 1e6 / peak:.0%}" if peak else ""
+        first, memory = median(results, name, "first_step_seconds"), median(results, name, "memory_mib")
+        lines.append(
+            f"| {way.title} | {step:.1f} | {quartiles} | {1000 * ways.BATCH_SIZE / step:,.0f} | {slower} | "
+            f"{fraction} | {first:.1f} | {memory:,.0f} |"
+        )
+    if peak:
+        lines += ["", f"The peak is {peak:.0f} GFLOP/s, of float32 matrix products of side 2048 in the same run."]
+    lines += ["", "## Around it", "", "| | measured | goal |", "|---|---:|---:|"]
+    lines += [f"| {title} | {value} | {goal} |" for title, value, goal in _rows(results) if value is not None]
+    for backend in ("tensorflow", "jax"):
+        for turn in results.get(f"layers-{backend}", []):
+            lines += ["", f"## Convolutions, {backend}", "", "Forwards and both gradients, float32, ms.", ""]
+            lines += ["| | ours | Keras | ratio |", "|---|---:|---:|---:|"]
+            lines += [f"| {name} | {a:.1f} | {b:.1f} | {b / a:.1f} × |" for name, (a, b) in turn.items()]
+    for turn in results.get("growth", []):
+        lines += ["", "## Growth", "", "Microseconds an image and epoch of `fit`, ours, float32, TensorFlow.", ""]
+        lines += [
+            f"* {name}: " + ", ".join(f"{size} → {value:,.0f}" for size, value in curve) for name, curve in turn.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(results: Results) -> list[tuple[str, str | None, str]]:
+    """Return what is compared, in words: title, value, goal."""
+
+    def faster(slow: str, fast: str, key: str = "step_milliseconds") -> str | None:
+        found = ratio(results, slow, fast, key)
+        return None if found is None else f"{found:,.2f} ×"
+
+    def value(name: str, key: str, form: str) -> str | None:
+        measured = median(results, name, key)
+        return None if measured is None else form.format(measured)
+
+    # What `precision = "auto"` takes on a machine whose bfloat16 is native is the faster of the two.
+    steps = {name: median(results, name, "step_milliseconds") for name in (OURS, "ours-tensorflow-bfloat16")}
+    best = min(
+        (name for name, step in steps.items() if step is not None), key=lambda name: steps[name] or 0, default=OURS
+    )
+    dtype = best.removeprefix("ours-tensorflow-")
+    nll, grid = "decodes_per_second", "seconds"
+    return [
+        (f"faster than the tutorial as written, ours in {dtype}", faster("tutorial", best), "4 ×"),
+        (f"faster than plain Keras, TensorFlow, ours in {dtype}", faster("plain-tensorflow", best), "1.6 ×"),
+        ("the same, both in float32", faster("plain-tensorflow", OURS), "1.15 ×"),
+        ("faster than plain Keras on JAX, both on JAX", faster("plain-jax", "ours-jax-float32"), "5 ×"),
+        ("faster than PyTorch by hand, float32", faster("torch-float32", OURS), ""),
+        (f"faster than PyTorch by hand in bfloat16, ours in {dtype}", faster("torch-bfloat16", best), "1 ×"),
+        (f"faster than pythae, ours in {dtype}", faster("pythae", best), "3 ×"),
+        (
+            "`vae train`, 30 epochs of MNIST ÷ its steps",
+            value("whole-training", "wall_over_steps_30_epochs", "{:.3f}"),
+            "≤ 1.10",
+        ),
+        ("validation ÷ training, in time", value("whole-training", "validation_over_training", "{:.3f}"), ""),
+        ("seconds of an epoch besides", value("whole-training", "seconds_of_epoch_besides", "{:.2f}"), ""),
+        (
+            "seconds of `vae train` before and after its epochs",
+            value("whole-training", "seconds_around_epochs", "{:.1f}"),
+            "",
+        ),
+        ("latent grid 30×30, the tutorial’s loop, s", value("grid-tutorial", grid, "{:.2f}"), ""),
+        ("the same, ours, s", value("grid-ours", grid, "{:.3f}"), ""),
+        ("latent grid, faster by", faster("grid-tutorial", "grid-ours", grid), "200 ×"),
+        ("NLL, pythae’s `get_nll`, decodes/s", value("nll-pythae", nll, "{:,.0f}"), ""),
+        ("NLL, ours, decodes/s", value("nll-ours", nll, "{:,.0f}"), ""),
+        ("NLL, faster by", faster("nll-ours", "nll-pythae", nll), "2 ×"),
+        ("`import keras_vae`, s", value("import", "seconds", "{:.2f}"), "≤ 0.3"),
+        ("`vae --help`, s", value("help", "seconds", "{:.2f}"), "≤ 0.5"),
+    ]
+
+
+def _as_list(value: Any) -> list[float]:  # noqa: ANN401
+    return value if isinstance(value, list) else [value]
+
+
+def _console() -> Any:  # noqa: ANN401
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one turn, a few seconds each")
+    parser.add_argument("--turns", type=int, help="turns of each; default 3, quick 1")
+    parser.add_argument("--seconds", type=float, help="of steady state a turn; default 6, quick 3")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure these alone")
+    parser.add_argument("--out", type=Path, default=HERE, help="the folder of results.md and results.json")
+    arguments = parser.parse_args()
+    turns, seconds = (
+        arguments.turns or (1 if arguments.quick else 3),
+        arguments.seconds or (3 if arguments.quick else 6),
+    )
+    names = [*ways.WAYS, *measures.MEASURES, *STARTS]
+    if unknown := sorted(set(arguments.only) - set(names)):
+        parser.error(f"--only {' '.join(unknown)}: choose from {', '.join(names)}")
+    started = time.perf_counter()
+    results, about = measure(turns, seconds, arguments.quick, arguments.only), machine()
+    asked = ["--quick"] * arguments.quick + [f"--turns {turns}", f"--seconds {seconds:g}"]
+    command = " ".join(["python -m benchmarks", *asked, *(["--only", *arguments.only] if arguments.only else [])])
+    report = write_report(results, about, command)
+    (arguments.out / "results.md").write_text(report, "utf-8")
+    (arguments.out / "results.json").write_text(json.dumps({"machine": about, "results": results}) + "\n", "utf-8")
+    print(report)
+    print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

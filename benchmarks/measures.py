@@ -1,0 +1,230 @@
+"""What is measured besides a step of training, each in a process of its own: `python -m benchmarks.measures NAME`.
+
+Each prints one line of JSON: numbers by name, or curves {name: [[size, microseconds an image], …]}.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import ways
+
+Numbers = dict[str, Any]
+
+GRID_SIDE = 30
+
+
+def seconds_of(function: Callable[[], object], repeats: int, warm: int = 1) -> float:
+    """Return the median seconds of a call."""
+    times = []
+    for _ in range(warm + repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[warm:])
+
+
+def peak(quick: bool) -> Numbers:
+    """Measure products of square matrices in float32: the most that arithmetic could reach here."""
+    import tensorflow as tf
+    import torch
+
+    size = 2048
+    matrix = np.random.default_rng(0).normal(size=(size, size)).astype("float32")
+    ours, theirs = tf.constant(matrix), torch.from_numpy(matrix)
+    repeats = 5 if quick else 15
+    best = min(
+        seconds_of(lambda: tf.matmul(ours, ours), repeats, warm=2), seconds_of(lambda: theirs @ theirs, repeats, warm=2)
+    )
+    return {"gflops": 2e-9 * size**3 / best}
+
+
+def grid_tutorial(quick: bool) -> Numbers:
+    """Draw the plane as the tutorial does: one `predict` an image, here without its progress bar."""
+    decoder = ways.example().build_decoder()
+    axis = np.linspace(-1, 1, GRID_SIDE)
+    points = [np.array([[x, y]]) for y in axis for x in axis]
+    decoder.predict(points[0], verbose=0)
+    points = points[:: 6 if quick else 1]
+    start = time.perf_counter()
+    for z in points:
+        decoder.predict(z, verbose=0)
+    return {"seconds": (time.perf_counter() - start) * GRID_SIDE**2 / len(points)}
+
+
+def grid_ours(quick: bool) -> Numbers:
+    """Draw it as `vae plot RUN grid` does."""
+    from keras_vae import VAE
+    from keras_vae.grid import grid_points
+
+    vae, z = VAE(seed=0), grid_points(GRID_SIDE).z
+    return {"seconds": seconds_of(lambda: vae.decode(z), 5 if quick else 15)}
+
+
+def nll_ours(quick: bool) -> Numbers:
+    """Measure the importance-sampled likelihood in decodes a second, in blocks as `vae evaluate` has them."""
+    from keras_vae import VAE
+
+    vae, images, samples = VAE(seed=0), ways.digits(1)[: 20 if quick else 60], 500
+    spent = seconds_of(lambda: vae.log_likelihood(images, samples=samples), 1 if quick else 3)
+    return {"decodes_per_second": len(images) * samples / spent}
+
+
+def nll_pythae(quick: bool) -> Numbers:
+    """Measure pythae's `get_nll` in the same unit, without gradients, which it does not switch off by itself."""
+    import torch
+
+    model = ways.pythae_model().eval()
+    images = torch.from_numpy(ways.digits(1)[: 10 if quick else 20].transpose(0, 3, 1, 2).astype("float32") / 255)
+    samples = 500
+    with torch.no_grad():
+        spent = seconds_of(lambda: model.get_nll(images, n_samples=samples, batch_size=100), 1 if quick else 3)
+    return {"decodes_per_second": len(images) * samples / spent}
+
+
+def whole_training(quick: bool) -> Numbers:
+    """Measure `vae train classic` from its start to its last file beside its steps, and both for 30 epochs of MNIST.
+
+    The median step times the steps is what training alone takes. What lies between two steps and what validation takes
+    grows with the images; what else an epoch adds does not, nor does what comes before the first and after the last.
+    Each is measured, on fewer steps, and put together for 30 epochs of 57,000 images.
+    """
+    started = time.perf_counter()
+    from keras_vae.cli import main  # isort: skip
+    import keras
+
+    from keras_vae import training
+
+    steps, epochs, batch = (20 if quick else 60), 3, ways.BATCH_SIZE
+
+    class Clock(keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps: list[float] = []
+            self.trained: list[float] = []
+            self.validated: list[float] = []
+            self.epochs: list[float] = []
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401
+            self.step_began = time.perf_counter()
+            if batch == 0:
+                self.epoch_began = self.step_began
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401
+            self.step_ended = time.perf_counter()
+            self.steps.append(self.step_ended - self.step_began)
+
+        def on_test_begin(self, logs: Any = None) -> None:  # noqa: ANN401
+            self.trained.append(self.step_ended - self.epoch_began)
+            self.test_began = time.perf_counter()
+
+        def on_test_end(self, logs: Any = None) -> None:  # noqa: ANN401
+            self.validated.append(time.perf_counter() - self.test_began)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401
+            self.epochs.append(time.perf_counter())
+
+    clock, train = Clock(), training.train
+    # Last of the callbacks: the others' work between two steps lies outside of its steps.
+    training.train = lambda *given, callbacks=(), **named: train(*given, callbacks=[*callbacks, clock], **named)
+    # As many validation images a step as the preset has on MNIST, and as many test images as MNIST.
+    images = ways.digits(2 * steps)[: round(steps * batch / 0.95)]
+    test = np.resize(images, (10_000, *images.shape[1:]))
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        np.savez("digits.npz", x_train=images, x_test=test)
+        settings = [f"training.epochs={epochs}", f"training.batch_size={batch}"]
+        options = [part for setting in settings for part in ("--set", setting)]
+        sys.argv = ["vae", "train", "classic", "--data", "digits.npz", "--out", "run", *options]
+        try:
+            main()
+        except SystemExit as done:
+            if done.code:
+                raise
+        os.chdir("/")
+    wall = time.perf_counter() - started
+    step, epoch = statistics.median(clock.steps), statistics.median(np.diff(clock.epochs))
+    trained, validated = (statistics.median(times[1:]) for times in (clock.trained, clock.validated))
+    constant, around = epoch - trained - validated, wall - (clock.epochs[-1] - clock.epochs[0]) - epoch
+    real_steps = -(-57_000 // batch)
+    longer = real_steps / len(clock.steps) * epochs
+    return {
+        "step_milliseconds": 1000 * step,
+        "seconds_of_epoch_besides": constant,
+        "validation_over_training": validated / trained,
+        "seconds_around_epochs": around,
+        "wall_over_steps_30_epochs": (30 * (longer * (trained + validated) + constant) + around)
+        / (30 * real_steps * step),
+    }
+
+
+def growth(quick: bool) -> dict[str, list[tuple[int, float]]]:
+    """Measure how the time an image grows with each size, the others staying those of the classic model."""
+    from keras_vae import IWAE, VAE, Conv  # isort: skip
+    import keras
+
+    def microseconds(count: int = 512, batch: int = 128, side: int = 28, latent: int = 2, draws: int = 1) -> float:
+        network = Conv()
+        shape = (side, side, 1)
+        objective = IWAE(samples=draws) if draws > 1 else None
+        vae = VAE(network.encoder(shape, latent), network.decoder(latent, shape), objective=objective, seed=0)
+        vae.compile(optimizer="adam")
+        images = np.random.default_rng(0).integers(0, 256, (count, *shape)).astype("uint8")
+        spent = seconds_of(lambda: vae.fit(images, batch_size=batch, verbose=0), 1 if quick else 3)
+        keras.backend.clear_session()
+        return 1e6 * spent / count
+
+    sizes = {
+        "batch": (32, 128, 512),
+        "side": (14, 28, 56),
+        "latent": (2, 32, 256),
+        "draws": (1, 4, 16),
+        "count": (512, 2048, 8192),
+    }
+    return {name: [(value, microseconds(**{name: value})) for value in values] for name, values in sizes.items()}
+
+
+def layers(quick: bool) -> Numbers:
+    """Measure the classic model's convolutions, ours beside Keras's own, in milliseconds."""
+    from benchmarks import convolutions
+
+    return {name: list(times) for name, times in convolutions.layer_times(3 if quick else 15).items()}
+
+
+MEASURES: dict[str, Callable[[bool], Any]] = {
+    "peak": peak,
+    "grid-tutorial": grid_tutorial,
+    "grid-ours": grid_ours,
+    "nll-pythae": nll_pythae,
+    "nll-ours": nll_ours,
+    "whole-training": whole_training,
+    "growth": growth,
+    "layers-tensorflow": layers,
+    "layers-jax": layers,
+}
+
+
+def main() -> None:
+    """Measure one of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measure", choices=MEASURES)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    os.environ["KERAS_BACKEND"] = "jax" if arguments.measure.endswith("jax") else "tensorflow"
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    measured = MEASURES[arguments.measure](arguments.quick)
+    sys.stdout.flush()
+    print(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    main()

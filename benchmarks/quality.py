@@ -1,0 +1,70 @@
+"""Where training ends, ours beside plain Keras: nats per held-out image after so many epochs of the classic model.
+
+    python -m benchmarks.quality --epochs 30 --seeds 3
+
+Plain is `examples/from_scratch.py`, ours `VAE().fit`, both with Adam's last weights and float32. Each training is a
+process of its own. MNIST where there is one (see `keras_vae.data`), else scikit-learn's digits.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+TRAIN = """
+import sys
+way, source, epochs, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if way == "ours":
+    import keras_vae
+import keras
+from benchmarks.ways import example
+from keras_vae.data import sources
+
+data = sources.load(source)
+train, test = data.train.images, data.test.images if data.test is not None else data.train.images[-297:]
+train = train if data.test is not None else train[:-297]
+keras.utils.set_random_seed(seed)
+if way == "ours":
+    model, scale = keras_vae.VAE(seed=seed), 1
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+else:
+    model, scale = example().VAE(example().build_encoder(), example().build_decoder(), seed=seed), 255
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
+train, test = (images if scale == 1 else images.astype("float32") / scale for images in (train, test))
+model.fit(train, batch_size=128, epochs=epochs, verbose=0)
+if way == "ours":
+    nats = -float(model.elbo(test).mean())
+else:
+    nats = float(model.evaluate(test, batch_size=1000, verbose=0, return_dict=True)["total_loss"])
+print(nats)
+"""
+
+
+def nats(way: str, source: str, epochs: int, seed: int) -> float:
+    """Return the negative ELBO of held-out images after a training."""
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", TRAIN, way, source, str(epochs), str(seed)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    """Train, and print a line a training and the difference of the means."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="a source of keras_vae.data")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    ended: dict[str, list[float]] = {"plain": [], "ours": []}
+    for seed in range(arguments.seeds):
+        for way, values in ended.items():
+            values.append(nats(way, arguments.data, arguments.epochs, seed))
+            print(json.dumps({"way": way, "seed": seed, "epochs": arguments.epochs, "nats": values[-1]}), flush=True)
+    plain, ours = (statistics.mean(values) for values in ended.values())
+    print(f"ours {ours:.2f}, plain Keras {plain:.2f}: ours − plain = {ours - plain:+.2f} nats per image")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What is chosen by what the hardware has, and the kernels that TensorFlow is told to take."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from helpers import on_tensorflow
+from keras_vae import _backend, training
+from keras_vae.data.dataset import Dataset, split
+from keras_vae.experiment import Experiment, Facts
+from keras_vae.run import Run
+from keras_vae.types import Array
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"fma", "avx2"}, "float32"),
+        ({"avx512f", "avx512_vnni"}, "float32"),
+        ({"avx512f", "avx512_bf16"}, "mixed_bfloat16"),
+        ({"amx_tile", "amx_bf16"}, "mixed_bfloat16"),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_processor_has_it(
+    flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_backend, "_processor_flags", lambda: flags)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        expected = "float32" if jax.default_backend() == "cpu" else "mixed_bfloat16"
+    experiment = Experiment.preset("classic").with_settings(["training.precision=auto"])
+    assert experiment.resolved(Facts((28, 28, 1), 100)).training.precision == expected
+    model = experiment.build_model(Facts((28, 28, 1), 100))
+    assert {layer.compute_dtype for layer in model.encoder.layers if "conv" in layer.name} == {
+        expected.removeprefix("mixed_")
+    }
+
+
+@on_tensorflow("the processor's flags decide there")
+def test_a_run_keeps_the_precision_that_it_was_begun_with(
+    images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
+    monkeypatch.setattr(_backend, "_processor_flags", lambda: {"amx_bf16"})
+    settings = ["training.epochs=1", "training.batch_size=8", "training.precision=auto"]
+    run = training.train(Experiment.preset("classic").with_settings(settings), splits, tmp_path / "run")
+    # Read again on a machine without.
+    monkeypatch.setattr(_backend, "_processor_flags", set)
+    assert Run.open(run.path).experiment.training.precision == "mixed_bfloat16"
+    assert 'precision = "mixed_bfloat16"' in (run.path / "experiment.toml").read_text()
+
+
+ONEDNN = """
+import keras_vae
+from tensorflow.python.framework.test_util import IsMklEnabled
+print(IsMklEnabled())
+"""
+
+
+@on_tensorflow("its kernels")
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN's switch is for x86")
+@pytest.mark.parametrize(("given", "expected"), [(None, "True"), ("0", "False")])
+@pytest.mark.slow
+def test_onednn_is_preferred_unless_the_user_says_otherwise(given: str | None, expected: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {} if given is None else {"TF_ENABLE_ONEDNN_OPTS": given}
+    done = subprocess.run([sys.executable, "-c", ONEDNN], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == expected

@@ -1,0 +1,33 @@
+"""The benchmark runs, and its table says what it measured."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import on_tensorflow
+
+ROOT = Path(__file__).parents[1]
+
+
+@on_tensorflow("each way names its own backend")
+@pytest.mark.slow
+def test_the_smallest_benchmark_writes_what_it_measured(tmp_path: Path) -> None:
+    names = ["plain-tensorflow", "ours-tensorflow-float32", "grid-ours", "help"]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--seconds", "0.1", "--out", str(tmp_path), "--only"]
+    done = subprocess.run(
+        [*command, *names], cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True, check=True
+    )
+    assert "failed" not in done.stderr
+    measured = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert set(measured) == set(names)
+    assert all(len(turns) == 1 for turns in measured.values())
+    report = (tmp_path / "results.md").read_text()
+    plain, ours = (min(measured[name][0]["step_milliseconds"]) for name in names[:2])
+    assert plain > 0
+    assert ours > 0
+    assert "the same, both in float32" in report
+    assert str(tmp_path) not in report
