@@ -124,6 +124,7 @@ def test_missing_or_binary_file_and_unknown_preset(tmp_path: Path) -> None:
 def test_there_is_a_preset_for_every_idea_and_each_names_its_paper() -> None:
     assert preset_names() == sorted(
         [
+            "compact",
             *("tutorial", "classic", "mlp", "iwae", "vamp", "flow-prior", "iaf", "beta-vae", "beta-tcvae", "dip-vae"),
             *("info-vae", "conditional", "ladder", "vq", "rae", "continuous-bernoulli", "photo"),
         ]
