@@ -4,13 +4,14 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
 import pytest
 
 from helpers import on_tensorflow
-from keras_vae import _backend, training
+from keras_vae import VAE, Conv, _backend, training
 from keras_vae.data.dataset import Dataset, split
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.run import Run
@@ -54,6 +55,21 @@ def test_a_run_keeps_the_precision_that_it_was_begun_with(
     monkeypatch.setattr(_backend, "_processor_flags", set)
     assert Run.open(run.path).experiment.training.precision == "mixed_bfloat16"
     assert 'precision = "mixed_bfloat16"' in (run.path / "experiment.toml").read_text()
+
+
+@on_tensorflow("a fault of its kernels")
+@pytest.mark.parametrize("channels", [1, 8])
+def test_model_of_a_layer_whose_gradient_may_be_wrong_warns(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_backend, "xla_slows_convolutions", lambda: True)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    inputs = keras.Input((8, 8, channels))
+    features = keras.layers.Flatten()(keras.layers.Conv2D(4, 1, strides=2, name="skips")(inputs))
+    encoder = keras.Model(inputs, [keras.layers.Dense(2)(features), keras.layers.Dense(2)(features)])
+    decoder = Conv(widths=(4,)).decoder(2, (8, 8, channels))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        VAE(encoder, decoder)
+    assert ["skips" in str(each.message) for each in caught] == [True] * (channels == 1)
 
 
 ONEDNN = """

@@ -17,7 +17,8 @@ CASES = {
     "classic, down": ((28, 28, 1), lambda kind: kind.Conv2D(32, 3, strides=2, padding="same", activation="relu")),
     "odd, not square": ((7, 10, 3), lambda kind: kind.Conv2D(5, 3, strides=2, padding="same")),
     "other strides": ((9, 8, 2), lambda kind: kind.Conv2D(4, (4, 5), strides=(3, 2), padding="same", use_bias=False)),
-    "strides that skip": ((9, 7, 2), lambda kind: kind.Conv2D(4, 1, strides=2, padding="same")),
+    # Over more than four channels, where oneDNN has the right gradient: `test_backend.py`.
+    "strides that skip": ((9, 7, 8), lambda kind: kind.Conv2D(4, 1, strides=2, padding="same")),
     "few filters": ((5, 8, 32), lambda kind: kind.Conv2D(1, 3, padding="same")),
     "few filters, even": ((6, 5, 32), lambda kind: kind.Conv2D(2, (2, 4), padding="same", activation="tanh")),
     "many filters": ((5, 4, 3), lambda kind: kind.Conv2D(8, 3, padding="same")),
@@ -30,7 +31,7 @@ CASES = {
     "up, four taps": ((3, 5, 3), lambda kind: kind.Conv2DTranspose(4, 4, strides=2, padding="same")),
     "up, five taps": ((4, 3, 3), lambda kind: kind.Conv2DTranspose(2, 5, strides=2, padding="same", use_bias=False)),
     "up, other strides": ((3, 4, 2), lambda kind: kind.Conv2DTranspose(4, (3, 5), strides=(3, 1), padding="same")),
-    "up, strides that skip": ((3, 4, 2), lambda kind: kind.Conv2DTranspose(4, 1, strides=2, padding="same")),
+    "up, strides that skip": ((3, 4, 2), lambda kind: kind.Conv2DTranspose(8, 1, strides=2, padding="same")),
     "up, not padded": ((3, 4, 2), lambda kind: kind.Conv2DTranspose(4, 3, strides=2)),
 }
 

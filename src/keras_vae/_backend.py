@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +67,17 @@ def runs_thin_convolutions_slowly() -> bool:
     PyTorch's is not: its product form has not been measured.
     """
     return xla_slows_convolutions() or xla_runs_convolutions_slowly()
+
+
+def misses_gradient(layer: Any) -> bool:  # noqa: ANN401
+    """Return whether a layer's kernel may get a wrong gradient: oneDNN's in TensorFlow 2.21, of 1×1 strided kernels.
+
+    Of all sizes tried up to 4×4 kernels, strides of 3 and 32 channels, it is those over four channels or fewer.
+    """
+    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
+        return False
+    skips = layer.kernel_size == (1, 1) and max(layer.strides) > 1 and layer.kernel.shape[-2] <= 4
+    return skips and xla_slows_convolutions() and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 def preferred_precision() -> Literal["float32", "mixed_bfloat16"]:

@@ -1,6 +1,7 @@
 """What every model shares: the loss, its trackers, its verbs, and a watch over what comes in."""
 
 import abc
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
@@ -204,6 +205,13 @@ class BaseVAE(keras.Model, abc.ABC):
         except InputError as error:
             # Keras wraps what was raised while it traces into lines of its own.
             raise (error.__context__ or error) from None
+        for layer in filter(_backend.misses_gradient, self._flatten_layers()):
+            warnings.warn(
+                f"{layer.name}: a 1×1 kernel with strides {layer.strides} over {layer.kernel.shape[-2]} channels; "
+                "TensorFlow's oneDNN may compute a wrong gradient of it: set TF_ENABLE_ONEDNN_OPTS=0, or take a kernel "
+                "of 2 or more",
+                stacklevel=2,
+            )
         self.image_shape = image_shape
         self.built = True
 
