@@ -3,9 +3,9 @@
     python benchmarks/explorer.py runs/classic
     python benchmarks/explorer.py --http http://127.0.0.1:7860
 
-Every event of the page is a function of `keras_vae.explorer.page`: here each is called by itself, to the HTML that it
-sends, without the way there and the browser's own time. `--http` asks a page that runs already, through gradio_client,
-its way and its queue included.
+Every event of the page is a function in `keras_vae.explorer.tabs`: here each is called by itself, to the HTML that it
+sends, without the way there and the browser's own time. `--http` asks a page that runs already: by the browser's way,
+one request, and by gradio_client's, which waits in a queue that hands answers over every 50 ms.
 """
 
 import argparse
@@ -48,6 +48,7 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
     from keras_vae import Run
     from keras_vae.explorer import page
     from keras_vae.explorer.exploring import Explorer
+    from keras_vae.explorer.tabs import sliders
 
     # It counts a trace for each batch size as a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -56,7 +57,7 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
     explorer.learn_what_is_known()
     blocks = page.build(explorer)
     functions = {f"{function.fn.__qualname__}": function.fn for function in blocks.fns.values()}
-    tab = {name.replace("<locals>.", "").removeprefix("_"): function for name, function in functions.items()}
+    tab = {name.replace("<locals>.", ""): function for name, function in functions.items()}
 
     from keras_vae.explorer.plane import View
 
@@ -73,12 +74,12 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
     dims, mark = sorted(explorer.order[:2]), (0.3, -0.2)
     ends = [images[0], images[1]]
     calls: dict[str, Callable[[], object]] = {
-        "map: click": lambda: tab["map.pick"](event(x=0.3, y=0.6), "dimensions", dims, View(), label),
-        "map: zoom to a region": lambda: tab["map.region"](
+        "map: click": lambda: tab["latent_map.pick"](event(x=0.3, y=0.6), "dimensions", dims, View(), label),
+        "map: zoom to a region": lambda: tab["latent_map.region"](
             event(x0=0.2, y0=0.2, x1=0.5, y1=0.6), "dimensions", dims, View(), True, label, mark
         ),
-        "map: other plane": lambda: tab["map.other"]("dimensions", *dims, True, label),
-        "sliders: move": lambda: tab["sliders.image"](label, *[0.5] * len(explorer.order[: page.SLIDERS])),
+        "map: other plane": lambda: tab["latent_map.other"]("dimensions", *dims, True, label),
+        "sliders: move": lambda: tab["sliders.image"](label, *[0.5] * len(explorer.order[: sliders.MOST])),
         "sliders: random draw": lambda: tab["sliders.drawn"](label, 1.0),
         "draw: a stroke": lambda: tab["draw.sketched"](event(picture=uri), label),
         "between: pick": lambda: tab["between.pick"](event(index=3), 0, ends, 0, label),
@@ -90,14 +91,22 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
 
 def over_http(address: str) -> dict[str, Callable[[], object]]:
     """Return calls of a running page's API, by name."""
+    import httpx
     from gradio_client import Client
 
-    client = Client(address, verbose=False)
+    client, browser = Client(address, verbose=False), httpx.Client(base_url=address)
     size = client.predict(api_name="/describe")["latent_dim"]
     uri = client.predict(count=1, api_name="/sample")[0]
+    code = [0.5] * size
+
+    def ask(name: str, *values: object) -> None:
+        browser.post(f"/gradio_api/run/{name}", json={"data": values}).raise_for_status()
+
     return {
-        "HTTP: /decode": lambda: client.predict(code=[0.5] * size, api_name="/decode"),
-        "HTTP: /place": lambda: client.predict(picture=uri, api_name="/place"),
+        "one request: decode": lambda: ask("decode", code, None),
+        "one request: place": lambda: ask("place", uri, None),
+        "gradio_client: decode": lambda: client.predict(code=code, api_name="/decode"),
+        "gradio_client: place": lambda: client.predict(picture=uri, api_name="/place"),
     }
 
 

@@ -117,6 +117,10 @@ def test_every_tab_answers(page: Page) -> None:
     page.changes(page.find("#slider-draw").click, "#slider-image img")
     page.changes(page.find("#slider-reset").click, "#slider-image img")
 
+    page.open("Between")
+    page.find("#take-drawing").click()
+    assert "nothing is drawn yet" in page.find(".toast-body").text
+
     page.open("Draw")
     stroke = page.at("#pad canvas", -60, -60).click_and_hold().move_by_offset(60, 30).move_by_offset(20, 60).release()
     stroke.perform()
