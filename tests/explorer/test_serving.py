@@ -160,7 +160,9 @@ def test_a_space_serves_the_run_by_itself(run: Run, tmp_path: Path) -> None:
         [*VAE, "export", run.path, "--format", "space", "--out", folder], capture_output=True, text=True
     )
     assert outcome.stdout.strip() == str(folder), outcome.stderr
-    assert {file.name for file in folder.iterdir()} == {"app.py", "requirements.txt", "README.md", "run", "keras_vae"}
+    files = {"app.py", "requirements.txt", "README.md", "LICENSE", "run", "keras_vae"}
+    assert {file.name for file in folder.iterdir()} == files
+    assert "Apache License" in (folder / "LICENSE").read_text()
     head = (folder / "README.md").read_text().split("---")[1]
     assert "sdk: gradio" in head
     assert "app_file: app.py" in head

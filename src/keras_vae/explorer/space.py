@@ -43,7 +43,7 @@ _PACKAGES = (
 def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
     """Write a folder that, pushed to a Hugging Face Space, runs the explorer of a run there.
 
-    It holds `app.py`, `requirements.txt`, `README.md`, the run without its training data in `run/`, and this package as
+    It holds `app.py`, `requirements.txt`, `README.md`, `LICENSE`, the run without its training data in `run/`, and this package as
     it is installed here, so that the Space computes with the same code.
 
     Args:
@@ -66,6 +66,7 @@ def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
         write_text(folder / "app.py", _APP)
         write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in _PACKAGES))
         write_text(folder / "README.md", _readme(run))
+        write_text(folder / "LICENSE", importlib.metadata.distribution("keras-vae").read_text("licenses/LICENSE") or "")
         for file in (file for pattern in (*FILES, IMAGES) for file in sorted(run.path.glob(pattern))):
             copy = folder / "run" / file.relative_to(run.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
