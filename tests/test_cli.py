@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from helpers import on_tensorflow
 from keras_vae import cli, load, tables, training
 from keras_vae.data import sources
 from keras_vae.experiment import Experiment, preset_names
+
+pytestmark = on_tensorflow("what it calls is tested on every backend")
 
 SMALL = ["--set", "model.network.widths=[2, 3]", "--set", "training.batch_size=9", "--set", "training.epochs=2"]
 
@@ -539,7 +542,6 @@ def test_doctor_prints_what_it_found(vae: Vae, run: Path) -> None:
     assert any("model.likelihood" in finding["change"] for finding in findings)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
 class TestExport:
     def test_it_prints_the_graphs_and_how_far_they_are_from_the_model(self, vae: Vae, run: Path) -> None:
         outcome = vae("export", run, "--format", "keras")

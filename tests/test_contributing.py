@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from helpers import on_tensorflow
+
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
+@on_tensorflow("the guide says nothing about backends")
 def test_part_of_the_guide_passes_the_contract() -> None:
     """The example is added to a copy of `priors.py` in memory, and the contract tests run on it."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)

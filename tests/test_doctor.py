@@ -321,6 +321,7 @@ def frames(images: Array) -> Splits:
     return split(dataset, None, validation=4, test_size=4, holdout=True, seed=0)
 
 
+@on_tensorflow("what is gathered is tested on every backend, and here it is only judged")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -358,6 +359,7 @@ def test_other_models_give_what_they_have(frames: Splits, tmp_path: Path) -> Non
     examine(evidence)
 
 
+@on_tensorflow("images are judged without a backend")
 def test_images_are_judged_before_the_first_epoch(tmp_path: Path) -> None:
     grey = Dataset.from_arrays(GREY, name="grey")
     splits = split(grey, None, validation=8, test_size=8, holdout=True, seed=0)

@@ -13,7 +13,7 @@ from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.density import fit_prior
 from keras_vae.experiment import Experiment, preset_names
 
-SIZES = {"photo": (64, 64, 3)}
+SIZES = {"photo": (32, 40, 3)}
 
 
 def splits_for(name: str) -> Splits:

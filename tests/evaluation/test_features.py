@@ -129,6 +129,7 @@ def test_a_classifier_tells_what_its_labels_tell(splits: Splits, monkeypatch: py
 
 
 @pytest.mark.slow
+@on_tensorflow("how fast it learns does not depend on the backend")
 def test_digits_are_learnt_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "_FEWEST_STEPS", 80)
     train = sources.load("digits").train

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import on_tensorflow
 from keras_vae import training
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.errors import InputError
 from keras_vae.evaluation.stages import Request, applicable, evaluate
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.run import Run
+
+pytestmark = on_tensorflow("what the stages measure with is tested on every backend")
 
 SETTINGS = ("model.network={name='mlp',widths=[8]}", "training.epochs=1", "training.batch_size=8")
 QUICK = Request(samples=20, generated=30, features="random")
