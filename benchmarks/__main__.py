@@ -85,7 +85,7 @@ def machine() -> dict[str, Any]:
 def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Results:
     """Return everything that was measured: by way or measure, a list of what each turn gave."""
     tasks: dict[str, Callable[[], Any]] = {}
-    for name, way in ways.WAYS.items():
+    for name, way in ways.ALL.items():
         if not ways.missing(way):
             tasks[name] = lambda name=name, way=way: run(
                 ["-m", "benchmarks.ways", name, "--seconds", str(seconds), "--started", str(time.time())], way.backend
@@ -159,6 +159,15 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
         )
     if peak:
         lines += ["", f"The peak is {peak:.0f} GFLOP/s, of float32 matrix products of side 2048 in the same run."]
+    tried = {name: median(results, name, "step_milliseconds") for name in ways.ALTERNATIVES}
+    if any(step is not None for step in tried.values()):
+        lines += ["", "## Ours but for one thing", "", "TensorFlow, float32.", "", "| | ms a step | time ÷ ours |"]
+        lines += ["|---|---:|---:|"]
+    for name, step in tried.items():
+        relative = ratio(results, name, OURS, "step_milliseconds")
+        if step is not None:
+            shown = "" if relative is None else f"{relative:.2f}"
+            lines.append(f"| {ways.ALTERNATIVES[name].title} | {step:.1f} | {shown} |")
     lines += ["", "## Around it", "", "| | measured | goal |", "|---|---:|---:|"]
     lines += [f"| {title} | {value} | {goal} |" for title, value, goal in _rows(results) if value is not None]
     for backend in ("tensorflow", "jax"):
@@ -246,7 +255,7 @@ def main() -> None:
         arguments.turns or (1 if arguments.quick else 3),
         arguments.seconds or (3 if arguments.quick else 6),
     )
-    names = [*ways.WAYS, *measures.MEASURES, *STARTS]
+    names = [*ways.ALL, *measures.MEASURES, *STARTS]
     if unknown := sorted(set(arguments.only) - set(names)):
         parser.error(f"--only {' '.join(unknown)}: choose from {', '.join(names)}")
     started = time.perf_counter()

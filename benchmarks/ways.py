@@ -168,16 +168,38 @@ def plain_jax() -> Chunks:
     return keras_fit(vae, digits(50).astype("float32") / 255)
 
 
-def ours(precision: str) -> Chunks:
-    """Train `VAE()`."""
+def ours(precision: str = "float32", **settings: Any) -> Chunks:  # noqa: ANN401
+    """Train `VAE()`, compiled as Keras does by itself or with settings of `compile`."""
     # Before Keras: see keras_vae/_onednn.py.
     from keras_vae import VAE  # isort: skip
     import keras
 
     keras.config.set_dtype_policy(precision)
     vae = VAE(seed=0)
-    vae.compile(optimizer="adam")
+    vae.compile(optimizer="adam", **settings)
     return keras_fit(vae, digits(50))
+
+
+def without_onednn() -> Chunks:
+    """Train it with the kernels that TensorFlow takes by itself on processors without AVX-512's neural network ones."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+    return ours()
+
+
+def with_convolutions(products: bool) -> Chunks:
+    """Train it with every convolution as a matrix product, or with none."""
+    from keras_vae import _backend
+
+    _backend.xla_runs_convolutions_slowly = _backend.runs_thin_convolutions_slowly = lambda: products
+    return ours()
+
+
+def with_xla() -> Chunks:
+    """Train it compiled by XLA."""
+    from keras_vae import _backend
+
+    _backend.xla_slows_convolutions = lambda: False
+    return ours(jit_compile=True)
 
 
 def torch_by_hand(dtype: str) -> Chunks:
@@ -301,6 +323,21 @@ WAYS = {
 }
 """In the order in which they take turns: what is compared most runs one after the other."""
 
+ALTERNATIVES = {
+    "without-onednn": Way("without oneDNN", "tensorflow", without_onednn),
+    "keras-convolutions": Way(
+        "Keras's convolutions throughout", "tensorflow", functools.partial(with_convolutions, False)
+    ),
+    "product-convolutions": Way("products throughout", "tensorflow", functools.partial(with_convolutions, True)),
+    "xla": Way("XLA", "tensorflow", with_xla),
+    "steps-per-execution": Way(
+        "`steps_per_execution=16`", "tensorflow", functools.partial(ours, steps_per_execution=16)
+    ),
+}
+"""Ours in float32 on TensorFlow, but for one thing: what was tried, kept or not."""
+
+ALL = WAYS | ALTERNATIVES
+
 
 def missing(way: Way) -> list[str]:
     """Return the packages that a way lacks."""
@@ -328,11 +365,11 @@ def measure(way: Way, seconds: float, started: float) -> dict[str, Any]:
 def main() -> None:
     """Measure one way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("way", choices=ALL)
     parser.add_argument("--seconds", type=float, default=5.0, help="of steady state")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    way = WAYS[arguments.way]
+    way = ALL[arguments.way]
     if way.backend is not None:
         os.environ["KERAS_BACKEND"] = way.backend
     print(json.dumps(measure(way, arguments.seconds, arguments.started or time.time())))
