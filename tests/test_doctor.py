@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from keras import ops
 
 from helpers import on_tensorflow
-from keras_vae import training
+from keras_vae import VAE, Conv, Normal, training
 from keras_vae.callbacks import Doctor
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.doctor import CHECKS, Evidence, Finding, diagnose, examine, gather
+from keras_vae.doctor import CHECKS, Evidence, Finding, _pixel_scale, diagnose, examine, gather
 from keras_vae.experiment import Experiment
 from keras_vae.run import Metrics, Run
 from keras_vae.types import Array
@@ -376,3 +377,18 @@ def test_being_watched_changes_no_bit(frames: Splits, tmp_path: Path) -> None:
     alone = training.train(experiment(*settings), frames, tmp_path / "alone")
     weights = zip(watched.load_model().get_weights(), alone.load_model().get_weights(), strict=True)
     assert all(np.array_equal(one, other) for one, other in weights)
+
+
+def test_the_weight_of_another_objective_is_not_beta() -> None:
+    assert Evidence(experiment=experiment("model.objective.beta=4.0"), metrics={}).beta == 4
+    assert Evidence(experiment=experiment(preset="beta-tcvae"), metrics={}).beta == 1
+
+
+def test_a_learned_scale_is_the_one_that_the_likelihood_takes() -> None:
+    network = Conv(widths=(2,), dense=2)
+    vae = VAE(network.encoder((4, 4, 1), 2), network.decoder(2, (4, 4, 1)), likelihood=Normal(scale="learned"), seed=0)
+    vae.likelihood.log_scale.assign(-8.0)
+    view = vae.likelihood(ops.zeros((1, 4, 4, 1)))
+    # The density at its own mean is 1/(σ√2π) a pixel.
+    density = float(view.log_prob(ops.zeros((1, 4, 4, 1)))[0]) / 16
+    assert _pixel_scale(vae) == pytest.approx(np.exp(-density) / np.sqrt(2 * np.pi), rel=1e-4)

@@ -264,6 +264,13 @@ def test_beta_tc_estimates_densities_as_the_paper_does(sampling: str, images: in
     np.testing.assert_allclose(even, log_posterior - log_prior, atol=1e-4)
 
 
+@pytest.mark.parametrize("sampling", ["weighted", "stratified"])
+@pytest.mark.parametrize("images", [1, 12])
+def test_beta_tc_stays_finite_on_batches_of_one_and_of_more_than_are_trained_on(sampling: str, images: int) -> None:
+    terms, latents, _ = aggregate(0.5, images)
+    assert np.isfinite(values(BetaTC(sampling=sampling, images=5), terms, latents)).all()
+
+
 def test_weighted_densities_are_those_of_the_exact_mixture_but_for_a_constant() -> None:
     """The paper's weight is 1/NM: with the whole data as the batch, each density is the exact one less log N."""
     terms, latents, pairs = aggregate(0.5, 40)
@@ -315,6 +322,13 @@ def test_discrepancy_is_the_unbiased_double_loop(kind: str) -> None:
     between = sum(kernel(kind, a, b) for a in one for b in other) / 81
     found = float(InfoVAE(kernel=kind).discrepancy(tensor(one), tensor(other)))
     assert found == pytest.approx(sum(within) - 2 * between, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["imq", "rbf"])
+def test_discrepancy_of_single_images_has_no_pairs(kind: str) -> None:
+    one, other = tensor([[0.5, 1.0]]), tensor([[0.0, 2.0]])
+    expected = -2 * kernel(kind, np.array([0.5, 1.0]), np.array([0.0, 2.0]))
+    assert float(InfoVAE(kernel=kind).discrepancy(one, other)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["imq", "rbf"])

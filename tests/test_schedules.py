@@ -53,6 +53,13 @@ def test_shares_of_a_training_become_whole_steps_and_steps_stay() -> None:
     assert in_steps(BetaTC(), 100) == BetaTC()
 
 
+@pytest.mark.parametrize("schedule", [WarmUp(), Cyclical(), Cosine(), Exponential(), WarmUp(steps=0.5)])
+def test_a_share_of_steps_whose_number_is_unknown_is_refused(schedule: Schedule) -> None:
+    with pytest.raises(InputError, match="a share of all steps, whose number only an experiment knows"):
+        schedule(3)
+    assert 0 <= float(in_steps(schedule, 10)(3)) <= 1
+
+
 def test_scheduled_rate_is_what_an_optimizer_learns_by_and_survives_keras() -> None:
     rate = ScheduledRate(0.5, WarmUp(steps=4))
     variable = keras.Variable(np.zeros(1, "float32"))

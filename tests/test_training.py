@@ -463,3 +463,22 @@ def test_number_that_is_no_bound_or_a_density_says_so(splits: Splits, tmp_path: 
     assert usual.evaluation["likelihood"]["bound"]
     assert not usual.evaluation["likelihood"]["density"]
     assert "no bound" not in (usual.path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "validation", "message"),
+    [
+        (["model.objective=info-vae"], 1, "data.validation: 1 images are validated one by one, and info-vae compares"),
+        (["model.condition={ name = 'vector', size = 2 }"], 4, "model.condition = vector: no source of images has"),
+        (["model.objective={ name = 'info-vae', alpha = 1.0 }", "model.prior=realnvp"], 4, "leaves the prior as it is"),
+        (["model.objective=info-vae", "training.batch_size=1"], 4, "leave a batch of one, and info-vae compares"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(
+    settings: list[str], validation: int, message: str, images: Array, tmp_path: Path
+) -> None:
+    dataset = Dataset.from_arrays(images, np.arange(24) % 3, name="frames")
+    splits = split(dataset, None, validation=validation, test_size=4, holdout=True, seed=0)
+    with pytest.raises(InputError, match=message):
+        training.train(small(*settings), splits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -141,7 +141,10 @@ def feed(batches: Any) -> Any:  # noqa: ANN401
         chosen = order[index * size : (index + 1) * size]
         return (tf.nest.map_structure(lambda tensor: tf.gather(tensor, chosen), images),)
 
-    return tf.data.Dataset.range(len(batches)).map(batch).prefetch(2)
+    # With nothing to tune: a pipeline that is tuned may not end before its tuner wakes, up to half a minute later.
+    untuned = tf.data.Options()
+    untuned.autotune.enabled = False
+    return tf.data.Dataset.range(len(batches)).map(batch).prefetch(2).with_options(untuned)
 
 
 def make_deterministic() -> None:

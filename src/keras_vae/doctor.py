@@ -17,7 +17,7 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.evaluation.likelihood import condition, held_out
 from keras_vae.experiment import Experiment
-from keras_vae.likelihoods import SCALE_RANGE
+from keras_vae.likelihoods import bounded_log_scale
 from keras_vae.run import Metrics, Run
 
 if TYPE_CHECKING:
@@ -142,8 +142,9 @@ class Evidence:
 
     @property
     def beta(self) -> float:
-        """The weight β of the objective."""
-        return float(self.experiment.model.objective.get("beta", 1.0))
+        """The weight β of the rate; other objectives than the ELBO weigh other things by the name."""
+        objective = self.experiment.model.objective
+        return float(objective.get("beta", 1.0)) if objective.get("name", "elbo") == "elbo" else 1.0
 
     @property
     def rate(self) -> float | None:
@@ -285,7 +286,7 @@ def _pixel_scale(model: "BaseVAE") -> float | None:
     log_scale = getattr(model.likelihood, "log_scale", None)
     if log_scale is None:
         return None
-    return float(np.clip(np.exp(ops.convert_to_numpy(log_scale)), *SCALE_RANGE))
+    return float(np.exp(ops.convert_to_numpy(bounded_log_scale(ops.convert_to_tensor(log_scale)))))
 
 
 def _beta_factor(model: "BaseVAE") -> float:

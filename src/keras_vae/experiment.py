@@ -426,6 +426,12 @@ class Experiment(Table):
             if specs.get(kind, {}).get("name") == name:
                 specs[kind] = {argument: getattr(facts, fact)} | specs[kind]
         built = {kind: parts.build(kind, value) if kind in PARTS else value for kind, value in specs.items()}
+        learned = specs.get("prior", {}).get("name", "standard-normal") != "standard-normal"
+        if learned and not built["objective"].trains_prior:
+            raise InputError(
+                f"model.prior = {_named(specs['prior'])}: {built['objective']} leaves the prior as it is; take prior = "
+                "standard-normal and fit one afterwards with `vae fit-prior`, or an alpha below 1"
+            )
         return {"condition": None, **built, "architecture": architecture}
 
     @classmethod

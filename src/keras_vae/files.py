@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_vae.errors import InputError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -68,6 +70,26 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_place(out: Path, *, force: bool, mark: str, kind: str) -> None:
+    """Refuse a folder to write where something is that is not to be replaced.
+
+    Args:
+        out: The folder.
+        force: Whether an earlier one of its kind is to be replaced.
+        mark: A file that every one of that kind has.
+        kind: What it is called.
+
+    Raises:
+        InputError: Something is there.
+    """
+    if not out.exists():
+        return
+    if not force:
+        raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
+    if not (out.is_dir() and ((out / mark).is_file() or not any(out.iterdir()))):
+        raise InputError(f"--out {out} is not an earlier {kind}: --force replaces nothing else")
 
 
 def write_text(path: Path, text: str) -> None:

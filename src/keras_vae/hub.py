@@ -9,11 +9,20 @@ from pathlib import Path
 
 from keras_vae.errors import InputError, RunError
 from keras_vae.evaluation.summary import summarise
-from keras_vae.files import replacing_folder, write_text
+from keras_vae.files import check_place, replacing_folder, write_text
 from keras_vae.run import Run
 
-FILES = ("experiment.toml", "environment.json", "metrics.csv", "*.keras", "evaluation*.json", "figures/*.png")
-"""What of a run is pushed and pulled: texts, figures, and models in the format that loads without running code."""
+FILES = (
+    "experiment.toml",
+    "environment.json",
+    "metrics.csv",
+    "*.keras",
+    "evaluation*.json",
+    "figures/*.png",
+    "images.npz",
+)
+"""What of a run is pushed and pulled: texts, figures, models in the format that loads without running code, and the few
+images that some runs carry."""
 
 
 def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str:
@@ -64,7 +73,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         repository: `OWNER/NAME`.
         out: The folder to write; by default `runs/NAME`.
         revision: A branch, a tag or a commit; None takes the newest state.
-        force: Replaces a folder that exists.
+        force: Replaces a run that exists.
 
     Returns:
         The run; no code of it is run, neither now nor when its model is loaded.
@@ -74,8 +83,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         RunError: The Hub cannot be reached, or fails.
     """
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
-    if out.exists() and not force:
-        raise InputError(f"out = {out} exists: choose another folder, or replace it with force")
+    check_place(out, force=force, mark="experiment.toml", kind="run")
     check_installed()
     with _failures_said(repository), replacing_folder(out) as folder:
         from huggingface_hub import HfApi, snapshot_download

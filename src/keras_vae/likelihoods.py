@@ -82,12 +82,28 @@ class Likelihood(abc.ABC):
             InputError: It cannot.
         """
 
-    def check_decoder(self, decoder: keras.Model) -> None:  # noqa: B027  most outputs can be anything
-        """Refuse a decoder whose outputs this likelihood would misread.
+    @property
+    def expects_logits(self) -> bool | None:
+        """Whether the decoder's outputs are logits, or probabilities; None where they are neither."""
+        return None
+
+    def check_decoder(self, decoder: keras.Model) -> None:
+        """Refuse a sigmoid taken for logits, and the reverse of it.
 
         Raises:
-            InputError: The decoder's last layer does not go with the likelihood.
+            InputError: The decoder visibly ends in the other one.
         """
+        function = None if self.expects_logits is None else _last_function(decoder)
+        if self.expects_logits and function == "sigmoid":
+            raise InputError(
+                f"decoder ends in a sigmoid, but {self} expects logits: end the decoder without an activation, or take "
+                "Bernoulli(from_logits=False)"
+            )
+        if not self.expects_logits and function == "linear":
+            raise InputError(
+                f"decoder ends without an activation, but {self} expects probabilities: end the decoder in a sigmoid, "
+                "or take Bernoulli(from_logits=True)"
+            )
 
 
 @part("bernoulli")
@@ -169,13 +185,10 @@ class Bernoulli(Part, Likelihood):
                 "or use the likelihood discretized-logistic"
             )
 
-    def check_decoder(self, decoder: keras.Model) -> None:
-        """Refuse a sigmoid taken for logits, and the reverse of it.
-
-        Raises:
-            InputError: The decoder visibly ends in the other one.
-        """
-        _check_activation(decoder, self.from_logits)
+    @property
+    def expects_logits(self) -> bool:
+        """As the user says."""
+        return self.from_logits
 
 
 @part("continuous-bernoulli")
@@ -195,6 +208,11 @@ class ContinuousBernoulli(Part, Likelihood):
     def __call__(self, outputs: Tensor) -> image_distributions.ContinuousBernoulli:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, C)."""
         return image_distributions.ContinuousBernoulli(outputs)
+
+    @property
+    def expects_logits(self) -> bool:
+        """True."""
+        return True
 
     def decoder_channels(self, image_channels: int) -> int:
         """Return `image_channels`: one logit a pixel and channel."""
@@ -225,9 +243,9 @@ class _LocationScale(LayerPart, Likelihood):
         """Return p(x|z), a view of the decoder's outputs (…, H, W, C) or, locations first, (…, H, W, 2C)."""
         if self.scale == "pixel":
             location, log_scale = ops.split(outputs, 2, axis=-1)
-            return self.view(location, _bounded_log_scale(log_scale))
+            return self.view(location, bounded_log_scale(log_scale))
         if self.scale == "learned":
-            return self.view(outputs, _bounded_log_scale(ops.convert_to_tensor(self.log_scale)))
+            return self.view(outputs, bounded_log_scale(ops.convert_to_tensor(self.log_scale)))
         return self.view(outputs, ops.log(ops.convert_to_tensor(self.scale, "float32")))
 
     def decoder_channels(self, image_channels: int) -> int:
@@ -359,12 +377,18 @@ class Categorical(Part, Likelihood):
         shape = (-1, *ops.shape(outputs)[1:-1], outputs.shape[-1] // 256, 256)
         return image_distributions.Categorical(ops.reshape(outputs, shape))
 
+    @property
+    def expects_logits(self) -> bool:
+        """True."""
+        return True
+
     def decoder_channels(self, image_channels: int) -> int:
         """Return 256 logits a channel."""
         return 256 * image_channels
 
 
-def _bounded_log_scale(log_scale: Tensor) -> Tensor:
+def bounded_log_scale(log_scale: Tensor) -> Tensor:
+    """Return the logarithm of σ that a learned number stands for, within that of `SCALE_RANGE`."""
     return _soft_clip(log_scale, *map(math.log, SCALE_RANGE))
 
 
@@ -408,21 +432,6 @@ def _shifted(bits: Tensor, by: int) -> Tensor:
 def _wrapped(number: int) -> int:
     """Return the signed number of the same last 32 bits."""
     return (number + 2**31) % 2**32 - 2**31
-
-
-def _check_activation(decoder: keras.Model, from_logits: bool) -> None:
-    """Raise where the decoder visibly ends in probabilities and logits are expected, or the reverse."""
-    function = _last_function(decoder)
-    if from_logits and function == "sigmoid":
-        raise InputError(
-            "decoder ends in a sigmoid, but likelihood=Bernoulli(from_logits=True) expects logits: pass "
-            "Bernoulli(from_logits=False), or end the decoder without an activation"
-        )
-    if not from_logits and function == "linear":
-        raise InputError(
-            "decoder ends without an activation, but likelihood=Bernoulli(from_logits=False) expects "
-            "probabilities: pass Bernoulli(from_logits=True), or end the decoder in a sigmoid"
-        )
 
 
 def _last_function(decoder: keras.Model) -> str | None:

@@ -86,6 +86,11 @@ class Objective(Part, abc.ABC):
         """How many draws of z an image takes."""
         return 1
 
+    @property
+    def trains_prior(self) -> bool:
+        """Whether the loss depends on the weights that a prior may have."""
+        return True
+
     @abc.abstractmethod
     def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
         """Return what is minimised, in nats per image, (N,), at a step counted from 0."""
@@ -308,14 +313,16 @@ class BetaTC(Objective):
     def _log_sampling_weights(self, z: Tensor) -> Tensor:
         """Return the logarithm of how much of the data the posterior of image j stands for at draw i, (N, N)."""
         batch = ops.cast(ops.shape(z)[0], "float32")
-        total = float(self.images or 0)
+        # Images that are validated may be more than those that are trained on.
+        total = ops.maximum(float(self.images or 0), batch)
         same = ops.eye(ops.shape(z)[0], dtype="float32")
         if self.sampling == "weighted":
             return -ops.log(batch * total) * ops.ones_like(same)
         # A draw's own image stands for itself, one other for all those not in the batch, the rest for their share.
         other = ops.roll(same, 1, axis=1)
-        share = 1.0 / (batch - 1.0)
-        stratum = (total - batch + 1.0) / (total * (batch - 1.0))
+        others = ops.maximum(batch - 1.0, 1.0)
+        share = 1.0 / others
+        stratum = (total - batch + 1.0) / (total * others)
         return ops.log(same / total + other * stratum + (1.0 - same - other) * share)
 
 
@@ -402,17 +409,23 @@ class InfoVAE(Objective):
         if self.kernel not in ("imq", "rbf"):
             raise InputError(f"info-vae: kernel = {self.kernel!r}: imq or rbf")
 
+    @property
+    def trains_prior(self) -> bool:
+        """Whether the rate is in the loss: the discrepancy takes the prior as it is."""
+        return self.alpha < 1
+
     def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
         """Return distortion, rate and discrepancy, (N,)."""
         discrepancy = self.discrepancy(latents.z, ops.stop_gradient(latents.prior))
         loss = terms.reconstruction_loss + (self.alpha + self.weight - 1.0) * discrepancy
-        # Left out rather than multiplied by zero: the rate of a deterministic posterior is infinite.
-        return loss if self.alpha == 1 else loss + (1.0 - self.alpha) * terms.kl_loss
+        return loss + (1.0 - self.alpha) * terms.kl_loss if self.trains_prior else loss
 
     def discrepancy(self, one: Tensor, other: Tensor) -> Tensor:
         """Return the squared maximum mean discrepancy of two samples, (N, D) each: a scalar."""
         count = ops.cast(ops.shape(one)[0], "float32")
-        within = sum((ops.sum(self._kernel(z, z)) - count) / (count * (count - 1.0)) for z in (one, other))
+        # A single image, the last of its epoch, has no pairs.
+        pairs = count * ops.maximum(count - 1.0, 1.0)
+        within = sum((ops.sum(self._kernel(z, z)) - count) / pairs for z in (one, other))
         return within - 2.0 * ops.mean(self._kernel(one, other))
 
     def _kernel(self, one: Tensor, other: Tensor) -> Tensor:

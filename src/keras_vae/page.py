@@ -25,7 +25,7 @@ def write_page(run: Run, model: "BaseVAE", splits: Splits, *, progress: Progress
     subject = plots.Subject(run, model, splits)
     # The doctor judges the training, and a prior that was fitted later is no part of it.
     trained = None if run.has_fitted_prior else model
-    drawn = plots.applicable(model)
+    drawn = plots.applicable(subject)
     for kind in progress(drawn, "figures"):
         plots.draw(subject, kind, run.figure_path(kind), **plots.OF_A_RUN.get(kind, {}))
     run.write_report(

@@ -58,24 +58,33 @@ class Subject:
         return self._splits
 
     @functools.cached_property
-    def rates(self) -> NDArray[np.float64]:
-        """How far the posterior moments of each dimension are from the standard normal, in nats: over 2,000 images."""
+    def rates(self) -> NDArray[np.float64] | None:
+        """The rate of each latent dimension in nats, over 2,000 images; None where only their sum is known."""
         from keras import ops
 
-        from keras_vae.distributions import Normal
-
+        if not self.model.is_stochastic:
+            return None
         dataset = _few(self.splits, 2000)
-        moments = self.model.encode(dataset.images, condition=condition(self.model, dataset))
-        zeros = np.zeros(self.model.latent_dim, "float32")
-        rates = ops.convert_to_numpy(Normal(*map(ops.convert_to_tensor, moments)).kl(Normal(zeros, zeros)))
-        return np.asarray(rates.mean(axis=0, dtype="float64"))
+        terms = self.model.terms(dataset.images, 0, condition=condition(self.model, dataset))
+        rates = ops.convert_to_numpy(terms.rates)
+        return np.asarray(rates.mean(axis=0, dtype="float64")) if rates.shape[1] == self.model.latent_dim else None
+
+    @functools.cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The latent dimensions: those of the highest rate first or, where that is not known, of the widest spread."""
+        carried = self.rates
+        if carried is None:
+            dataset = _few(self.splits, 2000)
+            codes = self.model.encode(dataset.images, condition=condition(self.model, dataset)).z_mean
+            carried = codes.var(axis=0)
+        return np.argsort(-carried, kind="stable")
 
     @property
     def plane(self) -> tuple[int, int]:
         """The two latent dimensions that carry most, in their order; the first two where there are no others."""
         if self.model.latent_dim <= 2:
             return 0, 1
-        first, second = sorted(np.argsort(self.rates)[-2:].tolist())
+        first, second = sorted(self.order[:2].tolist())
         return first, second
 
 
@@ -230,13 +239,15 @@ def traversals(subject: Subject, *, n: int = 11, rows: int = 10, label: int | No
 
     if min(n, rows) < 1:
         raise InputError(f"n = {n}, rows = {rows}: show at least one image")
-    carried = subject.rates
-    chosen, values = np.argsort(carried)[::-1][:rows], np.linspace(-3, 3, n, dtype="float32")
+    carried, chosen, values = subject.rates, subject.order[:rows], np.linspace(-3, 3, n, dtype="float32")
     codes = np.zeros((len(chosen), n, subject.model.latent_dim), "float32")
     for row, dimension in enumerate(chosen):
         codes[row, :, dimension] = values
     images = _decoded(subject.model, codes, _label_or_first(subject.model, label))
-    names = [f"z[{dimension}]  {carried[dimension]:.2f} nats" for dimension in chosen]
+    names = [
+        f"z[{dimension}]" if carried is None else f"z[{dimension}]  {carried[dimension]:.2f} nats"
+        for dimension in chosen
+    ]
     return Strips(images, names, values.tolist(), "z", f"{subject.run.name}: dimension by dimension")
 
 
@@ -285,6 +296,8 @@ def rates(subject: Subject) -> "Figure":
     from keras_vae import figures
     from keras_vae.doctor import INACTIVE_RATE
 
+    if subject.rates is None:
+        raise InputError("rates: of this posterior and prior only the sum over dimensions is known, kl_loss")
     return figures.rates(subject.rates, INACTIVE_RATE, title=f"{subject.run.name}: rate of each latent dimension")
 
 
@@ -344,11 +357,17 @@ OF_A_RUN: dict[str, dict[str, Any]] = {"grid": {"quantiles": True}}
 """Options of the figures that every run gets: its grid shows all of the prior, where `vae plot` shows [−1, 1]²."""
 
 
-def applicable(model: "BaseVAE") -> tuple[str, ...]:
-    """Return the names of the plots that a model can be shown in: some need one vector of codes."""
+def applicable(subject: Subject) -> tuple[str, ...]:
+    """Return the names of the plots that a run can be shown in: some need one vector of codes, one its rates."""
+    has_vector = _has_vector(subject.model)
+    names = [name for name in PLOTS if has_vector or name not in OF_A_VECTOR]
+    return tuple(name for name in names if name != "rates" or subject.rates is not None)
+
+
+def _has_vector(model: "BaseVAE") -> bool:
     from keras_vae.models.vae import VAE
 
-    return tuple(name for name in PLOTS if name not in OF_A_VECTOR or isinstance(model, VAE))
+    return isinstance(model, VAE)
 
 
 def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:  # noqa: ANN401
@@ -370,7 +389,7 @@ def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:  # noq
 
     if kind not in PLOTS:
         raise unknown("plot", kind, PLOTS)
-    if kind not in OF_METRICS and kind not in applicable(subject.model):
+    if kind in OF_A_VECTOR and not _has_vector(subject.model):
         raise InputError(f"{kind}: a {type(subject.model).__name__} has no plane of codes to show; draw samples")
     accepted = [name for name in inspect.signature(PLOTS[kind]).parameters if name != "subject"]
     for option in options:

@@ -65,7 +65,7 @@ class WarmUp(Schedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return min(1, step / steps)."""
-        return ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
+        return ops.minimum(ops.cast(step, "float32") / _whole(self), 1.0)
 
 
 @part("cyclical")
@@ -96,8 +96,9 @@ class Cyclical(Schedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return min(1, (step mod steps) / (rise · steps))."""
-        position = ops.mod(ops.cast(step, "float32"), self.steps)
-        return ops.minimum(position / (self.rise * self.steps), 1.0)
+        steps = _whole(self)
+        position = ops.mod(ops.cast(step, "float32"), steps)
+        return ops.minimum(position / (self.rise * steps), 1.0)
 
 
 @part("cosine")
@@ -131,7 +132,7 @@ class Cosine(Schedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return the rise's step / (warm_up · steps), then end + (1 − end) · ½(1 + cos π·t)."""
-        progress = ops.cast(step, "float32") / self.steps
+        progress = ops.cast(step, "float32") / _whole(self)
         fall = ops.clip((progress - self.warm_up) / (1.0 - self.warm_up), 0.0, 1.0)
         factor = self.end + (1.0 - self.end) * 0.5 * (1.0 + ops.cos(math.pi * fall))
         return factor if self.warm_up == 0 else ops.minimum(factor, progress / self.warm_up)
@@ -165,7 +166,7 @@ class Exponential(Schedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return end^(step / steps)."""
-        return ops.exp(math.log(self.end) * ops.cast(step, "float32") / self.steps)
+        return ops.exp(math.log(self.end) * ops.cast(step, "float32") / _whole(self))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -216,6 +217,16 @@ def in_steps(owner: Owner, total: int) -> Owner:
     elif isinstance(part, Schedule) and getattr(part, "steps", math.inf) <= 1:
         part = dataclasses.replace(part, steps=max(1, round(part.steps * total)))  # type: ignore[call-arg, attr-defined]
     return part
+
+
+def _whole(schedule: WarmUp | Cyclical | Cosine | Exponential) -> float:
+    """Return its length in steps, refusing a share of them, as which it would be over at the first."""
+    if isinstance(schedule.steps, float) and schedule.steps <= 1:
+        raise InputError(
+            f"{type(schedule).__name__}(steps={schedule.steps}): a share of all steps, whose number only an experiment "
+            "knows; pass steps as a whole number"
+        )
+    return schedule.steps
 
 
 def _check_steps(name: str, steps: float) -> None:

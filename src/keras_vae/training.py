@@ -18,11 +18,12 @@ from keras_vae.callbacks import (
     StopOnNonFinite,
     has_stalled,
 )
+from keras_vae.conditions import Vector
 from keras_vae.data.dataset import Splits
 from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation.likelihood import as_inputs, condition, measure_likelihood
 from keras_vae.experiment import Experiment, Facts
-from keras_vae.models.base import BaseVAE, fitting_batch_size
+from keras_vae.models.base import BaseVAE
 from keras_vae.page import write_page
 from keras_vae.run import SCHEMA, Run
 from keras_vae.schedules import Constant, ScheduledRate
@@ -82,6 +83,16 @@ def train(
                 f"training.batch_size = {experiment.training.batch_size}: {len(splits.train)} images leave a batch of "
                 f"one, and {reason}; choose another size"
             )
+    if model.objective.compares_images and _validation_batch_size(model, splits) == 1:
+        raise InputError(
+            f"data.validation: {len(splits.validation or ())} images are validated one by one, and "
+            f"{experiment.model.objective['name']} compares the images of a batch; choose more or smaller ones, or 0"
+        )
+    if isinstance(model.condition, Vector):
+        raise InputError(
+            "model.condition = vector: no source of images has vectors beside them; take condition = label, or fit the "
+            'model in Python on {"images": x, "condition": c}'
+        )
     model.initialise_prior(splits.train.images, condition=condition(model, splits.train), seed=experiment.seed)
     run = Run.create(out, experiment, describe_environment(splits))
     return _complete(run, model, splits, callbacks)
@@ -165,7 +176,7 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
 def _validation_batch_size(model: BaseVAE, splits: Splits) -> int | None:
     if splits.validation is None:
         return None
-    size = min(fitting_batch_size(splits.train.image_shape, model.objective.draws), len(splits.validation))
+    size = min(model.fitting_batch_size(model.objective.draws), len(splits.validation))
     # A last batch of one could not be compared with others.
     while size > 2 and len(splits.validation) % size == 1:
         size -= 1

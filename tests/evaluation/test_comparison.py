@@ -56,7 +56,7 @@ def test_best_and_ties_are_marked_and_the_rest_is_not(tmp_path: Path) -> None:
         ({"binarisation": "none"}, "binarisation (a: dynamic, b: none)"),
         ({"likelihood": "normal"}, "likelihood (a: bernoulli, b: normal)"),
         ({"samples": 1000}, "samples (a: 5000, b: 1000)"),
-        ({"held_out": False}, "held_out (a: True, b: False)"),
+        ({"condition": "label"}, "condition (a: None, b: label)"),
     ],
 )
 def test_numbers_measured_otherwise_are_shown_and_not_ranked(
@@ -71,6 +71,15 @@ def test_numbers_measured_otherwise_are_shown_and_not_ranked(
     assert not any(cell.best for cell in comparison.columns["nll"])
     assert comparison.notes == (f"nll is not ranked: the runs differ in {said}",)
     assert comparison.notes[0] in comparison.to_text()
+
+
+def test_runs_that_held_nothing_out_are_marked(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / name, likelihood=likelihood(86, held_out=False)) for name in "ab"]
+    assert compare(runs).notes == ("a: no held-out data", "b: no held-out data")
+    runs[0] = run_of(tmp_path / "c", likelihood=likelihood(86))
+    ranked, marked = compare(runs).notes
+    assert ranked == "nll is not ranked: the runs differ in held_out (c: True, b: False)"
+    assert marked == "b: no held-out data"
 
 
 def test_what_a_run_lacks_is_left_open_and_higher_may_be_better(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 from scipy import special, stats
 
-from keras_vae import VAE
+from keras_vae import VAE, Label
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.errors import InputError
 from keras_vae.evaluation.likelihood import binarised, measure_likelihood
@@ -133,6 +133,34 @@ def test_few_draws_that_count_are_not_trusted(grey: Array) -> None:
     section = measure_likelihood(vae, splits_of(grey), seed=0, samples=50)
     assert section["effective_sample_size"]["percentile_5"] < 5
     assert not section["trusted"]
+
+
+def test_a_single_draw_is_not_trusted(grey: Array) -> None:
+    section = measure_likelihood(small_vae(), splits_of(grey), seed=0, samples=1)
+    assert section["effective_sample_size"] == {"median": 1.0, "percentile_5": 1.0}
+    assert not section["trusted"]
+
+
+def test_training_images_are_not_held_out_whatever_they_are_called(grey: Array) -> None:
+    splits, vae = splits_of(grey), small_vae()
+    assert measure_likelihood(vae, splits, seed=0)["held_out"]
+    same = replace(splits.train.take(np.arange(6), "test"), positions=None)
+    assert not measure_likelihood(vae, splits._replace(test=same), seed=0)["held_out"]
+
+
+def test_what_a_model_is_told_is_said(grey: Array) -> None:
+    network, shape = MLP(widths=(8,)), (4, 5, 1)
+    vae = VAE(network.encoder((4, 5, 3), 3), network.decoder(5, shape), condition=Label(classes=2), seed=0)
+    labelled = split(
+        Dataset.from_arrays(grey, np.arange(40) % 2, name="frames"),
+        None,
+        validation=0,
+        test_size=4,
+        holdout=True,
+        seed=0,
+    )
+    assert measure_likelihood(vae, labelled, seed=0)["condition"] == "label"
+    assert measure_likelihood(small_vae(), labelled, seed=0)["condition"] is None
 
 
 def test_interrupted_measurement_goes_on(grey: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

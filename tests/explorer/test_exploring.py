@@ -119,6 +119,24 @@ def test_temperature_scales_draws(classic: Explorer) -> None:
     assert not classic.engine.draw(3, 0.0).any()
 
 
+def test_sliders_and_map_reach_where_a_prior_that_is_not_standard_has_its_codes(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC, "model.latent_dim=3", 'model.prior={ name = "realnvp", couplings = 2, hidden = [4] }')
+    model = run.load_model()
+    # A last shift far away: the prior's draws lie around it.
+    far = np.array([9.0, 0.0, -20.0], "float32")
+    model.encoder.get_layer("z_mean").bias.assign(far)
+    run.save_model(model)
+    explorer = Explorer(run)
+    drawn = explorer.engine.draws_of_prior(500)
+    assert (np.abs(np.concatenate([drawn, explorer.codes])) <= explorer.reach).all()
+    assert explorer.reach[2] >= 20
+    np.testing.assert_allclose(explorer.middle, explorer.engine.draw(5, 0.0), atol=1e-5)
+    plane = explorer.plane("dimensions", (0, 2))
+    view, points = explorer.home(plane), plane.points(explorer.codes)
+    assert (np.abs(points - [view.u, view.v]) <= view.half).mean() > 0.95
+    np.testing.assert_allclose(plane.codes([[1.0, 2.0]])[0], [1.0, explorer.middle[1], 2.0], atol=1e-5)
+
+
 def test_a_mixture_is_drawn_from_without_temperature(make_run: MakeRun) -> None:
     explorer = Explorer(make_run(*CLASSIC, 'model.prior={ name = "mixture", components = 3 }'))
     assert not explorer.engine.has_temperature
@@ -137,6 +155,25 @@ def test_conditional_models_are_told_labels(make_run: MakeRun, frames: tuple[Arr
     explorer.warm_up()
     assert explorer.codes.shape == (len(explorer.shown), 2)
     assert explorer.place(frames[0][0], 1).code is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "tabs"),
+    [
+        ((*CLASSIC, 'model.condition="label"'), "Latent map, Sliders, Draw, Between, Samples, Run"),
+        ((*CLASSIC, "model.latent_dim=70"), "Latent map, Sliders, Draw, Between, Samples, Run"),
+        ((*CLASSIC, "model.latent_dim=1"), "Sliders, Draw, Between, Samples, Run"),
+        (LADDER, "Draw, Between, Samples, Run"),
+        (VQ, "Draw, Samples, Run"),
+    ],
+)
+def test_the_page_has_the_tabs_that_apply(settings: tuple[str, ...], tabs: str, make_run: MakeRun) -> None:
+    pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
+    from keras_vae.explorer import page
+
+    built = page.build(Explorer(make_run(*settings))).config["components"]
+    assert ", ".join(part["props"]["label"] for part in built if part["type"] == "tabitem") == tabs
 
 
 @pytest.mark.slow
@@ -185,9 +222,11 @@ def test_images_in_the_run_stand_in_for_data_that_is_gone(make_run: MakeRun, fra
     assert explorer.material.splits is None
     explorer.learn_what_is_known()
     assert explorer.place(frames[0][0]).percentile is not None
-    (run.path / "images.npz").write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"images\.npz is damaged"):
-        Explorer(run)
+    whole = (run.path / "images.npz").read_bytes()
+    for content in (b"damaged", b"", whole[:200]):
+        (run.path / "images.npz").write_bytes(content)
+        with pytest.raises(InputError, match=r"images\.npz is damaged"):
+            Explorer(run)
 
 
 def test_data_is_not_downloaded_where_the_run_has_images(

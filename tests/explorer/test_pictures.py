@@ -24,7 +24,7 @@ def test_pictures_hold_every_pixel() -> None:
 
 
 def test_points_of_the_map_lie_where_the_cells_of_their_codes_are() -> None:
-    view, plane = View(1.0, -2.0, 2.0), coordinate_plane(2, (0, 1))
+    view, plane = View(1.0, -2.0, 2.0), coordinate_plane(np.zeros(2), (0, 1))
     images = np.zeros((16, 6, 12, 1))
     images[3] = 1
     # Cell 3 is the upper right one.

@@ -10,14 +10,17 @@ from keras_vae.grid import grid_points
 
 def test_points_of_a_plane_come_back_from_their_codes() -> None:
     rng = np.random.default_rng(0)
-    for plane in (coordinate_plane(5, (3, 1)), principal_plane(rng.normal(size=(50, 5)) * [1, 2, 3, 4, 5] + 7)):
+    for plane in (
+        coordinate_plane(np.arange(5), (3, 1)),
+        principal_plane(rng.normal(size=(50, 5)) * [1, 2, 3, 4, 5] + 7),
+    ):
         points = rng.normal(size=(20, 2))
         np.testing.assert_allclose(plane.points(plane.codes(points)), points, atol=1e-4)
 
 
-def test_a_coordinate_plane_holds_the_others_at_zero() -> None:
-    code = coordinate_plane(4, (2, 0)).codes([[5.0, 7.0]])[0]
-    assert code.tolist() == [7.0, 0.0, 5.0, 0.0]
+def test_a_coordinate_plane_holds_the_others_where_the_middle_is() -> None:
+    code = coordinate_plane([9.0, 0.0, 9.0, 0.5], (2, 0)).codes([[5.0, 7.0]])[0]
+    assert code.tolist() == [7.0, 0.0, 5.0, 0.5]
 
 
 def test_principal_directions_are_those_of_the_covariance() -> None:
@@ -33,7 +36,7 @@ def test_principal_directions_are_those_of_the_covariance() -> None:
 
 def test_refuses_what_spans_no_plane() -> None:
     with pytest.raises(InputError, match="dims are 1, 1"):
-        coordinate_plane(3, (1, 1))
+        coordinate_plane(np.zeros(3), (1, 1))
 
 
 def test_a_view_runs_from_its_lower_left_to_its_upper_right() -> None:
@@ -72,5 +75,7 @@ def test_the_first_view_shows_nearly_all_points_and_never_less_than_the_prior() 
     assert around(np.zeros((5, 2))).half == 2.5
     assert around(np.zeros((0, 2))).half == 3.0
     points = np.random.default_rng(0).normal(size=(1000, 2)) * 2
-    inside = np.abs(points).max(axis=1) <= around(points).half
-    assert inside.mean() > 0.97
+    for middle in ([0.0, 0.0], [30.0, -7.0]):
+        view = around(points + middle)
+        inside = np.abs(points + middle - [view.u, view.v]).max(axis=1) <= view.half
+        assert inside.mean() > 0.97

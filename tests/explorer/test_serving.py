@@ -136,14 +136,16 @@ def test_a_port_in_use_is_one_line(run: Run) -> None:
         port = taken.getsockname()[1]
         outcome = subprocess.run([*VAE, "explore", run.path, "--port", str(port)], capture_output=True, text=True)
     assert outcome.returncode == 2
-    assert outcome.stderr.strip() == (
-        f"vae: --port {port} on 127.0.0.1 is in use or not to be had: try --port {port + 1}"
-    )
+    assert outcome.stderr.strip() == (f"vae: --port {port} on 127.0.0.1 is in use: try --port {port + 1}")
 
 
 def test_addresses_that_are_none_are_refused() -> None:
     with pytest.raises(InputError, match=r"--host nowhere\.invalid"):
         serving.listen("nowhere.invalid", 7860)
+    with pytest.raises(InputError, match=r"--host a\.\.b, --port 7860: no such address"):
+        serving.listen("a..b", 7860)
+    with pytest.raises(InputError, match=r"--host 192\.0\.2\.1: Cannot assign"):
+        serving.listen("192.0.2.1", 7860)
 
 
 def test_a_missing_package_names_the_extra(run: Run) -> None:

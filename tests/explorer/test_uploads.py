@@ -31,9 +31,10 @@ def moving() -> bytes:
         (lambda: encoded(Image.effect_noise((30, 30), 90))[:300], "not a PNG"),
         (lambda: encoded(Image.new("L", (8, 8)), "TIFF"), "not a PNG"),
         (lambda: bytes(50 * 2**20), "picture of 50 MB: at most 10 MB"),
-        (lambda: encoded(Image.new("1", (1, 1))), "picture of 1×1 pixels: accepted are 4 to 4096 a side"),
-        (lambda: encoded(Image.new("1", (8000, 8000))), "picture of 8000×8000 pixels"),
-        (moving, "picture with 3 frames: it moves"),
+        (lambda: encoded(Image.new("1", (1, 1))), "picture: 1×1 pixels: accepted are 4 to 4096 a side"),
+        (lambda: encoded(Image.new("1", (8000, 8000))), "picture: 8000×8000 pixels"),
+        (moving, "picture: an animated image"),
+        (lambda: encoded(Image.fromarray(np.full((20, 20), 0x1234, "uint16"))), "more than 8 bits a channel"),
     ],
 )
 def test_refuses_in_one_line(content: Callable[[], bytes], message: str) -> None:
@@ -58,6 +59,12 @@ def test_transparent_pixels_are_laid_on_white_and_said() -> None:
     assert notes == ("transparent pixels laid on white", "turned grey")
     picture.putpixel((3, 2), (0, 0, 0, 255))
     assert "transparent pixels laid on white" not in uploads.prepare(encoded(picture), (16, 16, 1)).notes
+
+
+def test_a_camera_s_picture_with_a_preview_in_it_is_a_still_one() -> None:
+    picture = Image.new("L", (20, 20), 90)
+    content = encoded(picture, "MPO", save_all=True, append_images=[Image.new("L", (10, 10))])
+    np.testing.assert_allclose(uploads.prepare(content, (20, 20, 1)).image, 90, atol=2)
 
 
 def test_size_and_colour_follow_the_model() -> None:

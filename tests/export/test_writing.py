@@ -202,6 +202,27 @@ def test_a_graph_that_disagrees_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_graph_that_gives_nan_for_some_images_is_refused(
+    model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = FORMATS["keras"]
+
+    def load_broken(path: str) -> Callable[..., dict[str, Array]]:
+        graph = honest.load(path)
+
+        def run(**inputs: Array) -> dict[str, Array]:
+            outputs = {name: np.array(values) for name, values in graph(**inputs).items()}
+            for values in outputs.values():
+                values[1:] = np.nan
+            return outputs
+
+        return run if "decoder" in path else graph
+
+    monkeypatch.setitem(writing.FORMATS, "keras", replace(honest, load=load_broken))
+    with pytest.raises(RunError, match="decoder: mean_images differs from the model's by nan"):
+        export(model, "keras", tmp_path / "out")
+
+
 def test_a_converter_that_stumbles_is_said_in_one_line(
     model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 import keras_vae
-from keras_vae import ELBO, VAE, Bernoulli, Conv, StandardNormal
+from keras_vae import ELBO, VAE, Bernoulli, ContinuousBernoulli, Conv, StandardNormal
 from keras_vae.errors import InputError
 from keras_vae.types import Array
 
@@ -286,6 +286,22 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
         VAE(encoder, keras.Model(decoder.input, keras.layers.Conv2D(1, 1, activation="sigmoid")(decoder.output)))
     with pytest.raises(InputError, match="without an activation"):
         VAE(encoder, decoder, likelihood=Bernoulli(from_logits=False))
+    with pytest.raises(InputError, match=r"ContinuousBernoulli\(\) expects logits"):
+        VAE(
+            encoder,
+            keras.Model(decoder.input, keras.layers.Conv2D(1, 1, activation="sigmoid")(decoder.output)),
+            likelihood=ContinuousBernoulli(),
+        )
+    z_mean, z_log_var = encoder.outputs
+    with pytest.raises(InputError, match="a dict of z_mean, z_log_var, which has no order"):
+        VAE(keras.Model(encoder.input, {"z_mean": z_mean, "z_log_var": z_log_var}), decoder)
+
+
+def test_losses_that_are_not_finite_are_reported_as_such(make_vae: MakeVAE, images: Array) -> None:
+    vae = make_vae()
+    vae.compile(optimizer="sgd")
+    vae.encoder.get_layer("z_mean").bias.assign(np.full(3, np.nan))
+    assert all(np.isnan(value) for value in vae.evaluate(images, verbose=0, return_dict=True).values())
 
 
 @pytest.mark.parametrize(

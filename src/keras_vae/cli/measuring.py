@@ -1,6 +1,7 @@
 """Commands that measure: how good a model is, which of several is better, and what is wrong with one."""
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -69,8 +70,6 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how good a model is on images held out, and write the numbers into the run."""
-    import numpy as np
-
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.stages import Request
     from keras_vae.evaluation.stages import evaluate as measure
@@ -91,8 +90,9 @@ def evaluate(
         other = with_data(opened.experiment, data, image_size, color, background)
         loaded = other.load_source(progress())
         images = loaded.test or loaded.train
-        measured = images.take(np.arange(len(images)), "test" if loaded.test else "all")
-        splits, on = Splits(splits.train, None, measured), Path(data).stem
+        # Without positions they are drawn in black and white as the test images of a source are.
+        measured = replace(images, split="test" if loaded.test else "all", positions=None)
+        splits, on = Splits(splits.train, splits.validation, measured), Path(data).stem
         stages = stages or ("likelihood",)
     import_keras(backend or Backend(opened.environment["backend"]))
     model = opened.load_model(None if prior is None else prior.value)

@@ -19,6 +19,7 @@ from keras_vae.cli.common import (
     progress,
     say,
 )
+from keras_vae.errors import InputError
 
 RepositoryArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A repository on the Hugging Face Hub.")]
 
@@ -54,8 +55,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
-    from keras_vae.export.format import check_place
     from keras_vae.export.formats import FORMATS
+    from keras_vae.files import check_place
     from keras_vae.run import Run
 
     if form is not Target.SPACE:
@@ -65,9 +66,12 @@ def export(
     if form is Target.SPACE:
         from keras_vae.explorer import write_space
 
+        given = {"prior": prior, "pixels": pixels is PixelChoice.FLOAT32, "json": as_json}
+        if unused := [f"--{name}" for name, value in given.items() if value]:
+            raise InputError(f"{', '.join(unused)}: graphs have such; --format space takes the run as it is")
         print(write_space(opened, folder, force=force))
         return
-    check_place(folder, force)
+    check_place(folder, force=force, mark="manifest.json", kind="export")
     import_keras(Backend.TENSORFLOW)
     from keras_vae.export import export as write
 

@@ -62,7 +62,7 @@ def encode(
     model = opened.load_model()
 
     def columns(block: "Block") -> dict[str, Any]:
-        codes = model.encode(block.images, condition=_condition(model, block))
+        codes = model.encode(block.images, condition=_condition(opened, model, stream, block))
         return _named(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
 
     _write(opened, stream, out, "encoding", columns)
@@ -109,7 +109,7 @@ def score(
     limit = None if threshold is None else scorer.threshold(judge, threshold)
 
     def columns(block: "Block") -> dict[str, Any]:
-        scores = scorer(block.images, condition=_condition(model, block))
+        scores = scorer(block.images, condition=_condition(opened, model, stream, block))
         percentiles = {f"{name}_percentile": scorer.percentile(name, values) for name, values in scores.items()}
         marks = {} if limit is None else {"anomaly": scores[judge] > limit}
         return {**_named(stream, block), **scores, **percentiles, **marks}
@@ -121,7 +121,7 @@ def score(
     if heat_maps is not None:
         strangest = np.argsort(tables.column(out, judge))[::-1][:n]
         chosen = stream.take(strangest)
-        reconstructed = model.reconstruct(chosen.images, condition=_condition(model, chosen))
+        reconstructed = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen))
         figure = figures.heat_maps(
             chosen.images,
             reconstructed,
@@ -152,7 +152,7 @@ def reconstruct(
 
     model = opened.load_model()
     chosen = stream.take(np.linspace(0, len(stream) - 1, min(n, len(stream))).round().astype(int))
-    images = model.reconstruct(chosen.images, condition=_condition(model, chosen))
+    images = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen))
     if out.suffix == ".npz":
         with replacing(out) as temporary:
             np.savez(temporary, images=images, names=np.array(chosen.names))
@@ -190,8 +190,20 @@ def _open(
     return opened, stream
 
 
-def _condition(model: "BaseVAE", block: "Block") -> Any:  # noqa: ANN401
-    return None if model.condition is None else block.labels
+def _condition(run: "Run", model: "BaseVAE", stream: "Stream", block: "Block") -> Any:  # noqa: ANN401
+    """Return the labels of a block as the run numbers them: a folder without a class numbers the others anew."""
+    if model.condition is None or block.labels is None:
+        return None
+    import numpy as np
+
+    from keras_vae.errors import InputError
+
+    known = tuple(run.environment["data"].get("class_names") or ())
+    if not known or not stream.classes or known == stream.classes:
+        return block.labels
+    if unknown := sorted(set(stream.classes) - set(known)):
+        raise InputError(f"--data: labels {', '.join(unknown)}; the run knows {', '.join(known)}")
+    return np.array([known.index(name) for name in stream.classes])[block.labels]
 
 
 def _named(stream: "Stream", block: "Block") -> dict[str, Any]:

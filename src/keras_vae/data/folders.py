@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _COLORS = {mode: color for color, mode in MODES.items()}
 # Enough to keep every core busy, few enough that decoded images waiting their turn stay small.
 _BATCH = 64
@@ -87,12 +87,20 @@ def find_images(folder: Path) -> Found:
     return Found(files, labels, classes, notes)
 
 
-class _Decoded(NamedTuple):
-    """One file's pixels, and what they were before conversion: H, W and `"grey"` or `"rgb"`."""
+class Decoded(NamedTuple):
+    """One file's image.
+
+    Args:
+        pixels: (H, W, C).
+        size: What height and width were before conversion.
+        color: `"grey"` or `"rgb"`, likewise.
+        background: Whether transparent pixels had one put behind them.
+    """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     color: str
+    background: bool
 
 
 def _scan(folder: Path, above: frozenset[str]) -> tuple[list[Path], list[Path]]:
@@ -155,9 +163,9 @@ def read_images(
         InputError: As for `load_folder`.
     """
 
-    def decode(file: Path) -> _Decoded:
+    def decode(file: Path) -> Decoded:
         with readable(file):
-            return _decode(file, conversion, background)
+            return decode_image(file, conversion, background)
 
     first = decode(files[0])
     with readable(folder):
@@ -181,20 +189,31 @@ def read_images(
     return images, notes + ([color_note(channels, recolored, len(files))] if recolored else [])
 
 
-def _threaded(decode: Callable[[Path], _Decoded], files: Sequence[Path]) -> Iterator[_Decoded]:
+def _threaded(decode: Callable[[Path], Decoded], files: Sequence[Path]) -> Iterator[Decoded]:
     """Yield each file's image, decoded on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), _BATCH):
             yield from pool.map(decode, files[start : start + _BATCH])
 
 
-def _decode(file: Path, conversion: Conversion, background: tuple[int, ...] | None) -> _Decoded:
+def decode_image(file: Path | BinaryIO, conversion: Conversion, background: tuple[int, ...] | None) -> Decoded:
+    """Return an image file's pixels.
+
+    Args:
+        file: Its path, or an open file.
+        conversion: The size and colour to bring it to.
+        background: The colour behind transparent pixels, as `opaque` returns it.
+
+    Raises:
+        InputError: It moves, is transparent without a background, or has more than 8 bits a channel.
+        OSError: It is no image, or damaged.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        opened = Image.open(file, formats=_FORMATS)
+        opened = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise OSError(f"it is no whole {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image") from None
+        raise OSError(f"it is no whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
     with opened:
         # Cameras put a second picture, such as a preview, into a JPEG: Pillow calls that MPO and counts two frames.
         if opened.format != "MPO" and getattr(opened, "is_animated", False):
@@ -202,8 +221,10 @@ def _decode(file: Path, conversion: Conversion, background: tuple[int, ...] | No
         if _is_deep(opened):
             raise InputError("more than 8 bits a channel; accepted: 8 bits, so convert it first")
         opened.load()
-        image = _flat(ImageOps.exif_transpose(opened), background)
-        return _Decoded(conversion.pixels(image), (image.height, image.width), _COLORS[image.mode])
+        upright = ImageOps.exif_transpose(opened)
+        image = _flat(upright, background)
+        size = image.height, image.width
+        return Decoded(conversion.pixels(image), size, _COLORS[image.mode], _lets_light_through(upright))
 
 
 def _is_deep(image: "ImageFile") -> bool:
@@ -212,19 +233,21 @@ def _is_deep(image: "ImageFile") -> bool:
     return image.mode.startswith(("I", "F")) or any("16B" in mode for mode in raw_modes)
 
 
+def _lets_light_through(image: "Image") -> bool:
+    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+
+
 def _flat(image: "Image", background: tuple[int, ...] | None) -> "Image":
     """Return an image of mode L or RGB, with the background behind transparent pixels."""
     from PIL import Image
 
     grey = _is_grey(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            if background is None:
-                raise InputError("transparent pixels; give --background white, black or another colour")
-            canvas = Image.new("RGBA", image.size, background)
-            canvas.alpha_composite(image)
-            image, grey = canvas, grey and len(set(background)) == 1
+    if _lets_light_through(image):
+        if background is None:
+            raise InputError("transparent pixels; give --background white, black or another colour")
+        canvas = Image.new("RGBA", image.size, background)
+        canvas.alpha_composite(image.convert("RGBA"))
+        image, grey = canvas, grey and len(set(background)) == 1
     image = image.convert("RGB") if image.mode not in ("1", "L") else image
     return image.convert("L" if grey else "RGB")
 

@@ -15,7 +15,7 @@ TIE = 2.0
 """Numbers whose difference is within so many standard errors of it count as equal."""
 
 _MEASURED = ("split", "held_out", "checksum", "images")
-_LIKELIHOOD = (*_MEASURED, "likelihood", "binarisation", "normalised", "density", "bound")
+_LIKELIHOOD = (*_MEASURED, "condition", "likelihood", "binarisation", "normalised", "density", "bound")
 _SAMPLES = (*_MEASURED, "training_checksum", "samples", "images_scored", "binarisation", "features")
 _SCORES = (*_MEASURED, "bins")
 
@@ -182,6 +182,9 @@ def compare(runs: Sequence[Run]) -> Comparison:
         elif column.better and len(present) > 1:
             cells = _ranked(cells, column.better)
         columns[column.name] = tuple(cells)
+    for name, evaluation in zip(names, evaluations, strict=True):
+        if any(section.get("held_out") is False for section in evaluation.values() if isinstance(section, Mapping)):
+            notes.append(f"{name}: no held-out data")
     facts = {
         "epochs": tuple(float(len(run.metrics.get("epoch", ()))) for run in runs),
         "seconds": tuple(math.fsum(run.metrics.get("seconds", ())) for run in runs),

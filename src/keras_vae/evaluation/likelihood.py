@@ -47,11 +47,18 @@ def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
     return {
         "data": measured.name,
         "split": measured.split,
-        "held_out": held_out(splits) is not None,
+        "held_out": held_out(splits) is not None and not _are_training_images(splits),
         "images": len(measured),
         "checksum": measured.checksum,
         "seed": seed,
     }
+
+
+def _are_training_images(splits: Splits) -> bool:
+    """Return whether half or more of the images "held out" are among the training images: the file of these, say."""
+    images = held_out(splits)
+    known = {hash(image.tobytes()) for image in splits.train.images}
+    return images is not None and 2 * sum(hash(image.tobytes()) in known for image in images.images) >= len(images)
 
 
 def binarised(splits: Splits, dataset: Dataset) -> Dataset:
@@ -128,6 +135,7 @@ def measure_likelihood(
         "likelihood": parts.spec("likelihood", model.likelihood)["name"],
         "binarisation": getattr(model.likelihood, "binarize", "none"),
         "binarisation_seed": BINARISATION_SEED if model.likelihood.binarises_at_random else None,
+        "condition": None if model.condition is None else parts.spec("condition", model.condition)["name"],
         "normalised": model.likelihood.is_normalised_on(measured.images),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
@@ -164,7 +172,7 @@ def _importance_weighted(
         "nll": nll,
         "bits_per_dim": {key: value and value / bits for key, value in nll.items()} if comparable else None,
         "effective_sample_size": {"median": float(np.median(sample_size)), "percentile_5": percentile},
-        "trusted": percentile >= min(TRUSTED_SAMPLE_SIZE, samples),
+        "trusted": percentile >= TRUSTED_SAMPLE_SIZE,
     }
 
 

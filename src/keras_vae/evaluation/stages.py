@@ -168,15 +168,16 @@ def evaluate(
     request = request or Request(seed=run.experiment.seed)
     model = model or run.load_model(prior)
     measured = run.model_facts(prior)
+    checksum = (held_out(splits) or splits.train).checksum
+    key = {"schema": SCHEMA, "model": measured, **({} if on is None else {"checksum": checksum})}
     evaluation = run.read_evaluation(on) or {}
-    if evaluation.get("schema") != SCHEMA or evaluation.get("model") != measured:
+    if any(evaluation.get(name) != value for name, value in key.items()):
         evaluation = {}
     from keras_vae import _backend
 
-    evaluation |= {"schema": SCHEMA, "model": measured, "measured_with": _backend.describe_software()}
-    checksum = (held_out(splits) or splits.train).checksum
-    key = hashlib.sha256(f"{measured['checksum']} {checksum} {request.samples} {request.seed}".encode()).hexdigest()
-    partial = run.path / f".likelihood.{key[:16]}.npy"
+    evaluation |= {**key, "measured_with": _backend.describe_software()}
+    asked = f"{measured['checksum']} {checksum} {request.samples} {request.seed}"
+    partial = run.path / f".likelihood.{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npy"
     subject = Subject(model, splits, request, progress, partial)
     stages = tuple(only) or applicable(model, splits)
     for stage in stages:

@@ -69,6 +69,7 @@ def _latents(section: Mapping[str, Any]) -> Iterator[str]:
     active = section["active_units"]
     yield f"{'active_units':<20} {active['count']:9} of {section['latent_dim']}"
     yield from _numbers({name: section[name] for name in LATENTS if name != "active_units" and section.get(name)})
+    yield from _where(section)
 
 
 def _samples(section: Mapping[str, Any]) -> Iterator[str]:
@@ -87,6 +88,7 @@ def _samples(section: Mapping[str, Any]) -> Iterator[str]:
 
 def _disentanglement(section: Mapping[str, Any]) -> Iterator[str]:
     yield from _numbers({name: section[name] for name in SCORES})
+    yield from _where(section)
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[str]:

@@ -154,7 +154,7 @@ FIGURES = {
     "traversals": Caption(
         "Dimension by dimension",
         "Each row changes one number of the code and holds the others at 0; the rows that carry most come first, with"
-        " the nats that they carry on the left.",
+        " the nats that they carry on the left where these are known.",
         "A row changes one thing that has a name, such as slant or width.",
         "Rows that change everything at once, or nothing.",
     ),

@@ -46,7 +46,7 @@ def offer(explorer: Explorer) -> None:
         return [pictures.uri(image) for image in explorer.sample(count, seed, prior=prior, label=told)]
 
     def describe() -> dict[str, Any]:
-        """Return what is explored: sizes, labels, priors, rates and what the doctor finds."""
+        """Return what is explored: sizes, labels, priors, rates, and what is missing."""
         model = explorer.engine.model
         return {
             "run": explorer.run.name,

@@ -10,7 +10,6 @@ import numpy as np
 
 from keras_vae.anomaly import Scorer, Scores
 from keras_vae.errors import InputError
-from keras_vae.models.base import fitting_batch_size
 from keras_vae.types import Array
 
 if TYPE_CHECKING:
@@ -28,11 +27,12 @@ class Engine:
         sizes: The batch sizes, ascending.
     """
 
+    lock = threading.Lock()
+    """Events come on threads of their own, and not every backend's functions may be traced by two at once."""
+
     def __init__(self, model: "BaseVAE", sizes: Sequence[int]) -> None:
         self.model, self.sizes = model, sizes
-        self.draws = min(DRAWS, fitting_batch_size(model.image_shape))
-        # Events come on threads of their own, and not every backend's functions may be traced by two at once.
-        self._lock = threading.Lock()
+        self.draws = min(DRAWS, model.fitting_batch_size())
 
     def decode(self, codes: Array, label: int | None = None) -> Array:
         """Return the mean images of codes, in [0, 1], (N, H, W, C).
@@ -43,7 +43,7 @@ class Engine:
         """
         size = next((size for size in self.sizes if size >= len(codes)), self.sizes[-1])
         blocks = [codes[start : start + size] for start in range(0, len(codes), size)]
-        with self._lock:
+        with self.lock:
             images = [
                 self.model.decode(np.pad(block, ((0, size - len(block)), (0, 0)), mode="edge"), condition=label)
                 for block in blocks
@@ -57,28 +57,35 @@ class Engine:
             images: (N, H, W, C), uint8.
             label: What they are encoded under, one for all or one each.
         """
-        with self._lock:
+        with self.lock:
             codes = self.model.encode(images, condition=label)
         return codes[0] if isinstance(codes, tuple) else codes
 
     def reconstruct(self, image: Array, label: int | None = None) -> Array:
         """Return the mean image of the code of one image, both (1, H, W, C)."""
-        with self._lock:
+        with self.lock:
             return self.model.reconstruct(image, condition=label)
 
     def sample(self, count: int, seed: int, labels: Any = None) -> Array:  # noqa: ANN401
         """Return the mean images of draws from the prior, (count, H, W, C)."""
-        with self._lock:
+        with self.lock:
             return self.model.sample(count, seed, condition=labels)
 
     def draw(self, seed: int, temperature: float, label: int | None = None) -> Array:
         """Return one code drawn from a VAE's prior, (latent_dim,), its noise scaled where it comes from such."""
         model: Any = self.model
-        with self._lock:
+        with self.lock:
             if not self.has_temperature:
                 return model.sample_codes(1, seed, condition=label)[0]
             noise = np.random.default_rng(seed).standard_normal((1, model.latent_dim), dtype="float32")
             return keras.ops.convert_to_numpy(model.codes_from(temperature * noise, self._told(label)))[0]
+
+    def draws_of_prior(self, count: int, label: int | None = None) -> Array:
+        """Return codes drawn from a VAE's prior, (count, latent_dim)."""
+        model: Any = self.model
+        with self.lock:
+            codes: Array = model.sample_codes(count, 0, condition=label)
+        return codes
 
     @functools.cached_property
     def has_temperature(self) -> bool:
@@ -96,5 +103,5 @@ class Engine:
     def score(self, images: Array, label: Any = None, *, scorer: Scorer | None = None) -> Scores:  # noqa: ANN401
         """Return the scores of images, with those that known images are needed for if the scorer has seen some."""
         scorer = scorer or Scorer(self.model, self.draws if self.model.is_stochastic else 1, 0, {})
-        with self._lock:
+        with self.lock:
             return scorer(images, condition=label)

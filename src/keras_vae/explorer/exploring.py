@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +40,7 @@ SAMPLES = 24
 
 _GRID_PIXELS, _GRID_SIDE = 640, 16
 _KNOWN_IMAGES = 500
+_DRAWS_FOR_REACH = 500
 _TRAINING_VALUES = 60_000 * 28 * 28
 
 
@@ -104,7 +107,6 @@ class Explorer:
         self.image_shape: ImageShape = (height, width, channels)
         self.side = max(3, min(_GRID_SIDE, _GRID_PIXELS // max(height, width)))
         self.engine = Engine(model, sorted({1, SAMPLES, self.side**2}))
-        self._originals: dict[str, Engine] = {}
         self._measuring = threading.Lock()
 
     # ---- What there is ----
@@ -189,6 +191,20 @@ class Explorer:
         """Whether a latent dimension carries anything; where that is not known, it may."""
         return self.rates is None or bool(self.rates[dimension] >= INACTIVE_RATE)
 
+    @functools.cached_property
+    def middle(self) -> NDArray[np.float32]:
+        """The code in the middle of the prior, (latent_dim,): of no noise; of a prior without such, of the images."""
+        if self.engine.has_temperature:
+            return np.asarray(self.engine.draw(0, 0.0, self.label(None)), "float32")
+        latent_dim = self.engine.model.latent_dim
+        return np.asarray(self.codes.mean(axis=0) if len(self.codes) else np.zeros(latent_dim), "float32")
+
+    @functools.cached_property
+    def reach(self) -> NDArray[np.float32]:
+        """How far from zero each latent dimension goes, in the prior's draws and the images, and at least 4."""
+        known = np.concatenate([self.engine.draws_of_prior(_DRAWS_FOR_REACH, self.label(None)), self.codes])
+        return np.asarray(np.maximum(4, np.ceil(np.abs(known).max(axis=0))), "float32")
+
     # ---- The latent map ----
 
     @property
@@ -217,7 +233,7 @@ class Explorer:
         if kind == "components":
             return principal_plane(self.codes)
         first, second = dims or sorted(self.order[:2])
-        return coordinate_plane(self.engine.model.latent_dim, (first, second))
+        return coordinate_plane(self.middle, (first, second))
 
     def home(self, plane: Plane) -> View:
         """Return the view that shows the images on the map."""
@@ -320,11 +336,13 @@ class Explorer:
             raise InputError(f"prior = {prior}: accepted are {', '.join(self.priors)}")
         engine = self.engine
         if prior == "original" and self.run.has_fitted_prior:
-            if prior not in self._originals:
-                self._originals[prior] = Engine(self.run.load_model("original"), engine.sizes)
-            engine = self._originals[prior]
+            engine = self._original
         told = np.arange(count) % len(self.classes) if self.classes and label is None else label
         return engine.sample(count, seed, told)
+
+    @functools.cached_property
+    def _original(self) -> Engine:
+        return Engine(self.run.load_model("original"), self.engine.sizes)
 
     @functools.cached_property
     def _trained(self) -> _Trained | None:
@@ -381,7 +399,8 @@ class Explorer:
             run = self.run
             evidence = Evidence(experiment=run.experiment, metrics=run.metrics, has_fitted_prior=run.has_fitted_prior)
             return examine(evidence)
-        return diagnose(self.run, self.material.splits)
+        with Engine.lock:
+            return diagnose(self.run, self.material.splits)
 
     @functools.cached_property
     def report(self) -> str:
@@ -392,9 +411,6 @@ class Explorer:
         drawn = {}
         with contextlib.ExitStack() as stack:
             if self.run.metrics:
-                import tempfile
-                from pathlib import Path
-
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 subject = plots.Subject(self.run, self.engine.model)
                 drawn = {kind: plots.draw(subject, kind, folder / f"{kind}.png") for kind in plots.OF_METRICS}
@@ -409,10 +425,11 @@ class Explorer:
                 findings=self.findings,
             )
 
-    def animate(self, images: Array, path: Any) -> Any:  # noqa: ANN401
-        """Write a strip of images as a GIF that runs there and back; see `figures.save_animation`."""
+    def animate(self, images: Array) -> bytes:
+        """Return a strip of images as a GIF that runs there and back."""
         strips = figures.Strips(images[None], [""], np.linspace(0, 1, len(images)).tolist(), "", "")
-        return figures.save_animation(strips, path)
+        with tempfile.TemporaryDirectory() as folder:
+            return figures.save_animation(strips, Path(folder) / "between.gif").read_bytes()
 
     def warm_up(self) -> None:
         """Compile everything that an event calls, so that the first one waits for nothing."""
@@ -424,4 +441,5 @@ class Explorer:
         if self.has_vector:
             self.engine.draw(0, 1.0, self.label(None))
         self.place(blank, self.label(None))
-        self.neighbours(self.sample(SAMPLES, 0))
+        for prior in self.priors:
+            self.neighbours(self.sample(SAMPLES, 0, prior=prior))

@@ -1,6 +1,7 @@
 """The images that there are to explore a run with."""
 
 import contextlib
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,5 +76,5 @@ def _read(file: Path, run: Run) -> Dataset:
             return Dataset.from_arrays(
                 archive["images"], labels, name=data["name"], split="test", classes=data.get("class_names", ())
             )
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{file} is damaged: {error}") from None

@@ -26,10 +26,13 @@ THEME = gr.themes.Soft(
 )
 """Fonts of the machine: nothing is fetched."""
 
+_HOUR = 3600
+
 
 def build(explorer: Explorer) -> gr.Blocks:
     """Return the page of a run, with the tabs that apply to its model."""
-    with gr.Blocks(title=f"{explorer.run.name} · keras-vae", analytics_enabled=False) as page:
+    title = f"{explorer.run.name} · keras-vae"
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as page:
         run, note = explorer.run, explorer.material.note
         about = f"<h1>{escape(run.name)}</h1><p>{escape(run.experiment.description)}</p>"
         missing = f'<p class="small">{escape(note[:1].upper() + note[1:])}</p>' if note else ""

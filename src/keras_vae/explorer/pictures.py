@@ -53,6 +53,13 @@ def strip(images: Array, name: str) -> str:
     return f'<figure class="strip"><figcaption>{escape(name)}</figcaption>{image}</figure>'
 
 
+def animation(gif: bytes) -> str:
+    """Return a GIF that moves, with a link that saves it."""
+    content = f"data:image/gif;base64,{base64.b64encode(gif).decode('ascii')}"
+    link = f'<a href="{content}" download="between.gif">Save the GIF</a>'
+    return f'<figure class="tile"><img src="{content}" alt="animation"><figcaption>{link}</figcaption></figure>'
+
+
 def pairs(samples: Array, nearest: Array | None, captions: Sequence[str]) -> str:
     """Return a page of samples, each above the training image that is nearest to it, if that is known."""
     cells = []

@@ -66,26 +66,29 @@ class View(NamedTuple):
 
 
 _LEAST, _MOST = 1e-3, 1e3
+_DENSE = 2.5
 
 
-def coordinate_plane(latent_dim: int, dims: tuple[int, int]) -> Plane:
-    """Return the plane of two latent dimensions, the others held at zero.
+def coordinate_plane(middle: ArrayLike, dims: tuple[int, int]) -> Plane:
+    """Return the plane of two latent dimensions.
 
     Args:
-        latent_dim: How many there are.
+        middle: The code where the others are held, (latent_dim,).
         dims: The two.
 
     Raises:
         InputError: They span no plane.
 
     Example:
-        >>> coordinate_plane(3, (0, 2)).codes([[1.0, 5.0]]).tolist()
-        [[1.0, 0.0, 5.0]]
+        >>> coordinate_plane([2.0, 3.0, 4.0], (0, 2)).codes([[1.0, 5.0]]).tolist()
+        [[1.0, 3.0, 5.0]]
     """
-    check_dims(dims, latent_dim)
+    origin = np.array(middle, "float32")
+    check_dims(dims, len(origin))
+    origin[list(dims)] = 0
     return Plane(
-        np.zeros(latent_dim, "float32"),
-        np.eye(latent_dim, dtype="float32")[list(dims)],
+        origin,
+        np.eye(len(origin), dtype="float32")[list(dims)],
         (f"z[{dims[0]}]", f"z[{dims[1]}]"),
     )
 
@@ -114,5 +117,8 @@ def around(points: Array) -> View:
     """
     if not len(points):
         return View()
-    half = float(np.quantile(np.abs(points).max(axis=1), 0.98))
-    return View(half=min(max(1.1 * half, 2.5), 12.0))
+    low, high = np.quantile(np.asarray(points, "float64"), (0.01, 0.99), axis=0)
+    margin = 0.05 * (high - low)
+    low, high = np.minimum(low - margin, -_DENSE), np.maximum(high + margin, _DENSE)
+    (u, v), half = (low + high) / 2, float((high - low).max()) / 2
+    return View(float(u), float(v), half)

@@ -1,5 +1,6 @@
 """The page on a port of this machine."""
 
+import errno
 import importlib.util
 import os
 import socket
@@ -15,6 +16,8 @@ from keras_vae.run import Run
 HOST, PORT = "127.0.0.1", 7860
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_NAMES = ("127.0.0.1", "localhost", "[::1]")
+"""The same as a browser's requests name them."""
 
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'"
 """Has the browser fetch nothing from anywhere else."""
@@ -39,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (socket.gaierror, OverflowError):
+    except (socket.gaierror, OverflowError, UnicodeError):
         raise InputError(f"--host {host}, --port {port}: no such address") from None
     # Named, not 0: asyncio sends small answers at once only where it sees that this is TCP; 40 ms each are at stake.
     listener = socket.socket(family, kind, socket.IPPROTO_TCP)
@@ -51,8 +54,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         if isinstance(error, PermissionError):
             raise InputError(f"--port {port}: not yours to open; take one above 1023") from None
-        if error.errno is not None and port:
-            raise InputError(f"--port {port} on {host} is in use or not to be had: try --port {port + 1}") from None
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(f"--port {port} on {host} is in use: try --port {port + 1}") from None
         raise InputError(f"--host {host}: {error.strerror}") from None
     return listener
 
@@ -97,7 +100,7 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
     app = FastAPI(openapi_url=None)
     if host in LOOPBACK:
         # A page on the web may lead its own name to this machine, and then ask in it.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_NAMES))
 
     app.add_middleware(_Contained)
     return gr.mount_gradio_app(

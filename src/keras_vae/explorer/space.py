@@ -7,8 +7,7 @@ from pathlib import Path
 
 from keras_vae import __version__
 from keras_vae.errors import InputError
-from keras_vae.explorer.material import IMAGES
-from keras_vae.files import replacing_folder, write_text
+from keras_vae.files import check_place, replacing_folder, write_text
 from keras_vae.hub import FILES
 from keras_vae.run import Run
 
@@ -43,8 +42,8 @@ _PACKAGES = (
 def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
     """Write a folder that, pushed to a Hugging Face Space, runs the explorer of a run there.
 
-    It holds `app.py`, `requirements.txt`, `README.md`, `LICENSE`, the run without its training data in `run/`, and this package as
-    it is installed here, so that the Space computes with the same code.
+    It holds `app.py`, `requirements.txt`, `README.md`, `LICENSE`, the run without its training data in `run/`, and
+    this package as it is installed here, so that the Space computes with the same code.
 
     Args:
         run: A complete run.
@@ -58,16 +57,13 @@ def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
         InputError: The run is unfinished, or the folder exists.
     """
     run.check_complete()
-    if out.exists() and not force:
-        raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
-    if out.exists() and any(out.iterdir()) and not (out / "app.py").is_file():
-        raise InputError(f"--out {out} is not an earlier Space: --force replaces nothing else")
+    check_place(out, force=force, mark="app.py", kind="Space")
     with replacing_folder(out) as folder:
         write_text(folder / "app.py", _APP)
         write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in _PACKAGES))
         write_text(folder / "README.md", _readme(run))
         write_text(folder / "LICENSE", importlib.metadata.distribution("keras-vae").read_text("licenses/LICENSE") or "")
-        for file in (file for pattern in (*FILES, IMAGES) for file in sorted(run.path.glob(pattern))):
+        for file in (file for pattern in FILES for file in sorted(run.path.glob(pattern))):
             copy = folder / "run" / file.relative_to(run.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
@@ -106,6 +102,7 @@ tags: [variational-autoencoder, keras]
 
 {run.experiment.description}
 
-Explores the model in `run/`, trained with keras-vae {__version__}, which is in `keras_vae/`. There is no training data
-here, so that samples stand without their neighbours. `python app.py` runs it anywhere; `PORT` names the port.
+Explores the model in `run/`, trained with keras-vae {__version__}, which is in `keras_vae/`. The training data
+is not: where it cannot be had, samples stand without their neighbours. `python app.py` runs it anywhere; `PORT` names
+the port.
 """

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.data.convert import Color, Conversion
+from keras_vae.data.folders import FORMATS, decode_image, opaque
 from keras_vae.errors import InputError
 from keras_vae.types import ImageShape
 
 MOST_BYTES = 10 * 2**20
 SIDES = 4, 4096
 """The least and the greatest side of a picture, in pixels."""
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 
 
 class Picture(NamedTuple):
@@ -70,40 +69,27 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
     Raises:
         InputError: It is no such file, moves, or is too large or too small.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     _check_size(len(content))
     height, width, channels = shape
-    notes: list[str] = []
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             wide, high = opened.size
-            if max(wide, high) > SIDES[1] or min(wide, high) < SIDES[0]:
-                raise InputError(f"picture of {wide}×{high} pixels: accepted are {SIDES[0]} to {SIDES[1]} a side")
-            frames = getattr(opened, "n_frames", 1)
-            if frames > 1:
-                raise InputError(f"picture with {frames} frames: it moves; pass a still one")
-            picture: Image.Image = ImageOps.exif_transpose(opened)
-            if picture.has_transparency_data:
-                rgba = picture.convert("RGBA")
-                if np.asarray(rgba.getchannel("A")).min() < 255:
-                    notes.append("transparent pixels laid on white")
-                ground = Image.new("RGBA", rgba.size, "white")
-                picture = Image.alpha_composite(ground, rgba)
-            picture = picture.convert("L" if picture.mode in ("1", "L", "LA", "I;16") else "RGB")
-    except InputError:
-        raise
+        if max(wide, high) > SIDES[1] or min(wide, high) < SIDES[0]:
+            raise InputError(f"{wide}×{high} pixels: accepted are {SIDES[0]} to {SIDES[1]} a side")
+        color: Color = "grey" if channels == 1 else "rgb"
+        decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), opaque("white"))
+    except InputError as error:
+        raise InputError(f"picture: {error}") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"picture: not a {', '.join(FORMATS)} file that can be read ({_first_line(error)})") from None
-    if invert:
-        picture = ImageOps.invert(picture)
-        notes.append("dark and light swapped")
-    color: Color = "grey" if channels == 1 else "rgb"
-    if picture.size != (width, height):
-        notes.append(f"resized from {picture.width}×{picture.height} to {width}×{height}")
-    if channels == 1 and picture.mode == "RGB":
+    notes = ["transparent pixels laid on white"] * decoded.background + ["dark and light swapped"] * invert
+    if decoded.size != (height, width):
+        notes.append(f"resized from {decoded.size[1]}×{decoded.size[0]} to {width}×{height}")
+    if color == "grey" != decoded.color:
         notes.append("turned grey")
-    return Picture(Conversion((height, width), color).pixels(picture), tuple(notes))
+    return Picture(255 - decoded.pixels if invert else decoded.pixels, tuple(notes))
 
 
 def _check_size(size: int) -> None:

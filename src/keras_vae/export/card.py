@@ -84,9 +84,11 @@ def _sections(manifest: Mapping[str, Any], form: Format) -> Iterator[str]:
     worst = max(
         port["greatest_difference"] for graph in manifest["graphs"].values() for port in graph["outputs"].values()
     )
+    has_indices = any("indices" in graph["outputs"] for graph in manifest["graphs"].values())
     yield (
         f"Read back by {form.needs} after writing, and compared with the model on {compared['images']} images "
-        f"({compared['on']}): no output differs by more than {worst:.1e}."
+        f"({compared['on']}): no output differs by more than {worst:.1e}"
+        + (", but for images whose indices differ." if has_indices else ".")
     )
     if data:
         yield f"Trained on `{data['name']}`, SHA-256 of its splits `{data['checksum']}`."

@@ -51,19 +51,3 @@ class Format:
             raise InputError(
                 f"format = {self.name}: {' and '.join(missing)} not installed: pip install 'keras-vae[{self.extra}]'"
             )
-
-
-def check_place(out: Path, force: bool) -> None:
-    """Refuse a folder to write where something is that is not to be replaced.
-
-    Args:
-        out: The folder.
-        force: Whether an earlier export is to be replaced.
-
-    Raises:
-        InputError: Something is there.
-    """
-    if out.exists() and not force:
-        raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
-    if out.exists() and not (out.is_dir() and ((out / "manifest.json").is_file() or not any(out.iterdir()))):
-        raise InputError(f"--out {out} is not an earlier export: --force replaces nothing else")

@@ -89,7 +89,7 @@ def compare(
             for output, values in outputs.items():
                 spared = SPARED if name == "reconstruct" and codes.dtype.kind != "f" else 0.0
                 difference = _difference(np.asarray(values), wanted[output][rows], spared)
-                differences[name][output] = max(difference, differences[name].get(output, 0.0))
+                differences[name][output] = float(np.maximum(difference, differences[name].get(output, 0.0)))
         for output, difference in differences[name].items():
             limit = TOLERANCE if wanted[output].dtype.kind == "f" else SHARE
             if not difference <= limit:

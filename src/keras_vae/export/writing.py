@@ -11,12 +11,12 @@ from keras_vae import _backend
 from keras_vae.data.convert import Progress, silent
 from keras_vae.errors import InputError, RunError, unknown
 from keras_vae.export.card import card
-from keras_vae.export.format import Format, check_place
+from keras_vae.export.format import Format
 from keras_vae.export.formats import FORMATS
 from keras_vae.export.graphs import Pixels, in_float32, trace
 from keras_vae.export.manifest import manifest
 from keras_vae.export.parity import Examples, compare
-from keras_vae.files import replacing_folder, write_text
+from keras_vae.files import check_place, replacing_folder, write_text
 from keras_vae.run import Run, load_model
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def export(
             raise InputError("out = None: name a folder to write")
         out = source.writable().path / "export" / format
     out = Path(out).expanduser()
-    check_place(out, force)
+    check_place(out, force=force, mark="manifest.json", kind="export")
     subject = _of_run(source, prior) if isinstance(source, Run) else _of_model(source)
     return _write(subject, form, out, pixels, progress)
 

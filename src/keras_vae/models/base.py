@@ -42,6 +42,14 @@ class Given(NamedTuple):
     features: Any = None
 
 
+class Mean(keras.metrics.Mean):
+    """The mean of what was counted: NaN where nothing was, where Keras's own says 0, the best that a loss can be."""
+
+    def result(self) -> Tensor:
+        """Return it."""
+        return ops.where(ops.greater(self.count, 0), super().result(), float("nan"))
+
+
 class BaseVAE(keras.Model, abc.ABC):
     """A `keras.Model` that turns a batch into `Terms` and whose loss is `objective` of them.
 
@@ -87,7 +95,7 @@ class BaseVAE(keras.Model, abc.ABC):
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
         # Schedules count steps; the optimizer's own count is out of reach inside a step on JAX.
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
-        self.trackers: dict[str, keras.metrics.Mean] = {}
+        self.trackers: dict[str, Mean] = {}
         self.track("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
         if _backend.xla_slows_convolutions():
             self.supports_jit = False
@@ -149,7 +157,7 @@ class BaseVAE(keras.Model, abc.ABC):
 
     def track(self, *names: str) -> None:
         """Report the means over an epoch of what goes by these names; `measures` gives those of a model's own."""
-        self.trackers.update({name: keras.metrics.Mean(name=name) for name in names})
+        self.trackers.update({name: Mean(name=name) for name in names})
 
     def measures(self, output: Any) -> dict[str, Tensor]:  # noqa: ANN401
         """Return what a model tracks besides its terms, by name: scalars, or one value an image."""
@@ -543,8 +551,21 @@ class BaseVAE(keras.Model, abc.ABC):
         batch_size: int | None,
         copies: int = 1,
     ) -> Result:
-        fitting = fitting_batch_size(self.image_shape, copies) if batch_size is None else batch_size
+        fitting = self.fitting_batch_size(copies) if batch_size is None else batch_size
         return in_batches(function, inputs, batch_size=fitting)
+
+    @property
+    def room(self) -> int:
+        """How many times the room of a few channels the decoder's outputs take: 32 for 256 logits a pixel."""
+        return max(1, self.likelihood.decoder_channels(self.image_shape[-1]) // 8)
+
+    def fitting_batch_size(self, draws: int = 1) -> int:
+        """Return how many images to take at once so that memory grows neither with their size nor with the likelihood.
+
+        Args:
+            draws: How many codes of each are decoded.
+        """
+        return max(1, fitting_batch_size(self.image_shape, draws) // self.room)
 
     def _decoded(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, channels), refused where they do not fit."""

@@ -118,6 +118,8 @@ class HierarchicalVAE(BaseVAE):
         self.ladder = ladder = Ladder(image_shape, as_widths(widths), tuple(groups), latent_channels, blocks)
         self.map_shapes = tuple((*ladder.size(level), latent_channels) for level in ladder.levels)
         self.bottom_up, self.start = ladder.bottom_up(self._width), ladder.start(self._width)
+        if not self.supports_jit:
+            self.bottom_up.supports_jit = False
         self.priors = [ladder.prior(level) for level in ladder.levels]
         self.posteriors = [ladder.posterior(level) for level in ladder.levels]
         self.merges = [ladder.merge(*pair) for pair in zip(ladder.levels, (*ladder.levels[1:], 0), strict=True)]

@@ -315,6 +315,11 @@ class VAE(BaseVAE):
         return self.decode(self.sample_codes(n, seed, condition=conditions), condition=conditions)
 
     def _features(self, outputs: Any) -> list[Tensor]:  # noqa: ANN401
+        if isinstance(outputs, dict):
+            raise InputError(
+                f"encoder returns a dict of {', '.join(map(str, outputs))}, which has no order: return them in a list, "
+                f"as {', '.join(self.posterior.heads(1))}"
+            )
         features = keras.tree.flatten(outputs)
         sizes = self.posterior.heads(int(features[0].shape[-1]) if len(features[0].shape) == 2 else 1)
         if [tuple(feature.shape[1:]) for feature in features] != [(size,) for size in sizes.values()]:

@@ -188,6 +188,7 @@ class VQVAE(BaseVAE):
 
     def describe_codes(self, x: Array, terms: Terms, *, condition: Any = None) -> dict[str, Any]:  # noqa: ANN401
         """Return how the codes of images are used: their perplexity and how many of the codebook's occur."""
+        # The one-hot vectors of `usage` are no room to take for a whole data set.
         counts = np.bincount(self.encode(x, condition=condition).indices.ravel(), minlength=self.codebook.codes)
         used = counts[counts > 0] / counts.sum()
         return {"perplexity": float(np.exp(-(used * np.log(used)).sum())), "used_codes": len(used)}

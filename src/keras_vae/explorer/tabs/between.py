@@ -1,8 +1,6 @@
 """The tab that goes from one image to another."""
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -40,7 +38,7 @@ def between(explorer: Explorer, drawn: gr.State) -> None:
             with gr.Row():
                 line = gr.Button("Make a GIF of the line", size="sm", elem_id="gif-line", min_width=120)
                 circle = gr.Button("… of the great circle", size="sm", min_width=120)
-            saved = gr.File(label="GIF", visible=False, elem_id="gif-file")
+            saved = gr.HTML(elem_classes="vae", elem_id="gif")
 
     def put(image: Levels, ends: Sequence[Levels], side: int, label: str | None) -> tuple[Any, ...]:
         ends = [image, ends[1]] if side == 0 else [ends[0], image]
@@ -58,11 +56,9 @@ def between(explorer: Explorer, drawn: gr.State) -> None:
         return pictures.picks(explorer.picks(number + 1)[0]), number + 1
 
     def save(spherical: bool) -> Callable[..., Any]:
-        def gif(ends: Sequence[Levels], label: str | None) -> Any:  # noqa: ANN401
-            # Gradio copies it into a cache of its own, whose files go after a day.
-            folder = Path(tempfile.mkdtemp(prefix="keras-vae-"))
+        def gif(ends: Sequence[Levels], label: str | None) -> str:
             way = explorer.between(ends[0], ends[1], spherical=spherical, label=explorer.label(label))
-            return gr.File(value=str(explorer.animate(way, folder / "between.gif")), visible=True)
+            return pictures.animation(explorer.animate(way))
 
         return gif
 

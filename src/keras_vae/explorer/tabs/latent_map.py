@@ -50,9 +50,10 @@ def latent_map(explorer: Explorer) -> None:
         return large(explorer.decode(code, explorer.label(label))), facts_list(facts)
 
     first = sorted(explorer.order[:2])
-    start, home = draw("dimensions", first, None, True, None, (0.0, 0.0))
-    image, facts = decoded("dimensions", first, (0.0, 0.0), None)
-    view, mark, dims = gr.State(home), gr.State((0.0, 0.0)), gr.State(list(first))
+    home = explorer.home(explorer.plane())
+    start, _ = draw("dimensions", first, home, True, None, home[:2])
+    image, facts = decoded("dimensions", first, home[:2], None)
+    view, mark, dims = gr.State(home), gr.State(home[:2]), gr.State(list(first))
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             picture = gr.HTML(start, js_on_load=asset("map.js"), elem_classes="vae", elem_id="map-picture")
@@ -104,8 +105,9 @@ def latent_map(explorer: Explorer) -> None:
         return zoomed
 
     def other(kind: str, across: int, up: int, show: bool, label: str | None) -> tuple[Any, ...]:
-        dims, mark = [across, up], (0.0, 0.0)
-        return (*draw(kind, dims, None, show, label, mark), *decoded(kind, dims, mark, label), dims, mark)
+        dims, view = [across, up], explorer.home(explorer.plane(kind, (across, up)))
+        mark = view[:2]
+        return (*draw(kind, dims, view, show, label, mark), *decoded(kind, dims, mark, label), dims, mark)
 
     def same(
         kind: str, dims: Sequence[int], view: View, show: bool, label: str | None, mark: Sequence[float]
@@ -124,8 +126,7 @@ def latent_map(explorer: Explorer) -> None:
     answer_to(further.click, zoom(2.0), seen, [picture, view])
     answer_to(back.click, home_again, seen, [picture, view])
     for chooser in (kind, across, up):
-        answer_to(
-            chooser.input, other, [kind, across, up, show, label], [picture, view, answer, coordinates, dims, mark]
-        )
+        seen_anew = [picture, view, answer, coordinates, dims, mark]
+        answer_to(chooser.input, other, [kind, across, up, show, label], seen_anew, may_fail=True)
     for chooser in (show, label):
         answer_to(chooser.input, same, seen, [picture, view, answer, coordinates])

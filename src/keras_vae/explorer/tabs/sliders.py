@@ -7,16 +7,18 @@ import numpy as np
 
 from keras_vae.explorer.exploring import Explorer
 from keras_vae.explorer.widgets import answer_to, dimension_name, label_chooser, large
+from keras_vae.types import Array
 
 MOST = 64
 """Sliders at most: those of the dimensions that carry most."""
 
 _OPEN = 16
+_STEP = 0.01
 
 
 def sliders(explorer: Explorer) -> None:
     """Lay the tab out and have it answer."""
-    latent_dim, order = explorer.engine.model.latent_dim, explorer.order[:MOST]
+    order, middle = explorer.order[:MOST], explorer.middle
     active = [dimension for dimension in order if explorer.is_active(dimension)]
     opened, folded = (
         active[:_OPEN],
@@ -24,14 +26,20 @@ def sliders(explorer: Explorer) -> None:
     )
 
     def slider(dimension: int) -> gr.Slider:
+        reach = float(explorer.reach[dimension])
         return gr.Slider(
-            -4, 4, value=0, step=0.01, label=dimension_name(explorer, dimension), elem_id=f"slider-{dimension}"
+            -reach,
+            reach,
+            value=round(float(middle[dimension]), 2),
+            step=_STEP,
+            label=dimension_name(explorer, dimension),
+            elem_id=f"slider-{dimension}",
         )
 
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             answer = gr.HTML(
-                large(explorer.decode(np.zeros(latent_dim), explorer.label(None))),
+                large(explorer.decode(middle, explorer.label(None))),
                 elem_classes="vae",
                 elem_id="slider-image",
             )
@@ -54,22 +62,30 @@ def sliders(explorer: Explorer) -> None:
                 with gr.Accordion(title, open=not opened):
                     controls += [slider(dimension) for dimension in folded]
     places = [*opened, *folded]
+    # Whole: a draw may lie beyond the sliders' ends, and has dimensions that have none.
+    code = gr.State(middle)
 
-    def image(label: str | None, *values: float) -> str:
-        code = np.zeros(latent_dim, "float32")
-        code[places] = values
+    def image(code: Array, label: str | None, *values: float) -> str:
+        code = code.copy()
+        ends = explorer.reach[places]
+        # A slider at its end says nothing more than that the number lies there or beyond.
+        moved = np.abs(np.clip(code[places], -ends, ends) - np.asarray(values)) > _STEP / 2
+        code[places] = np.where(moved, values, code[places])
         return large(explorer.decode(code, explorer.label(label)))
 
-    def drawn(label: str | None, temperature: float) -> list[Any]:
-        code = explorer.engine.draw(int(np.random.default_rng().integers(2**31)), temperature, explorer.label(label))
-        values = [round(float(value), 2) for value in np.clip(code[places], -4, 4)]
-        return [image(label, *values), *values]
+    def shown(code: Array, label: str | None) -> list[Any]:
+        ends = explorer.reach[places]
+        values = [round(float(value), 2) for value in np.clip(code[places], -ends, ends)]
+        return [large(explorer.decode(code, explorer.label(label))), code, *values]
 
-    def zero(label: str | None) -> list[Any]:
-        values = [0.0] * len(places)
-        return [image(label, *values), *values]
+    def drawn(label: str | None, temperature: float) -> list[Any]:
+        seed = int(np.random.default_rng().integers(2**31))
+        return shown(explorer.engine.draw(seed, temperature, explorer.label(label)), label)
+
+    def back(label: str | None) -> list[Any]:
+        return shown(middle, label)
 
     for control in (*controls, label):
-        answer_to(control.input, image, [label, *controls], answer)
-    answer_to(draw.click, drawn, [label, heat], [answer, *controls])
-    answer_to(reset.click, zero, [label], [answer, *controls])
+        answer_to(control.input, image, [code, label, *controls], answer)
+    answer_to(draw.click, drawn, [label, heat], [answer, code, *controls])
+    answer_to(reset.click, back, [label], [answer, code, *controls])
