@@ -571,3 +571,48 @@ class TestExport:
         (run / "model.keras").unlink()
         assert "is unfinished" in vae("export", run, "--format", "keras").err
         assert not (run / "export").exists()
+
+
+def test_labels_of_another_folder_go_by_their_names(vae: Vae, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(30):
+        path = Path("pets") / ("cat", "dog", "horse")[index % 3] / f"{index:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (9, 7), dtype="uint8")).save(path)
+    outcome = vae("train", "--data", "pets", "--set", "model.condition=label", *SMALL, "--out", "run")
+    assert outcome.code == 0, outcome.err
+    shutil.copytree("pets", "fewer", ignore=shutil.ignore_patterns("cat"))
+    codes = {}
+    for source in ("pets", "fewer"):
+        assert vae("encode", "run", "--data", source, "--out", f"{source}.npz").code == 0
+        with np.load(f"{source}.npz") as table:
+            names = [Path(name).name for name in table["name"].tolist()]
+            codes[source] = dict(zip(names, table["z_mean"], strict=True))
+    assert len(codes["fewer"]) == 20
+    for name, code in codes["fewer"].items():
+        np.testing.assert_allclose(code, codes["pets"][name], atol=1e-6)
+    Path("fewer/dog").rename("fewer/wolf")
+    assert_refused(
+        vae("encode", "run", "--data", "fewer", "--out", "w.npz"), "labels wolf; the run knows cat, dog, horse"
+    )
+
+
+def test_a_run_measured_on_its_own_training_images_says_so(vae: Vae, run: Path, folder: Path) -> None:
+    outcome = vae("evaluate", run, "--data", folder, "--samples", 2)
+    assert outcome.code == 0, outcome.err
+    assert "no held-out data" in outcome.out
+
+
+def test_numbers_of_other_images_by_the_same_name_are_not_kept(vae: Vae, run: Path) -> None:
+    rng = np.random.default_rng(1)
+    for place in ("a", "b"):
+        Path(place).mkdir()
+        np.save(f"{place}/x.npy", rng.integers(0, 256, (12, 9, 7), dtype="uint8"))
+    assert vae("evaluate", run, "--data", "a/x.npy", "--only", "likelihood", "--samples", 2).code == 0
+    assert vae("evaluate", run, "--data", "b/x.npy", "--only", "latents").code == 0
+    assert "likelihood" not in json.loads((run / "evaluation-x.json").read_text())
+
+
+def test_a_space_takes_no_options_of_graphs(vae: Vae, run: Path) -> None:
+    outcome = vae("export", run, "--format", "space", "--json", "--prior", "original")
+    assert_refused(outcome, "--prior, --json: graphs have such; --format space takes the run as it is")

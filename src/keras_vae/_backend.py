@@ -69,7 +69,7 @@ def runs_thin_convolutions_slowly() -> bool:
     return xla_slows_convolutions() or xla_runs_convolutions_slowly()
 
 
-def misses_gradient(layer: Any) -> bool:  # noqa: ANN401
+def may_have_wrong_gradient(layer: Any) -> bool:  # noqa: ANN401
     """Return whether a layer's kernel may get a wrong gradient: oneDNN's in TensorFlow 2.21, of 1×1 strided kernels.
 
     Of all sizes tried up to 4×4 kernels, strides of 3 and 32 channels, it is those over four channels or fewer.

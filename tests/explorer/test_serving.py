@@ -148,6 +148,15 @@ def test_addresses_that_are_none_are_refused() -> None:
         serving.listen("192.0.2.1", 7860)
 
 
+@pytest.mark.slow
+def test_the_other_loopback_is_one(run: Run) -> None:
+    from starlette.testclient import TestClient
+
+    client = TestClient(serving.application(run, host="::1"), base_url="http://[::1]:7860")
+    assert client.get("/").status_code == 200
+    assert client.get("/", headers={"Host": "example.org"}).status_code == 400
+
+
 def test_a_missing_package_names_the_extra(run: Run) -> None:
     code = "import sys; sys.modules['gradio'] = None; from keras_vae.cli import main; main()"
     outcome = subprocess.run([sys.executable, "-c", code, "explore", run.path], capture_output=True, text=True)

@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 import keras_vae
-from keras_vae import ELBO, VAE, Bernoulli, ContinuousBernoulli, Conv, StandardNormal
+from keras_vae import ELBO, VAE, Bernoulli, Categorical, ContinuousBernoulli, Conv, StandardNormal
 from keras_vae.errors import InputError
 from keras_vae.types import Array
 
@@ -295,6 +295,12 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
     z_mean, z_log_var = encoder.outputs
     with pytest.raises(InputError, match="a dict of z_mean, z_log_var, which has no order"):
         VAE(keras.Model(encoder.input, {"z_mean": z_mean, "z_log_var": z_log_var}), decoder)
+
+
+def test_fewer_images_are_taken_at_once_where_outputs_are_large(make_vae: MakeVAE) -> None:
+    network, likelihood = Conv(widths=(2,), dense=2), Categorical()
+    vae = VAE(network.encoder((8, 8, 1), 2), network.decoder(2, (8, 8, 256)), likelihood=likelihood, seed=0)
+    assert (vae.fitting_batch_size(), make_vae((8, 8, 1)).fitting_batch_size()) == (32, 1024)
 
 
 def test_losses_that_are_not_finite_are_reported_as_such(make_vae: MakeVAE, images: Array) -> None:

@@ -16,8 +16,6 @@ from keras_vae.run import Run
 HOST, PORT = "127.0.0.1", 7860
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_NAMES = ("127.0.0.1", "localhost", "[::1]")
-"""The same as a browser's requests name them."""
 
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'"
 """Has the browser fetch nothing from anywhere else."""
@@ -60,6 +58,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _named(host: str) -> str:
+    """Return a host as an address and a browser's requests name it."""
+    return f"[{host}]" if ":" in host else host
+
+
 class _Contained:
     """Sends the content security policy with everything; answers that are streamed pass through as they come."""
 
@@ -100,7 +103,7 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
     app = FastAPI(openapi_url=None)
     if host in LOOPBACK:
         # A page on the web may lead its own name to this machine, and then ask in it.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(_NAMES))
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_named(name) for name in LOOPBACK])
 
     app.add_middleware(_Contained)
     return gr.mount_gradio_app(
@@ -149,6 +152,5 @@ def serve(
         import uvicorn
 
         app = application(run, host=host, progress=progress)
-        shown = f"[{host}]" if ":" in host else host
-        say(f"http://{shown}:{listener.getsockname()[1]}")
+        say(f"http://{_named(host)}:{listener.getsockname()[1]}")
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])

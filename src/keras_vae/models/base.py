@@ -213,7 +213,7 @@ class BaseVAE(keras.Model, abc.ABC):
         except InputError as error:
             # Keras wraps what was raised while it traces into lines of its own.
             raise (error.__context__ or error) from None
-        for layer in filter(_backend.misses_gradient, self._flatten_layers()):
+        for layer in filter(_backend.may_have_wrong_gradient, self._flatten_layers()):
             warnings.warn(
                 f"{layer.name}: a 1×1 kernel with strides {layer.strides} over {layer.kernel.shape[-2]} channels; "
                 "TensorFlow's oneDNN may compute a wrong gradient of it: set TF_ENABLE_ONEDNN_OPTS=0, or take a kernel "
@@ -555,8 +555,8 @@ class BaseVAE(keras.Model, abc.ABC):
         return in_batches(function, inputs, batch_size=fitting)
 
     @property
-    def room(self) -> int:
-        """How many times the room of a few channels the decoder's outputs take: 32 for 256 logits a pixel."""
+    def output_size(self) -> int:
+        """How many times as large as up to eight channels the decoder's outputs are: 32 for 256 logits a pixel."""
         return max(1, self.likelihood.decoder_channels(self.image_shape[-1]) // 8)
 
     def fitting_batch_size(self, draws: int = 1) -> int:
@@ -565,7 +565,7 @@ class BaseVAE(keras.Model, abc.ABC):
         Args:
             draws: How many codes of each are decoded.
         """
-        return max(1, fitting_batch_size(self.image_shape, draws) // self.room)
+        return max(1, fitting_batch_size(self.image_shape, draws) // self.output_size)
 
     def _decoded(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, channels), refused where they do not fit."""

@@ -43,7 +43,7 @@ class ImportanceSampling:
     def __init__(self, model: "BaseVAE", inputs: dict[str, Array], samples: int, seed: int) -> None:
         self.model, self.inputs, self.samples, self.seed = model, inputs, samples, seed
         height, width = (size or 28 for size in model.image_shape[:2])
-        rows = max(1, _PIXELS_AT_ONCE // (height * width * model.room))
+        rows = max(1, _PIXELS_AT_ONCE // (height * width * model.output_size))
         self.draws = min(samples, _DRAWS_AT_ONCE, rows)
         images, count = max(1, rows // self.draws), len(inputs["images"])
         self.blocks = [slice(start, min(start + images, count)) for start in range(0, count, images)]

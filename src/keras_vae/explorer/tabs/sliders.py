@@ -20,10 +20,8 @@ def sliders(explorer: Explorer) -> None:
     """Lay the tab out and have it answer."""
     order, middle = explorer.order[:MOST], explorer.middle
     active = [dimension for dimension in order if explorer.is_active(dimension)]
-    opened, folded = (
-        active[:_OPEN],
-        [dimension for dimension in order if dimension not in active[:_OPEN]],
-    )
+    opened = active[:_OPEN]
+    folded = [dimension for dimension in order if dimension not in opened]
 
     def slider(dimension: int) -> gr.Slider:
         reach = float(explorer.reach[dimension])
