@@ -83,12 +83,12 @@ def evaluate(
         features=None if features is None else features.value,
         seed=opened.experiment.seed if seed is None else seed,
     )
+    loaded, on = None, None
+    if data is not None:
+        loaded = with_data(opened.experiment, data, image_size, color, background).load_source(progress())
     splits = load_own_splits(opened)
     opened.check_images(splits)
-    on = None
-    if data is not None:
-        other = with_data(opened.experiment, data, image_size, color, background)
-        loaded = other.load_source(progress())
+    if data is not None and loaded is not None:
         images = loaded.test or loaded.train
         # Without positions they are drawn in black and white as the test images of a source are.
         measured = replace(images, split="test" if loaded.test else "all", positions=None)

@@ -57,7 +57,8 @@ def animation(gif: bytes) -> str:
     """Return a GIF that moves, with a link that saves it."""
     content = f"data:image/gif;base64,{base64.b64encode(gif).decode('ascii')}"
     link = f'<a href="{content}" download="between.gif">Save the GIF</a>'
-    return f'<figure class="tile"><img src="{content}" alt="animation"><figcaption>{link}</figcaption></figure>'
+    shown = f'<figure class="tile"><img src="{content}" alt="animation"><figcaption>{link}</figcaption></figure>'
+    return f'<div class="row">{shown}</div>'
 
 
 def pairs(samples: Array, nearest: Array | None, captions: Sequence[str]) -> str:
