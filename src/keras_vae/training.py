@@ -73,16 +73,17 @@ def train(
             "use at most as many"
         )
     model = _build(experiment, splits)
-    if 1 in (experiment.training.batch_size, len(splits.train) % experiment.training.batch_size):
-        reason = {
-            model.objective.compares_images: f"{experiment.model.objective['name']} compares the images of a batch",
-            not _backend.trains_on_single_images(): "PyTorch cannot compute its gradient on a CPU",
-        }.get(True)
-        if reason:
-            raise InputError(
-                f"training.batch_size = {experiment.training.batch_size}: {len(splits.train)} images leave a batch of "
-                f"one, and {reason}; choose another size"
-            )
+    leaves_one = 1 in (experiment.training.batch_size, len(splits.train) % experiment.training.batch_size)
+    reason = None
+    if model.objective.compares_images:
+        reason = f"{experiment.model.objective['name']} compares the images of a batch"
+    elif not _backend.trains_on_single_images():
+        reason = "PyTorch cannot compute its gradient on a CPU"
+    if leaves_one and reason:
+        raise InputError(
+            f"training.batch_size = {experiment.training.batch_size}: {len(splits.train)} images leave a batch of "
+            f"one, and {reason}; choose another size"
+        )
     if model.objective.compares_images and _validation_batch_size(model, splits) == 1:
         raise InputError(
             f"data.validation: {len(splits.validation or ())} images are validated one by one, and "
