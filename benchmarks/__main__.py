@@ -33,7 +33,7 @@ STARTS = {
 INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "bf16", "sve")
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "pythae", "numpy")
 
-ONCE = ("growth", "whole-training", "layers-tensorflow", "layers-jax")
+ONCE = ("growth", "fits", "whole-training", "layers-tensorflow", "layers-jax")
 """What takes turns, or has repeats, of its own."""
 
 Results = dict[str, Any]
@@ -176,12 +176,20 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
             lines += ["", f"## Convolutions, {backend}", "", "Forwards and both gradients, float32, ms.", ""]
             lines += ["| | ours | Keras | ratio |", "|---|---:|---:|---:|"]
             lines += [f"| {name} | {a:.1f} | {b:.1f} | {b / a:.1f} × |" for name, (a, b) in turn.items()]
+    for turn in results.get("fits", []):
+        lines += ["", "## A whole fit", "", "Milliseconds a step of `fit` on arrays, by the steps that it makes.", ""]
+        lines += _curves(turn, "{:.1f}")
     for turn in results.get("growth", []):
         lines += ["", "## Growth", "", "Microseconds an image and epoch of `fit`, ours, float32, TensorFlow.", ""]
-        lines += [
-            f"* {name}: " + ", ".join(f"{size} → {value:,.0f}" for size, value in curve) for name, curve in turn.items()
-        ]
+        lines += _curves(turn, "{:,.0f}")
     return "\n".join(lines) + "\n"
+
+
+def _curves(curves: dict[str, list[tuple[int, float]]], form: str) -> list[str]:
+    return [
+        f"* {name}: " + ", ".join(f"{size} → {form.format(value)}" for size, value in curve)
+        for name, curve in curves.items()
+    ]
 
 
 def _rows(results: Results) -> list[tuple[str, str | None, str]]:

@@ -193,6 +193,24 @@ def growth(quick: bool) -> dict[str, list[tuple[int, float]]]:
     return {name: [(value, microseconds(**{name: value})) for value in values] for name, values in sizes.items()}
 
 
+def fits(quick: bool) -> dict[str, list[tuple[int, float]]]:
+    """Measure the milliseconds a step of a whole `fit` on arrays of so many steps: what its pipeline costs shows."""
+    from keras_vae import VAE
+
+    ours = VAE(seed=0)
+    ours.compile(optimizer="adam")
+    plain, images = ways.compiled_example(), ways.digits(160)
+    ways_in = {"plain Keras": (plain, images.astype("float32") / 255), "ours": (ours, images)}
+
+    def milliseconds(model: Any, images: Any, steps: int) -> float:  # noqa: ANN401
+        chosen = images[: steps * ways.BATCH_SIZE]
+        fit = lambda: model.fit(chosen, batch_size=ways.BATCH_SIZE, verbose=0)  # noqa: E731
+        return 1000 * seconds_of(fit, 1 if quick else 3) / steps
+
+    sizes = (10, 20) if quick else (10, 20, 40, 80, 160)
+    return {name: [(steps, milliseconds(*way, steps)) for steps in sizes] for name, way in ways_in.items()}
+
+
 def layers(quick: bool) -> Numbers:
     """Measure the classic model's convolutions, ours beside Keras's own, in milliseconds."""
     from benchmarks import convolutions
@@ -208,6 +226,7 @@ MEASURES: dict[str, Callable[[bool], Any]] = {
     "nll-ours": nll_ours,
     "whole-training": whole_training,
     "growth": growth,
+    "fits": fits,
     "layers-tensorflow": layers,
     "layers-jax": layers,
 }

@@ -2,8 +2,9 @@
 
     python -m benchmarks.quality --epochs 30 --seeds 3
 
-Plain is `examples/from_scratch.py`, ours `VAE().fit`, both with Adam's last weights and float32. Each training is a
-process of its own. MNIST where there is one (see `keras_vae.data`), else scikit-learn's digits.
+Plain is `examples/from_scratch.py` in float32; the others are `VAE().fit` in either precision. All take Adam and its
+last weights. Each training is a process of its own. MNIST where there is one (see `keras_vae.data`), else
+scikit-learn's digits.
 """
 
 import argparse
@@ -13,10 +14,11 @@ import statistics
 import subprocess
 import sys
 
+WAYS = ("plain", "float32", "mixed_bfloat16")
 TRAIN = """
 import sys
 way, source, epochs, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-if way == "ours":
+if way != "plain":
     import keras_vae
 import keras
 from benchmarks.ways import example
@@ -26,18 +28,19 @@ data = sources.load(source)
 train, test = data.train.images, data.test.images if data.test is not None else data.train.images[-297:]
 train = train if data.test is not None else train[:-297]
 keras.utils.set_random_seed(seed)
-if way == "ours":
-    model, scale = keras_vae.VAE(seed=seed), 1
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
-else:
-    model, scale = example().VAE(example().build_encoder(), example().build_decoder(), seed=seed), 255
+if way == "plain":
+    model = example().VAE(example().build_encoder(), example().build_decoder(), seed=seed)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
-train, test = (images if scale == 1 else images.astype("float32") / scale for images in (train, test))
-model.fit(train, batch_size=128, epochs=epochs, verbose=0)
-if way == "ours":
-    nats = -float(model.elbo(test).mean())
+    train, test = (images.astype("float32") / 255 for images in (train, test))
 else:
+    keras.config.set_dtype_policy(way)
+    model = keras_vae.VAE(seed=seed)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+model.fit(train, batch_size=128, epochs=epochs, verbose=0)
+if way == "plain":
     nats = float(model.evaluate(test, batch_size=1000, verbose=0, return_dict=True)["total_loss"])
+else:
+    nats = -float(model.elbo(test).mean())
 print(nats)
 """
 
@@ -51,19 +54,24 @@ def nats(way: str, source: str, epochs: int, seed: int) -> float:
 
 
 def main() -> None:
-    """Train, and print a line a training and the difference of the means."""
+    """Train, and print a line a training, then each way's mean, spread and difference from plain Keras."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist", help="a source of keras_vae.data")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     arguments = parser.parse_args()
-    ended: dict[str, list[float]] = {"plain": [], "ours": []}
+    ended: dict[str, list[float]] = {way: [] for way in arguments.ways}
     for seed in range(arguments.seeds):
         for way, values in ended.items():
             values.append(nats(way, arguments.data, arguments.epochs, seed))
             print(json.dumps({"way": way, "seed": seed, "epochs": arguments.epochs, "nats": values[-1]}), flush=True)
-    plain, ours = (statistics.mean(values) for values in ended.values())
-    print(f"ours {ours:.2f}, plain Keras {plain:.2f}: ours − plain = {ours - plain:+.2f} nats per image")
+    for way, values in ended.items():
+        spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+        text = f"{way}: {statistics.mean(values):.2f} nats per image, {spread:.2f} from seed to seed"
+        if way != "plain" and "plain" in ended:
+            text += f"; {statistics.mean(values) - statistics.mean(ended['plain']):+.2f} beside plain Keras"
+        print(text)
 
 
 if __name__ == "__main__":

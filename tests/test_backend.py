@@ -8,10 +8,12 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from helpers import on_tensorflow
 from keras_vae import VAE, Conv, _backend, training
+from keras_vae.callbacks import ShuffledBatches
 from keras_vae.data.dataset import Dataset, split
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.run import Run
@@ -88,3 +90,24 @@ def test_onednn_is_preferred_unless_the_user_says_otherwise(given: str | None, e
     environment |= {} if given is None else {"TF_ENABLE_ONEDNN_OPTS": given}
     done = subprocess.run([sys.executable, "-c", ONEDNN], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == expected
+
+
+@on_tensorflow("elsewhere arrays stay arrays")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_arrays_are_fed_whole_in_every_epoch_by_a_pipeline_that_nothing_tunes(shuffle: bool) -> None:
+    numbers = np.arange(50)
+    batches, by_keras = _backend.feed_arrays({"images": numbers, "condition": -numbers}, 8, shuffle)
+    assert not by_keras
+    assert not batches.options().autotune.enabled
+    epochs = [[batch["images"].numpy() for (batch,) in batches] for _ in range(2)]
+    assert [len(batch) for batch in epochs[0]] == [8] * 6 + [2]
+    first, second = (np.concatenate(epoch) for epoch in epochs)
+    assert sorted(first) == sorted(second) == list(numbers)
+    assert list(first) != list(second) if shuffle else list(first) == list(second) == list(numbers)
+    assert all((batch["images"] == -batch["condition"]).numpy().all() for (batch,) in batches)
+
+
+def test_what_is_not_arrays_is_fed_as_it_is() -> None:
+    batches = ShuffledBatches(np.zeros((4, 2, 2, 1), "uint8"), 2, seed=None)
+    assert _backend.feed_arrays(batches, None, shuffle=True) == (batches, True)
+    assert _backend.feed_arrays(None, None) == (None, False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 _NATIVE_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
 
@@ -133,18 +134,49 @@ def feed(batches: Any) -> Any:  # noqa: ANN401
         return batches
     import tensorflow as tf
 
-    images, size = tf.nest.map_structure(tf.constant, batches.images), batches.batch_size
+    size = batches.batch_size
     order = tf.Variable(batches.order, trainable=False)
     batches.follow = order.assign
+    indices = tf.data.Dataset.range(len(batches)).map(lambda index: order[index * size : (index + 1) * size])
+    return _gathered(batches.images, indices)
 
-    def batch(index: Any) -> Any:  # noqa: ANN401
-        chosen = order[index * size : (index + 1) * size]
-        return (tf.nest.map_structure(lambda tensor: tf.gather(tensor, chosen), images),)
 
-    # With nothing to tune: a pipeline that is tuned may not end before its tuner wakes, up to half a minute later.
+def feed_arrays(arrays: Any, batch_size: int | None, shuffle: bool = False) -> tuple[Any, bool]:  # noqa: ANN401
+    """Return what Keras is fed with instead of aligned arrays, and whether it has to shuffle that itself.
+
+    On TensorFlow a `tf.data` pipeline of batches, in a new order each time where they are shuffled: the one that Keras
+    would make is tuned, see `_gathered`.
+
+    Args:
+        arrays: A NumPy array or a dict of them; what is neither stays what it is.
+        batch_size: Rows a batch, the last one may hold fewer; None for 32, as Keras has it.
+        shuffle: Whether they are shuffled.
+    """
+    flat = list(arrays.values()) if isinstance(arrays, dict) else [arrays]
+    if name() != "tensorflow" or not all(isinstance(array, np.ndarray) for array in flat):
+        return arrays, shuffle
+    import tensorflow as tf
+
+    indices = tf.data.Dataset.range(len(flat[0]))
+    if shuffle:
+        indices = indices.shuffle(len(flat[0]))
+    return _gathered(arrays, indices.batch(batch_size or 32)), False
+
+
+def _gathered(arrays: Any, indices: Any) -> Any:  # noqa: ANN401
+    """Return a pipeline of the rows of arrays that each element of another one names.
+
+    Nothing tunes it: a pipeline that is tuned may not end before its tuner wakes, after 10·2ᵏ milliseconds, so that an
+    epoch takes up to twice its time.
+    """
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        tensors = tf.nest.map_structure(tf.constant, arrays)
     untuned = tf.data.Options()
     untuned.autotune.enabled = False
-    return tf.data.Dataset.range(len(batches)).map(batch).prefetch(2).with_options(untuned)
+    batches = indices.map(lambda chosen: (tf.nest.map_structure(lambda tensor: tf.gather(tensor, chosen), tensors),))
+    return batches.prefetch(2).with_options(untuned)
 
 
 def make_deterministic() -> None:

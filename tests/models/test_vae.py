@@ -273,6 +273,14 @@ def test_every_way_in_refuses_floats_up_to_255(call: str, make_vae: MakeVAE, ima
         getattr(vae, call)(images.astype("float32"))
 
 
+def test_validation_images_are_looked_at_before_the_first_step(make_vae: MakeVAE, images: Array) -> None:
+    vae = make_vae()
+    vae.compile("adam")
+    with pytest.raises(InputError, match="divide by 255"):
+        vae.fit(images, validation_data=images.astype("float32"), verbose=0)
+    assert int(keras.ops.convert_to_numpy(vae.step)) == 0
+
+
 def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
     network, shape = Conv(widths=(2,), dense=2), (8, 8, 1)
     encoder, decoder = network.encoder(shape, 2), network.decoder(2, shape)

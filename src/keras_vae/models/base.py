@@ -299,25 +299,45 @@ class BaseVAE(keras.Model, abc.ABC):
             self.step.assign_add(1)
         return ops.mean(total_loss)
 
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:  # noqa: ANN401
+    def fit(
+        self,
+        x: Any = None,  # noqa: ANN401
+        y: Any = None,  # noqa: ANN401
+        batch_size: int | None = None,
+        *,
+        shuffle: bool = True,
+        validation_data: Any = None,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, after a look at the arrays.
 
         Raises:
             InputError: Images have another shape than the model's, or floats outside [0, 1].
         """
-        x = self._check(x, **kwargs)
+        x, validation_data = self._check(x, **kwargs), self._check(validation_data)
+        if y is None and not any(kwargs.get(name) for name in ("steps_per_epoch", "validation_split")):
+            x, shuffle = _backend.feed_arrays(x, batch_size, shuffle)
+        if not kwargs.get("validation_steps"):
+            size = kwargs.get("validation_batch_size") or batch_size
+            validation_data, _ = _backend.feed_arrays(validation_data, size)
         # Built within the first step, its variables would have TensorFlow trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        return super().fit(x, *args, **kwargs)
+        return super().fit(x, y, batch_size, shuffle=shuffle, validation_data=validation_data, **kwargs)
 
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
         """Evaluate as `keras.Model.evaluate` does, after a look at the arrays; raises as `fit` does."""
-        return super().evaluate(self._check(x, **kwargs), *args, **kwargs)
+        x = self._check(x, **kwargs)
+        if y is None and not kwargs.get("steps"):
+            x, _ = _backend.feed_arrays(x, batch_size)
+        return super().evaluate(x, y, batch_size, **kwargs)
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
         """Predict as `keras.Model.predict` does, after a look at the arrays; raises as `fit` does."""
-        return super().predict(self._check(x), *args, **kwargs)
+        x = self._check(x)
+        if not kwargs.get("steps"):
+            x, _ = _backend.feed_arrays(x, batch_size)
+        return super().predict(x, batch_size, **kwargs)
 
     def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
         """Return mean images of codes drawn from the prior.

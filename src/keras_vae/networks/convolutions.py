@@ -99,7 +99,8 @@ def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Return a convolution with padding "same" and no strides as one matrix product and a sum of its shifted parts.
 
     Its gradients are products as well, both with the neighbourhoods in the gradient of the outputs. A backend would
-    find its way back through every single part.
+    find its way back through every single part. The taps lie along the first axis, so that a part, which is as thin as
+    the outputs, is copied by rows and not by pixels.
 
     Args:
         inputs: (N, H, W, C).
@@ -114,25 +115,25 @@ def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
 
     @ops.custom_gradient
     def convolve(vectors: Tensor, matrix: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
-        products = ops.reshape(ops.matmul(vectors, matrix), (-1, rows, columns, matrix.shape[-1]))
-        padded = ops.pad(products, ((0, 0), vertical, horizontal, (0, 0)))
+        products = ops.reshape(ops.matmul(matrix, ops.transpose(vectors)), (len(taps) * filters, -1, rows, columns))
+        padded = ops.pad(products, ((0, 0), (0, 0), vertical, horizontal))
         outputs = None
         for tap, (i, j) in enumerate(taps):
-            part = padded[:, i : i + rows, j : j + columns, tap * filters : (tap + 1) * filters]
+            part = padded[tap * filters : (tap + 1) * filters, :, i : i + rows, j : j + columns]
             outputs = part if outputs is None else outputs + part
 
         def gradients(*given: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
             # PyTorch passes it by name, behind the arguments.
-            upstream = given[0] if upstream is None else upstream
-            padded = ops.pad(upstream, ((0, 0), vertical[::-1], horizontal[::-1], (0, 0)))
+            upstream = ops.transpose(given[0] if upstream is None else upstream, (3, 0, 1, 2))
+            padded = ops.pad(upstream, ((0, 0), (0, 0), vertical[::-1], horizontal[::-1]))
             ends = [(height - 1 - i, width - 1 - j) for i, j in taps]
-            neighbours = ops.concatenate([padded[:, i : i + rows, j : j + columns] for i, j in ends], axis=-1)
-            sums = ops.reshape(neighbours, (-1, neighbours.shape[-1]))
-            return ops.matmul(sums, ops.transpose(matrix)), ops.matmul(ops.transpose(vectors), sums)
+            neighbours = ops.concatenate([padded[:, :, i : i + rows, j : j + columns] for i, j in ends], axis=0)
+            sums = ops.reshape(neighbours, (len(taps) * filters, -1))
+            return ops.matmul(ops.transpose(sums), matrix), ops.matmul(sums, vectors)
 
-        return outputs, gradients
+        return ops.transpose(outputs, (1, 2, 3, 0)), gradients
 
-    matrix = ops.reshape(ops.transpose(kernel, (2, 0, 1, 3)), (channels, -1))
+    matrix = ops.reshape(ops.transpose(kernel, (0, 1, 3, 2)), (-1, channels))
     return convolve(ops.reshape(inputs, (-1, channels)), matrix)
 
 
