@@ -15,7 +15,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from helpers import on_tensorflow
 from keras_vae import VAE, AnomalyDetector, VAETransformer
+from keras_vae.anomaly import Scorer
 from keras_vae.errors import InputError
+from keras_vae.experiment import Experiment, Facts
 
 ROUNDING = "float32 sums depend in their last digits on how many rows are summed at once"
 
@@ -94,3 +96,17 @@ def test_a_model_is_cloned_with_its_weights() -> None:
     np.testing.assert_allclose(
         clone(detector).fit(images).score_samples(images), detector.fit(images).score_samples(images), rtol=1e-5
     )
+
+
+def test_the_detector_tells_a_model_its_condition() -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 60, (12, 8, 8, 1), dtype="uint8"), np.arange(12) % 3
+    settings = ["model.condition=label", "model.network={ name = 'conv', widths = [4], dense = 4 }"]
+    vae = Experiment.preset("classic").with_settings(settings).build_model(Facts((8, 8, 1), 12, classes=3))
+    detector = AnomalyDetector(vae, samples=4).fit(images, condition=labels)
+    for told in (labels, 1):
+        expected = Scorer.fitted(vae, images, condition=told, samples=4)(images, condition=told)["nll"]
+        np.testing.assert_allclose(detector.score_samples(images, condition=told), -expected, rtol=1e-6)
+    assert set(detector.predict(images, condition=labels).tolist()) == {-1, 1}
+    with pytest.raises(InputError, match="this model is told Label"):
+        detector.predict(images)

@@ -174,30 +174,31 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.run, self.score, self.samples = run, score, samples
         self.false_positive_rate, self.seed = false_positive_rate, seed
 
-    def fit(self, X: Array, y: Any = None) -> Self:  # noqa: ANN401
+    def fit(self, X: Array, y: Any = None, *, condition: Any = None) -> Self:  # noqa: ANN401
         """Learn how normal images score.
 
         Args:
             X: Normal images, (N, H, W, C): uint8, or floats in [0, 1].
             y: Ignored.
+            condition: Their condition, where the model has one: one of each, or one of all.
 
         Raises:
             InputError: The images do not fit the model, or a setting is refused.
         """
         model = load(self.run) if isinstance(self.run, str | Path) else self.run
-        self.scorer_ = Scorer.fitted(model, X, samples=self.samples, seed=self.seed)
+        self.scorer_ = Scorer.fitted(model, X, condition=condition, samples=self.samples, seed=self.seed)
         self.offset_ = -self.scorer_.threshold(self.score, self.false_positive_rate)
         return self
 
-    def score_samples(self, X: Array) -> NDArray[np.float64]:
+    def score_samples(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:  # noqa: ANN401
         """Return minus the score of images, (N,): the lower, the stranger."""
         check_is_fitted(self)
-        return -self.scorer_(X)[self.score]
+        return -self.scorer_(X, condition=condition)[self.score]
 
-    def decision_function(self, X: Array) -> NDArray[np.float64]:
+    def decision_function(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:  # noqa: ANN401
         """Return how far images are from being anomalies, (N,), in nats: below zero they are."""
-        return self.score_samples(X) - self.offset_
+        return self.score_samples(X, condition=condition) - self.offset_
 
-    def predict(self, X: Array) -> NDArray[np.int64]:
+    def predict(self, X: Array, *, condition: Any = None) -> NDArray[np.int64]:  # noqa: ANN401
         """Return −1 for anomalies and 1 for the others, (N,)."""
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(self.decision_function(X, condition=condition) < 0, -1, 1)

@@ -73,8 +73,9 @@ def evaluate(
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.stages import Request
     from keras_vae.evaluation.stages import evaluate as measure
+    from keras_vae.run import Run
 
-    opened = open_to_write(run)
+    opened = Run.open(run)
     stages = tuple(stage.strip() for stage in only.split(",") if stage.strip()) if only else ()
     request = Request(
         samples=samples,
@@ -94,6 +95,7 @@ def evaluate(
         measured = replace(images, split="test" if loaded.test else "all", positions=None)
         splits, on = Splits(splits.train, splits.validation, measured), Path(data).stem
         stages = stages or ("likelihood",)
+    opened = open_to_write(run)
     import_keras(backend or Backend(opened.environment["backend"]))
     model = opened.load_model(None if prior is None else prior.value)
     result = measure(

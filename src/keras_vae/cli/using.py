@@ -16,6 +16,7 @@ from keras_vae.cli.common import (
     SeedOption,
     check_out,
     import_keras,
+    label_number,
     load_own_splits,
     progress,
     say,
@@ -34,6 +35,12 @@ DataOption = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder. Default: the run's own."),
 ]
+ToldOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label", help="What a model with labels is told of every image: a number or a name. Default: each one's own."
+    ),
+]
 
 
 class Score(StrEnum):
@@ -50,6 +57,7 @@ def encode(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="A .npz, .csv or .parquet file.")],
     data: DataOption = None,
+    label: ToldOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     background: BackgroundOption = None,
@@ -62,10 +70,10 @@ def encode(
     model = opened.load_model()
 
     def columns(block: "Block") -> dict[str, Any]:
-        codes = model.encode(block.images, condition=_condition(opened, model, stream, block))
+        codes = model.encode(block.images, condition=_condition(opened, model, stream, block, label))
         return _named(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
 
-    _write(opened, stream, out, "encoding", columns)
+    _write(opened, stream, out, "encoding", columns, label)
     print(out)
 
 
@@ -73,6 +81,7 @@ def score(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="A .csv, .npz or .parquet file.")],
     data: DataOption = None,
+    label: ToldOption = None,
     by: Annotated[Score | None, typer.Option(help="What --threshold and --heat-maps go by. Default: nll.")] = None,
     samples: Annotated[int, typer.Option(metavar="K", min=1, help="Draws an image.")] = 64,
     threshold: Annotated[
@@ -109,19 +118,19 @@ def score(
     limit = None if threshold is None else scorer.threshold(judge, threshold)
 
     def columns(block: "Block") -> dict[str, Any]:
-        scores = scorer(block.images, condition=_condition(opened, model, stream, block))
+        scores = scorer(block.images, condition=_condition(opened, model, stream, block, label))
         percentiles = {f"{name}_percentile": scorer.percentile(name, values) for name, values in scores.items()}
         marks = {} if limit is None else {"anomaly": scores[judge] > limit}
         return {**_named(stream, block), **scores, **percentiles, **marks}
 
-    _write(opened, stream, out, "scoring", columns, seed, samples, judge, threshold)
+    _write(opened, stream, out, "scoring", columns, label, seed, samples, judge, threshold)
     print(out)
     if limit is not None:
         say(f"an anomaly has {judge} above {limit:.2f} nats, which {threshold:.1%} of the training images exceed")
     if heat_maps is not None:
         strangest = np.argsort(tables.column(out, judge))[::-1][:n]
         chosen = stream.take(strangest)
-        reconstructed = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen))
+        reconstructed = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen, label))
         figure = figures.heat_maps(
             chosen.images,
             reconstructed,
@@ -135,6 +144,7 @@ def reconstruct(
     run: RunArgument,
     out: Annotated[Path, typer.Option(help="A .png with the originals above, or a .npz of floats.")],
     data: DataOption = None,
+    label: ToldOption = None,
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many, evenly spaced over the source.")] = 20,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
@@ -152,7 +162,7 @@ def reconstruct(
 
     model = opened.load_model()
     chosen = stream.take(np.linspace(0, len(stream) - 1, min(n, len(stream))).round().astype(int))
-    images = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen))
+    images = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen, label))
     if out.suffix == ".npz":
         with replacing(out) as temporary:
             np.savez(temporary, images=images, names=np.array(chosen.names))
@@ -190,14 +200,21 @@ def _open(
     return opened, stream
 
 
-def _condition(run: "Run", model: "BaseVAE", stream: "Stream", block: "Block") -> Any:  # noqa: ANN401
-    """Return the labels of a block as the run numbers them: a folder without a class numbers the others anew."""
-    if model.condition is None or block.labels is None:
+def _condition(run: "Run", model: "BaseVAE", stream: "Stream", block: "Block", label: str | None) -> Any:  # noqa: ANN401
+    """Return what a model is told of a block: one label of all, or its labels as the run numbers them.
+
+    A folder without a class numbers the others anew.
+    """
+    if label is not None:
+        return label_number(run, label)
+    if model.condition is None:
         return None
     import numpy as np
 
     from keras_vae.errors import InputError
 
+    if block.labels is None:
+        raise InputError(f"--data: its images have no labels, and the model is told {model.condition}: give --label")
     known = tuple(run.environment["data"].get("class_names") or ())
     if not known or not stream.classes or known == stream.classes:
         return block.labels
