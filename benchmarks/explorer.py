@@ -13,6 +13,7 @@ import base64
 import io
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     explorer = Explorer(Run.open(path))
     explorer.warm_up()
-    explorer.learn_what_is_known()
+    explorer.prepare()
     blocks = page.build(explorer)
     functions = {f"{function.fn.__qualname__}": function.fn for function in blocks.fns.values()}
     tab = {name.replace("<locals>.", ""): function for name, function in functions.items()}
@@ -70,6 +71,8 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
 
     Image.fromarray(images[0][..., 0] if images.shape[-1] == 1 else images[0]).save(picture, "PNG")
     uri = f"data:image/png;base64,{base64.b64encode(picture.getvalue()).decode()}"
+    upload = Path(tempfile.mkdtemp()) / "upload.png"
+    upload.write_bytes(picture.getvalue())
     label = explorer.classes[0] if explorer.classes else None
     dims, mark = sorted(explorer.order[:2]), (0.3, -0.2)
     ends = [images[0], images[1]]
@@ -79,12 +82,16 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
             event(x0=0.2, y0=0.2, x1=0.5, y1=0.6), "dimensions", dims, View(), True, label, mark
         ),
         "map: other plane": lambda: tab["latent_map.other"]("dimensions", *dims, True, label),
-        "sliders: move": lambda: tab["sliders.image"](label, *[0.5] * len(explorer.order[: sliders.MOST])),
+        "sliders: move": lambda: tab["sliders.image"](
+            explorer.middle, label, *[0.5] * len(explorer.order[: sliders.MOST])
+        ),
         "sliders: random draw": lambda: tab["sliders.drawn"](label, 1.0),
         "draw: a stroke": lambda: tab["draw.sketched"](event(picture=uri), label),
+        "draw: an upload": lambda: tab["draw.uploaded"](str(upload), False, label),
         "between: pick": lambda: tab["between.pick"](event(index=3), 0, ends, 0, label),
         "between: GIF": lambda: tab["between.save.gif"](ends, label),
         "samples: new page": lambda: tab["samples.page"](explorer.priors[0], "all in turn"),
+        "run: opened": lambda: tab["findings.show"](),
     }
     return calls
 

@@ -31,3 +31,17 @@ def test_the_smallest_benchmark_writes_what_it_measured(tmp_path: Path) -> None:
     assert ours > 0
     assert "the same, both in float32" in report
     assert str(tmp_path) not in report
+
+
+@on_tensorflow("the page computes with what the run was trained with")
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["mnist-2d", "mnist-16d"])
+def test_every_event_of_the_page_is_timed(run: str) -> None:
+    pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
+    command = [sys.executable, "benchmarks/explorer.py", run, "--repeats", "1"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    # Whether each was in time is not for a test: it fails for another reason or for none.
+    assert done.returncode == 0 or "an event took more than" in done.stderr, done.stderr
+    timed = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert len(timed) == 11
+    assert {"map: click", "sliders: move", "draw: an upload", "run: opened"} <= set(timed)

@@ -112,6 +112,19 @@ def test_dimensions_come_by_their_rates(make_run: MakeRun) -> None:
     assert [explorer.is_active(dimension) for dimension in range(3)] == [True, False, True]
 
 
+def test_a_code_is_shown_among_those_around_it(make_run: MakeRun) -> None:
+    explorer = Explorer(make_run(*CLASSIC, "model.latent_dim=4"))
+    code = np.array([0.3, -0.2, 1.0, 0.5], "float32")
+    plane, images = explorer.around(code)
+    first, second = sorted(explorer.order[:2])
+    assert plane.names == (f"z[{first}]", f"z[{second}]")
+    held = [dimension for dimension in range(4) if dimension not in (first, second)]
+    corner = plane.codes(explorer.home(plane).lattice(7))[0]
+    np.testing.assert_allclose(corner[held], code[held])
+    assert images.shape == (49, *explorer.image_shape)
+    np.testing.assert_allclose(images[0], explorer.decode(corner), atol=1e-5)
+
+
 def test_temperature_scales_draws(classic: Explorer) -> None:
     assert classic.engine.has_temperature
     warm, hot = (classic.engine.draw(3, temperature) for temperature in (1.0, 2.0))

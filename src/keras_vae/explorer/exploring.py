@@ -39,6 +39,7 @@ SAMPLES = 24
 """Samples of a page."""
 
 _GRID_PIXELS, _GRID_SIDE = 640, 16
+_AROUND_SIDE = 7
 _KNOWN_IMAGES = 500
 _DRAWS_FOR_REACH = 500
 _TRAINING_VALUES = 60_000 * 28 * 28
@@ -106,7 +107,8 @@ class Explorer:
         height, width, channels = run.environment["data"]["image_shape"]
         self.image_shape: ImageShape = (height, width, channels)
         self.side = max(3, min(_GRID_SIDE, _GRID_PIXELS // max(height, width)))
-        self.engine = Engine(model, sorted({1, SAMPLES, self.side**2}))
+        self._around_side = min(_AROUND_SIDE, self.side)
+        self.engine = Engine(model, sorted({1, SAMPLES, self._around_side**2, self.side**2}))
         self._measuring = threading.Lock()
 
     # ---- What there is ----
@@ -243,6 +245,18 @@ class Explorer:
         """Return the images decoded from a grid over a view, row by row from the top left, (side², H, W, C)."""
         return self.engine.decode(plane.codes(view.lattice(self.side)), label)
 
+    def around(self, code: Array, label: int | None = None) -> tuple[Plane, Array]:
+        """Return the plane through a code of the two dimensions that carry most, and a grid of images decoded from it.
+
+        Args:
+            code: (latent_dim,).
+            label: What they are decoded under.
+        """
+        first, second = sorted(self.order[:2])
+        plane = coordinate_plane(code, (first, second))
+        points = self.home(plane).lattice(self._around_side)
+        return plane, self.engine.decode(plane.codes(points), label)
+
     # ---- The other questions ----
 
     def decode(self, code: Any, label: int | None = None) -> Array:  # noqa: ANN401
@@ -283,6 +297,13 @@ class Explorer:
         )
 
     _scorer: Scorer | None = None
+
+    def prepare(self) -> None:
+        """Do what takes seconds, the first time that it is asked for: `learn_what_is_known`, and the report."""
+        self.learn_what_is_known()
+        # Who opens the report is told what is wrong with it.
+        with contextlib.suppress(InputError):
+            _ = self.report
 
     def learn_what_is_known(self) -> None:
         """Score known images, with which `place` then compares others; takes seconds, the first time."""

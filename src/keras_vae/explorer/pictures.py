@@ -45,9 +45,9 @@ def row(images: Sequence[Array] | Array, captions: Sequence[str] = ()) -> str:
     return f'<div class="row">{"".join(tile(*pair) for pair in zip(images, texts, strict=True))}</div>'
 
 
-def strip(images: Array, name: str) -> str:
-    """Return a strip of images with its name above."""
-    picture = contact_sheet(images, columns=len(images), pad=max(1, images.shape[2] // 28))
+def strip(images: Array, name: str, columns: int | None = None) -> str:
+    """Return images side by side, in rows of so many where a number is given, with their name above."""
+    picture = contact_sheet(images, columns=columns or len(images), pad=max(1, images.shape[2] // 28))
     height, width = picture.shape[:2]
     image = f'<img src="{uri(picture)}" width="{width}" height="{height}" alt="{escape(name)}">'
     return f'<figure class="strip"><figcaption>{escape(name)}</figcaption>{image}</figure>'

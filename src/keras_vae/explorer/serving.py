@@ -99,7 +99,7 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
     explorer.warm_up()
     blocks = page.build(explorer)
     # It takes seconds, in which the page can do everything else.
-    threading.Thread(target=explorer.learn_what_is_known, daemon=True).start()
+    threading.Thread(target=explorer.prepare, daemon=True).start()
     app = FastAPI(openapi_url=None)
     if host in LOOPBACK:
         # A page on the web may lead its own name to this machine, and then ask in it.

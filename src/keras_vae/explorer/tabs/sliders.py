@@ -1,10 +1,12 @@
 """The tab with one slider for each latent dimension."""
 
+import math
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
+from keras_vae.explorer import pictures
 from keras_vae.explorer.exploring import Explorer
 from keras_vae.explorer.widgets import answer_to, dimension_name, label_chooser, large
 from keras_vae.types import Array
@@ -36,11 +38,7 @@ def sliders(explorer: Explorer) -> None:
 
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
-            answer = gr.HTML(
-                large(explorer.decode(middle, explorer.label(None))),
-                elem_classes="vae",
-                elem_id="slider-image",
-            )
+            answer = gr.HTML(_pictured(explorer, middle, None), elem_classes="vae", elem_id="slider-image")
             label = label_chooser(explorer)
             with gr.Row():
                 draw = gr.Button("Random draw", variant="primary", elem_id="slider-draw", min_width=120)
@@ -69,12 +67,12 @@ def sliders(explorer: Explorer) -> None:
         # A slider at its end says nothing more than that the number lies there or beyond.
         moved = np.abs(np.clip(code[places], -ends, ends) - np.asarray(values)) > _STEP / 2
         code[places] = np.where(moved, values, code[places])
-        return large(explorer.decode(code, explorer.label(label)))
+        return _pictured(explorer, code, label)
 
     def shown(code: Array, label: str | None) -> list[Any]:
         ends = explorer.reach[places]
         values = [round(float(value), 2) for value in np.clip(code[places], -ends, ends)]
-        return [large(explorer.decode(code, explorer.label(label))), code, *values]
+        return [_pictured(explorer, code, label), code, *values]
 
     def drawn(label: str | None, temperature: float) -> list[Any]:
         seed = int(np.random.default_rng().integers(2**31))
@@ -87,3 +85,14 @@ def sliders(explorer: Explorer) -> None:
         answer_to(control.input, image, [code, label, *controls], answer)
     answer_to(draw.click, drawn, [label, heat], [answer, code, *controls])
     answer_to(reset.click, back, [label], [answer, code, *controls])
+
+
+def _pictured(explorer: Explorer, code: Array, label: str | None) -> str:
+    """Return the image of a code and, where there are more than two dimensions, of those around it."""
+    told = explorer.label(label)
+    image = large(explorer.decode(code, told))
+    if len(code) <= 2:
+        return image
+    plane, images = explorer.around(code, told)
+    across, up = plane.names
+    return image + pictures.strip(images, f"{across} across, {up} up, the others as they are", math.isqrt(len(images)))
