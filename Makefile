@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 SOURCES := pyproject.toml constraints.txt
 
@@ -20,12 +21,12 @@ demo: $(VENV)/run.stamp ## Train on the embedded digits and show what came of it
 	@echo "Look at   runs/demo/figures/grid.png   and open   runs/demo/report.html"
 
 test: $(VENV)/dev.stamp ## Run the default suite on TensorFlow
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n auto -m "not slow"
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
 
 test-all: $(VENV)/backends.stamp ## Run everything, slow tests included, on TensorFlow, JAX and PyTorch
-	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n auto
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n auto
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -n auto
+	KERAS_BACKEND=tensorflow $(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST)
+	KERAS_BACKEND=torch $(PYTEST)
 
 bench: $(VENV)/bench.stamp ## Measure speed beside plain Keras, PyTorch and pythae, into benchmarks/results.md (half an hour)
 	$(BIN)/python -m benchmarks

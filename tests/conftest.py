@@ -30,6 +30,11 @@ def _find_mnist() -> Path | None:
 MNIST = _find_mnist()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow tests first: one begun last would leave the other workers with nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def real_mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The true MNIST, which the source `mnist` then is; what asks for it is skipped where there is none."""

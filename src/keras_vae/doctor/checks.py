@@ -1,35 +1,20 @@
-"""The doctor: what is wrong with a run, how that was seen, why it matters, and which setting to change.
-
-Every check is a function of `Evidence` alone. What it lacks the evidence for it does not find.
-"""
+"""The checks: each a function of `Evidence` alone, which without the evidence that it needs finds nothing."""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from keras import ops
-from numpy.typing import NDArray
 
-from keras_vae.data.convert import Progress, silent
-from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.latents import ACTIVE_VARIANCE
-from keras_vae.evaluation.likelihood import condition, held_out
-from keras_vae.experiment import Experiment
-from keras_vae.likelihoods import bounded_log_scale
-from keras_vae.run import Metrics, Run
-
-if TYPE_CHECKING:
-    from keras_vae.models.base import BaseVAE
-
-Numbers = NDArray[Any]
-
-INACTIVE_RATE = 0.01
-"""Nats below which a latent dimension, or a group of a hierarchy, says nothing; used ones say 0.2 to 2."""
-
-COLLAPSED_RATE = 0.1
-"""Nats a code below which it says nothing about its image: one of two equally likely kinds is 0.69 nats."""
+from keras_vae.doctor.evidence import (
+    COLLAPSED_RATE,
+    INACTIVE_RATE,
+    LEAST_EPOCHS,
+    PLATEAU_GAIN,
+    Evidence,
+    Numbers,
+    gain,
+)
 
 UNUSED_SHARE = 0.75
 """Of the dimensions. With 50 of them on MNIST, 25 to 31 stay unused and nothing is wrong (Burda et al., table 1)."""
@@ -58,17 +43,11 @@ GREY_SHARE = 0.25
 FINEST_SCALE = 1 / 255
 """The step between two grey levels: a density that is narrower describes the rounding."""
 
-LEAST_EPOCHS = 5
-"""Before that many, a loss that rises or stands still may be chance."""
-
 OVERFIT_RISE = 0.01
 """Of the loss, which validation must rise by: published models that are worth telling apart differ by as much."""
 
 NOISE_FACTOR = 3.0
 """And by so many standard deviations of its changes from epoch to epoch."""
-
-PLATEAU_GAIN = 0.01
-"""Of the loss, below which the last epochs gained nothing."""
 
 NO_BETTER = 0.98
 """Of what the mean image costs, from which on a model is no better than it."""
@@ -84,9 +63,6 @@ FAR_SHARE = 0.2
 
 LEAST_CODES = 100
 """Codes below which their moments say little."""
-
-IMAGES = 1000
-"""How many images of each split are looked at."""
 
 
 class Finding(NamedTuple):
@@ -109,190 +85,7 @@ class Finding(NamedTuple):
         return f"{self.name}\n  seen:   {self.seen}\n  why:    {self.why}\n  change: {self.change}"
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What is known of a run; the checks that need more find nothing.
-
-    Args:
-        experiment: What was asked for, resolved.
-        metrics: The columns of `metrics.csv`.
-        train: Training images, uint8, (N, H, W, C).
-        held_out: Images that were not trained on, likewise.
-        rates: KL(q(z|x) ‖ p(z)) in nats, (N, G): by latent dimension or by group of a hierarchy. None where the rate
-            is no divergence.
-        z: One draw of z an image, (N, D).
-        z_mean: Means of q(z|x), (N, D).
-        z_log_var: Logarithms of its variances, (N, D).
-        pixel_scale: The learned σ of a normal or Laplace likelihood.
-        beta_factor: The share of β that its schedule applies by now.
-        has_fitted_prior: Whether a prior was fitted to the codes later.
-    """
-
-    experiment: Experiment = field(default_factory=Experiment)
-    metrics: Metrics = field(default_factory=dict)
-    train: Numbers | None = None
-    held_out: Numbers | None = None
-    rates: Numbers | None = None
-    z: Numbers | None = None
-    z_mean: Numbers | None = None
-    z_log_var: Numbers | None = None
-    pixel_scale: float | None = None
-    beta_factor: float = 1.0
-    has_fitted_prior: bool = False
-
-    @property
-    def beta(self) -> float:
-        """The weight β of the rate; other objectives than the ELBO weigh other things by the name."""
-        objective = self.experiment.model.objective
-        return float(objective.get("beta", 1.0)) if objective.get("name", "elbo") == "elbo" else 1.0
-
-    @property
-    def rate(self) -> float | None:
-        """The mean of KL(q(z|x) ‖ p(z)), in nats."""
-        return None if self.rates is None else float(self.rates.sum(axis=1).mean())
-
-    @property
-    def unit(self) -> str:
-        """What the code of an image is made of."""
-        return "group" if self.experiment.model.architecture["name"] == "ladder" else "latent dimension"
-
-    @property
-    def unused(self) -> Numbers | None:
-        """Which latent dimensions, or groups of a hierarchy, say nothing: booleans, (D,) or (G,)."""
-        if self.rates is not None and (self.rates.shape[1] > 1 or self.z_mean is None):
-            return np.asarray(self.rates.mean(axis=0) < INACTIVE_RATE)
-        return None if self.z_mean is None else np.asarray(self.z_mean.var(axis=0) < ACTIVE_VARIANCE)
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether codes are as they will be: β at its full weight, and the training over, or its loss falling no more.
-
-        On the way there, codes that say nothing for ten epochs are nothing unusual, nor codes that fly far off.
-        """
-        losses = self.column(self.loss)
-        if self.beta_factor < 1 or not losses or len(losses) >= self.experiment.training.epochs:
-            return self.beta_factor == 1
-        return len(losses) > LEAST_EPOCHS and _gain(losses, LEAST_EPOCHS) < PLATEAU_GAIN * abs(losses[-1])
-
-    @property
-    def has_collapsed(self) -> bool:
-        """Whether the codes say nothing."""
-        if not self.is_settled or self.unused is None:
-            return False
-        return bool(self.unused.all()) or (self.rate is not None and self.rate < COLLAPSED_RATE)
-
-    @property
-    def loss(self) -> str:
-        """The column by which epochs compare: what is minimised, unless that changes with β from step to step."""
-        schedule = self.experiment.model.objective.get("schedule", {"name": "constant"})
-        return "total_loss" if schedule["name"] == "constant" else "negative_elbo"
-
-    def column(self, name: str) -> list[float]:
-        """Return one value an epoch, of validation images where there are any."""
-        return self.metrics.get(f"val_{name}") or self.metrics.get(name, [])
-
-
 Check = Callable[[Evidence], Finding | None]
-
-
-def examine(evidence: Evidence) -> tuple[Finding, ...]:
-    """Return what every check finds.
-
-    Args:
-        evidence: What is known.
-
-    Example:
-        >>> black = np.zeros((4, 28, 28, 1), "uint8")
-        >>> [finding.name for finding in examine(Evidence(train=black))]
-        ['no contrast']
-        >>> examine(Evidence())
-        ()
-    """
-    return tuple(finding for check in CHECKS if (finding := check(evidence)) is not None)
-
-
-def diagnose(
-    run: Run, splits: Splits, model: "BaseVAE | None" = None, progress: Progress = silent
-) -> tuple[Finding, ...]:
-    """Return what is wrong with a run, complete or not.
-
-    Args:
-        run: The run.
-        splits: Its images.
-        model: Its model under the prior that it was trained with, where the caller has it; else the run's is loaded,
-            and if no epoch is complete yet, images and metrics are what is looked at.
-        progress: Shown over the images.
-
-    Returns:
-        The findings; none where nothing is wrong.
-
-    Raises:
-        InputError: A file of the run is damaged, or the images do not fit the model.
-    """
-    if model is None and (run.is_complete or run.read_checkpoint() is not None):
-        model = run.load_model("original")
-    return examine(gather(run, splits, model, progress=progress))
-
-
-def gather(
-    run: Run, splits: Splits, model: "BaseVAE | None", *, images: int = IMAGES, progress: Progress = silent
-) -> Evidence:
-    """Return the evidence for every check.
-
-    Args:
-        run: The run.
-        splits: Its images.
-        model: Its model, or None to look at images and metrics alone.
-        images: How many images of each split are looked at; codes are those of held-out images, where there are any.
-        progress: Shown over the images.
-    """
-    others = held_out(splits)
-    evidence = Evidence(
-        experiment=run.experiment,
-        metrics=run.metrics,
-        train=splits.train.spread(images).images,
-        held_out=None if others is None else others.spread(images).images,
-        has_fitted_prior=run.has_fitted_prior,
-    )
-    if model is None:
-        return evidence
-    looked_at = (others or splits.train).spread(images)
-    blocks = np.array_split(np.arange(len(looked_at)), -(-len(looked_at) // 256))
-    codes = [
-        _codes(model, looked_at.take(block, looked_at.split), seed)
-        for seed, block in enumerate(progress(blocks, "looking at the codes"))
-    ]
-    joined: dict[str, Any] = {name: np.concatenate([block[name] for block in codes]) for name in codes[0]}
-    return replace(evidence, **joined, pixel_scale=_pixel_scale(model), beta_factor=_beta_factor(model))
-
-
-def _codes(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]:
-    """Return rates, draws and moments of a block of images, of those that the model has."""
-    from keras_vae.models.vae import VAE
-
-    told = condition(model, images)
-    found: dict[str, Numbers] = {}
-    if model.is_stochastic:
-        found["rates"] = model.terms(images.images, seed, condition=told).rates
-    if isinstance(model, VAE):
-        moments = model.encode(images.images, condition=told, seed=seed)
-        found |= {"z": model.draw(images.images, seed, condition=told), "z_mean": moments.z_mean}
-        if model.is_stochastic:
-            found["z_log_var"] = moments.z_log_var
-    return found
-
-
-def _pixel_scale(model: "BaseVAE") -> float | None:
-    log_scale = getattr(model.likelihood, "log_scale", None)
-    if log_scale is None:
-        return None
-    return float(np.exp(ops.convert_to_numpy(bounded_log_scale(ops.convert_to_tensor(log_scale)))))
-
-
-def _beta_factor(model: "BaseVAE") -> float:
-    schedule = getattr(model.objective, "schedule", None)
-    # At the step that was last made: a cycle may begin anew at the next.
-    return 1.0 if schedule is None else float(schedule(max(int(model.step) - 1, 0)))
 
 
 def posterior_collapse(evidence: Evidence) -> Finding | None:
@@ -505,17 +298,17 @@ def plateau(evidence: Evidence) -> Finding | None:
     if len(losses) <= LEAST_EPOCHS:
         return None
     span = max(LEAST_EPOCHS, len(losses) // 3)
-    gain = _gain(losses, span)
+    gained = gain(losses, span)
     blank = _cost_of_mean_image(evidence)
     gained_at_all = losses[0] - min(losses)
     stuck = gained_at_all < PLATEAU_GAIN * abs(losses[0]) if blank is None else losses[-1] >= NO_BETTER * blank
-    if not stuck or gain >= PLATEAU_GAIN * abs(losses[-1]):
+    if not stuck or gained >= PLATEAU_GAIN * abs(losses[-1]):
         return None
     rate = evidence.experiment.training.learning_rate
     beside = f"it began at {losses[0]:.1f}" if blank is None else f"showing the mean image every time costs {blank:.1f}"
     return Finding(
         "loss on a plateau",
-        f"{evidence.loss} is {losses[-1]:.1f} nats after {len(losses)} epochs, {max(gain, 0.0):.1f} less than {span} "
+        f"{evidence.loss} is {losses[-1]:.1f} nats after {len(losses)} epochs, {max(gained, 0.0):.1f} less than {span} "
         f"epochs before; {beside}",
         "the model has learned next to nothing about single images, and more epochs will not help",
         f"training.learning_rate (now {rate:g}): ten times less, and if nothing changes ten times more"
@@ -623,11 +416,6 @@ def _since(evidence: Evidence) -> str:
     first = len(low) - int(np.argmin(low[::-1])) if not low.all() else 0
     epochs = evidence.metrics.get("epoch", range(1, len(low) + 1))
     return f"; since epoch {int(epochs[first])} of {int(epochs[-1])}"
-
-
-def _gain(losses: Sequence[float], span: int) -> float:
-    """Return by how much the best of the last `span` epochs is better than the one before them."""
-    return losses[-span - 1] - min(losses[-span:])
 
 
 def _smoothed(values: Sequence[float]) -> Numbers:
