@@ -113,7 +113,7 @@ def test_train_from_a_file_and_with_the_tutorials_honesty(vae: Vae, folder: Path
     "options",
     [
         ["grid", "-n", "3", "--range", "-2", "2"],
-        ["grid", "-n", "3", "--quantiles"],
+        ["grid", "-n", "3"],
         ["grid", "-n", "2", "--dims", "1", "0"],
         ["samples", "-n", "5", "--seed", "3"],
         ["reconstructions", "-n", "2"],
@@ -252,7 +252,7 @@ def test_unfinished_run_is_not_put_to_use(command: str, vae: Vae, run: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["curves", "--quantiles"], "unknown option of the curves plot 'quantiles'"),
+        (["curves", "--range", "-1", "1"], "unknown option of the curves plot 'bounds'"),
         (["grid", "--seed", "1"], "unknown option of the grid plot 'seed'"),
         (["grid", "-n", "0"], "n is 0: a grid needs at least 1 point a side"),
         (["grid", "--range", "1", "-1"], "bounds are 1, -1: pass two finite numbers, the smaller one first"),

@@ -109,7 +109,9 @@ def test_every_pixel_of_a_grid_is_drawn_as_a_square_of_its_exact_level(
     height: int, width: int, channels: int, title: str | None, tmp_path: Path
 ) -> None:
     tiles = images(36, height, width, channels)
-    page, scale = page_of(figures.latent_grid(tiles, grid_points(6), title=title), tmp_path / "grid.png")
+    page, scale = page_of(
+        figures.latent_grid(tiles, grid_points(6, bounds=(-1.0, 1.0)), title=title), tmp_path / "grid.png"
+    )
     # Rows of tiles from the top, columns from the left, nothing between them.
     expected = (
         tiles.reshape(6, 6, height, width, channels).transpose(0, 2, 1, 3, 4).reshape(6 * height, 6 * width, channels)
@@ -144,7 +146,7 @@ def test_ticks_are_at_the_middle_of_the_tiles_they_name() -> None:
 
 
 def test_ticks_of_quantiles_are_as_unequally_spaced_as_the_quantiles() -> None:
-    axes = axes_of(figures.latent_grid(images(900, 1, 1, 1), grid_points(30, quantiles=True)))[0]
+    axes = axes_of(figures.latent_grid(images(900, 1, 1, 1), grid_points(30)))[0]
     places = labels(axes, "x")
     # Φ(1) of the prior lies to the left of z = 1, so Φ(1) of the columns does.
     assert places["0"] == pytest.approx(15)

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from keras_vae.errors import InputError
 
-BOUNDS = (-1.0, 1.0)
-
 
 class Grid(NamedTuple):
     """A lattice of latent vectors, in the order in which a figure shows their images.
@@ -31,22 +29,20 @@ class Grid(NamedTuple):
 def grid_points(
     n: int = 30,
     *,
-    bounds: tuple[float, float] = BOUNDS,
-    quantiles: bool = False,
+    bounds: tuple[float, float] | None = None,
     latent_dim: int = 2,
     dims: tuple[int, int] = (0, 1),
     centre: Sequence[float] | None = None,
 ) -> Grid:
     """Return an n × n lattice over two latent dimensions, the others held at a centre.
 
-    Coordinates are evenly spaced over `bounds`, or at the standard normal's quantiles: coordinate i is
-    `Φ⁻¹((i + ½) / n)`, so that every image stands for an equal share of the prior. A one-dimensional latent space gives
-    one row of n points.
+    Coordinates lie at the standard normal's quantiles, coordinate i at `Φ⁻¹((i + ½) / n)`, so that every image stands
+    for an equal share of the prior; or they are evenly spaced over `bounds`. A one-dimensional latent space gives one
+    row of n points.
 
     Args:
         n: Points along each side.
-        bounds: Smallest and largest coordinate, both included; `n=1` takes the midpoint. Left alone with `quantiles`.
-        quantiles: Whether to space the coordinates by the normal's inverse CDF.
+        bounds: Smallest and largest coordinate, both included; `n=1` takes the midpoint. None takes the quantiles.
         latent_dim: Size of the latent vectors.
         dims: The dimension that runs to the right and the one that runs upwards; left alone with `latent_dim=1`.
         centre: Value of every latent dimension that is not in `dims`, `(latent_dim,)`; zeros by default.
@@ -55,24 +51,19 @@ def grid_points(
         The latent vectors and the coordinates along the two sides.
 
     Raises:
-        InputError: If an argument is out of its range, or excludes another one.
+        InputError: If an argument is out of its range.
 
     Example:
         >>> grid = grid_points(3, bounds=(-2.0, 2.0))
         >>> grid.z[:3].tolist()
         [[-2.0, 2.0], [0.0, 2.0], [2.0, 2.0]]
     """
-    low, high = bounds
     if n < 1:
         raise InputError(f"n is {n}: a grid needs at least 1 point a side")
     if latent_dim < 1:
         raise InputError(f"latent_dim is {latent_dim}: a latent space has at least 1 dimension")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"bounds are {low:g}, {high:g}: pass two finite numbers, the smaller one first")
-    if quantiles and tuple(bounds) != BOUNDS:
-        raise InputError(
-            f"bounds are {low:g}, {high:g} and quantiles is true: quantiles have their own bounds, pass one"
-        )
+    if bounds is not None and not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] < bounds[1]):
+        raise InputError(f"bounds are {bounds[0]:g}, {bounds[1]:g}: pass two finite numbers, the smaller one first")
     if latent_dim == 1 and tuple(dims) != (0, 1):
         raise InputError(f"dims are {dims[0]}, {dims[1]}: a latent space of 1 dimension has no others, leave dims out")
     if latent_dim > 1:
@@ -81,7 +72,7 @@ def grid_points(
     if origin.shape != (latent_dim,) or not np.isfinite(origin).all():
         raise InputError(f"centre has shape {origin.shape}: pass {latent_dim} finite numbers, one a latent dimension")
 
-    x = _quantiles(n) if quantiles else _even(n, low, high)
+    x = _quantiles(n) if bounds is None else _even(n, *bounds)
     if latent_dim == 1:
         return Grid(z=x[:, np.newaxis], x=x, y=np.empty(0, np.float32))
     y = x[::-1]

@@ -27,7 +27,7 @@ def write_page(run: Run, model: "BaseVAE", splits: Splits, *, progress: Progress
     trained = None if run.has_fitted_prior else model
     drawn = plots.applicable(subject)
     for kind in progress(drawn, "figures"):
-        plots.draw(subject, kind, run.figure_path(kind), **plots.OF_A_RUN.get(kind, {}))
+        plots.draw(subject, kind, run.figure_path(kind))
     run.write_report(
         report.render(
             title=run.name,

@@ -92,8 +92,7 @@ def grid(
     subject: Subject,
     *,
     n: int | None = None,
-    bounds: tuple[float, float] = (-1.0, 1.0),
-    quantiles: bool = False,
+    bounds: tuple[float, float] | None = None,
     dims: tuple[int, int] | None = None,
     label: int | None = None,
 ) -> "Figure":
@@ -102,8 +101,7 @@ def grid(
     Args:
         subject: The run.
         n: Images a side; None takes 30, or as many as make a page of 2,000 pixels, where images are large.
-        bounds: The least and the greatest z.
-        quantiles: Space z by the normal's inverse cumulative distribution instead.
+        bounds: The least and the greatest z; None spaces z by the normal's inverse cumulative distribution.
         dims: The two dimensions, the others held at zero; None takes those that carry most.
         label: What they are decoded under, in a model with labels; None takes the first.
     """
@@ -113,7 +111,7 @@ def grid(
     if n is None:
         n = max(2, min(30, 2000 // max(size or 1 for size in model.image_shape[:2])))
     dims = dims or subject.plane
-    points = grid_points(n, bounds=bounds, quantiles=quantiles, latent_dim=model.latent_dim, dims=dims)
+    points = grid_points(n, bounds=bounds, latent_dim=model.latent_dim, dims=dims)
     images = model.decode(points.z, condition=_label_or_first(model, label))
     return figures.latent_grid(images, points, dims=dims, title=f"{subject.run.name}: latent space")
 
@@ -352,9 +350,6 @@ OF_A_VECTOR = ("grid", "latents", "traversals", "interpolation", "rates")
 
 OF_METRICS = ("curves", "rate_distortion")
 """The plots that need no model."""
-
-OF_A_RUN: dict[str, dict[str, Any]] = {"grid": {"quantiles": True}}
-"""Options of the figures that every run gets: its grid shows all of the prior, where `vae plot` shows [−1, 1]²."""
 
 
 def applicable(subject: Subject) -> tuple[str, ...]:

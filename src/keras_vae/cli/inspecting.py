@@ -58,10 +58,10 @@ def plot(
     ] = None,
     n: Annotated[int | None, typer.Option("-n", "--n", help="Images a side (grid), or how many.")] = None,
     bounds: Annotated[
-        tuple[float, float] | None, typer.Option("--range", metavar="LOW HIGH", help="grid: least and greatest z.")
-    ] = None,
-    quantiles: Annotated[
-        bool | None, typer.Option("--quantiles", help="grid: space z by the normal's inverse CDF.")
+        tuple[float, float] | None,
+        typer.Option(
+            "--range", metavar="LOW HIGH", help="grid: least and greatest z. Default: cells as probable as each other."
+        ),
     ] = None,
     dims: Annotated[
         tuple[int, int] | None,
@@ -79,7 +79,7 @@ def plot(
 
     check_out(out, (".png", ".gif"), force)
     opened = open_to_write(run) if out is None else Run.open(run)
-    given = {"n": n, "bounds": bounds, "quantiles": quantiles, "dims": dims, "spherical": spherical, "seed": seed}
+    given = {"n": n, "bounds": bounds, "dims": dims, "spherical": spherical, "seed": seed}
     if kind not in (Plot.CURVES, Plot.RATE_DISTORTION):
         import_keras()
     from keras_vae import plots
