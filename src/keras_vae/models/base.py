@@ -314,7 +314,10 @@ class BaseVAE(keras.Model, abc.ABC):
         Raises:
             InputError: Images have another shape than the model's, or floats outside [0, 1].
         """
-        x, validation_data = self._check(x, **kwargs), self._check(validation_data)
+        x = self._check(x, **kwargs)
+        held_out, *others = keras.utils.unpack_x_y_sample_weight(validation_data)
+        if others == [None, None]:
+            validation_data = self._check(held_out)
         if y is None and not any(kwargs.get(name) for name in ("steps_per_epoch", "validation_split")):
             x, shuffle = _backend.feed_arrays(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
