@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_vae.errors import InputError
+from keras_vae.evaluation.wording import measured
 from keras_vae.files import write_text
 from keras_vae.run import SCHEMA, Run
 
@@ -243,7 +244,4 @@ def _shown(value: Any) -> str:  # noqa: ANN401
 
 
 def _text(cell: Cell) -> str:
-    if cell.standard_error is None:
-        return f"{cell.mean:.4g}"
-    digits = min(max(1 - math.floor(math.log10(cell.standard_error)), 0), 6) if cell.standard_error > 0 else 2
-    return f"{cell.mean:.{digits}f} ± {cell.standard_error:.{digits}f}"
+    return " ".join(measured(cell.mean, cell.standard_error)).rstrip()

@@ -27,6 +27,8 @@ from keras_vae.evaluation.wording import (
     UNTRUSTED,
     Caveat,
     Quantity,
+    measured,
+    rounded,
 )
 
 
@@ -195,10 +197,10 @@ def _table(quantities: Mapping[str, Quantity], *columns: Mapping[str, Any], head
 
 def _value(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, Mapping):
-        mean, error = _measured(float(value["mean"]), value["standard_error"])
+        mean, error = measured(float(value["mean"]), value["standard_error"])
         return f"<b>{mean}</b> <small>{error}</small>"
     if isinstance(value, float):
-        return f"<b>{_rounded(value)}</b>"
+        return f"<b>{rounded(value)}</b>"
     return "–" if value is None else f"<b>{escape(str(value))}</b>"
 
 
@@ -236,9 +238,9 @@ def _last_epoch(metrics: Mapping[str, Sequence[float]]) -> str:
 def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Sequence[Caveat], samples: str = "") -> str:
     cards = []
     for name, value in values.items():
-        mean, error = _measured(float(value["mean"]), value.get("standard_error"))
+        mean, error = measured(float(value["mean"]), value.get("standard_error"))
         badges = "".join(f'<p class="badge">{warning.badge}</p>' for warning in warnings if name in warning.numbers)
-        bits = _rounded(float(value["mean"]) / math.log(2))
+        bits = rounded(float(value["mean"]) / math.log(2))
         cards.append(
             f'<div class="number"><h3>{NAMES[name]}</h3><p class="value"><b>{mean}</b> <span>{error}</span>'
             f" <small>{'bits' if name == 'bits_per_dim' else 'nats per image'}</small></p>{badges}"
@@ -297,7 +299,7 @@ def _epochs(metrics: Mapping[str, Sequence[float]]) -> str:
     names = [name for name in order if name in columns] + [name for name in columns if name not in order]
     body = "".join(
         f"<tr><th>{escape(_name(name))}</th>"
-        + "".join(f"<td>{_rounded(columns[name][index], zeros=_is_loss(name))}</td>" for index in chosen)
+        + "".join(f"<td>{rounded(columns[name][index], zeros=_is_loss(name))}</td>" for index in chosen)
         + "</tr>"
         for name in names
     )
@@ -331,20 +333,3 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)
-
-
-def _measured(mean: float, error: float | None) -> tuple[str, str]:
-    """Return a mean and its standard error, both to the error's second digit."""
-    if error is None or not math.isfinite(error) or error <= 0 or not math.isfinite(mean):
-        return _rounded(mean), ""
-    digits = min(max(1 - math.floor(math.log10(error)), 0), 6)
-    return f"{mean:,.{digits}f}", f"± {error:,.{digits}f}"
-
-
-def _rounded(value: float, *, zeros: bool = False) -> str:
-    """Return four significant digits, or thousands whole; with `zeros`, also those at the end."""
-    if not math.isfinite(value):
-        return "not finite"
-    if 1000 <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    return f"{value:#.4g}".rstrip(".") if zeros else f"{value:.4g}"

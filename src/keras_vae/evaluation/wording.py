@@ -1,5 +1,6 @@
 """What a report says of each number and each figure, to someone who has never seen a VAE."""
 
+import math
 from typing import NamedTuple
 
 NAMES = {
@@ -206,3 +207,20 @@ FIGURES = {
         " (train longer); KL loss at 0 (posterior collapse: lower β or raise it slowly).",
     ),
 }
+
+
+def measured(mean: float, error: float | None) -> tuple[str, str]:
+    """Return a mean and its standard error, both to the error's second digit."""
+    if error is None or not math.isfinite(error) or error <= 0 or not math.isfinite(mean):
+        return rounded(mean), ""
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 6)
+    return f"{mean:,.{digits}f}", f"± {error:,.{digits}f}"
+
+
+def rounded(value: float, *, zeros: bool = False) -> str:
+    """Return four significant digits, or thousands whole; with `zeros`, also those at the end."""
+    if not math.isfinite(value):
+        return "not finite"
+    if 1000 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:#.4g}".rstrip(".") if zeros else f"{value:.4g}"
