@@ -1,6 +1,6 @@
 """What is measured besides a step of training, each in a process of its own: `python -m benchmarks.measures NAME`.
 
-Each prints one line of JSON: numbers by name, or curves {name: [[size, microseconds an image], …]}.
+Each prints one line of JSON: numbers by name, or curves {name: [[size, time], …]}.
 """
 
 import argparse

@@ -111,3 +111,5 @@ def test_what_is_not_arrays_is_fed_as_it_is() -> None:
     batches = ShuffledBatches(np.zeros((4, 2, 2, 1), "uint8"), 2, seed=None)
     assert _backend.feed_arrays(batches, None, shuffle=True) == (batches, True)
     assert _backend.feed_arrays(None, None) == (None, False)
+    askew = {"images": np.zeros((4, 2, 2, 1)), "noise": np.zeros((3, 2, 2, 1))}
+    assert _backend.feed_arrays(askew, None)[0] is askew

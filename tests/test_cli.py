@@ -604,13 +604,16 @@ def test_images_without_labels_are_taken_for_those_of_a_label_that_is_given(vae:
     assert vae("train", "--data", "told.npz", "--set", "model.condition=label", *SMALL, "--out", "run").code == 0
     for words in (("encode", "run"), ("score", "run", "--samples", 2), ("reconstruct", "run")):
         said = vae(*words, "--data", "untold.npz", "--out", "refused.npz")
-        assert_refused(said, "no labels, and the model is told Label(classes=3): give --label")
+        assert_refused(said, "images without labels, and the model is told Label(classes=3): give --label")
         assert not Path("refused.npz").exists()
         assert vae(*words, "--data", "untold.npz", "--label", 2, "--out", f"{words[0]}.npz").code == 0
     codes = load("run").encode(images[:4, ..., None], condition=2)
     with np.load("encode.npz") as table:
         np.testing.assert_allclose(table["z_mean"], codes.z_mean, atol=1e-5)
-    assert_refused(vae("encode", "run", "--data", "untold.npz", "--label", 7, "--out", "w.npz"), "7")
+    refused = vae("encode", "run", "--data", "untold.npz", "--label", 7, "--out", "w.npz")
+    assert_refused(refused, "labels run from 0 to 2")
+    refused = vae("encode", "mnist-2d", "--data", "untold.npz", "--label", 7, "--out", "w.npz")
+    assert_refused(refused, "--label 7: the model of mnist-2d is told none")
 
 
 def test_a_run_measured_on_its_own_training_images_says_so(vae: Vae, run: Path, folder: Path) -> None:

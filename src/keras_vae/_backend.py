@@ -135,7 +135,8 @@ def feed(batches: Any) -> Any:  # noqa: ANN401
     import tensorflow as tf
 
     size = batches.batch_size
-    order = tf.Variable(batches.order, trainable=False)
+    with tf.device("CPU"):
+        order = tf.Variable(batches.order, trainable=False)
     batches.follow = order.assign
     indices = tf.data.Dataset.range(len(batches)).map(lambda index: order[index * size : (index + 1) * size])
     return _gathered(batches.images, indices)
@@ -153,7 +154,9 @@ def feed_arrays(arrays: Any, batch_size: int | None, shuffle: bool = False) -> t
         shuffle: Whether they are shuffled.
     """
     flat = list(arrays.values()) if isinstance(arrays, dict) else [arrays]
-    if name() != "tensorflow" or not all(isinstance(array, np.ndarray) for array in flat):
+    are_arrays = all(isinstance(array, np.ndarray) for array in flat)
+    # Arrays that are not aligned are for Keras to refuse.
+    if name() != "tensorflow" or not are_arrays or len({len(array) for array in flat}) != 1:
         return arrays, shuffle
     import tensorflow as tf
 

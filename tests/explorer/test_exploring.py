@@ -13,6 +13,7 @@ from helpers import on_tensorflow
 from keras_vae import Run
 from keras_vae.errors import InputError
 from keras_vae.evaluation.samples import nearest as nearest_of
+from keras_vae.explorer import exploring
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.exploring import STEPS, Explorer
 from keras_vae.types import Array
@@ -112,10 +113,10 @@ def test_dimensions_come_by_their_rates(make_run: MakeRun) -> None:
     assert [explorer.is_active(dimension) for dimension in range(3)] == [True, False, True]
 
 
-def test_a_code_is_shown_among_those_around_it(make_run: MakeRun) -> None:
+def test_a_plane_goes_through_a_code(make_run: MakeRun) -> None:
     explorer = Explorer(make_run(*CLASSIC, "model.latent_dim=4"))
     code = np.array([0.3, -0.2, 1.0, 0.5], "float32")
-    plane, images = explorer.around(code)
+    plane, images = explorer.through(code)
     first, second = sorted(explorer.order[:2])
     assert plane.names == (f"z[{first}]", f"z[{second}]")
     held = [dimension for dimension in range(4) if dimension not in (first, second)]
@@ -123,6 +124,17 @@ def test_a_code_is_shown_among_those_around_it(make_run: MakeRun) -> None:
     np.testing.assert_allclose(corner[held], code[held])
     assert images.shape == (49, *explorer.image_shape)
     np.testing.assert_allclose(images[0], explorer.decode(corner), atol=1e-5)
+
+
+def test_the_page_is_answered_while_what_takes_seconds_is_prepared(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explorer, held = Explorer(make_run(*CLASSIC)), []
+    monkeypatch.setattr(exploring.time, "sleep", lambda _: held.append(Engine.lock.locked()))
+    explorer.prepare()
+    assert len(held) > 1
+    assert not any(held)
+    assert {"report", "findings"} <= vars(explorer).keys()
 
 
 def test_temperature_scales_draws(classic: Explorer) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from keras import ops
 
 import keras_vae
-from keras_vae import ELBO, VAE, Bernoulli, Categorical, ContinuousBernoulli, Conv, StandardNormal
+from helpers import on_tensorflow
+from keras_vae import ELBO, VAE, Bernoulli, Categorical, ContinuousBernoulli, Conv, StandardNormal, _backend
 from keras_vae.errors import InputError
 from keras_vae.types import Array
 
@@ -256,9 +258,39 @@ def test_colour_and_any_latent_size(make_vae: MakeVAE, latent_dim: int) -> None:
     assert vae.encode(x).z_log_var.shape == (6, latent_dim)
 
 
+def test_arguments_are_keras_s_by_place_too_and_what_is_split_off_validates(make_vae: MakeVAE, images: Array) -> None:
+    vae = make_vae()
+    vae.compile("adam")
+    history = vae.fit(images, None, 10, 2, 0, None, 0.25).history
+    assert len(history["val_negative_elbo"]) == 2
+    assert int(keras.ops.convert_to_numpy(vae.step)) == 2 * 2, "18 of 24 images are two batches of up to ten"
+    assert len(vae.evaluate(images, None, 10, 0)) == len(vae.metrics_names)
+    assert len(vae.predict(images, 10, 0).reconstruction) == 24
+
+
+@on_tensorflow("elsewhere Keras's own feeding does not wait for a tuner")
+def test_arrays_are_fed_by_the_house(make_vae: MakeVAE, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed, feed = [], _backend.feed_arrays
+
+    def record(arrays: Any, *how: Any) -> Any:  # noqa: ANN401
+        fed.append(arrays)
+        return feed(arrays, *how)
+
+    monkeypatch.setattr(_backend, "feed_arrays", record)
+    vae = make_vae()
+    vae.compile("adam")
+    vae.fit(images, validation_split=0.5, verbose=0)
+    assert [len(arrays) for arrays in fed[:2]] == [12, 12]
+    for act in (vae.evaluate, vae.predict):
+        act(images, verbose=0)
+        assert fed[-1] is images
+
+
 def test_targets_and_weights_are_refused_with_what_to_do(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     vae.compile("adam")
+    with pytest.raises(InputError, match="learns from the images alone"):
+        vae.fit(images, validation_data=(images, images), verbose=0)
     with pytest.raises(InputError, match="learns from the images alone"):
         vae.fit(images, images, verbose=0)
     with pytest.raises(InputError, match="sample_weight"):
@@ -276,7 +308,8 @@ def test_every_way_in_refuses_floats_up_to_255(call: str, make_vae: MakeVAE, ima
 def test_validation_images_are_looked_at_before_the_first_step(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     vae.compile("adam")
-    for held_out in (images.astype("float32"), (images.astype("float32"),)):
+    floats = images.astype("float32")
+    for held_out in (floats, (floats,)):
         with pytest.raises(InputError, match="divide by 255"):
             vae.fit(images, validation_data=held_out, verbose=0)
     assert int(keras.ops.convert_to_numpy(vae.step)) == 0

@@ -107,13 +107,14 @@ def fit_prior(
 ) -> None:
     """Fit a density to the codes of a trained model, from which `vae sample` then draws."""
     from keras_vae.experiment import Experiment
+    from keras_vae.run import Run
 
+    chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
+    spec = Experiment().with_settings(chosen).model.prior
+    splits = load_own_splits(Run.open(run))
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"{run} has a fitted prior: replace it with --force")
-    chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
-    spec = Experiment().with_settings(chosen).model.prior
-    splits = load_own_splits(opened)
     import_keras(Backend(opened.environment["backend"]))
     from keras_vae.density import fit_prior
 

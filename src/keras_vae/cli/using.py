@@ -68,9 +68,10 @@ def encode(
     opened, stream = _open(run, data, image_size, color, background)
     import_keras()
     model = opened.load_model()
+    condition = _teller(opened, model, stream, label)
 
     def columns(block: "Block") -> dict[str, Any]:
-        codes = model.encode(block.images, condition=_condition(opened, model, stream, block, label))
+        codes = model.encode(block.images, condition=condition(block))
         return _named(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
 
     _write(opened, stream, out, "encoding", columns, label)
@@ -109,16 +110,17 @@ def score(
 
     from keras_vae import figures, tables
     from keras_vae.anomaly import Scorer, differences
-    from keras_vae.evaluation.likelihood import condition
+    from keras_vae.evaluation.likelihood import condition as labels_of
 
     model, known = opened.load_model(), splits.train.spread(_KNOWN)
+    condition = _teller(opened, model, stream, label)
     seed = opened.experiment.seed if seed is None else seed
-    scorer = Scorer.fitted(model, known.images, condition=condition(model, known), samples=samples, seed=seed)
+    scorer = Scorer.fitted(model, known.images, condition=labels_of(model, known), samples=samples, seed=seed)
     judge = by.value if by else next(iter(scorer.known))
     limit = None if threshold is None else scorer.threshold(judge, threshold)
 
     def columns(block: "Block") -> dict[str, Any]:
-        scores = scorer(block.images, condition=_condition(opened, model, stream, block, label))
+        scores = scorer(block.images, condition=condition(block))
         percentiles = {f"{name}_percentile": scorer.percentile(name, values) for name, values in scores.items()}
         marks = {} if limit is None else {"anomaly": scores[judge] > limit}
         return {**_named(stream, block), **scores, **percentiles, **marks}
@@ -130,7 +132,7 @@ def score(
     if heat_maps is not None:
         strangest = np.argsort(tables.column(out, judge))[::-1][:n]
         chosen = stream.take(strangest)
-        reconstructed = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen, label))
+        reconstructed = model.reconstruct(chosen.images, condition=condition(chosen))
         figure = figures.heat_maps(
             chosen.images,
             reconstructed,
@@ -161,8 +163,9 @@ def reconstruct(
     from keras_vae.files import replacing
 
     model = opened.load_model()
+    condition = _teller(opened, model, stream, label)
     chosen = stream.take(np.linspace(0, len(stream) - 1, min(n, len(stream))).round().astype(int))
-    images = model.reconstruct(chosen.images, condition=_condition(opened, model, stream, chosen, label))
+    images = model.reconstruct(chosen.images, condition=condition(chosen))
     if out.suffix == ".npz":
         with replacing(out) as temporary:
             np.savez(temporary, images=images, names=np.array(chosen.names))
@@ -200,27 +203,34 @@ def _open(
     return opened, stream
 
 
-def _condition(run: "Run", model: "BaseVAE", stream: "Stream", block: "Block", label: str | None) -> Any:  # noqa: ANN401
-    """Return what a model is told of a block: one label of all, or its labels as the run numbers them.
+def _teller(run: "Run", model: "BaseVAE", stream: "Stream", label: str | None) -> "Callable[[Block], Any]":
+    """Return what says what a model is told of a block: one label of all, or its labels as the run numbers them.
 
     A folder without a class numbers the others anew.
     """
-    if label is not None:
-        return label_number(run, label)
-    if model.condition is None:
-        return None
     import numpy as np
 
     from keras_vae.errors import InputError
 
-    if block.labels is None:
-        raise InputError(f"--data: its images have no labels, and the model is told {model.condition}: give --label")
+    if label is not None and model.condition is None:
+        raise InputError(f"--label {label}: the model of {run.name} is told none")
+    if label is not None:
+        number = label_number(run, label)
+        model.condition.check(np.array([number]))
+        return lambda block: number
+    if model.condition is None:
+        return lambda block: None
     known = tuple(run.environment["data"].get("class_names") or ())
-    if not known or not stream.classes or known == stream.classes:
-        return block.labels
-    if unknown := sorted(set(stream.classes) - set(known)):
+    renumbered = bool(known and stream.classes and known != stream.classes)
+    if renumbered and (unknown := sorted(set(stream.classes) - set(known))):
         raise InputError(f"--data: labels {', '.join(unknown)}; the run knows {', '.join(known)}")
-    return np.array([known.index(name) for name in stream.classes])[block.labels]
+
+    def told(block: "Block") -> Any:  # noqa: ANN401
+        if block.labels is None:
+            raise InputError(f"--data: images without labels, and the model is told {model.condition}: give --label")
+        return np.array([known.index(name) for name in stream.classes])[block.labels] if renumbered else block.labels
+
+    return told
 
 
 def _named(stream: "Stream", block: "Block") -> dict[str, Any]:

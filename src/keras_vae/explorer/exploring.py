@@ -5,6 +5,7 @@ import functools
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,8 +40,11 @@ SAMPLES = 24
 """Samples of a page."""
 
 _GRID_PIXELS, _GRID_SIDE = 640, 16
-_AROUND_SIDE = 7
+_THROUGH_SIDE = 7
 _KNOWN_IMAGES = 500
+_TURN = 0.01
+"""Seconds in which the page is answered: who waits for a lock does not get it from one who takes it again at once."""
+
 _DRAWS_FOR_REACH = 500
 _TRAINING_VALUES = 60_000 * 28 * 28
 
@@ -107,8 +111,8 @@ class Explorer:
         height, width, channels = run.environment["data"]["image_shape"]
         self.image_shape: ImageShape = (height, width, channels)
         self.side = max(3, min(_GRID_SIDE, _GRID_PIXELS // max(height, width)))
-        self._around_side = min(_AROUND_SIDE, self.side)
-        self.engine = Engine(model, sorted({1, SAMPLES, self._around_side**2, self.side**2}))
+        self._through_side = min(_THROUGH_SIDE, self.side)
+        self.engine = Engine(model, sorted({1, SAMPLES, self._through_side**2, self.side**2}))
         self._measuring = threading.Lock()
 
     # ---- What there is ----
@@ -245,7 +249,7 @@ class Explorer:
         """Return the images decoded from a grid over a view, row by row from the top left, (side², H, W, C)."""
         return self.engine.decode(plane.codes(view.lattice(self.side)), label)
 
-    def around(self, code: Array, label: int | None = None) -> tuple[Plane, Array]:
+    def through(self, code: Array, label: int | None = None) -> tuple[Plane, Array]:
         """Return the plane through a code of the two dimensions that carry most, and a grid of images decoded from it.
 
         Args:
@@ -254,7 +258,7 @@ class Explorer:
         """
         first, second = sorted(self.order[:2])
         plane = coordinate_plane(code, (first, second))
-        points = self.home(plane).lattice(self._around_side)
+        points = self.home(plane).lattice(self._through_side)
         return plane, self.engine.decode(plane.codes(points), label)
 
     # ---- The other questions ----
@@ -317,8 +321,7 @@ class Explorer:
             scores = []
             for block in blocks:
                 scores.append(self.engine.score(few.images[block], None if told is None else told[block]))
-                # The page is answered in between: who waits for a lock does not get it from one who takes it at once.
-                time.sleep(0.01)
+                time.sleep(_TURN)
             joined = {name: np.concatenate([part[name] for part in scores]) for name in scores[0]}
             self._scorer = Scorer(self.engine.model, draws, 0, joined)
 
@@ -421,7 +424,15 @@ class Explorer:
             evidence = Evidence(experiment=run.experiment, metrics=run.metrics, has_fitted_prior=run.has_fitted_prior)
             return examine(evidence)
         with Engine.lock:
-            return diagnose(self.run, self.material.splits)
+            model = self.run.load_model("original") if self.run.has_fitted_prior else self.engine.model
+
+        def in_turns(blocks: Iterable[Any], _: str) -> Iterator[Any]:
+            for block in blocks:
+                with Engine.lock:
+                    yield block
+                time.sleep(_TURN)
+
+        return diagnose(self.run, self.material.splits, model, in_turns)
 
     @functools.cached_property
     def report(self) -> str:

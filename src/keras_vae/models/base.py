@@ -1,6 +1,7 @@
 """What every model shares: the loss, its trackers, its verbs, and a watch over what comes in."""
 
 import abc
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
@@ -304,9 +305,12 @@ class BaseVAE(keras.Model, abc.ABC):
         x: Any = None,  # noqa: ANN401
         y: Any = None,  # noqa: ANN401
         batch_size: int | None = None,
-        *,
-        shuffle: bool = True,
+        epochs: int = 1,
+        verbose: Any = "auto",  # noqa: ANN401
+        callbacks: Any = None,  # noqa: ANN401
+        validation_split: float = 0.0,
         validation_data: Any = None,  # noqa: ANN401
+        shuffle: bool = True,
         **kwargs: Any,  # noqa: ANN401
     ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, after a look at the arrays.
@@ -316,9 +320,11 @@ class BaseVAE(keras.Model, abc.ABC):
         """
         x = self._check(x, **kwargs)
         held_out, *others = keras.utils.unpack_x_y_sample_weight(validation_data)
-        if others == [None, None]:
+        if all(other is None for other in others):
             validation_data = self._check(held_out)
-        if y is None and not any(kwargs.get(name) for name in ("steps_per_epoch", "validation_split")):
+        if validation_data is None and y is None:
+            x, validation_data = _split(x, validation_split)
+        if y is None and not kwargs.get("steps_per_epoch"):
             x, shuffle = _backend.feed_arrays(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
             size = kwargs.get("validation_batch_size") or batch_size
@@ -326,21 +332,39 @@ class BaseVAE(keras.Model, abc.ABC):
         # Built within the first step, its variables would have TensorFlow trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        return super().fit(x, y, batch_size, shuffle=shuffle, validation_data=validation_data, **kwargs)
+        return super().fit(
+            x,
+            y,
+            batch_size,
+            epochs,
+            verbose,
+            callbacks,
+            0.0 if validation_data is not None else validation_split,
+            validation_data,
+            shuffle,
+            **kwargs,
+        )
 
-    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
+    def evaluate(
+        self,
+        x: Any = None,  # noqa: ANN401
+        y: Any = None,  # noqa: ANN401
+        batch_size: int | None = None,
+        verbose: Any = "auto",  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
         """Evaluate as `keras.Model.evaluate` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x, **kwargs)
         if y is None and not kwargs.get("steps"):
             x, _ = _backend.feed_arrays(x, batch_size)
-        return super().evaluate(x, y, batch_size, **kwargs)
+        return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
-    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:  # noqa: ANN401
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:  # noqa: ANN401
         """Predict as `keras.Model.predict` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x)
         if not kwargs.get("steps"):
             x, _ = _backend.feed_arrays(x, batch_size)
-        return super().predict(x, batch_size, **kwargs)
+        return super().predict(x, batch_size, verbose, **kwargs)
 
     def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
         """Return mean images of codes drawn from the prior.
@@ -599,6 +623,18 @@ class BaseVAE(keras.Model, abc.ABC):
                 f"{self.likelihood} it must put out {expected}"
             )
         return self.likelihood(ops.cast(outputs, "float32"))
+
+
+def _split(x: Any, share: float) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return arrays without their last share, and that; what Keras would refuse to split, or is none, whole."""
+    first = keras.tree.flatten(x)[:1]
+    count = len(first[0]) if first and isinstance(first[0], np.ndarray) else 0
+    kept = math.floor(count * (1 - share))
+    if not 0 < kept < count:
+        return x, None
+    return keras.tree.map_structure(lambda array: array[:kept], x), keras.tree.map_structure(
+        lambda array: array[kept:], x
+    )
 
 
 _PASS_CONDITION = 'pass {"images": x, "condition": c}'

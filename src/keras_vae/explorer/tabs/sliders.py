@@ -88,11 +88,11 @@ def sliders(explorer: Explorer) -> None:
 
 
 def _pictured(explorer: Explorer, code: Array, label: str | None) -> str:
-    """Return the image of a code and, where there are more than two dimensions, of those around it."""
+    """Return the image of a code and, where there are more than two dimensions, the plane through it."""
     told = explorer.label(label)
     image = large(explorer.decode(code, told))
     if len(code) <= 2:
         return image
-    plane, images = explorer.around(code, told)
+    plane, images = explorer.through(code, told)
     across, up = plane.names
     return image + pictures.strip(images, f"{across} across, {up} up, the others as they are", math.isqrt(len(images)))
