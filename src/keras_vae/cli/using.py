@@ -212,14 +212,14 @@ def _teller(run: "Run", model: "BaseVAE", stream: "Stream", label: str | None) -
 
     from keras_vae.errors import InputError
 
-    if label is not None and model.condition is None:
-        raise InputError(f"--label {label}: the model of {run.name} is told none")
+    if model.condition is None:
+        if label is not None:
+            raise InputError(f"--label {label}: the model of {run.name} is told none")
+        return lambda block: None
     if label is not None:
         number = label_number(run, label)
         model.condition.check(np.array([number]))
         return lambda block: number
-    if model.condition is None:
-        return lambda block: None
     known = tuple(run.environment["data"].get("class_names") or ())
     renumbered = bool(known and stream.classes and known != stream.classes)
     if renumbered and (unknown := sorted(set(stream.classes) - set(known))):
