@@ -13,7 +13,7 @@ from helpers import on_tensorflow
 from keras_vae import VAE
 from keras_vae.errors import InputError
 from keras_vae.likelihoods import Normal
-from keras_vae.models import base, importance
+from keras_vae.models import batches, importance
 from keras_vae.objectives import ELBO, IWAE, Objective
 from keras_vae.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
 from keras_vae.schedules import Cosine, ScheduledRate
@@ -223,7 +223,7 @@ def test_noise_that_is_given_is_the_noise_that_is_taken(solutions: dict[bool, Ex
 
 @pytest.mark.parametrize(("height", "draws"), [(28, 1), (28, 100), (28, 5000), (512, 100)])
 def test_some_images_always_fit(height: int, draws: int) -> None:
-    fitting = base.fitting_batch_size((height, height, 3), draws)
+    fitting = batches.fitting_batch_size((height, height, 3), draws)
     assert fitting >= 1
     assert fitting == 1 or fitting * draws * height**2 <= 1024 * 28**2
 

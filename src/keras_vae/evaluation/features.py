@@ -20,7 +20,7 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.errors import InputError, RunError, unknown
 from keras_vae.evaluation.likelihood import held_out
 from keras_vae.files import replacing
-from keras_vae.models.base import fitting_batch_size
+from keras_vae.models.batches import fitting_batch_size
 from keras_vae.types import Array, ImageShape, Tensor
 
 Name = Literal["classifier", "random", "inception"]

@@ -15,7 +15,7 @@ from keras_vae.errors import InputError, RunError
 from keras_vae.evaluation.features import Features, choose
 from keras_vae.evaluation.likelihood import condition, held_out, provenance
 from keras_vae.likelihoods import Bernoulli
-from keras_vae.models.base import fitting_batch_size, in_batches
+from keras_vae.models.batches import fitting_batch_size, in_batches
 from keras_vae.pixels import to_unit
 from keras_vae.types import Array
 

@@ -1,10 +1,9 @@
 """What every model shares: the loss, its trackers, its verbs, and a watch over what comes in."""
 
 import abc
-import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -15,16 +14,13 @@ from keras_vae.conditions import Condition
 from keras_vae.errors import InputError
 from keras_vae.image_distributions import ImageDistribution
 from keras_vae.likelihoods import Likelihood
+from keras_vae.models.batches import Result, fitting_batch_size, in_batches, split_off
 from keras_vae.models.importance import ImportanceSampling
 from keras_vae.objectives import Latents, Objective, Terms
 from keras_vae.parts import LayerPart
 from keras_vae.pixels import check_images, to_unit
 from keras_vae.posteriors import Sampler
 from keras_vae.types import Array, Shape, Tensor
-
-Result = TypeVar("Result")
-
-_PIXELS_AT_ONCE = 1024 * 28 * 28
 
 
 class Given(NamedTuple):
@@ -323,7 +319,7 @@ class BaseVAE(keras.Model, abc.ABC):
         if all(other is None for other in others):
             validation_data = self._check(held_out)
         if validation_data is None and y is None:
-            x, validation_data = _split(x, validation_split)
+            x, validation_data = split_off(x, validation_split)
         if y is None and not kwargs.get("steps_per_epoch"):
             x, shuffle = _backend.feed_arrays(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
@@ -625,67 +621,4 @@ class BaseVAE(keras.Model, abc.ABC):
         return self.likelihood(ops.cast(outputs, "float32"))
 
 
-def _split(x: Any, share: float) -> tuple[Any, Any]:  # noqa: ANN401
-    """Return arrays without their last share, and that; what Keras would refuse to split, or is none, whole."""
-    first = keras.tree.flatten(x)[:1]
-    count = len(first[0]) if first and isinstance(first[0], np.ndarray) else 0
-    kept = math.floor(count * (1 - share))
-    if not 0 < kept < count:
-        return x, None
-    return keras.tree.map_structure(lambda array: array[:kept], x), keras.tree.map_structure(
-        lambda array: array[kept:], x
-    )
-
-
 _PASS_CONDITION = 'pass {"images": x, "condition": c}'
-
-
-def fitting_batch_size(image_shape: Shape, draws: int = 1) -> int:
-    """Return how many images to take at once so that memory does not grow with their size.
-
-    Args:
-        image_shape: (H, W, C), None where it is not known.
-        draws: How many codes of each are decoded.
-
-    Returns:
-        1024 for images of 28×28, fewer for larger ones.
-
-    Example:
-        >>> fitting_batch_size((28, 28, 1)), fitting_batch_size((256, 256, 3))
-        (1024, 12)
-    """
-    height, width = (size or 28 for size in image_shape[:2])
-    return max(1, min(1024, _PIXELS_AT_ONCE // (height * width)) // draws)
-
-
-def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int) -> Result:  # noqa: ANN401
-    """Apply a function to aligned batches and join what it returns, so that memory does not grow with the data.
-
-    Args:
-        function: A nest of arrays of at most `batch_size` rows → a nest of tensors with as many rows.
-        arrays: The nest of arrays, all of the same length.
-        batch_size: Rows at a time.
-
-    Returns:
-        The nest, of NumPy arrays, floats as float32.
-
-    Raises:
-        InputError: `batch_size` is below one.
-    """
-    if batch_size < 1:
-        raise InputError(f"batch_size = {batch_size}: must be ≥ 1")
-    count = len(keras.tree.flatten(arrays)[0])
-    parts = [
-        keras.tree.map_structure(
-            _to_numpy,
-            function(keras.tree.map_structure(lambda array: array[start : start + batch_size], arrays)),  # noqa: B023
-        )
-        for start in range(0, count, batch_size)
-    ]
-    joined: Result = keras.tree.map_structure(lambda *rows: np.concatenate(rows), *parts)
-    return joined
-
-
-def _to_numpy(tensor: Tensor) -> Array:
-    is_float = "float" in keras.backend.standardize_dtype(tensor.dtype)
-    return ops.convert_to_numpy(ops.cast(tensor, "float32") if is_float else tensor)
