@@ -145,8 +145,9 @@ def test_what_reads_takes_it_from_the_package(vae: Callable[..., tuple[int, str,
 
 
 def test_what_writes_takes_a_copy_in_runs_and_says_so(vae: Callable[..., tuple[int, str, str]]) -> None:
-    assert vae("evaluate", "mnist-2d", "--data", "nowhere.npz")[0] == 2
-    assert not Path("runs").exists()
+    for words in (("evaluate", "mnist-2d", "--data", "nowhere.npz"), ("fit-prior", "mnist-2d", "--prior", "nonsense")):
+        assert vae(*words)[0] == 2
+        assert not Path("runs").exists()
     code, out, err = vae("sample", "mnist-2d", "-n", "4", "--seed", "1")
     assert (code, out) == (0, "runs/mnist-2d/figures/sheet.png\n")
     assert "mnist-2d comes with the package: written into its copy runs/mnist-2d" in err

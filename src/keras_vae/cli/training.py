@@ -110,15 +110,19 @@ def fit_prior(
     from keras_vae.run import Run
 
     chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
-    spec = Experiment().with_settings(chosen).model.prior
-    splits = load_own_splits(Run.open(run))
+    spec = Experiment().with_settings(chosen).model.prior or {}
+    source = Run.open(run)
+    import_keras(Backend(source.environment["backend"]))
+    from keras_vae import parts
+    from keras_vae.density import fit_prior
+
+    # Refused before images are loaded and a shipped run is copied.
+    parts.build("prior", spec)
+    splits = load_own_splits(source)
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"{run} has a fitted prior: replace it with --force")
-    import_keras(Backend(opened.environment["backend"]))
-    from keras_vae.density import fit_prior
-
-    result = fit_prior(opened, splits, spec or {}, progress=progress())
+    result = fit_prior(opened, splits, spec, progress=progress())
     if as_json:
         print(json.dumps(result))
         return
