@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 from scipy import special, stats
 
+from helpers import gradient
 from keras_vae.image_distributions import (
     Bernoulli,
     Categorical,
@@ -54,6 +55,18 @@ def test_bernoulli_probabilities_of_all_images_sum_to_one() -> None:
 def test_bernoulli_is_exact_where_a_sigmoid_saturates() -> None:
     logits = ops.convert_to_tensor(np.full((1, 1, 1, 1), -200.0, "float32"))
     assert to_numpy(Bernoulli(logits).log_prob(np.ones((1, 1, 1, 1), "float32")))[0] == pytest.approx(-200.0)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (9, 14, 2), (16, 16, 3), (1, 127, 1), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 3.0, 300.0])
+def test_bernoulli_and_its_gradient_are_those_of_each_pixel(shape: tuple[int, ...], scale: float) -> None:
+    random = np.random.default_rng(4)
+    logits = (scale * random.normal(size=(3, 2, *shape))).astype("float32")
+    x = np.where(random.random((3, 1, *shape)) < 0.5, random.random((3, 1, *shape)).round(), 0.3).astype("float32")
+    exact = (x * logits - np.logaddexp(0.0, logits.astype("float64"))).sum((-3, -2, -1))
+    np.testing.assert_allclose(to_numpy(Bernoulli(tensor(logits)).log_prob(tensor(x))), exact, rtol=2e-6, atol=1e-5)
+    ours, _ = gradient(lambda values: ops.sum(Bernoulli(values).log_prob(tensor(x))), logits)
+    np.testing.assert_allclose(ours, x - special.expit(logits.astype("float64")), atol=3e-7 * (1 + scale))
 
 
 def test_bernoulli_samples_follow_its_mean() -> None:

@@ -11,8 +11,8 @@ from keras_vae.types import Array
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-_DRAWS_AT_ONCE = 100
-_PIXELS_AT_ONCE = 2000 * 28 * 28
+_DRAWS_AT_ONCE = 200
+_PIXELS_AT_ONCE = 4000 * 28 * 28
 
 
 class Estimate(NamedTuple):

@@ -5,12 +5,11 @@ transposes and their gradients at a hundredth. TensorFlow is slow only at those 
 is full. The layers have the weights, the outputs and the configuration of Keras's own.
 """
 
-from collections.abc import Callable
-
 import keras
 from keras import layers, ops
 
 from keras_vae import _backend
+from keras_vae.numerics import differentiated_by
 from keras_vae.parts import PACKAGE
 from keras_vae.types import Tensor
 
@@ -113,25 +112,23 @@ def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
     (_, *vertical), (_, *horizontal) = _same(rows, height, 1), _same(columns, width, 1)
     taps = [divmod(tap, width) for tap in range(height * width)]
 
-    @ops.custom_gradient
-    def convolve(vectors: Tensor, matrix: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, Tensor]]]:
+    def gradients(upstream: Tensor, vectors: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        padded = ops.transpose(upstream, (3, 0, 1, 2))
+        padded = ops.pad(padded, ((0, 0), (0, 0), vertical[::-1], horizontal[::-1]))
+        ends = [(height - 1 - i, width - 1 - j) for i, j in taps]
+        neighbours = ops.concatenate([padded[:, :, i : i + rows, j : j + columns] for i, j in ends], axis=0)
+        sums = ops.reshape(neighbours, (len(taps) * filters, -1))
+        return ops.matmul(ops.transpose(sums), matrix), ops.matmul(sums, vectors)
+
+    @differentiated_by(gradients)
+    def convolve(vectors: Tensor, matrix: Tensor) -> Tensor:
         products = ops.reshape(ops.matmul(matrix, ops.transpose(vectors)), (len(taps) * filters, -1, rows, columns))
         padded = ops.pad(products, ((0, 0), (0, 0), vertical, horizontal))
         outputs = None
         for tap, (i, j) in enumerate(taps):
             part = padded[tap * filters : (tap + 1) * filters, :, i : i + rows, j : j + columns]
             outputs = part if outputs is None else outputs + part
-
-        def gradients(*given: Tensor, upstream: Tensor = None) -> tuple[Tensor, Tensor]:
-            # PyTorch passes it by name, behind the arguments.
-            upstream = ops.transpose(given[0] if upstream is None else upstream, (3, 0, 1, 2))
-            padded = ops.pad(upstream, ((0, 0), (0, 0), vertical[::-1], horizontal[::-1]))
-            ends = [(height - 1 - i, width - 1 - j) for i, j in taps]
-            neighbours = ops.concatenate([padded[:, :, i : i + rows, j : j + columns] for i, j in ends], axis=0)
-            sums = ops.reshape(neighbours, (len(taps) * filters, -1))
-            return ops.matmul(ops.transpose(sums), matrix), ops.matmul(sums, vectors)
-
-        return ops.transpose(outputs, (1, 2, 3, 0)), gradients
+        return ops.transpose(outputs, (1, 2, 3, 0))
 
     matrix = ops.reshape(ops.transpose(kernel, (0, 1, 3, 2)), (-1, channels))
     return convolve(ops.reshape(inputs, (-1, channels)), matrix)
