@@ -18,7 +18,7 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Before Keras: see keras_vae/_onednn.py.
+# Before Keras: see keras_vae/_startup.py.
 from keras_vae import VAE  # isort: skip
 import keras
 import numpy as np

@@ -195,7 +195,7 @@ def plain_jax() -> Chunks:
 
 def ours(precision: str = "float32", **settings: Any) -> Chunks:  # noqa: ANN401
     """Train `VAE()`, compiled as Keras does by itself or with settings of `compile`."""
-    # Before Keras: see keras_vae/_onednn.py.
+    # Before Keras: see keras_vae/_startup.py.
     from keras_vae import VAE  # isort: skip
     import keras
 

@@ -1,4 +1,4 @@
-"""What is chosen by what the hardware has, and the kernels that TensorFlow is told to take."""
+"""What is chosen by what the hardware has, and what backends are told before they start."""
 
 import os
 import platform
@@ -6,13 +6,14 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 from helpers import on_tensorflow
-from keras_vae import VAE, Conv, _backend, training
+from keras_vae import VAE, Conv, _backend, _startup, training
 from keras_vae.callbacks import ShuffledBatches
 from keras_vae.data.dataset import Dataset, split
 from keras_vae.experiment import Experiment, Facts
@@ -90,6 +91,63 @@ def test_onednn_is_preferred_unless_the_user_says_otherwise(given: str | None, e
     environment |= {} if given is None else {"TF_ENABLE_ONEDNN_OPTS": given}
     done = subprocess.run([sys.executable, "-c", ONEDNN], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == expected
+
+
+FAULTS = """
+import resource
+import keras_vae
+import numpy as np
+import keras
+vae = keras_vae.VAE(seed=0)
+vae.compile(optimizer=keras.optimizers.Adam())
+images = np.random.default_rng(0).integers(0, 256, (8 * 128, 28, 28, 1), "uint8")
+vae.fit(images, batch_size=128, epochs=2, verbose=0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+vae.fit(images, batch_size=128, epochs=1, verbose=0)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 8)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its allocator")
+@pytest.mark.slow
+def test_steps_take_the_memory_that_those_before_them_freed() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 1000  # The largest tensor of a step alone has 3,136 pages.
+
+
+@pytest.mark.parametrize(
+    ("environment", "configured", "expected"),
+    [
+        ({"KERAS_BACKEND": "jax"}, '{"backend": "torch"}', "jax"),
+        ({}, '{"backend": "torch"}', "torch"),
+        ({}, "{", "tensorflow"),
+        ({}, None, "tensorflow"),
+    ],
+    ids=["said", "configured", "broken", "nothing"],
+)
+def test_backend_is_known_before_keras_is_imported(
+    environment: dict[str, str], configured: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    for name, value in {**environment, "KERAS_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    if configured is not None:
+        (tmp_path / "keras.json").write_text(configured, "utf-8")
+    told = []
+    monkeypatch.setattr(_startup, "_keep_freed_memory", lambda: told.append(True))
+    _startup.prepare()
+    assert bool(told) == (expected != "tensorflow")
+
+
+@pytest.mark.parametrize("setting", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_allocator_stays_as_the_user_has_set_it(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv(setting, "glibc.malloc.hugetlb=1")
+    monkeypatch.setattr(
+        _startup.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *given: pytest.fail(str(given)))
+    )
+    _startup.prepare()
 
 
 @on_tensorflow("elsewhere arrays stay arrays")

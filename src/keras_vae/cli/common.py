@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae import _startup
 from keras_vae.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def import_keras(backend: Backend | None = None) -> None:
     """Import Keras with its backend, without the greetings that the libraries print while they load."""
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend.value
+        _startup.prepare()
     chosen = os.environ.get("KERAS_BACKEND", Backend.TENSORFLOW)
     if chosen not in list(Backend):
         raise unknown("backend in KERAS_BACKEND", chosen, list(Backend))
