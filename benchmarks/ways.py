@@ -227,6 +227,48 @@ def with_xla() -> Chunks:
     return ours(jit_compile=True)
 
 
+def with_element_wise_xla() -> Chunks:
+    """Train it with what XLA fuses into passes over memory, convolutions and products left to TensorFlow."""
+    os.environ["TF_XLA_FLAGS"] = "--tf_xla_auto_jit=fusible --tf_xla_cpu_global_jit --tf_xla_min_cluster_size=2"
+    return ours()
+
+
+def with_memory_returned() -> Chunks:
+    """Train it on JAX with glibc's allocator as it is by itself."""
+    os.environ["MALLOC_PERTURB_"] = "0"
+    return ours()
+
+
+def epoch_in_one() -> Chunks:
+    """Train it on JAX, the steps of a chunk compiled as one scan over images that lie on the device."""
+    from keras_vae import VAE  # isort: skip
+    import jax
+
+    vae = VAE(seed=0)
+    vae.compile(optimizer="adam")
+    images = digits(50)
+    vae.fit(images[:BATCH_SIZE], batch_size=BATCH_SIZE, verbose=0)
+    variables = (vae.trainable_variables, vae.non_trainable_variables, vae.optimizer.variables, vae.metrics_variables)
+    state, structure = jax.tree.flatten([[jax.numpy.array(variable.value) for variable in kind] for kind in variables])
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def scan(state: Any, images: Any, order: Any) -> Any:  # noqa: ANN401
+        def step(state: Any, chosen: Any) -> tuple[Any, None]:  # noqa: ANN401
+            _, after = vae.train_step(jax.tree.unflatten(structure, state), (images[chosen],))
+            return jax.tree.leaves(after), None
+
+        return jax.lax.scan(step, state, order)[0]
+
+    on_device = jax.device_put(images)
+
+    def fit(steps: int) -> None:
+        nonlocal state
+        state = scan(state, on_device, np.random.permutation(steps * BATCH_SIZE).reshape(steps, BATCH_SIZE))
+        jax.block_until_ready(state)
+
+    return chunks_of(fit)
+
+
 def torch_by_hand(dtype: str) -> Chunks:
     """Train the model written in PyTorch: eager, channels last, autocast where `dtype` is bfloat16."""
     import torch
@@ -358,8 +400,11 @@ ALTERNATIVES = {
     "steps-per-execution": Way(
         "`steps_per_execution=16`", "tensorflow", functools.partial(ours, steps_per_execution=16)
     ),
+    "element-wise-xla": Way("XLA for what is not a product", "tensorflow", with_element_wise_xla),
+    "memory-returned": Way("freed memory returned to the system", "jax", with_memory_returned, ("jax",)),
+    "epoch-in-one": Way("an epoch compiled as one scan", "jax", epoch_in_one, ("jax",)),
 }
-"""Ours in float32 on TensorFlow, but for one thing: what was tried, kept or not."""
+"""Ours in float32, but for one thing: what was tried, kept or not."""
 
 ALL = WAYS | ALTERNATIVES
 

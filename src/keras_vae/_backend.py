@@ -121,6 +121,15 @@ def trains_on_single_images() -> bool:
     return torch.cuda.is_available()
 
 
+def calls_at_once() -> int:
+    """Return in how many threads to run a model at a time, for one to compute while another draws or waits.
+
+    Under TensorFlow it gains a twelfth. Under JAX a model that runs keeps its state in itself, so that it is one.
+    PyTorch's has not been measured.
+    """
+    return 3 if name() == "tensorflow" else 1
+
+
 def feed(batches: Any) -> Any:  # noqa: ANN401
     """Return what `fit` is fed with: the batches themselves, or on TensorFlow a `tf.data` pipeline of the same.
 

@@ -1,6 +1,7 @@
 """The exact case: a linear-Gaussian VAE is probabilistic PCA (Tipping and Bishop 1999), known in closed form."""
 
 import math
+import time
 from typing import NamedTuple
 
 import keras
@@ -10,7 +11,7 @@ from keras import layers, ops
 from scipy import special, stats
 
 from helpers import on_tensorflow
-from keras_vae import VAE
+from keras_vae import VAE, _backend
 from keras_vae.errors import InputError
 from keras_vae.likelihoods import Normal
 from keras_vae.models import batches, importance
@@ -210,6 +211,33 @@ def test_log_likelihood_is_the_sum_of_the_terms_weights(
     np.testing.assert_allclose(
         vae.terms(images, seed=5, draws=60, batch_size=4).log_weight, weights, rtol=1e-4, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_blocks_computed_at_once_are_those_computed_alone(
+    solutions: dict[bool, Exact], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their order; where the one who takes them stops, nothing more is computed."""
+    if at_once > _backend.calls_at_once():
+        pytest.skip("one at a time on this backend")
+    monkeypatch.setattr(_backend, "calls_at_once", lambda: at_once)
+    monkeypatch.setattr(importance, "_PIXELS_AT_ONCE", 100 * math.prod(SHAPE))
+    sampling = linear_vae(DiagonalNormal()).importance_sampling(solutions[False].images[:40], samples=50, seed=5)
+    assert len(sampling.blocks) == 20
+    together = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
+    np.testing.assert_allclose(together, [sampling(block).log_likelihood for block in sampling.blocks], rtol=1e-6)
+    computed = []
+
+    def compute(self: importance.ImportanceSampling, block: slice) -> slice:
+        time.sleep(0.02)
+        computed.append(block)
+        return block
+
+    monkeypatch.setattr(importance.ImportanceSampling, "__call__", compute)
+    taken = sampling.over(sampling.blocks)
+    assert [next(taken), next(taken)] == sampling.blocks[:2]
+    taken.close()
+    assert len(computed) < 20
 
 
 def test_noise_that_is_given_is_the_noise_that_is_taken(solutions: dict[bool, Exact]) -> None:

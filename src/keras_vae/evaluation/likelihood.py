@@ -156,8 +156,10 @@ def _importance_weighted(
     sampling = model.importance_sampling(measured.images, samples, seed, condition=condition(model, measured))
     estimates = _resumed(partial, len(measured))
     saved = done = int(np.isfinite(estimates).all(axis=0).sum())
-    for block in progress([block for block in sampling.blocks if block.stop > done], f"−log p(x), K = {samples:,}"):
-        estimates[:, block] = sampling(block)
+    blocks = [block for block in sampling.blocks if block.stop > done]
+    shown = progress(blocks, f"−log p(x), K = {samples:,}")
+    for block, estimate in zip(shown, sampling.over(blocks), strict=True):
+        estimates[:, block] = estimate
         if partial is not None and block.stop - saved >= _IMAGES_BETWEEN_SAVES:
             with replacing(partial) as temporary:
                 np.save(temporary, estimates, allow_pickle=False)

@@ -480,7 +480,7 @@ class BaseVAE(keras.Model, abc.ABC):
             InputError: The images do not fit the model, or `samples` is below one.
         """
         sampling = self.importance_sampling(x, samples, seed, condition=condition)
-        estimates = [sampling(block).log_likelihood for block in sampling.blocks]
+        estimates = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
         return np.concatenate(estimates).astype("float32")
 
     def importance_sampling(

@@ -1,11 +1,14 @@
 """The importance-weighted estimate of log p(x), in memory that grows with neither the draws nor the images."""
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_vae import _backend
 from keras_vae.types import Array
 
 if TYPE_CHECKING:
@@ -47,6 +50,17 @@ class ImportanceSampling:
         self.draws = min(samples, _DRAWS_AT_ONCE, rows)
         images, count = max(1, rows // self.draws), len(inputs["images"])
         self.blocks = [slice(start, min(start + images, count)) for start in range(0, count, images)]
+
+    def over(self, blocks: Sequence[slice]) -> Iterator[Estimate]:
+        """Return the estimates of blocks, in their order; several are computed at once where that is faster."""
+        # The first one compiles the model, which threads would do several times.
+        yield from map(self, blocks[:1])
+        at_once = _backend.calls_at_once()
+        if at_once == 1:
+            yield from map(self, blocks[1:])
+        else:
+            with ThreadPoolExecutor(at_once) as threads:
+                yield from threads.map(self, blocks[1:])
 
     def __call__(self, block: slice) -> Estimate:
         """Return the estimates of a block of images, one of `blocks`."""
