@@ -11,6 +11,7 @@ from scipy import special, stats
 
 from helpers import gradient, integral, randomise, tensor, to_numpy
 from keras_vae import MLP, VAE
+from keras_vae.conditions import Vector
 from keras_vae.distributions import Normal
 from keras_vae.errors import InputError
 from keras_vae.posteriors import (
@@ -173,6 +174,21 @@ def test_vamp_with_one_pseudo_input_is_the_posterior_of_that_input(
     vae.initialise_prior(images[:1])
     terms = vae.terms(images[:2], draws=3)
     np.testing.assert_allclose(terms.log_prior[0], terms.log_posterior[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(terms.kl_loss[0], 0, atol=1e-4)
+    assert np.abs(terms.log_prior[1] - terms.log_posterior[1]).max() > 1e-3
+
+
+def test_conditions_of_pseudo_inputs_may_lie_outside_the_range_of_images(images: Array) -> None:
+    network, condition = MLP(widths=(8,)), np.array([[-3.0, 5.0], [0.5, 0.5]], "float32")
+    vae = VAE(
+        network.encoder((9, 11, 3), 2),
+        network.decoder(4, (9, 11, 1)),
+        prior=VampPrior(components=1),
+        condition=Vector(2),
+        seed=1,
+    )
+    vae.initialise_prior(images[:1], condition=condition[:1])
+    terms = vae.terms(images[:2], draws=3, condition=condition)
     np.testing.assert_allclose(terms.kl_loss[0], 0, atol=1e-4)
     assert np.abs(terms.log_prior[1] - terms.log_posterior[1]).max() > 1e-3
 

@@ -116,19 +116,22 @@ class VampPrior(LayerPart, Prior):
         """Make the weights for codes, inputs of the encoder and conditions of these shapes."""
         uniform = keras.initializers.RandomUniform(0.0, 1.0)
         shape = (self.components, *input_shape[1:])
+        self.channels = input_shape[-1] - condition_shape[-1]
         self.pseudo_inputs = self.add_weight(shape=shape, initializer=uniform, name="pseudo_inputs")
 
     def initialise(self, inputs: Array) -> None:
         """Start from what the encoder sees of real images.
 
         Args:
-            inputs: Inputs of the encoder in [0, 1], (n, H, W, C); the first ones are taken, again where they are few.
+            inputs: Images in [0, 1] with their conditions, (n, H, W, C); the first are taken, again where they are few.
         """
         self.pseudo_inputs.assign(inputs[np.arange(self.components) % len(inputs)])
 
     def __call__(self, context: Context) -> Mixture:
-        """Return the mixture of the posteriors of the pseudo-inputs, kept within [0, 1]."""
-        inputs = clip_keeping_gradients(ops.convert_to_tensor(self.pseudo_inputs), 0.0, 1.0)
+        """Return the mixture of the posteriors of the pseudo-inputs, their images kept within [0, 1]."""
+        inputs = ops.convert_to_tensor(self.pseudo_inputs)
+        images = clip_keeping_gradients(inputs[..., : self.channels], 0.0, 1.0)
+        inputs = ops.concatenate([images, inputs[..., self.channels :]], axis=-1)
         return Mixture(ops.zeros((self.components,)), context.encode(inputs))
 
 
