@@ -46,6 +46,10 @@ def describe_software() -> dict[str, Any]:
 
 def xla_slows_convolutions() -> bool:
     """Return whether the model runs faster without XLA: on a CPU under TensorFlow, by a factor of about two."""
+    return _is_tensorflow_on_a_cpu()
+
+
+def _is_tensorflow_on_a_cpu() -> bool:
     if name() != "tensorflow":
         return False
     import tensorflow as tf
@@ -124,10 +128,10 @@ def trains_on_single_images() -> bool:
 def calls_at_once() -> int:
     """Return in how many threads to run a model at a time, for one to compute while another draws or waits.
 
-    Under TensorFlow it gains a twelfth. Under JAX a model that runs keeps its state in itself, so that it is one.
-    PyTorch's has not been measured.
+    Under TensorFlow on a CPU it gains a twentieth. Under JAX a model that runs keeps its state in itself, so that it
+    is one. PyTorch and accelerators have not been measured.
     """
-    return 3 if name() == "tensorflow" else 1
+    return 3 if _is_tensorflow_on_a_cpu() else 1
 
 
 def feed(batches: Any) -> Any:  # noqa: ANN401

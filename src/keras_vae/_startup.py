@@ -36,7 +36,7 @@ def _backend_to_come() -> str:
     """Return what Keras will compute with, read from where it looks itself."""
     if "KERAS_BACKEND" in os.environ:
         return os.environ["KERAS_BACKEND"]
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    folder = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))  # noqa: PTH111  needs no home
     try:
         return str(json.loads((folder / "keras.json").read_text("utf-8"))["backend"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -46,7 +46,7 @@ def _backend_to_come() -> str:
 def _keep_freed_memory() -> bool:
     """Return whether the allocator is glibc's and not set by the user, and takes the settings.
 
-    Threads that were there before, as NumPy's may be, have heaps of their own already, which a backend may still take.
+    Threads that ran before have heaps of their own, which a backend's threads may take over: import this package first.
     """
     is_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
