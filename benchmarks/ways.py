@@ -240,7 +240,7 @@ def with_memory_returned() -> Chunks:
 
 
 def epoch_in_one() -> Chunks:
-    """Train it on JAX, the steps of a chunk compiled as one scan over images that lie on the device."""
+    """Train it on JAX, the steps of each chunk compiled as one scan over images that lie on the device."""
     from keras_vae import VAE  # isort: skip
     import jax
 
@@ -259,14 +259,11 @@ def epoch_in_one() -> Chunks:
 
         return jax.lax.scan(step, state, order)[0]
 
-    on_device = jax.device_put(images)
-
-    def fit(steps: int) -> None:
-        nonlocal state
+    steps, on_device = 20, jax.device_put(images)
+    while True:
         state = scan(state, on_device, np.random.permutation(steps * BATCH_SIZE).reshape(steps, BATCH_SIZE))
         jax.block_until_ready(state)
-
-    return chunks_of(fit)
+        yield steps
 
 
 def torch_by_hand(dtype: str) -> Chunks:
