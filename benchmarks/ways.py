@@ -235,6 +235,7 @@ def with_element_wise_xla() -> Chunks:
 
 def with_memory_returned() -> Chunks:
     """Train it on JAX with glibc's allocator as it is by itself."""
+    # Too late for glibc, which reads it when a process starts; but the package lets an allocator be that is set.
     os.environ["MALLOC_PERTURB_"] = "0"
     return ours()
 

@@ -119,12 +119,13 @@ def test_steps_take_the_memory_that_those_before_them_freed() -> None:
 @pytest.mark.parametrize(
     ("environment", "configured", "expected"),
     [
-        ({"KERAS_BACKEND": "jax"}, '{"backend": "torch"}', "jax"),
+        ({"KERAS_BACKEND": "tensorflow"}, '{"backend": "torch"}', "tensorflow"),
+        ({"KERAS_BACKEND": "jax"}, None, "jax"),
         ({}, '{"backend": "torch"}', "torch"),
         ({}, "{", "tensorflow"),
         ({}, None, "tensorflow"),
     ],
-    ids=["said", "configured", "broken", "nothing"],
+    ids=["both", "said", "configured", "broken", "nothing"],
 )
 def test_backend_is_known_before_keras_is_imported(
     environment: dict[str, str], configured: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

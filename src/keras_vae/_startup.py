@@ -43,13 +43,13 @@ def _backend_to_come() -> str:
         return "tensorflow"
 
 
-def _keep_freed_memory() -> bool:
-    """Return whether the allocator is glibc's and not set by the user, and takes the settings.
+def _keep_freed_memory() -> None:
+    """Set the allocator, where it is glibc's and the user has not.
 
     Threads that ran before have heaps of their own, which a backend's threads may take over: import this package first.
     """
     is_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if is_set or mallopt is None:
-        return False
-    return all([mallopt(parameter, value) == 1 for parameter, value in _ALLOCATOR.items()])
+    if mallopt is not None and not is_set:
+        for parameter, value in _ALLOCATOR.items():
+            mallopt(parameter, value)

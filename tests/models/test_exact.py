@@ -217,7 +217,7 @@ def test_log_likelihood_is_the_sum_of_the_terms_weights(
 def test_blocks_computed_at_once_are_those_computed_alone(
     solutions: dict[bool, Exact], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In their order; where the one who takes them stops, nothing more is computed."""
+    """In their order; where the one who takes them stops, those that wait are not computed."""
     if at_once > _backend.calls_at_once():
         pytest.skip("one at a time on this backend")
     monkeypatch.setattr(_backend, "calls_at_once", lambda: at_once)
