@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measures, ways
-from keras_vae.progress import track
+from keras_vae.core.progress import track
 
 HERE = Path(__file__).parent
 OURS = "ours-tensorflow-float32"

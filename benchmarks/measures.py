@@ -64,7 +64,7 @@ def grid_tutorial(quick: bool) -> Numbers:
 def grid_ours(quick: bool) -> Numbers:
     """Draw it as `vae plot RUN grid` does."""
     from keras_vae import VAE
-    from keras_vae.grid import grid_points
+    from keras_vae.core.latent_grid import grid_points
 
     vae, z = VAE(seed=0), grid_points(GRID_SIDE).z
     return {"seconds": seconds_of(lambda: vae.decode(z), 5 if quick else 15)}

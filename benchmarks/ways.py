@@ -213,17 +213,17 @@ def without_onednn() -> Chunks:
 
 def with_convolutions(products: bool) -> Chunks:
     """Train it with every convolution as a matrix product, or with none."""
-    from keras_vae import _backend
+    from keras_vae.core import backend
 
-    _backend.xla_runs_convolutions_slowly = _backend.runs_thin_convolutions_slowly = lambda: products
+    backend.xla_runs_convolutions_slowly = backend.runs_thin_convolutions_slowly = lambda: products
     return ours()
 
 
 def with_xla() -> Chunks:
     """Train it compiled by XLA."""
-    from keras_vae import _backend
+    from keras_vae.core import backend
 
-    _backend.xla_slows_convolutions = lambda: False
+    backend.xla_slows_convolutions = lambda: False
     return ours(jit_compile=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae.types import Array, Tensor
+from keras_vae.core.typing import Array, Tensor
 
 
 def on_tensorflow(reason: str) -> pytest.MarkDecorator:

@@ -7,8 +7,8 @@ import pytest
 
 from keras_vae import VAE, Conv, Deterministic
 from keras_vae.anomaly import SCORES, Scorer, differences
-from keras_vae.errors import InputError
-from keras_vae.types import Array
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE
-from keras_vae.types import Array
+from keras_vae.core.typing import Array
 
 SCRIPT = """
 import json, sys

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, ImageSequence
 
 from helpers import on_tensorflow
-from keras_vae import cli, load, tables, training
+from keras_vae import cli, load, training
+from keras_vae.core import tables
 from keras_vae.data import sources
 from keras_vae.experiment import Experiment, preset_names
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from helpers import to_numpy
 from keras_vae.conditions import Condition, Label, Vector
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])

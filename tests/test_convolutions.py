@@ -9,9 +9,9 @@ import pytest
 from keras import layers, ops
 
 from helpers import gradient, randomise, to_numpy
-from keras_vae import _backend
+from keras_vae.core import backend
+from keras_vae.core.typing import Array
 from keras_vae.networks import convolutions
-from keras_vae.types import Array
 
 CASES = {
     "classic, down": ((28, 28, 1), lambda kind: kind.Conv2D(32, 3, strides=2, padding="same", activation="relu")),
@@ -39,8 +39,8 @@ CASES = {
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every backend take the product forms."""
-    monkeypatch.setattr(_backend, "xla_runs_convolutions_slowly", lambda: True)
-    monkeypatch.setattr(_backend, "runs_thin_convolutions_slowly", lambda: True)
+    monkeypatch.setattr(backend, "xla_runs_convolutions_slowly", lambda: True)
+    monkeypatch.setattr(backend, "runs_thin_convolutions_slowly", lambda: True)
 
 
 @pytest.mark.parametrize(("shape", "make"), CASES.values(), ids=CASES)
@@ -78,17 +78,17 @@ def test_product_forms_are_in_use(products: None, monkeypatch: pytest.MonkeyPatc
 
 
 def test_they_are_chosen_by_what_computes() -> None:
-    backend, on_cpu = keras.backend.backend(), True
-    if backend == "jax":
+    name, on_cpu = keras.backend.backend(), True
+    if name == "jax":
         import jax
 
         on_cpu = jax.default_backend() == "cpu"
-    if backend == "tensorflow":
+    if name == "tensorflow":
         import tensorflow as tf
 
         on_cpu = not tf.config.get_visible_devices("GPU")
-    assert _backend.xla_runs_convolutions_slowly() is (on_cpu and backend == "jax")
-    assert _backend.runs_thin_convolutions_slowly() is (on_cpu and backend != "torch")
+    assert backend.xla_runs_convolutions_slowly() is (on_cpu and name == "jax")
+    assert backend.runs_thin_convolutions_slowly() is (on_cpu and name != "torch")
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])

@@ -10,9 +10,9 @@ from keras import ops
 from scipy import stats
 
 from helpers import gradient, integral, jacobians, randomise, tensor, to_numpy
+from keras_vae.core.typing import Array
 from keras_vae.distributions import Flow, FullNormal, Mixture, Normal, PointMass, detached, kl, map_tensors
 from keras_vae.flows import MaskedAffine
-from keras_vae.types import Array
 
 rng = np.random.default_rng(3)
 

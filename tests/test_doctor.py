@@ -11,12 +11,12 @@ from keras import ops
 from helpers import on_tensorflow
 from keras_vae import VAE, Conv, Normal, training
 from keras_vae.callbacks import Doctor
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.doctor import CHECKS, Evidence, Finding, diagnose, examine, gather
 from keras_vae.doctor.evidence import _pixel_scale
 from keras_vae.experiment import Experiment
 from keras_vae.run import Metrics, Run
-from keras_vae.types import Array
 
 RNG = np.random.default_rng(3)
 EPOCHS = 12

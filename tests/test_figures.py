@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_vae import figures
-from keras_vae.errors import InputError
-from keras_vae.grid import grid_points
+from keras_vae.core.errors import InputError
+from keras_vae.core.latent_grid import grid_points
 
 
 def images(count: int, height: int, width: int, channels: int) -> np.ndarray:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae import likelihoods, parts
-from keras_vae.errors import InputError
+from keras_vae import likelihoods
+from keras_vae.core import registry
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.likelihoods import Bernoulli, Laplace, Likelihood, Normal
-from keras_vae.types import Array
 
 VARIANTS = (
     {"name": "bernoulli", "from_logits": False},
@@ -20,7 +21,7 @@ VARIANTS = (
     {"name": "laplace", "scale": "pixel"},
     {"name": "discretized-logistic", "components": 3},
 )
-EVERY = [*({"name": name} for name in parts.registered("likelihood")), *VARIANTS]
+EVERY = [*({"name": name} for name in registry.registered("likelihood")), *VARIANTS]
 CHANNELS = {
     "bernoulli": (1, 3),
     "continuous-bernoulli": (1, 3),
@@ -46,7 +47,7 @@ def to_numpy(tensor: object) -> np.ndarray:
 
 
 def build(spec: dict[str, object]) -> Likelihood:
-    return parts.build("likelihood", spec)
+    return registry.build("likelihood", spec)
 
 
 def some_outputs(likelihood: Likelihood, *leading: int, channels: int = 3) -> np.ndarray:
@@ -223,25 +224,25 @@ def test_layers_survive_their_table_and_keras(spec: dict[str, object]) -> None:
     likelihood = build(spec)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(likelihood))
     wanted = {"scale": "learned", **spec}
-    assert parts.spec("likelihood", again) == parts.spec("likelihood", likelihood) == wanted
+    assert registry.spec("likelihood", again) == registry.spec("likelihood", likelihood) == wanted
 
 
 def test_densities_and_probabilities_are_told_apart() -> None:
     densities = {"continuous-bernoulli", "normal", "laplace"}
-    for name in parts.registered("likelihood"):
+    for name in registry.registered("likelihood"):
         assert build({"name": name}).is_density == (name in densities)
 
 
 def test_only_a_bernoulli_on_grey_is_not_normalised() -> None:
     black_and_white, levels = np.array([0, 255], "uint8"), np.array([0, 7], "uint8")
-    for name in parts.registered("likelihood"):
+    for name in registry.registered("likelihood"):
         assert build({"name": name}).is_normalised_on(black_and_white)
         assert build({"name": name}).is_normalised_on(levels) == (name != "bernoulli")
     assert Bernoulli(binarize="static").is_normalised_on(levels)
 
 
 def test_only_a_bernoulli_on_colours_is_refused() -> None:
-    for name in parts.registered("likelihood"):
+    for name in registry.registered("likelihood"):
         build({"name": name}).check_images((4, 5, 1))
         if name != "bernoulli":
             build({"name": name}).check_images((4, 5, 3))

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae import networks, parts
-from keras_vae.errors import InputError
+from keras_vae import networks
+from keras_vae.core import registry
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array, Tensor
 from keras_vae.networks.base import Network, SpatialNetwork
 from keras_vae.networks.conv import Conv
 from keras_vae.networks.mlp import MLP
 from keras_vae.networks.resnet import ResNet, residual_block
-from keras_vae.types import Array, Tensor
 
 SMALL: dict[str, list[Network]] = {
     "conv": [Conv(widths=(2, 3), dense=4)],
@@ -22,7 +23,7 @@ SMALL: dict[str, list[Network]] = {
     "resnet": [ResNet(widths=(4, 6), dense=4), ResNet(widths=(8,), blocks=2, dense=5, attention=True, groups=2)],
 }
 # A family without small settings here is tested at its defaults.
-EVERY = [network for name, cls in parts.registered("network").items() for network in SMALL.get(name, [cls()])]
+EVERY = [network for name, cls in registry.registered("network").items() for network in SMALL.get(name, [cls()])]
 SPATIAL = [network for network in EVERY if isinstance(network, SpatialNetwork)]
 MAP_SHAPES = [(9, 11, 1), (4, 5, 1), (1, 1, 1)]
 
@@ -190,11 +191,11 @@ def test_impossible_sizes_are_refused(network: Network) -> None:
 )
 def test_wrong_settings_are_refused_with_the_value(spec: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as error:
-        parts.build("network", spec)
+        registry.build("network", spec)
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("cls", parts.registered("network").values())
+@pytest.mark.parametrize("cls", registry.registered("network").values())
 def test_widths_may_be_a_list_and_must_be_several(cls: type) -> None:
     assert cls(widths=[8, 8]) == cls(widths=(8, 8))
     hash(cls(widths=[8, 8]))
@@ -277,5 +278,5 @@ def test_resnet_stays_small_on_large_images() -> None:
 
 
 def test_families_are_found_by_their_short_names() -> None:
-    assert {"conv", "mlp", "resnet"} <= set(parts.registered("network"))
+    assert {"conv", "mlp", "resnet"} <= set(registry.registered("network"))
     assert networks.__name__ == "keras_vae.networks"

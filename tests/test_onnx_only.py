@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE, Conv, HierarchicalVAE, Label, VampPrior
+from keras_vae.core.typing import Array
 from keras_vae.export import export
 from keras_vae.models.base import BaseVAE
-from keras_vae.types import Array
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE, Conv, Deterministic, DiagonalNormal, MixtureOfNormals
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.errors import InputError
 from keras_vae.plots import Subject, applicable, latents, rates, traversals
 from keras_vae.run import Run
-from keras_vae.types import Array
 
 
 @pytest.fixture

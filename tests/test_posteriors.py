@@ -11,7 +11,8 @@ from scipy import stats
 
 from helpers import gradient, jacobians, randomise, tensor, to_numpy
 from keras_vae import Sampler
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.posteriors import (
     LOG_VAR_RANGE,
     Deterministic,
@@ -20,7 +21,6 @@ from keras_vae.posteriors import (
     InverseAutoregressiveFlow,
     Posterior,
 )
-from keras_vae.types import Array
 
 rng = np.random.default_rng(6)
 

@@ -99,7 +99,7 @@ def test_fitted_prior_explains_the_codes_better_and_is_drawn_from(spec: dict[str
     measured = fit_prior(run, splits, spec, epochs=10)
     assert measured["fitted"]["kl_loss"]["mean"] < measured["original"]["kl_loss"]["mean"]
     fitted = keras_vae.load(run.path)
-    assert keras_vae.parts.spec("prior", fitted.prior)["name"] == spec["name"]
+    assert keras_vae.core.registry.spec("prior", fitted.prior)["name"] == spec["name"]
     assert run.load_model(prior="original").prior == original.prior
     codes = original.draw(np.concatenate([splits.train.images] * 20), seed=1)
     drawn = ops.convert_to_numpy(fitted.prior(fitted._context(None)).sample(4000, 1))

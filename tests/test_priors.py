@@ -12,8 +12,9 @@ from scipy import special, stats
 from helpers import gradient, integral, randomise, tensor, to_numpy
 from keras_vae import MLP, VAE
 from keras_vae.conditions import Vector
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.distributions import Normal
-from keras_vae.errors import InputError
 from keras_vae.posteriors import (
     DiagonalNormal,
     FullCovarianceNormal,
@@ -29,7 +30,6 @@ from keras_vae.priors import (
     StandardNormal,
     VampPrior,
 )
-from keras_vae.types import Array
 
 rng = np.random.default_rng(8)
 

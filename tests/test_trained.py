@@ -15,8 +15,8 @@ from hatchling.builders.wheel import WheelBuilder
 import keras_vae
 from helpers import on_tensorflow
 from keras_vae import AnomalyDetector, Run, cli, load
+from keras_vae.core.errors import InputError
 from keras_vae.data import sources
-from keras_vae.errors import InputError
 from keras_vae.evaluation.likelihood import measure_likelihood, observed
 from keras_vae.run import shipped
 

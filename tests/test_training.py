@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 import keras_vae
-from keras_vae import callbacks, files, training
+from keras_vae import callbacks, training
+from keras_vae.core import files
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.registry import part
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.errors import InputError, RunError
 from keras_vae.experiment import FORMAT, Experiment, Facts
 from keras_vae.objectives import Objective, Terms
-from keras_vae.parts import part
 from keras_vae.plots import PLOTS
 from keras_vae.run import Run
-from keras_vae.types import Array
 
 SMALL = [
     "model.network.widths=[2, 3]",

@@ -22,11 +22,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from rich.console import Console
 
-from keras_vae import _backend
+from keras_vae.core import backend
+from keras_vae.core.files import replacing_folder
+from keras_vae.core.progress import track
 from keras_vae.evaluation.stages import Request, evaluate
-from keras_vae.files import replacing_folder
 from keras_vae.models.base import BaseVAE
-from keras_vae.progress import track
 from keras_vae.run import Run
 
 TRAINED = Path(__file__).parents[1] / "src" / "keras_vae" / "trained"
@@ -51,7 +51,7 @@ def main() -> None:
         for name in ("experiment.toml", "metrics.csv"):
             shutil.copyfile(run.path / name, shipped.path / name)
         # Runs of earlier versions name the kernel that they were made under.
-        environment = run.environment | {"platform": _backend.describe_software()["platform"]}
+        environment = run.environment | {"platform": backend.describe_software()["platform"]}
         (shipped.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
         shipped.save_model(model)
         test = splits.test.spread(IMAGES)

@@ -4,7 +4,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from keras_vae import _startup
+from keras_vae.core import startup
 
 if TYPE_CHECKING:
     from keras_vae.conditions import Label, Vector
@@ -136,7 +136,7 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
-_startup.prepare()
+startup.prepare()
 
 # `keras.saving.load_model` finds the classes of this package among those registered, which importing them does.
 if "keras" in sys.modules:

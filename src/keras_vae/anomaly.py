@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.errors import InputError, unknown
-from keras_vae.types import Array
+from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.typing import Array
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

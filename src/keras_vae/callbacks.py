@@ -10,13 +10,14 @@ import numpy as np
 from keras import ops
 from rich.console import Console
 
-from keras_vae import doctor, progress
+from keras_vae import doctor
+from keras_vae.core import progress
+from keras_vae.core.errors import RunError
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
-from keras_vae.errors import RunError
 from keras_vae.experiment import Training
 from keras_vae.models.base import BaseVAE
 from keras_vae.run import Metrics, Run
-from keras_vae.types import Array
 
 _COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), ("kl_loss", "kl"))
 

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_vae.errors import InputError
-from keras_vae.parts import PACKAGE, LayerPart
-from keras_vae.types import Array, Shape, Tensor
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import PACKAGE, LayerPart
+from keras_vae.core.typing import Array, Shape, Tensor
 
 _SMOOTHING = 1e-5
 _PROBATION = 1.5

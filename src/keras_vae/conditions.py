@@ -7,9 +7,9 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_vae.errors import InputError
-from keras_vae.parts import Part, part
-from keras_vae.types import Array, Tensor
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import Part, part
+from keras_vae.core.typing import Array, Tensor
 
 
 class Condition(Part, abc.ABC):

@@ -7,17 +7,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae import parts
+from keras_vae.core import registry
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import LayerPart
+from keras_vae.core.typing import Tensor
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.errors import InputError
 from keras_vae.evaluation.likelihood import condition, measure_likelihood
 from keras_vae.models.vae import VAE
-from keras_vae.parts import LayerPart
 from keras_vae.priors import Context, MixtureOfNormals, Prior
 from keras_vae.run import Run
 from keras_vae.schedules import Cosine, ScheduledRate
-from keras_vae.types import Tensor
 
 EPOCHS = 30
 _BATCH_SIZE = 256
@@ -84,7 +84,7 @@ def fit_prior(
         raise InputError(f"{run.path} holds a {type(model).__name__}, whose prior is part of it; fit-prior takes a VAE")
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)
-    prior = parts.build("prior", spec)
+    prior = registry.build("prior", spec)
     if not isinstance(prior, LayerPart) or spec["name"] not in _FITTED:
         raise InputError(f"prior = {spec['name']}: cannot be fitted to codes; take {' or '.join(_FITTED)}")
     prior.build((None, model.latent_dim), (None, *model.image_shape), (None, 0))

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 import keras
 from keras import ops
 
+from keras_vae.core.typing import Tensor
 from keras_vae.flows import MaskedAffine
-from keras_vae.types import Tensor
 
 Seed: TypeAlias = int | keras.random.SeedGenerator
 """An integer, which makes a draw repeatable, or the generator of the layer that draws."""

@@ -11,8 +11,8 @@ import pydantic
 import tomli_w
 from pydantic import Field
 
-from keras_vae.errors import InputError, unknown
-from keras_vae.types import ImageShape
+from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.typing import ImageShape
 
 if TYPE_CHECKING:
     from keras_vae.data.convert import Progress
@@ -282,11 +282,11 @@ class Experiment(Table):
         Raises:
             InputError: A part or one of its arguments is unknown, or a value is refused.
         """
-        from keras_vae import parts
+        from keras_vae.core import registry
 
         built = self._build_parts(facts)
         described = {
-            kind: parts.spec(kind, value) if kind in PARTS else value
+            kind: registry.spec(kind, value) if kind in PARTS else value
             for kind, value in built.items()
             if value is not None
         }
@@ -377,9 +377,9 @@ class Experiment(Table):
         """The precision, `"auto"` decided by the hardware and the backend."""
         if self.training.precision != "auto":
             return self.training.precision
-        from keras_vae import _backend
+        from keras_vae.core import backend
 
-        return _backend.preferred_precision()
+        return backend.preferred_precision()
 
     def build_schedule(self, facts: Facts) -> "Schedule":
         """Build the learning rate's schedule, in steps.
@@ -387,10 +387,10 @@ class Experiment(Table):
         Args:
             facts: What is known of the data.
         """
-        from keras_vae import parts
+        from keras_vae.core import registry
         from keras_vae.schedules import in_steps
 
-        return in_steps(parts.build("schedule", self.training.schedule), self.steps(facts))
+        return in_steps(registry.build("schedule", self.training.schedule), self.steps(facts))
 
     def steps(self, facts: Facts) -> int:
         """Return the number of steps of the whole training.
@@ -402,10 +402,10 @@ class Experiment(Table):
 
     def _build_parts(self, facts: Facts) -> dict[str, Any]:
         """Return every part of the model by kind, numbers as they are, and the schedule."""
-        from keras_vae import parts
+        from keras_vae.core import registry
         from keras_vae.models import every  # noqa: F401  registers every part
 
-        architecture = parts.build("architecture", self.model.architecture)
+        architecture = registry.build("architecture", self.model.architecture)
         given = self.model.model_dump(exclude_none=True)
         for kind in ("latent_dim", "network", "prior", "posterior"):
             if kind in given and kind not in architecture.takes:
@@ -425,7 +425,7 @@ class Experiment(Table):
         for (kind, name), (argument, fact) in _FROM_DATA.items():
             if specs.get(kind, {}).get("name") == name:
                 specs[kind] = {argument: getattr(facts, fact)} | specs[kind]
-        built = {kind: parts.build(kind, value) if kind in PARTS else value for kind, value in specs.items()}
+        built = {kind: registry.build(kind, value) if kind in PARTS else value for kind, value in specs.items()}
         learned = specs.get("prior", {}).get("name", "standard-normal") != "standard-normal"
         if learned and not built["objective"].trains_prior:
             raise InputError(

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.parts import LayerPart
-from keras_vae.types import Array, Tensor
+from keras_vae.core.registry import LayerPart
+from keras_vae.core.typing import Array, Tensor
 
 
 class MaskedAffine(LayerPart):

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_vae.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.files import check_place, replacing_folder, write_text
 from keras_vae.evaluation.summary import summarise
-from keras_vae.files import check_place, replacing_folder, write_text
 from keras_vae.run import Run
 
 FILES = (
@@ -45,7 +45,7 @@ def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str
     Example:
         >>> push("mnist-2d", "digits")
         Traceback (most recent call last):
-        keras_vae.errors.InputError: repository = digits: write OWNER/NAME
+        keras_vae.core.errors.InputError: repository = digits: write OWNER/NAME
     """
     run = run if isinstance(run, Run) else Run.open(run)
     run.check_complete()

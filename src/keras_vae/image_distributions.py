@@ -16,8 +16,8 @@ from typing import Protocol
 import keras
 from keras import ops
 
-from keras_vae.numerics import log_prob_of_likelier
-from keras_vae.types import Tensor
+from keras_vae.core.math import log_prob_of_likelier
+from keras_vae.core.typing import Tensor
 
 _PIXEL_AXES = (-3, -2, -1)
 _LOG_TWO = math.log(2)

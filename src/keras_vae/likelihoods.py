@@ -10,10 +10,10 @@ import numpy as np
 from keras import ops
 
 from keras_vae import image_distributions
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import LayerPart, Part, part
+from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.image_distributions import ImageDistribution
-from keras_vae.parts import LayerPart, Part, part
-from keras_vae.types import Array, ImageShape, Tensor
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 

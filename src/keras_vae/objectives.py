@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from keras import ops
 
+from keras_vae.core.errors import InputError
+from keras_vae.core.math import scale_gradient
+from keras_vae.core.registry import Part, part
+from keras_vae.core.typing import Tensor
 from keras_vae.distributions import Draw, Normal, detached
-from keras_vae.errors import InputError
-from keras_vae.numerics import scale_gradient
-from keras_vae.parts import Part, part
 from keras_vae.posteriors import Deterministic, DiagonalNormal, Posterior
 from keras_vae.schedules import Constant, Schedule
-from keras_vae.types import Tensor
 
 
 class Terms(NamedTuple):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.latent_grid import grid_points, interpolate
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation.likelihood import condition, held_out
-from keras_vae.grid import grid_points, interpolate
 from keras_vae.run import Run
-from keras_vae.types import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

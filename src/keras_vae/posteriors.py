@@ -10,12 +10,12 @@ import numpy as np
 from keras import ops
 
 from keras_vae import distributions
+from keras_vae.core.errors import InputError
+from keras_vae.core.math import clip_keeping_gradients
+from keras_vae.core.registry import PACKAGE, LayerPart, Part, part
+from keras_vae.core.typing import Shape, Tensor
 from keras_vae.distributions import Flow, FullNormal, PointMass
-from keras_vae.errors import InputError
 from keras_vae.flows import MaskedAffine
-from keras_vae.numerics import clip_keeping_gradients
-from keras_vae.parts import PACKAGE, LayerPart, Part, part
-from keras_vae.types import Shape, Tensor
 
 LOG_VAR_RANGE = (-20.0, 20.0)
 """Where log-variances are kept: standard deviations from 5e-5 to 2e4. Beyond it, the gradient still points back."""

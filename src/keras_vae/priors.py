@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_vae.core.errors import InputError
+from keras_vae.core.math import clip_keeping_gradients
+from keras_vae.core.registry import LayerPart, Part, part
+from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions import Density, Flow, Mixture, Normal, Posterior
-from keras_vae.errors import InputError
 from keras_vae.flows import MaskedAffine
-from keras_vae.numerics import clip_keeping_gradients
-from keras_vae.parts import LayerPart, Part, part
-from keras_vae.types import Array, Shape, Tensor
 
 
 class Context(NamedTuple):

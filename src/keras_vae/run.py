@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_vae.core.errors import InputError
+from keras_vae.core.files import replacing, replacing_folder, write_text
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.data.sources import SOURCES
-from keras_vae.errors import InputError
 from keras_vae.experiment import Experiment, Facts
-from keras_vae.files import replacing, replacing_folder, write_text
-from keras_vae.types import Array
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

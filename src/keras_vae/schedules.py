@@ -9,9 +9,9 @@ from typing import Any, ClassVar, TypeVar
 import keras
 from keras import ops
 
-from keras_vae.errors import InputError
-from keras_vae.parts import PACKAGE, Part, part
-from keras_vae.types import Tensor
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import PACKAGE, Part, part
+from keras_vae.core.typing import Tensor
 
 Owner = TypeVar("Owner")
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 
-from keras_vae import _backend
 from keras_vae.callbacks import (
     Checkpoint,
     FollowValidation,
@@ -19,8 +18,9 @@ from keras_vae.callbacks import (
     has_stalled,
 )
 from keras_vae.conditions import Vector
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.dataset import Splits
-from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation.likelihood import as_inputs, condition, measure_likelihood
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.models.base import BaseVAE
@@ -77,7 +77,7 @@ def train(
     reason = None
     if model.objective.compares_images:
         reason = f"{experiment.model.objective['name']} compares the images of a batch"
-    elif not _backend.trains_on_single_images():
+    elif not backend.trains_on_single_images():
         reason = "PyTorch cannot compute its gradient on a CPU"
     if leaves_one and reason:
         raise InputError(
@@ -117,10 +117,10 @@ def resume(run: Run, splits: Splits, *, callbacks: Sequence[keras.callbacks.Call
         RunError: The loss became NaN or infinite.
     """
     run.check_images(splits)
-    backend = run.environment["backend"]
-    if backend != _backend.name():
+    saved = run.environment["backend"]
+    if saved != backend.name():
         raise InputError(
-            f"{run.path} was begun on the {backend} backend, and this is {_backend.name()}: set KERAS_BACKEND={backend}"
+            f"{run.path} was begun on the {saved} backend, and this is {backend.name()}: set KERAS_BACKEND={saved}"
         )
     return _complete(run, _build(run.experiment, splits), splits, callbacks)
 
@@ -129,7 +129,7 @@ def describe_environment(splits: Splits) -> dict[str, Any]:
     """Return what a result depends on besides the experiment: software, machine and data."""
     images = {name: len(dataset) for name, dataset in splits._asdict().items() if dataset is not None}
     return {
-        **_backend.describe_software(),
+        **backend.describe_software(),
         "git_revision": _git_revision(),
         "data": {
             "name": splits.train.name,
@@ -156,7 +156,7 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
         watches.insert(0, MeasureAverage())
     if done < training.epochs and not has_stalled(checkpoint.metrics, training.early_stopping):
         model.fit(
-            _backend.feed(batches),
+            backend.feed(batches),
             validation_data=None if splits.validation is None else as_inputs(model, splits.validation),
             validation_batch_size=_validation_batch_size(model, splits),
             shuffle=False,
@@ -185,7 +185,7 @@ def _validation_batch_size(model: BaseVAE, splits: Splits) -> int | None:
 
 
 def _build(experiment: Experiment, splits: Splits) -> BaseVAE:
-    _backend.make_deterministic()
+    backend.make_deterministic()
     keras.utils.set_random_seed(experiment.seed)
     facts = Facts.of(splits)
     model = experiment.build_model(facts)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.arrays import load_arrays
-from keras_vae.errors import InputError
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (7, 6, 5), np.uint8)

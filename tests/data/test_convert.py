@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.convert import Color, Conversion, convert
 from keras_vae.data.dataset import Dataset
-from keras_vae.errors import InputError
 
 T = TypeVar("T")
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import DTypeLike, NDArray
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Factors, Splits, require_alike, split
-from keras_vae.errors import InputError
 
 RNG = np.random.default_rng(0)
 LEVELS = RNG.integers(0, 256, (5, 6, 4), np.uint8)

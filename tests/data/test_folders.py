@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from keras_vae.core.errors import InputError
 from keras_vae.data import folders
 from keras_vae.data.convert import Conversion
 from keras_vae.data.folders import load_folder
-from keras_vae.errors import InputError
 
 T = TypeVar("T")
 RNG = np.random.default_rng(0)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.data import published
 from keras_vae.data.convert import silent
 from keras_vae.data.published import FASHION_MNIST, MNIST, Published
-from keras_vae.errors import InputError, RunError
 
 T = TypeVar("T")
 RNG = np.random.default_rng(0)

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.data.convert import Color
 from keras_vae.data.sources import SOURCES, available, load
-from keras_vae.errors import InputError, RunError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 7, 3), np.uint8)

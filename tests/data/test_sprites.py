@@ -3,9 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keras_vae.core.errors import InputError
 from keras_vae.data import sprites
 from keras_vae.data.sources import load
-from keras_vae.errors import InputError
 
 RNG = np.random.default_rng(0)
 EVERY = np.array([[s, k, o, 7, 20] for s in range(3) for k in range(6) for o in range(40)])

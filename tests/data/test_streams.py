@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.data import sources, streams
 from keras_vae.data.dataset import Dataset
-from keras_vae.errors import InputError
-from keras_vae.types import Array
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 from keras_vae.evaluation.comparison import compare
 from keras_vae.run import Run
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Factors, Splits
-from keras_vae.errors import InputError
 from keras_vae.evaluation import disentanglement
 from keras_vae.evaluation.disentanglement import (
     beta_vae_score,
@@ -24,7 +25,6 @@ from keras_vae.evaluation.disentanglement import (
     mutual_information,
     sap,
 )
-from keras_vae.types import Array
 
 RNG = np.random.default_rng(0)
 SIZES = (3, 4, 5)

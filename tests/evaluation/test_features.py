@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from helpers import on_tensorflow
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.errors import InputError, RunError
 from keras_vae.evaluation import features
 from keras_vae.evaluation.features import Features, choose, classifier, inception, random
-from keras_vae.types import Array
 
 
 @pytest.fixture(autouse=True)

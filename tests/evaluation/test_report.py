@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_vae.core.errors import InputError
 from keras_vae.doctor import Finding
-from keras_vae.errors import InputError
 from keras_vae.evaluation.report import render
 from keras_vae.evaluation.wording import FIGURES, SCORES
 from keras_vae.plots import PLOTS

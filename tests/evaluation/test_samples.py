@@ -11,8 +11,9 @@ import pytest
 
 from keras_vae import VAE
 from keras_vae.conditions import Label
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.errors import InputError, RunError
 from keras_vae.evaluation.features import random
 from keras_vae.evaluation.samples import (
     compare,
@@ -24,7 +25,6 @@ from keras_vae.evaluation.samples import (
     nearest,
 )
 from keras_vae.likelihoods import Bernoulli, Likelihood, Normal
-from keras_vae.types import Array
 
 SHAPE = (6, 7, 1)
 

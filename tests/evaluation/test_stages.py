@@ -9,8 +9,8 @@ import pytest
 
 from helpers import on_tensorflow
 from keras_vae import training
+from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.errors import InputError
 from keras_vae.evaluation.stages import Request, applicable, evaluate
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.run import Run

@@ -5,9 +5,9 @@ import pytest
 from explorer_runs import MakeRun
 
 from keras_vae import Run
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.experiment import Experiment, Facts
-from keras_vae.types import Array
 
 
 @pytest.fixture(scope="session")

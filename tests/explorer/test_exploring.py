@@ -11,12 +11,12 @@ from explorer_runs import CLASSIC, LADDER, VQ, MakeRun
 
 from helpers import on_tensorflow
 from keras_vae import Run
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.evaluation.samples import nearest as nearest_of
 from keras_vae.explorer import exploring
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.exploring import STEPS, Explorer
-from keras_vae.types import Array
 
 pytestmark = on_tensorflow("asks models in ways that their own tests cover on every backend")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.latent_grid import grid_points
 from keras_vae.explorer.plane import View, around, coordinate_plane, principal_plane
-from keras_vae.grid import grid_points
 
 
 def test_points_of_a_plane_come_back_from_their_codes() -> None:

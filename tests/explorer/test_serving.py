@@ -21,8 +21,8 @@ from explorer_runs import CLASSIC, MakeRun
 from PIL import Image
 
 from helpers import on_tensorflow
-from keras_vae.errors import InputError
-from keras_vae.types import Array
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 
 pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
 pytestmark = on_tensorflow("the page says nothing about backends")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 from keras_vae.explorer import uploads
 
 

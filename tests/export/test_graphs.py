@@ -31,10 +31,10 @@ from keras_vae import (
     Vector,
 )
 from keras_vae.codebook import Codebook
-from keras_vae.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.typing import Array, Tensor
 from keras_vae.export.graphs import in_float32, trace
 from keras_vae.models.base import BaseVAE
-from keras_vae.types import Array, Tensor
 
 SHAPE = (9, 11, 1)
 

@@ -11,14 +11,15 @@ from keras import layers, ops
 from scipy import special, stats
 
 from helpers import on_tensorflow
-from keras_vae import VAE, _backend
-from keras_vae.errors import InputError
+from keras_vae import VAE
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.likelihoods import Normal
 from keras_vae.models import batches, importance
 from keras_vae.objectives import ELBO, IWAE, Objective
 from keras_vae.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
 from keras_vae.schedules import Cosine, ScheduledRate
-from keras_vae.types import Array
 
 SHAPE, PIXELS, LATENT = (2, 3, 1), 6, 2
 
@@ -218,9 +219,9 @@ def test_blocks_computed_at_once_are_those_computed_alone(
     solutions: dict[bool, Exact], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In their order; where the one who takes them stops, those that wait are not computed."""
-    if at_once > _backend.calls_at_once():
+    if at_once > backend.calls_at_once():
         pytest.skip("one at a time on this backend")
-    monkeypatch.setattr(_backend, "calls_at_once", lambda: at_once)
+    monkeypatch.setattr(backend, "calls_at_once", lambda: at_once)
     monkeypatch.setattr(importance, "_PIXELS_AT_ONCE", 100 * math.prod(SHAPE))
     sampling = linear_vae(DiagonalNormal()).importance_sampling(solutions[False].images[:40], samples=50, seed=5)
     assert len(sampling.blocks) == 20

@@ -13,9 +13,10 @@ from keras import ops
 
 import keras_vae
 from helpers import on_tensorflow
-from keras_vae import ELBO, VAE, Bernoulli, Categorical, ContinuousBernoulli, Conv, StandardNormal, _backend
-from keras_vae.errors import InputError
-from keras_vae.types import Array
+from keras_vae import ELBO, VAE, Bernoulli, Categorical, ContinuousBernoulli, Conv, StandardNormal
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 
 MakeVAE = Callable[..., VAE]
 LOSSES = ("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
@@ -270,13 +271,13 @@ def test_arguments_are_keras_s_by_place_too_and_what_is_split_off_validates(make
 
 @on_tensorflow("elsewhere Keras's own feeding does not wait for a tuner")
 def test_arrays_are_fed_by_the_house(make_vae: MakeVAE, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    fed, feed = [], _backend.feed_arrays
+    fed, feed = [], backend.feed_arrays
 
     def record(arrays: Any, *how: Any) -> Any:  # noqa: ANN401
         fed.append(arrays)
         return feed(arrays, *how)
 
-    monkeypatch.setattr(_backend, "feed_arrays", record)
+    monkeypatch.setattr(backend, "feed_arrays", record)
     vae = make_vae()
     vae.compile("adam")
     vae.fit(images, validation_split=0.5, verbose=0)

@@ -11,7 +11,7 @@ import typer
 
 from keras_vae import __version__
 from keras_vae.cli import exploring, inspecting, measuring, shipping, training, using
-from keras_vae.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError
 
 app = typer.Typer(
     name="vae",

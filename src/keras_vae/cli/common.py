@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_vae import _startup
-from keras_vae.errors import InputError, unknown
+from keras_vae.core import startup
+from keras_vae.core.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -149,7 +149,7 @@ def console() -> "Console":
 
 def progress() -> "Progress":
     """Return what shows how far long work is."""
-    from keras_vae.progress import track
+    from keras_vae.core.progress import track
 
     return functools.partial(track, console())
 
@@ -202,7 +202,7 @@ def import_keras(backend: Backend | None = None) -> None:
     """Import Keras with its backend, without the greetings that the libraries print while they load."""
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend.value
-        _startup.prepare()
+        startup.prepare()
     chosen = os.environ.get("KERAS_BACKEND", Backend.TENSORFLOW)
     if chosen not in list(Backend):
         raise unknown("backend in KERAS_BACKEND", chosen, list(Backend))

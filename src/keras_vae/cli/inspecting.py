@@ -111,7 +111,7 @@ def sample(
     import numpy as np
 
     from keras_vae import figures
-    from keras_vae.files import replacing
+    from keras_vae.core.files import replacing
 
     out = out or opened.figure_path("sheet")
     model = opened.load_model(prior=None if prior is None else prior.value)

@@ -24,7 +24,7 @@ from keras_vae.cli.common import (
     say,
     with_data,
 )
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 
 
 class Scored(StrEnum):

@@ -19,7 +19,7 @@ from keras_vae.cli.common import (
     progress,
     say,
 )
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 
 RepositoryArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A repository on the Hugging Face Hub.")]
 
@@ -55,8 +55,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
+    from keras_vae.core.files import check_place
     from keras_vae.export.formats import FORMATS
-    from keras_vae.files import check_place
     from keras_vae.run import Run
 
     if form is not Target.SPACE:

@@ -27,7 +27,7 @@ from keras_vae.cli.common import (
     say,
     with_data,
 )
-from keras_vae.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from keras_vae.data.dataset import Splits
@@ -113,11 +113,11 @@ def fit_prior(
     spec = Experiment().with_settings(chosen).model.prior or {}
     source = Run.open(run)
     import_keras(Backend(source.environment["backend"]))
-    from keras_vae import parts
+    from keras_vae.core import registry
     from keras_vae.density import fit_prior
 
     # Refused before images are loaded and a shipped run is copied.
-    parts.build("prior", spec)
+    registry.build("prior", spec)
     splits = load_own_splits(source)
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:

@@ -108,8 +108,9 @@ def score(
     import_keras()
     import numpy as np
 
-    from keras_vae import figures, tables
+    from keras_vae import figures
     from keras_vae.anomaly import Scorer, differences
+    from keras_vae.core import tables
     from keras_vae.evaluation.likelihood import condition as labels_of
 
     model, known = opened.load_model(), splits.train.spread(_KNOWN)
@@ -160,7 +161,7 @@ def reconstruct(
     import numpy as np
 
     from keras_vae import figures
-    from keras_vae.files import replacing
+    from keras_vae.core.files import replacing
 
     model = opened.load_model()
     condition = _teller(opened, model, stream, label)
@@ -181,7 +182,7 @@ _KNOWN = 2000
 
 def check_table(out: Path, force: bool) -> None:
     """Refuse a table to write whose format or place is no good."""
-    from keras_vae import tables
+    from keras_vae.core import tables
 
     check_out(out, tuple(tables.FORMATS), force)
     tables.check_format(out)
@@ -210,7 +211,7 @@ def _teller(run: "Run", model: "BaseVAE", stream: "Stream", label: str | None) -
     """
     import numpy as np
 
-    from keras_vae.errors import InputError
+    from keras_vae.core.errors import InputError
 
     if model.condition is None:
         if label is not None:
@@ -250,7 +251,7 @@ def _write(
     columns: "Callable[[Block], dict[str, Any]]",
     *how: float | str | None,
 ) -> None:
-    from keras_vae import tables
+    from keras_vae.core import tables
 
     blocks = [lambda number=number: columns(stream.read(number)) for number in range(len(stream.sizes))]
     key = [title, stream.fingerprint, run.model_facts(), *how]

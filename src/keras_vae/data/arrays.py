@@ -12,8 +12,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Factors, Loaded
-from keras_vae.errors import InputError
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
 LABELS = ("labels", "label", "targets", "target", "y", "arr_1")

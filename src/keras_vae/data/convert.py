@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.dataset import Dataset
-from keras_vae.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_vae.errors import InputError, unknown
-from keras_vae.types import ImageShape
+from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.typing import ImageShape
 
 SPLITS = ("train", "validation", "test", "all")
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.arrays import readable
 from keras_vae.data.convert import CHANNELS, MODES, Conversion, Progress, color_note, resize_note, silent
 from keras_vae.data.dataset import Dataset, Loaded
-from keras_vae.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,10 +15,10 @@ from urllib.request import urlopen
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.data.arrays import load_arrays, readable
 from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset, Loaded
-from keras_vae.errors import InputError, RunError
 
 DATA_VARIABLE = "KERAS_VAE_DATA"
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_vae.core.errors import InputError
 from keras_vae.data import sprites, streams
 from keras_vae.data.arrays import load_arrays, readable
 from keras_vae.data.convert import Color, Conversion, Progress, convert, silent
@@ -16,7 +17,6 @@ from keras_vae.data.dataset import Dataset, Loaded, require_alike
 from keras_vae.data.folders import load_folder
 from keras_vae.data.published import FASHION_MNIST, MNIST
 from keras_vae.data.streams import Stream
-from keras_vae.errors import InputError
 
 __all__ = ["SOURCES", "Available", "Loaded", "Source", "Stream", "available", "load", "stream"]
 

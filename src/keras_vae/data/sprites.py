@@ -6,9 +6,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset, Factors, Loaded
-from keras_vae.errors import InputError
 
 NAMES = ("shape", "scale", "orientation", "x", "y")
 SIZES = (3, 6, 40, 32, 32)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.files import write_text
 from keras_vae.evaluation.wording import measured
-from keras_vae.files import write_text
 from keras_vae.run import SCHEMA, Run
 
 TIE = 2.0

@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mutual_info_score
 from sklearn.svm import LinearSVC
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.errors import InputError
 from keras_vae.evaluation.likelihood import condition, held_out, provenance
 from keras_vae.models.base import BaseVAE
 

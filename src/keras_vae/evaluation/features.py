@@ -14,14 +14,14 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_vae import _backend
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError, RunError, unknown
+from keras_vae.core.files import replacing
+from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.errors import InputError, RunError, unknown
 from keras_vae.evaluation.likelihood import held_out
-from keras_vae.files import replacing
 from keras_vae.models.batches import fitting_batch_size
-from keras_vae.types import Array, ImageShape, Tensor
 
 Name = Literal["classifier", "random", "inception"]
 
@@ -276,7 +276,7 @@ def _body(network: keras.Model) -> keras.Model:
 
 def _model(inputs: Tensor, outputs: Tensor) -> keras.Model:
     model = keras.Model(inputs, outputs)
-    if _backend.xla_slows_convolutions():
+    if backend.xla_slows_convolutions():
         model.supports_jit = False
     return model
 

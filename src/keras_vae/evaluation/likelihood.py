@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError
+from keras_vae.core.files import replacing
+from keras_vae.core.typing import Array
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.errors import InputError
-from keras_vae.files import replacing
-from keras_vae.types import Array
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -123,7 +123,7 @@ def measure_likelihood(
     """
     from keras import ops
 
-    from keras_vae import parts
+    from keras_vae.core import registry
 
     if samples < 0:
         raise InputError(f"samples = {samples}: must be ≥ 1, or 0 to leave out the importance-weighted estimate")
@@ -132,10 +132,10 @@ def measure_likelihood(
     terms = model.terms(measured.images, seed, condition=told)
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
-        "likelihood": parts.spec("likelihood", model.likelihood)["name"],
+        "likelihood": registry.spec("likelihood", model.likelihood)["name"],
         "binarisation": getattr(model.likelihood, "binarize", "none"),
         "binarisation_seed": BINARISATION_SEED if model.likelihood.binarises_at_random else None,
-        "condition": None if model.condition is None else parts.spec("condition", model.condition)["name"],
+        "condition": None if model.condition is None else registry.spec("condition", model.condition)["name"],
         "normalised": model.likelihood.is_normalised_on(measured.images),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Protocol
 
-from keras_vae.errors import InputError, unknown
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.evaluation.wording import (
     DENSITY,
     FIGURES,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.errors import InputError, unknown
 from keras_vae.evaluation.likelihood import held_out, measure_likelihood
 from keras_vae.run import SCHEMA, Run
 
@@ -173,9 +173,9 @@ def evaluate(
     evaluation = run.read_evaluation(on) or {}
     if any(evaluation.get(name) != value for name, value in key.items()):
         evaluation = {}
-    from keras_vae import _backend
+    from keras_vae.core import backend
 
-    evaluation |= {**key, "measured_with": _backend.describe_software()}
+    evaluation |= {**key, "measured_with": backend.describe_software()}
     asked = f"{measured['checksum']} {checksum} {request.samples} {request.seed}"
     partial = run.path / f".likelihood.{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npy"
     subject = Subject(model, splits, request, progress, partial)

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from keras_vae.anomaly import Scorer, Scores
-from keras_vae.errors import InputError
-from keras_vae.types import Array
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

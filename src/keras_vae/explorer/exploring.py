@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from keras_vae import figures
 from keras_vae.anomaly import Scorer, differences
 from keras_vae.conditions import Label
+from keras_vae.core.errors import InputError
+from keras_vae.core.latent_grid import interpolate
+from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset
 from keras_vae.doctor import INACTIVE_RATE, Evidence, Finding, diagnose, examine
-from keras_vae.errors import InputError
 from keras_vae.evaluation.likelihood import condition
 from keras_vae.evaluation.samples import Neighbours
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
-from keras_vae.grid import interpolate
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
 from keras_vae.run import Run
-from keras_vae.types import Array, ImageShape
 
 ON_MAP = 600
 """Images on the map at most."""
@@ -99,7 +99,7 @@ class Explorer:
         >>> from pathlib import Path
         >>> Explorer(Run.open(Path("runs/nowhere")))
         Traceback (most recent call last):
-        keras_vae.errors.InputError: no run at runs/nowhere: `vae train` makes one
+        keras_vae.core.errors.InputError: no run at runs/nowhere: `vae train` makes one
     """
 
     def __init__(self, run: Run, progress: Progress | None = None) -> None:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.sources import SOURCES
-from keras_vae.errors import InputError, RunError
 from keras_vae.evaluation.likelihood import held_out
 from keras_vae.run import Run
 

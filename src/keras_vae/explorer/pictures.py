@@ -8,9 +8,9 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.typing import Array
 from keras_vae.explorer.plane import Plane, View
 from keras_vae.figures import PALETTE, contact_sheet
-from keras_vae.types import Array
 
 _MAP = 1000
 """The side of the map in units of its drawing."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keras_vae.core.errors import InputError
 from keras_vae.data.convert import Progress
-from keras_vae.errors import InputError
 from keras_vae.run import Run
 
 HOST, PORT = "127.0.0.1", 7860
@@ -144,7 +144,7 @@ def serve(
     Example:
         >>> serve("runs/nowhere")
         Traceback (most recent call last):
-        keras_vae.errors.InputError: no run at runs/nowhere: `vae train` makes one
+        keras_vae.core.errors.InputError: no run at runs/nowhere: `vae train` makes one
     """
     check_installed()
     run = run if isinstance(run, Run) else Run.open(Path(run).expanduser())

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from keras_vae import __version__
-from keras_vae.errors import InputError
-from keras_vae.files import check_place, replacing_folder, write_text
+from keras_vae.core.errors import InputError
+from keras_vae.core.files import check_place, replacing_folder, write_text
 from keras_vae.hub import FILES
 from keras_vae.run import Run
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import ImageShape
 from keras_vae.data.convert import Color, Conversion
 from keras_vae.data.folders import FORMATS, decode_image, opaque
-from keras_vae.errors import InputError
-from keras_vae.types import ImageShape
 
 MOST_BYTES = 10 * 2**20
 SIDES = 4, 4096

@@ -10,10 +10,10 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
 from keras_vae.explorer.exploring import Explorer
-from keras_vae.types import Array
 
 Levels = NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 
 if TYPE_CHECKING:
     import keras

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 
-from keras_vae.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.typing import Tensor
 from keras_vae.networks import convolutions
-from keras_vae.types import Tensor
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

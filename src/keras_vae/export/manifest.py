@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_vae import _backend, parts
 from keras_vae.conditions import Label
+from keras_vae.core import backend, registry
+from keras_vae.core.typing import Tensor
 from keras_vae.export.format import Format
 from keras_vae.export.graphs import THRESHOLD, Graphs
 from keras_vae.export.parity import SHARE, SPARED, TOLERANCE, Differences, Examples
-from keras_vae.types import Tensor
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -83,7 +83,7 @@ def manifest(
             "class": type(model).__name__,
             "image_shape": list(model.image_shape),
             "latent_dim": model.latent_dim,
-            **{kind: parts.describe(part) for kind in kinds if (part := getattr(model, kind)) is not None},
+            **{kind: registry.describe(part) for kind in kinds if (part := getattr(model, kind)) is not None},
             **origin.get("model", {}),
         },
         "data": origin.get("data"),
@@ -119,5 +119,5 @@ def _checksum(path: Path) -> str:
 
 
 def _versions(form: Format) -> dict[str, str]:
-    versions: dict[str, str] = _backend.describe_software()["versions"]
+    versions: dict[str, str] = backend.describe_software()["versions"]
     return versions | {package: importlib.metadata.version(package) for package in form.packages}

@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from keras_vae.errors import RunError
+from keras_vae.core.errors import RunError
+from keras_vae.core.typing import Array
 from keras_vae.export.graphs import THRESHOLD, Graphs, Pixels
-from keras_vae.types import Array
 
 if TYPE_CHECKING:
     from keras_vae.export.format import Graph

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_vae import _backend
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError, RunError, unknown
+from keras_vae.core.files import check_place, replacing_folder, write_text
 from keras_vae.data.convert import Progress, silent
-from keras_vae.errors import InputError, RunError, unknown
 from keras_vae.export.card import card
 from keras_vae.export.format import Format
 from keras_vae.export.formats import FORMATS
 from keras_vae.export.graphs import Pixels, in_float32, trace
 from keras_vae.export.manifest import manifest
 from keras_vae.export.parity import Examples, compare
-from keras_vae.files import check_place, replacing_folder, write_text
 from keras_vae.run import Run, load_model
 
 if TYPE_CHECKING:
@@ -61,16 +61,16 @@ def export(
     Example:
         >>> export("runs/classic", "pickle")
         Traceback (most recent call last):
-        keras_vae.errors.InputError: unknown format 'pickle': Accepted: keras, litert, onnx, savedmodel
+        keras_vae.core.errors.InputError: unknown format 'pickle': Accepted: keras, litert, onnx, savedmodel
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     form = FORMATS[format]
     form.check_installed()
-    if form.backend not in (None, _backend.name()):
+    if form.backend not in (None, backend.name()):
         raise InputError(
             f"format = {format}: it is written through {form.backend}, and this program computes with "
-            f"{_backend.name()}; set KERAS_BACKEND={form.backend} before Keras is imported, or run `vae export`"
+            f"{backend.name()}; set KERAS_BACKEND={form.backend} before Keras is imported, or run `vae export`"
         )
     if isinstance(source, str | Path):
         path = Path(source).expanduser()

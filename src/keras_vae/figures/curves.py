@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 from keras_vae.figures.style import INK, PALETTE, TRAIN, VALIDATION, WIDTH, style, wrapped
 
 if TYPE_CHECKING:

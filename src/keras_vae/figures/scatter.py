@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.latent_grid import check_dims
+from keras_vae.core.typing import Array
 from keras_vae.figures.style import INK, PALETTE, WIDTH, style, wrapped
-from keras_vae.grid import check_dims
-from keras_vae.types import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

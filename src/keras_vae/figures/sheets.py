@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.files import replacing
+from keras_vae.core.latent_grid import Grid
+from keras_vae.core.typing import Array
 from keras_vae.figures.style import WIDTH, number, style, wrapped
-from keras_vae.files import replacing
-from keras_vae.grid import Grid
-from keras_vae.types import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

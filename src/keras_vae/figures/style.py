@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.files import replacing
+from keras_vae.core.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,14 +7,14 @@ from typing import Any, ClassVar, NamedTuple
 
 from keras_vae.codebook import Codebook, CodePrior
 from keras_vae.conditions import Condition
+from keras_vae.core.registry import Part, part
+from keras_vae.core.typing import ImageShape
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.hierarchical import HierarchicalVAE
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
 from keras_vae.objectives import Objective
-from keras_vae.parts import Part, part
-from keras_vae.types import ImageShape
 
 
 class Parts(NamedTuple):

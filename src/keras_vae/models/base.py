@@ -9,18 +9,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae import _backend
 from keras_vae.conditions import Condition
-from keras_vae.errors import InputError
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError
+from keras_vae.core.images import check_images, to_unit
+from keras_vae.core.registry import LayerPart
+from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.image_distributions import ImageDistribution
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models.batches import Result, fitting_batch_size, in_batches, split_off
 from keras_vae.models.importance import ImportanceSampling
 from keras_vae.objectives import Latents, Objective, Terms
-from keras_vae.parts import LayerPart
-from keras_vae.pixels import check_images, to_unit
 from keras_vae.posteriors import Sampler
-from keras_vae.types import Array, Shape, Tensor
 
 
 class Given(NamedTuple):
@@ -94,7 +94,7 @@ class BaseVAE(keras.Model, abc.ABC):
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
         self.trackers: dict[str, Mean] = {}
         self.track("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
-        if _backend.xla_slows_convolutions():
+        if backend.xla_slows_convolutions():
             self.supports_jit = False
 
     @abc.abstractmethod
@@ -210,7 +210,7 @@ class BaseVAE(keras.Model, abc.ABC):
         except InputError as error:
             # Keras wraps what was raised while it traces into lines of its own.
             raise (error.__context__ or error) from None
-        for layer in filter(_backend.may_have_wrong_gradient, self._flatten_layers()):
+        for layer in filter(backend.may_have_wrong_gradient, self._flatten_layers()):
             warnings.warn(
                 f"{layer.name}: a 1×1 kernel with strides {layer.strides} over {layer.kernel.shape[-2]} channels; "
                 "TensorFlow's oneDNN may compute a wrong gradient of it: set TF_ENABLE_ONEDNN_OPTS=0, or take a kernel "
@@ -321,10 +321,10 @@ class BaseVAE(keras.Model, abc.ABC):
         if validation_data is None and y is None:
             x, validation_data = split_off(x, validation_split)
         if y is None and not kwargs.get("steps_per_epoch"):
-            x, shuffle = _backend.feed_arrays(x, batch_size, shuffle)
+            x, shuffle = backend.feed_arrays(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
             size = kwargs.get("validation_batch_size") or batch_size
-            validation_data, _ = _backend.feed_arrays(validation_data, size)
+            validation_data, _ = backend.feed_arrays(validation_data, size)
         # Built within the first step, its variables would have TensorFlow trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -352,14 +352,14 @@ class BaseVAE(keras.Model, abc.ABC):
         """Evaluate as `keras.Model.evaluate` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x, **kwargs)
         if y is None and not kwargs.get("steps"):
-            x, _ = _backend.feed_arrays(x, batch_size)
+            x, _ = backend.feed_arrays(x, batch_size)
         return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:  # noqa: ANN401
         """Predict as `keras.Model.predict` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x)
         if not kwargs.get("steps"):
-            x, _ = _backend.feed_arrays(x, batch_size)
+            x, _ = backend.feed_arrays(x, batch_size)
         return super().predict(x, batch_size, verbose, **kwargs)
 
     def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.errors import InputError
-from keras_vae.types import Array, Shape, Tensor
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array, Shape, Tensor
 
 Result = TypeVar("Result")
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae import _backend
-from keras_vae.types import Array
+from keras_vae.core import backend
+from keras_vae.core.typing import Array
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -55,7 +55,7 @@ class ImportanceSampling:
         """Return the estimates of blocks, in their order; several are computed at once where that is faster."""
         # The first one compiles the model, which threads would do several times.
         yield from map(self, blocks[:1])
-        at_once = _backend.calls_at_once()
+        at_once = backend.calls_at_once()
         if at_once == 1:
             yield from map(self, blocks[1:])
         else:

@@ -7,10 +7,10 @@ from typing import ClassVar
 import keras
 from keras import layers
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import Part
+from keras_vae.core.typing import ImageShape, Tensor
 from keras_vae.networks.convolutions import Conv2D
-from keras_vae.parts import Part
-from keras_vae.types import ImageShape, Tensor
 
 
 class Network(Part, abc.ABC):

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from keras_vae.core.registry import part
+from keras_vae.core.typing import Tensor
 from keras_vae.networks.base import SpatialNetwork, as_widths, check_counts
 from keras_vae.networks.convolutions import Conv2D, Conv2DTranspose
-from keras_vae.parts import part
-from keras_vae.types import Tensor
 
 
 @part("conv")

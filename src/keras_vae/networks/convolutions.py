@@ -8,10 +8,10 @@ is full. The layers have the weights, the outputs and the configuration of Keras
 import keras
 from keras import layers, ops
 
-from keras_vae import _backend
-from keras_vae.numerics import differentiated_by
-from keras_vae.parts import PACKAGE
-from keras_vae.types import Tensor
+from keras_vae.core import backend
+from keras_vae.core.math import differentiated_by
+from keras_vae.core.registry import PACKAGE
+from keras_vae.core.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -32,9 +32,9 @@ class Conv2D(layers.Conv2D):
             return super().convolution_op(inputs, kernel)
         height, width, channels, filters = kernel.shape
         if self.strides != (1, 1):
-            if _backend.xla_runs_convolutions_slowly():
+            if backend.xla_runs_convolutions_slowly():
                 return convolve_by_neighbourhoods(inputs, kernel, self.strides)
-        elif height * width * filters <= channels and _backend.runs_thin_convolutions_slowly():
+        elif height * width * filters <= channels and backend.runs_thin_convolutions_slowly():
             return convolve_by_contributions(inputs, kernel)
         return super().convolution_op(inputs, kernel)
 
@@ -53,7 +53,7 @@ class Conv2DTranspose(layers.Conv2DTranspose):
         fits = self.output_padding is None and all(
             size >= stride for size, stride in zip(self.kernel_size, self.strides, strict=True)
         )
-        if not (fits and _backend.xla_runs_convolutions_slowly() and _has_product_form(self, inputs)):
+        if not (fits and backend.xla_runs_convolutions_slowly() and _has_product_form(self, inputs)):
             return super().call(inputs)
         outputs = convolve_transposed(inputs, self.kernel, self.strides)
         if self.use_bias:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import part
+from keras_vae.core.typing import ImageShape, Tensor
 from keras_vae.networks.base import Network, as_widths
-from keras_vae.parts import part
-from keras_vae.types import ImageShape, Tensor
 
 
 @part("mlp")

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from keras import layers
 
+from keras_vae.core.registry import part
+from keras_vae.core.typing import Tensor
 from keras_vae.networks.base import SpatialNetwork, as_widths, check_counts
 from keras_vae.networks.convolutions import Conv2D
-from keras_vae.parts import part
-from keras_vae.types import Tensor
 
 _FLAT = 2048
 _CHANNELS_A_GROUP = 4

@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures, uploads
 from keras_vae.explorer.exploring import Explorer
 from keras_vae.explorer.widgets import Levels, answer_to, asset, caption, facts_list, label_chooser, vector_text
-from keras_vae.types import Array
 
 
 def draw(explorer: Explorer, drawn: gr.State) -> None:

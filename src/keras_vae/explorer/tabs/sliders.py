@@ -6,10 +6,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
 from keras_vae.explorer.exploring import Explorer
 from keras_vae.explorer.widgets import answer_to, dimension_name, label_chooser, large
-from keras_vae.types import Array
 
 MOST = 64
 """Sliders at most: those of the dimensions that carry most."""

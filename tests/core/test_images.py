@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae.errors import InputError
-from keras_vae.pixels import check_images, to_unit
+from keras_vae.core.errors import InputError
+from keras_vae.core.images import check_images, to_unit
 
 
 def test_every_level_becomes_its_255th() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 
 
 class Grid(NamedTuple):

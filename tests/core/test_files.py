@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_vae.files import replacing, replacing_folder, write_text
+from keras_vae.core.files import replacing, replacing_folder, write_text
 
 
 def test_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_vae.errors import InputError
+from keras_vae.core.errors import InputError
 
 
 @contextlib.contextmanager

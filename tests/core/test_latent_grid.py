@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_vae.errors import InputError
-from keras_vae.grid import grid_points
+from keras_vae.core.errors import InputError
+from keras_vae.core.latent_grid import grid_points
 
 
 def test_the_page_runs_from_the_top_left_as_a_loop_would_draw_it() -> None:

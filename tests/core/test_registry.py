@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import keras_vae.models.every  # noqa: F401  registers the parts
-from keras_vae import parts
-from keras_vae.errors import InputError
+from keras_vae.core import registry
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.models.base import BaseVAE
-from keras_vae.types import Array
 
 FACTS = Facts(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (
@@ -23,7 +23,7 @@ KINDS = (
 EVERY = [
     (kind, name)
     for kind in KINDS
-    for name, cls in parts.registered(kind).items()
+    for name, cls in registry.registered(kind).items()
     if cls.__module__.startswith("keras_vae.")
 ]
 
@@ -64,22 +64,22 @@ def weights(model: keras.Model) -> dict[str, Array]:
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_part_builds_from_its_name_and_survives_toml_keras_and_json(kind: str, name: str) -> None:
-    part = parts.build(kind, {"name": name})
-    spec = parts.spec(kind, part)
-    assert parts.spec(kind, parts.build(kind, json.loads(json.dumps(spec)))) == spec
+    part = registry.build(kind, {"name": name})
+    spec = registry.spec(kind, part)
+    assert registry.spec(kind, registry.build(kind, json.loads(json.dumps(spec)))) == spec
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(part)))
     assert config["registered_name"].startswith("keras_vae>")
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is type(part)
-    assert parts.spec(kind, again) == spec
-    if isinstance(part, parts.Part):
+    assert registry.spec(kind, again) == spec
+    if isinstance(part, registry.Part):
         assert again == part
         with pytest.raises(AttributeError):
             part.something = 1
 
 
 def test_no_two_classes_are_saved_under_one_name() -> None:
-    classes = [parts.registered(kind)[name] for kind, name in EVERY]
+    classes = [registry.registered(kind)[name] for kind, name in EVERY]
     assert len({keras.saving.get_registered_name(cls) for cls in classes}) == len(classes)
 
 
@@ -149,7 +149,7 @@ def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str
 )
 def test_wrong_spec_is_refused_with_the_value_and_a_way_on(kind: str, spec: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as error:
-        parts.build(kind, spec)
+        registry.build(kind, spec)
     assert message in str(error.value)
 
 

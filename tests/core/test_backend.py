@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from helpers import on_tensorflow
-from keras_vae import VAE, Conv, _backend, _startup, training
+from keras_vae import VAE, Conv, training
 from keras_vae.callbacks import ShuffledBatches
+from keras_vae.core import backend, startup
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, split
 from keras_vae.experiment import Experiment, Facts
 from keras_vae.run import Run
-from keras_vae.types import Array
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ from keras_vae.types import Array
 def test_auto_takes_bfloat16_where_the_processor_has_it(
     flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_backend, "_processor_flags", lambda: flags)
+    monkeypatch.setattr(backend, "_processor_flags", lambda: flags)
     if keras.backend.backend() == "jax":
         import jax
 
@@ -51,11 +52,11 @@ def test_a_run_keeps_the_precision_that_it_was_begun_with(
     images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
-    monkeypatch.setattr(_backend, "_processor_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(backend, "_processor_flags", lambda: {"amx_bf16"})
     settings = ["training.epochs=1", "training.batch_size=8", "training.precision=auto"]
     run = training.train(Experiment.preset("classic").with_settings(settings), splits, tmp_path / "run")
     # Read again on a machine without.
-    monkeypatch.setattr(_backend, "_processor_flags", set)
+    monkeypatch.setattr(backend, "_processor_flags", set)
     assert Run.open(run.path).experiment.training.precision == "mixed_bfloat16"
     assert 'precision = "mixed_bfloat16"' in (run.path / "experiment.toml").read_text()
 
@@ -63,7 +64,7 @@ def test_a_run_keeps_the_precision_that_it_was_begun_with(
 @on_tensorflow("a fault of its kernels")
 @pytest.mark.parametrize("channels", [1, 8])
 def test_model_of_a_layer_whose_gradient_may_be_wrong_warns(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_backend, "xla_slows_convolutions", lambda: True)
+    monkeypatch.setattr(backend, "xla_slows_convolutions", lambda: True)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     inputs = keras.Input((8, 8, channels))
     features = keras.layers.Flatten()(keras.layers.Conv2D(4, 1, strides=2, name="skips")(inputs))
@@ -136,8 +137,8 @@ def test_backend_is_known_before_keras_is_imported(
     if configured is not None:
         (tmp_path / "keras.json").write_text(configured, "utf-8")
     told = []
-    monkeypatch.setattr(_startup, "_keep_freed_memory", lambda: told.append(True))
-    _startup.prepare()
+    monkeypatch.setattr(startup, "_keep_freed_memory", lambda: told.append(True))
+    startup.prepare()
     assert bool(told) == (expected != "tensorflow")
 
 
@@ -146,16 +147,16 @@ def test_allocator_stays_as_the_user_has_set_it(setting: str, monkeypatch: pytes
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv(setting, "glibc.malloc.hugetlb=1")
     monkeypatch.setattr(
-        _startup.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *given: pytest.fail(str(given)))
+        startup.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=lambda *given: pytest.fail(str(given)))
     )
-    _startup.prepare()
+    startup.prepare()
 
 
 @on_tensorflow("elsewhere arrays stay arrays")
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_arrays_are_fed_whole_in_every_epoch_by_a_pipeline_that_nothing_tunes(shuffle: bool) -> None:
     numbers = np.arange(50)
-    batches, by_keras = _backend.feed_arrays({"images": numbers, "condition": -numbers}, 8, shuffle)
+    batches, by_keras = backend.feed_arrays({"images": numbers, "condition": -numbers}, 8, shuffle)
     assert not by_keras
     assert not batches.options().autotune.enabled
     epochs = [[batch["images"].numpy() for (batch,) in batches] for _ in range(2)]
@@ -168,7 +169,7 @@ def test_arrays_are_fed_whole_in_every_epoch_by_a_pipeline_that_nothing_tunes(sh
 
 def test_what_is_not_arrays_is_fed_as_it_is() -> None:
     batches = ShuffledBatches(np.zeros((4, 2, 2, 1), "uint8"), 2, seed=None)
-    assert _backend.feed_arrays(batches, None, shuffle=True) == (batches, True)
-    assert _backend.feed_arrays(None, None) == (None, False)
+    assert backend.feed_arrays(batches, None, shuffle=True) == (batches, True)
+    assert backend.feed_arrays(None, None) == (None, False)
     askew = {"images": np.zeros((4, 2, 2, 1)), "noise": np.zeros((3, 2, 2, 1))}
-    assert _backend.feed_arrays(askew, None)[0] is askew
+    assert backend.feed_arrays(askew, None)[0] is askew

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from keras import ops
 
-from keras_vae.types import Tensor
+from keras_vae.core.typing import Tensor
 
 _MOST_FACTORS = 126  # 2⁻¹²⁶ is the least normal float32.
 

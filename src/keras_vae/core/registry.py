@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import keras
 import pydantic
 
-from keras_vae.errors import InputError, unknown
+from keras_vae.core.errors import InputError, unknown
 
 PACKAGE = "keras_vae"
 """The name under which classes are written into `.keras` files; files out there depend on it."""

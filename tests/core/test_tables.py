@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_vae import tables
-from keras_vae.errors import InputError
+from keras_vae.core import tables
+from keras_vae.core.errors import InputError
 
 SIZES = (3, 3, 2)
 

@@ -1,0 +1,1 @@
+"""Foundations that every package shares: errors, types, the registry, files, the backend."""
