@@ -21,7 +21,7 @@ def test_part_of_the_guide_passes_the_contract() -> None:
 import math, sys
 import pytest
 from keras_vae import priors
-from keras_vae.distributions import Seed
+from keras_vae.distributions.latent import Seed
 vars(priors).update(math=math, Seed=Seed)
 exec(compile({code!r}, "CONTRIBUTING.md", "exec"), vars(priors))
 sys.exit(pytest.main(["-v", "-p", "no:cacheprovider", "-n", "0", "tests/test_parts.py", "-k", "prior-student"]))

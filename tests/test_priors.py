@@ -14,7 +14,7 @@ from keras_vae import MLP, VAE
 from keras_vae.conditions import Vector
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.distributions import Normal
+from keras_vae.distributions.latent import Normal
 from keras_vae.posteriors import (
     DiagonalNormal,
     FullCovarianceNormal,

@@ -140,4 +140,4 @@ startup.prepare()
 
 # `keras.saving.load_model` finds the classes of this package among those registered, which importing them does.
 if "keras" in sys.modules:
-    importlib.import_module(f"{__name__}.models.every")
+    importlib.import_module(f"{__name__}.models.registration")

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae import image_distributions
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import LayerPart, Part, part
 from keras_vae.core.typing import Array, ImageShape, Tensor
-from keras_vae.image_distributions import ImageDistribution
+from keras_vae.distributions import image
+from keras_vae.distributions.image import ImageDistribution
 
 Binarize = Literal["none", "threshold", "static", "dynamic"]
 
@@ -140,12 +140,12 @@ class Bernoulli(Part, Likelihood):
         if self.binarize not in get_args(Binarize):
             raise InputError(f"binarize = {self.binarize!r}: pass one of {', '.join(get_args(Binarize))}")
 
-    def __call__(self, outputs: Tensor) -> image_distributions.Bernoulli:
+    def __call__(self, outputs: Tensor) -> image.Bernoulli:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, C)."""
         if self.from_logits:
-            return image_distributions.Bernoulli(outputs)
+            return image.Bernoulli(outputs)
         probabilities = ops.clip(outputs, 1e-7, 1.0 - 1e-7)
-        return image_distributions.Bernoulli(ops.log(probabilities) - ops.log1p(-probabilities))
+        return image.Bernoulli(ops.log(probabilities) - ops.log1p(-probabilities))
 
     def decoder_channels(self, image_channels: int) -> int:
         """Return `image_channels`: one number a pixel and channel."""
@@ -205,9 +205,9 @@ class ContinuousBernoulli(Part, Likelihood):
         0.0
     """
 
-    def __call__(self, outputs: Tensor) -> image_distributions.ContinuousBernoulli:
+    def __call__(self, outputs: Tensor) -> image.ContinuousBernoulli:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, C)."""
-        return image_distributions.ContinuousBernoulli(outputs)
+        return image.ContinuousBernoulli(outputs)
 
     @property
     def expects_logits(self) -> bool:
@@ -227,7 +227,7 @@ class ContinuousBernoulli(Part, Likelihood):
 class _LocationScale(LayerPart, Likelihood):
     """Pixels of density σ⁻¹ f((x − μ)/σ), μ from the decoder; a σ that is learned bends off within `SCALE_RANGE`."""
 
-    view: ClassVar[type[image_distributions.Normal | image_distributions.Laplace]]
+    view: ClassVar[type[image.Normal | image.Laplace]]
 
     def __init__(self, scale: Literal["learned", "pixel"] | float = "learned", **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
@@ -280,7 +280,7 @@ class Normal(_LocationScale):
         1084.8
     """
 
-    view = image_distributions.Normal
+    view = image.Normal
 
 
 @part("laplace")
@@ -305,7 +305,7 @@ class Laplace(_LocationScale):
         0.0
     """
 
-    view = image_distributions.Laplace
+    view = image.Laplace
 
 
 @part("discretized-logistic")
@@ -338,7 +338,7 @@ class DiscretizedLogistic(Part, Likelihood):
         if self.components < 1:
             raise InputError(f"components = {self.components}: pass at least 1")
 
-    def __call__(self, outputs: Tensor) -> image_distributions.DiscretizedLogistic:
+    def __call__(self, outputs: Tensor) -> image.DiscretizedLogistic:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, `decoder_channels`)."""
         each = outputs.shape[-1] // self.components
         parameters = ops.reshape(outputs, (-1, *ops.shape(outputs)[1:-1], self.components, each))
@@ -350,7 +350,7 @@ class DiscretizedLogistic(Part, Likelihood):
             logits, parameters = parameters[..., 0], parameters[..., 1:]
             coefficients = ops.tanh(parameters[..., 2 * channels :])
         log_scale = _soft_clip(parameters[..., channels : 2 * channels], *LOG_SCALE_RANGE_OF_LEVELS)
-        return image_distributions.DiscretizedLogistic(logits, parameters[..., :channels], log_scale, coefficients)
+        return image.DiscretizedLogistic(logits, parameters[..., :channels], log_scale, coefficients)
 
     def decoder_channels(self, image_channels: int) -> int:
         """Return 2C for one component, else M(1 + 2C + C(C − 1)/2)."""
@@ -372,10 +372,10 @@ class Categorical(Part, Likelihood):
         -22.18
     """
 
-    def __call__(self, outputs: Tensor) -> image_distributions.Categorical:
+    def __call__(self, outputs: Tensor) -> image.Categorical:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, 256·C)."""
         shape = (-1, *ops.shape(outputs)[1:-1], outputs.shape[-1] // 256, 256)
-        return image_distributions.Categorical(ops.reshape(outputs, shape))
+        return image.Categorical(ops.reshape(outputs, shape))
 
     @property
     def expects_logits(self) -> bool:

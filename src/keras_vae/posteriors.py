@@ -9,13 +9,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae import distributions
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE, LayerPart, Part, part
 from keras_vae.core.typing import Shape, Tensor
-from keras_vae.distributions import Flow, FullNormal, PointMass
-from keras_vae.flows import MaskedAffine
+from keras_vae.distributions import latent
+from keras_vae.distributions.bijectors import MaskedAffine
+from keras_vae.distributions.latent import Flow, FullNormal, PointMass
 
 LOG_VAR_RANGE = (-20.0, 20.0)
 """Where log-variances are kept: standard deviations from 5e-5 to 2e4. Beyond it, the gradient still points back."""
@@ -49,7 +49,7 @@ class Sampler(keras.layers.Layer):
     def call(self, moments: tuple[Tensor, Tensor]) -> Tensor:  # noqa: D102
         z_mean, z_log_var = moments
         noise = self.noise(ops.shape(z_mean), dtype=z_mean.dtype)
-        return distributions.Normal(z_mean, z_log_var).draw(noise).z
+        return latent.Normal(z_mean, z_log_var).draw(noise).z
 
     def noise(self, shape: Sequence[Any], dtype: str = "float32") -> Tensor:
         """Return standard normal noise of a shape."""
@@ -83,7 +83,7 @@ class Posterior(abc.ABC):
         """Return what the encoder must put out: the name and size of each output, in order."""
 
     @abc.abstractmethod
-    def __call__(self, features: Sequence[Tensor]) -> distributions.Posterior:
+    def __call__(self, features: Sequence[Tensor]) -> latent.Posterior:
         """Return q(z|x), a view of the encoder's outputs, each (…, its size), float32."""
 
 
@@ -101,10 +101,10 @@ class DiagonalNormal(Part, Posterior):
         """Return the sizes of the means and log-variances."""
         return {"z_mean": latent_dim, "z_log_var": latent_dim}
 
-    def __call__(self, features: Sequence[Tensor]) -> distributions.Normal:
+    def __call__(self, features: Sequence[Tensor]) -> latent.Normal:
         """Return the normal of `[z_mean, z_log_var]`, log-variances within `LOG_VAR_RANGE`."""
         z_mean, z_log_var = features
-        return distributions.Normal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
+        return latent.Normal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
 
 
 @part("full-normal")
@@ -184,7 +184,7 @@ class InverseAutoregressiveFlow(LayerPart, Posterior):
     def __call__(self, features: Sequence[Tensor]) -> Flow:
         """Return the flow of `[z_mean, z_log_var, z_context]`, log-variances within `LOG_VAR_RANGE`."""
         z_mean, z_log_var, context = features
-        base = distributions.Normal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
+        base = latent.Normal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
         return Flow(base, self.flow, normalising=False, context=context)
 
 

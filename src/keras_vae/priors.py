@@ -13,8 +13,8 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import LayerPart, Part, part
 from keras_vae.core.typing import Array, Shape, Tensor
-from keras_vae.distributions import Density, Flow, Mixture, Normal, Posterior
-from keras_vae.flows import MaskedAffine
+from keras_vae.distributions.bijectors import MaskedAffine
+from keras_vae.distributions.latent import Density, Flow, Mixture, Normal, Posterior
 
 
 class Context(NamedTuple):

@@ -15,7 +15,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.images import check_images, to_unit
 from keras_vae.core.registry import LayerPart
 from keras_vae.core.typing import Array, Shape, Tensor
-from keras_vae.image_distributions import ImageDistribution
+from keras_vae.distributions.image import ImageDistribution
 from keras_vae.likelihoods import Likelihood
 from keras_vae.models.batches import Result, fitting_batch_size, in_batches, split_off
 from keras_vae.models.importance import ImportanceSampling

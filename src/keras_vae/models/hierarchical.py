@@ -14,7 +14,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
-from keras_vae.distributions import Normal
+from keras_vae.distributions.latent import Normal
 from keras_vae.likelihoods import Bernoulli, Likelihood
 from keras_vae.models.base import BaseVAE, Given
 from keras_vae.networks.base import as_widths, check_counts

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae import distributions
 from keras_vae.conditions import Condition, with_channels
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, Shape, Tensor
-from keras_vae.distributions import Draw
+from keras_vae.distributions import latent
+from keras_vae.distributions.latent import Draw
 from keras_vae.likelihoods import Bernoulli, Likelihood
 from keras_vae.models.base import BaseVAE, Given
 from keras_vae.networks.conv import Conv
@@ -141,7 +141,7 @@ class VAE(BaseVAE):
         def decoded(draw: Draw) -> tuple[Tensor, Terms]:
             outputs = self._decode(draw.z, context.condition, training)
             log_likelihood = self._decoded(outputs, images).log_prob(images[:, None])
-            rates = ops.mean(distributions.kl(posterior, prior, draw), axis=1)
+            rates = ops.mean(latent.kl(posterior, prior, draw), axis=1)
             penalties = ops.zeros_like(rates[:, 0])
             return outputs, Terms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, rates, penalties)
 

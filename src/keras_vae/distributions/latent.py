@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_vae.core.typing import Tensor
-from keras_vae.flows import MaskedAffine
+from keras_vae.distributions.bijectors import MaskedAffine
 
 Seed: TypeAlias = int | keras.random.SeedGenerator
 """An integer, which makes a draw repeatable, or the generator of the layer that draws."""

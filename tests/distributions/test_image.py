@@ -6,7 +6,7 @@ from keras import ops
 from scipy import special, stats
 
 from helpers import gradient
-from keras_vae.image_distributions import (
+from keras_vae.distributions.image import (
     Bernoulli,
     Categorical,
     ContinuousBernoulli,

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from helpers import gradient, jacobians, randomise, tensor, to_numpy
-from keras_vae.flows import MaskedAffine
+from keras_vae.distributions.bijectors import MaskedAffine
 
 rng = np.random.default_rng(4)
 

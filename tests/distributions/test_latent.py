@@ -11,8 +11,8 @@ from scipy import stats
 
 from helpers import gradient, integral, jacobians, randomise, tensor, to_numpy
 from keras_vae.core.typing import Array
-from keras_vae.distributions import Flow, FullNormal, Mixture, Normal, PointMass, detached, kl, map_tensors
-from keras_vae.flows import MaskedAffine
+from keras_vae.distributions.bijectors import MaskedAffine
+from keras_vae.distributions.latent import Flow, FullNormal, Mixture, Normal, PointMass, detached, kl, map_tensors
 
 rng = np.random.default_rng(3)
 

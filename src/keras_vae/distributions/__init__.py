@@ -1,0 +1,1 @@
+"""Distributions over latent codes and over images, and the bijectors that transform them."""
