@@ -20,7 +20,7 @@ def test_part_of_the_guide_passes_the_contract() -> None:
     program = f"""
 import math, sys
 import pytest
-from keras_vae import priors
+from keras_vae.components import priors
 from keras_vae.distributions.latent import Seed
 vars(priors).update(math=math, Seed=Seed)
 exec(compile({code!r}, "CONTRIBUTING.md", "exec"), vars(priors))

@@ -13,13 +13,13 @@ import pytest
 
 import keras_vae
 from keras_vae import callbacks, training
+from keras_vae.components.objectives import Objective, Terms
 from keras_vae.core import files
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.registry import part
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.experiment import FORMAT, Experiment, Facts
-from keras_vae.objectives import Objective, Terms
 from keras_vae.plots import PLOTS
 from keras_vae.run import Run
 

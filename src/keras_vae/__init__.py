@@ -7,74 +7,81 @@ from typing import TYPE_CHECKING
 from keras_vae.core import startup
 
 if TYPE_CHECKING:
-    from keras_vae.conditions import Label, Vector
-    from keras_vae.data.dataset import Dataset
-    from keras_vae.estimators import AnomalyDetector, VAETransformer
-    from keras_vae.experiment import Experiment
-    from keras_vae.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, DiscretizedLogistic, Laplace, Normal
-    from keras_vae.models.hierarchical import HierarchicalVAE
-    from keras_vae.models.vae import VAE, Moments, Output
-    from keras_vae.models.vq import VQVAE
-    from keras_vae.networks.conv import Conv
-    from keras_vae.networks.mlp import MLP
-    from keras_vae.networks.resnet import ResNet
-    from keras_vae.objectives import DIPVAE, ELBO, IWAE, BetaTC, InfoVAE, Terms
-    from keras_vae.posteriors import (
+    from keras_vae.components.conditions import Label, Vector
+    from keras_vae.components.likelihoods import (
+        Bernoulli,
+        Categorical,
+        ContinuousBernoulli,
+        DiscretizedLogistic,
+        Laplace,
+        Normal,
+    )
+    from keras_vae.components.objectives import DIPVAE, ELBO, IWAE, BetaTC, InfoVAE, Terms
+    from keras_vae.components.posteriors import (
         Deterministic,
         DiagonalNormal,
         FullCovarianceNormal,
         InverseAutoregressiveFlow,
         Sampler,
     )
-    from keras_vae.priors import ConditionalNormal, MixtureOfNormals, RealNVP, StandardNormal, VampPrior
+    from keras_vae.components.priors import ConditionalNormal, MixtureOfNormals, RealNVP, StandardNormal, VampPrior
+    from keras_vae.components.schedules import Constant, Cosine, Cyclical, Exponential, WarmUp
+    from keras_vae.data.dataset import Dataset
+    from keras_vae.estimators import AnomalyDetector, VAETransformer
+    from keras_vae.experiment import Experiment
+    from keras_vae.models.hierarchical import HierarchicalVAE
+    from keras_vae.models.vae import VAE, Moments, Output
+    from keras_vae.models.vq import VQVAE
+    from keras_vae.networks.conv import Conv
+    from keras_vae.networks.mlp import MLP
+    from keras_vae.networks.resnet import ResNet
     from keras_vae.run import Run, load
-    from keras_vae.schedules import Constant, Cosine, Cyclical, Exponential, WarmUp
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AnomalyDetector": "estimators",
-    "Bernoulli": "likelihoods",
-    "BetaTC": "objectives",
-    "Categorical": "likelihoods",
-    "ConditionalNormal": "priors",
-    "Constant": "schedules",
-    "ContinuousBernoulli": "likelihoods",
+    "Bernoulli": "components.likelihoods",
+    "BetaTC": "components.objectives",
+    "Categorical": "components.likelihoods",
+    "ConditionalNormal": "components.priors",
+    "Constant": "components.schedules",
+    "ContinuousBernoulli": "components.likelihoods",
     "Conv": "networks.conv",
-    "Cosine": "schedules",
-    "Cyclical": "schedules",
-    "DIPVAE": "objectives",
+    "Cosine": "components.schedules",
+    "Cyclical": "components.schedules",
+    "DIPVAE": "components.objectives",
     "Dataset": "data.dataset",
-    "Deterministic": "posteriors",
-    "DiagonalNormal": "posteriors",
-    "DiscretizedLogistic": "likelihoods",
-    "ELBO": "objectives",
+    "Deterministic": "components.posteriors",
+    "DiagonalNormal": "components.posteriors",
+    "DiscretizedLogistic": "components.likelihoods",
+    "ELBO": "components.objectives",
     "Experiment": "experiment",
-    "Exponential": "schedules",
-    "FullCovarianceNormal": "posteriors",
+    "Exponential": "components.schedules",
+    "FullCovarianceNormal": "components.posteriors",
     "HierarchicalVAE": "models.hierarchical",
-    "IWAE": "objectives",
-    "InfoVAE": "objectives",
-    "InverseAutoregressiveFlow": "posteriors",
-    "Label": "conditions",
-    "Laplace": "likelihoods",
+    "IWAE": "components.objectives",
+    "InfoVAE": "components.objectives",
+    "InverseAutoregressiveFlow": "components.posteriors",
+    "Label": "components.conditions",
+    "Laplace": "components.likelihoods",
     "MLP": "networks.mlp",
-    "MixtureOfNormals": "priors",
+    "MixtureOfNormals": "components.priors",
     "Moments": "models.vae",
-    "Normal": "likelihoods",
+    "Normal": "components.likelihoods",
     "Output": "models.vae",
-    "RealNVP": "priors",
+    "RealNVP": "components.priors",
     "ResNet": "networks.resnet",
     "Run": "run",
-    "Sampler": "posteriors",
-    "StandardNormal": "priors",
-    "Terms": "objectives",
+    "Sampler": "components.posteriors",
+    "StandardNormal": "components.priors",
+    "Terms": "components.objectives",
     "VAE": "models.vae",
     "VAETransformer": "estimators",
     "VQVAE": "models.vq",
-    "VampPrior": "priors",
-    "Vector": "conditions",
-    "WarmUp": "schedules",
+    "VampPrior": "components.priors",
+    "Vector": "components.conditions",
+    "WarmUp": "components.schedules",
     "load": "run",
 }
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vae.components.priors import Context, MixtureOfNormals, Prior
+from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import LayerPart
@@ -15,9 +17,7 @@ from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import condition, measure_likelihood
 from keras_vae.models.vae import VAE
-from keras_vae.priors import Context, MixtureOfNormals, Prior
 from keras_vae.run import Run
-from keras_vae.schedules import Cosine, ScheduledRate
 
 EPOCHS = 30
 _BATCH_SIZE = 256

@@ -15,11 +15,11 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.typing import ImageShape
 
 if TYPE_CHECKING:
+    from keras_vae.components.schedules import Schedule
     from keras_vae.data.convert import Progress
     from keras_vae.data.dataset import Loaded, Splits
     from keras_vae.data.streams import Stream
     from keras_vae.models.base import BaseVAE
-    from keras_vae.schedules import Schedule
 
 PARTS = ("architecture", "network", "prior", "posterior", "likelihood", "objective", "condition", "schedule")
 """The keys of the file that name a part."""
@@ -357,8 +357,8 @@ class Experiment(Table):
         """
         import keras
 
+        from keras_vae.components.schedules import in_steps
         from keras_vae.models.architectures import Parts
-        from keras_vae.schedules import in_steps
 
         built = self._build_parts(facts)
         objective = in_steps(built["objective"], self.steps(facts))
@@ -387,8 +387,8 @@ class Experiment(Table):
         Args:
             facts: What is known of the data.
         """
+        from keras_vae.components.schedules import in_steps
         from keras_vae.core import registry
-        from keras_vae.schedules import in_steps
 
         return in_steps(registry.build("schedule", self.training.schedule), self.steps(facts))
 

@@ -17,7 +17,8 @@ from keras_vae.callbacks import (
     StopOnNonFinite,
     has_stalled,
 )
-from keras_vae.conditions import Vector
+from keras_vae.components.conditions import Vector
+from keras_vae.components.schedules import Constant, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.dataset import Splits
@@ -26,7 +27,6 @@ from keras_vae.experiment import Experiment, Facts
 from keras_vae.models.base import BaseVAE
 from keras_vae.page import write_page
 from keras_vae.run import SCHEMA, Run
-from keras_vae.schedules import Constant, ScheduledRate
 
 
 def train(

@@ -12,20 +12,20 @@ from sklearn.metrics import accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
 from keras_vae import VAE, Bernoulli, Conv
-from keras_vae.conditions import Label
-from keras_vae.core.errors import InputError, RunError
-from keras_vae.core.typing import Array
-from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.evaluation import latents
-from keras_vae.evaluation.latents import active_units, aggregate, aggregate_moments, measure_latents, probe
-from keras_vae.posteriors import (
+from keras_vae.components.conditions import Label
+from keras_vae.components.posteriors import (
     Deterministic,
     DiagonalNormal,
     FullCovarianceNormal,
     InverseAutoregressiveFlow,
     Posterior,
 )
-from keras_vae.priors import ConditionalNormal, MixtureOfNormals, Prior
+from keras_vae.components.priors import ConditionalNormal, MixtureOfNormals, Prior
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.evaluation import latents
+from keras_vae.evaluation.latents import active_units, aggregate, aggregate_moments, measure_latents, probe
 
 KEYS = {
     *("data", "split", "held_out", "images", "checksum", "seed", "latent_dim", "kl_loss", "rates", "active_units"),

@@ -12,11 +12,11 @@ from keras import layers
 from scipy import special, stats
 
 from keras_vae import VAE, Label
+from keras_vae.components.likelihoods import Bernoulli, Normal
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.likelihood import binarised, measure_likelihood
-from keras_vae.likelihoods import Bernoulli, Normal
 from keras_vae.models.importance import ImportanceSampling
 from keras_vae.networks.mlp import MLP
 

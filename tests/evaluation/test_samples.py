@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE
-from keras_vae.conditions import Label
+from keras_vae.components.conditions import Label
+from keras_vae.components.likelihoods import Bernoulli, Likelihood, Normal
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
@@ -24,7 +25,6 @@ from keras_vae.evaluation.samples import (
     memorisation,
     nearest,
 )
-from keras_vae.likelihoods import Bernoulli, Likelihood, Normal
 
 SHAPE = (6, 7, 1)
 

@@ -30,7 +30,7 @@ from keras_vae import (
     VampPrior,
     Vector,
 )
-from keras_vae.codebook import Codebook
+from keras_vae.components.vector_quantizer import Codebook
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.export.graphs import in_float32, trace

@@ -12,14 +12,14 @@ from scipy import special, stats
 
 from helpers import on_tensorflow
 from keras_vae import VAE
+from keras_vae.components.likelihoods import Normal
+from keras_vae.components.objectives import ELBO, IWAE, Objective
+from keras_vae.components.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
+from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.likelihoods import Normal
 from keras_vae.models import batches, importance
-from keras_vae.objectives import ELBO, IWAE, Objective
-from keras_vae.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
-from keras_vae.schedules import Cosine, ScheduledRate
 
 SHAPE, PIXELS, LATENT = (2, 3, 1), 6, 2
 

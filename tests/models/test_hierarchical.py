@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae.conditions import Label
+from keras_vae.components.conditions import Label
+from keras_vae.components.likelihoods import Bernoulli, Normal
+from keras_vae.components.objectives import DIPVAE, ELBO, IWAE, BetaTC, Objective
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.likelihoods import Bernoulli, Normal
 from keras_vae.models.hierarchical import HierarchicalVAE
-from keras_vae.objectives import DIPVAE, ELBO, IWAE, BetaTC, Objective
 
 SMALL = {"widths": (4, 8), "groups": (1, 2), "latent_channels": 2}
 SHAPES = [(3, 3, 2), (3, 3, 2), (5, 6, 2)]

@@ -10,15 +10,15 @@ import pytest
 from keras import ops
 
 from keras_vae import ELBO, VAE, Bernoulli, Conv
-from keras_vae.codebook import Codebook, CodePrior, usage
-from keras_vae.conditions import Label
+from keras_vae.components.conditions import Label
+from keras_vae.components.likelihoods import DiscretizedLogistic
+from keras_vae.components.objectives import DIPVAE, IWAE
+from keras_vae.components.priors import VampPrior
+from keras_vae.components.vector_quantizer import Codebook, CodePrior, usage
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.likelihoods import DiscretizedLogistic
 from keras_vae.models.vq import VQVAE
 from keras_vae.networks.mlp import MLP
-from keras_vae.objectives import DIPVAE, IWAE
-from keras_vae.priors import VampPrior
 
 MakeVQ = Callable[..., VQVAE]
 

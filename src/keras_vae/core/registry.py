@@ -69,7 +69,7 @@ def part(name: str) -> Callable[[PartClass], PartClass]:
         The decorator, which returns the class as it was.
 
     Example:
-        >>> from keras_vae.priors import Prior
+        >>> from keras_vae.components.priors import Prior
         >>> @part("uniform")
         ... @dataclasses.dataclass(frozen=True)
         ... class Uniform(Prior): ...
@@ -147,7 +147,7 @@ def describe(instance: Any) -> dict[str, Any]:  # noqa: ANN401
         instance: Any part.
 
     Example:
-        >>> from keras_vae.likelihoods import Categorical
+        >>> from keras_vae.components.likelihoods import Categorical
         >>> describe(Categorical())
         {'name': 'categorical'}
     """

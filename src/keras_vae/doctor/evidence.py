@@ -8,12 +8,12 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from keras_vae.components.likelihoods import bounded_log_scale
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.evaluation.likelihood import condition, held_out
 from keras_vae.experiment import Experiment
-from keras_vae.likelihoods import bounded_log_scale
 from keras_vae.run import Metrics, Run
 
 if TYPE_CHECKING:

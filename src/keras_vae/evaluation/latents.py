@@ -7,14 +7,14 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from keras_vae.components.posteriors import DiagonalNormal, InverseAutoregressiveFlow
+from keras_vae.components.priors import ConditionalNormal, StandardNormal
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import condition, held_out, mean_and_error, observed, provenance
 from keras_vae.models.vae import VAE, Moments
-from keras_vae.posteriors import DiagonalNormal, InverseAutoregressiveFlow
-from keras_vae.priors import ConditionalNormal, StandardNormal
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

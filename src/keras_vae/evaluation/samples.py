@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from keras_vae.components.likelihoods import Bernoulli
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.images import to_unit
 from keras_vae.core.typing import Array
@@ -16,7 +17,6 @@ from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.features import Features, choose
 from keras_vae.evaluation.likelihood import condition, held_out, provenance
-from keras_vae.likelihoods import Bernoulli
 from keras_vae.models.batches import fitting_batch_size, in_batches
 
 if TYPE_CHECKING:

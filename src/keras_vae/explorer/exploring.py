@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from keras_vae import figures
 from keras_vae.anomaly import Scorer, differences
-from keras_vae.conditions import Label
+from keras_vae.components.conditions import Label
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import interpolate
 from keras_vae.core.typing import Array, ImageShape

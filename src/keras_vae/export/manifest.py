@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_vae.conditions import Label
+from keras_vae.components.conditions import Label
 from keras_vae.core import backend, registry
 from keras_vae.core.typing import Tensor
 from keras_vae.export.format import Format

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-from keras_vae.codebook import Codebook, CodePrior
-from keras_vae.conditions import Condition
+from keras_vae.components.conditions import Condition
+from keras_vae.components.likelihoods import Likelihood
+from keras_vae.components.objectives import Objective
+from keras_vae.components.vector_quantizer import Codebook, CodePrior
 from keras_vae.core.registry import Part, part
 from keras_vae.core.typing import ImageShape
-from keras_vae.likelihoods import Likelihood
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.hierarchical import HierarchicalVAE
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
-from keras_vae.objectives import Objective
 
 
 class Parts(NamedTuple):

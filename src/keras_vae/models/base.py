@@ -9,18 +9,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.conditions import Condition
+from keras_vae.components.conditions import Condition
+from keras_vae.components.likelihoods import Likelihood
+from keras_vae.components.objectives import Latents, Objective, Terms
+from keras_vae.components.posteriors import Sampler
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import check_images, to_unit
 from keras_vae.core.registry import LayerPart
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.likelihoods import Likelihood
 from keras_vae.models.batches import Result, fitting_batch_size, in_batches, split_off
 from keras_vae.models.importance import ImportanceSampling
-from keras_vae.objectives import Latents, Objective, Terms
-from keras_vae.posteriors import Sampler
 
 
 class Given(NamedTuple):

@@ -9,19 +9,19 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_vae.conditions import Condition, with_channels
+from keras_vae.components.conditions import Condition, with_channels
+from keras_vae.components.likelihoods import Bernoulli, Likelihood
+from keras_vae.components.objectives import ELBO, Objective, Terms
+from keras_vae.components.posteriors import LOG_VAR_RANGE
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.latent import Normal
-from keras_vae.likelihoods import Bernoulli, Likelihood
 from keras_vae.models.base import BaseVAE, Given
 from keras_vae.networks.base import as_widths, check_counts
 from keras_vae.networks.convolutions import Conv2D
 from keras_vae.networks.resnet import normalise, residual_block
-from keras_vae.objectives import ELBO, Objective, Terms
-from keras_vae.posteriors import LOG_VAR_RANGE
 
 
 class LadderOutput(NamedTuple):

@@ -7,18 +7,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.conditions import Condition, with_channels
+from keras_vae.components.conditions import Condition, with_channels
+from keras_vae.components.likelihoods import Bernoulli, Likelihood
+from keras_vae.components.objectives import ELBO, Latents, Objective, Terms
+from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
+from keras_vae.components.priors import ConditionalNormal, Context, Prior, StandardNormal, VampPrior
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions import latent
 from keras_vae.distributions.latent import Draw
-from keras_vae.likelihoods import Bernoulli, Likelihood
 from keras_vae.models.base import BaseVAE, Given
 from keras_vae.networks.conv import Conv
-from keras_vae.objectives import ELBO, Latents, Objective, Terms
-from keras_vae.posteriors import Deterministic, DiagonalNormal, Posterior
-from keras_vae.priors import ConditionalNormal, Context, Prior, StandardNormal, VampPrior
 
 
 class Moments(NamedTuple):

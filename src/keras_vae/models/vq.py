@@ -7,15 +7,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.codebook import Codebook, CodePrior, usage
-from keras_vae.conditions import Condition, with_channels
+from keras_vae.components.conditions import Condition, with_channels
+from keras_vae.components.likelihoods import Bernoulli, Likelihood
+from keras_vae.components.objectives import ELBO, Objective, Terms
+from keras_vae.components.vector_quantizer import Codebook, CodePrior, usage
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
-from keras_vae.likelihoods import Bernoulli, Likelihood
 from keras_vae.models.base import BaseVAE, Given
 from keras_vae.networks.base import Network, SpatialNetwork
-from keras_vae.objectives import ELBO, Objective, Terms
 
 
 class Codes(NamedTuple):

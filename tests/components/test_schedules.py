@@ -9,9 +9,18 @@ import pytest
 from keras import ops
 
 from helpers import to_numpy
+from keras_vae.components.objectives import ELBO, BetaTC
+from keras_vae.components.schedules import (
+    Constant,
+    Cosine,
+    Cyclical,
+    Exponential,
+    Schedule,
+    ScheduledRate,
+    WarmUp,
+    in_steps,
+)
 from keras_vae.core.errors import InputError
-from keras_vae.objectives import ELBO, BetaTC
-from keras_vae.schedules import Constant, Cosine, Cyclical, Exponential, Schedule, ScheduledRate, WarmUp, in_steps
 
 STEPS = np.arange(0, 61)
 

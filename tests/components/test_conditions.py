@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from helpers import to_numpy
-from keras_vae.conditions import Condition, Label, Vector
+from keras_vae.components.conditions import Condition, Label, Vector
 from keras_vae.core.errors import InputError
 
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from keras import ops
 
+from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
+from keras_vae.components.schedules import Constant, Schedule
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import scale_gradient
 from keras_vae.core.registry import Part, part
 from keras_vae.core.typing import Tensor
 from keras_vae.distributions.latent import Draw, Normal, detached
-from keras_vae.posteriors import Deterministic, DiagonalNormal, Posterior
-from keras_vae.schedules import Constant, Schedule
 
 
 class Terms(NamedTuple):

@@ -10,12 +10,17 @@ from keras import ops
 from scipy import special, stats
 
 from helpers import gradient, tensor, to_numpy
+from keras_vae.components.objectives import DIPVAE, ELBO, IWAE, BetaTC, InfoVAE, Latents, Objective, Terms
+from keras_vae.components.posteriors import (
+    Deterministic,
+    DiagonalNormal,
+    FullCovarianceNormal,
+    InverseAutoregressiveFlow,
+)
+from keras_vae.components.schedules import Cyclical, WarmUp
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.distributions.latent import Normal
-from keras_vae.objectives import DIPVAE, ELBO, IWAE, BetaTC, InfoVAE, Latents, Objective, Terms
-from keras_vae.posteriors import Deterministic, DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveFlow
-from keras_vae.schedules import Cyclical, WarmUp
 
 rng = np.random.default_rng(9)
 

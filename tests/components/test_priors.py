@@ -11,17 +11,9 @@ from scipy import special, stats
 
 from helpers import gradient, integral, randomise, tensor, to_numpy
 from keras_vae import MLP, VAE
-from keras_vae.conditions import Vector
-from keras_vae.core.errors import InputError
-from keras_vae.core.typing import Array
-from keras_vae.distributions.latent import Normal
-from keras_vae.posteriors import (
-    DiagonalNormal,
-    FullCovarianceNormal,
-    InverseAutoregressiveFlow,
-    Posterior,
-)
-from keras_vae.priors import (
+from keras_vae.components.conditions import Vector
+from keras_vae.components.posteriors import DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveFlow, Posterior
+from keras_vae.components.priors import (
     ConditionalNormal,
     Context,
     MixtureOfNormals,
@@ -30,6 +22,9 @@ from keras_vae.priors import (
     StandardNormal,
     VampPrior,
 )
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
+from keras_vae.distributions.latent import Normal
 
 rng = np.random.default_rng(8)
 

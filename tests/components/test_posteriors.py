@@ -11,9 +11,7 @@ from scipy import stats
 
 from helpers import gradient, jacobians, randomise, tensor, to_numpy
 from keras_vae import Sampler
-from keras_vae.core.errors import InputError
-from keras_vae.core.typing import Array
-from keras_vae.posteriors import (
+from keras_vae.components.posteriors import (
     LOG_VAR_RANGE,
     Deterministic,
     DiagonalNormal,
@@ -21,6 +19,8 @@ from keras_vae.posteriors import (
     InverseAutoregressiveFlow,
     Posterior,
 )
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
 
 rng = np.random.default_rng(6)
 

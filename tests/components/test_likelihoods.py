@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae import likelihoods
+from keras_vae.components import likelihoods
+from keras_vae.components.likelihoods import Bernoulli, Laplace, Likelihood, Normal
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.likelihoods import Bernoulli, Laplace, Likelihood, Normal
 
 VARIANTS = (
     {"name": "bernoulli", "from_logits": False},

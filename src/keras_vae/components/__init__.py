@@ -1,0 +1,1 @@
+"""The replaceable components of a model: priors, posteriors, likelihoods, objectives, conditions, schedules."""
