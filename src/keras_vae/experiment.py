@@ -403,7 +403,7 @@ class Experiment(Table):
     def _build_parts(self, facts: Facts) -> dict[str, Any]:
         """Return every part of the model by kind, numbers as they are, and the schedule."""
         from keras_vae.core import registry
-        from keras_vae.models import every  # noqa: F401  registers every part
+        from keras_vae.models import registration  # noqa: F401  registers every part
 
         architecture = registry.build("architecture", self.model.architecture)
         given = self.model.model_dump(exclude_none=True)

@@ -394,7 +394,7 @@ def load_model(file: Path) -> "BaseVAE":
     """
     import keras
 
-    from keras_vae.models.every import BaseVAE
+    from keras_vae.models.registration import BaseVAE
 
     if not zipfile.is_zipfile(file):
         raise InputError(f"{file} is damaged: it is not the zip archive that a .keras file is")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-import keras_vae.models.every  # noqa: F401  registers the parts
+import keras_vae.models.registration  # noqa: F401  registers the parts
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array

@@ -17,7 +17,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.likelihood import binarised, measure_likelihood
-from keras_vae.models.importance import ImportanceSampling
+from keras_vae.models.importance_sampling import ImportanceSampling
 from keras_vae.networks.mlp import MLP
 
 
@@ -170,7 +170,7 @@ def test_interrupted_measurement_goes_on(grey: Array, tmp_path: Path, monkeypatc
         Splits(Dataset.from_arrays(images, name="frames"), None, None),
         tmp_path / "p.npy",
     )
-    monkeypatch.setattr("keras_vae.models.importance._PIXELS_AT_ONCE", 100 * 28 * 28)
+    monkeypatch.setattr("keras_vae.models.importance_sampling._PIXELS_AT_ONCE", 100 * 28 * 28)
     whole = measure_likelihood(vae, splits, seed=0, samples=10)
 
     def cut(blocks: list[slice], label: str, /) -> object:

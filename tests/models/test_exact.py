@@ -19,7 +19,7 @@ from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.models import batches, importance
+from keras_vae.models import batching, importance_sampling
 
 SHAPE, PIXELS, LATENT = (2, 3, 1), 6, 2
 
@@ -204,9 +204,9 @@ def test_log_likelihood_is_the_sum_of_the_terms_weights(
     weights = ops.convert_to_numpy(vae({"images": images, "noise": noise}).terms.log_weight)
     expected = special.logsumexp(weights, axis=1) - math.log(130)
     np.testing.assert_allclose(vae.log_likelihood(images, samples=130, seed=5), expected, rtol=1e-5)
-    monkeypatch.setattr(importance, "_PIXELS_AT_ONCE", 150 * 28 * 28)
+    monkeypatch.setattr(importance_sampling, "_PIXELS_AT_ONCE", 150 * 28 * 28)
     np.testing.assert_allclose(vae.log_likelihood(images, samples=130, seed=5), expected, rtol=1e-5)
-    monkeypatch.setattr(importance, "_DRAWS_AT_ONCE", 40)
+    monkeypatch.setattr(importance_sampling, "_DRAWS_AT_ONCE", 40)
     np.testing.assert_allclose(vae.log_likelihood(images, samples=130, seed=5), expected, rtol=1e-5)
     weights = vae.terms(images, seed=5, draws=60).log_weight
     np.testing.assert_allclose(
@@ -222,19 +222,19 @@ def test_blocks_computed_at_once_are_those_computed_alone(
     if at_once > backend.calls_at_once():
         pytest.skip("one at a time on this backend")
     monkeypatch.setattr(backend, "calls_at_once", lambda: at_once)
-    monkeypatch.setattr(importance, "_PIXELS_AT_ONCE", 100 * math.prod(SHAPE))
+    monkeypatch.setattr(importance_sampling, "_PIXELS_AT_ONCE", 100 * math.prod(SHAPE))
     sampling = linear_vae(DiagonalNormal()).importance_sampling(solutions[False].images[:40], samples=50, seed=5)
     assert len(sampling.blocks) == 20
     together = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
     np.testing.assert_allclose(together, [sampling(block).log_likelihood for block in sampling.blocks], rtol=1e-6)
     computed = []
 
-    def compute(self: importance.ImportanceSampling, block: slice) -> slice:
+    def compute(self: importance_sampling.ImportanceSampling, block: slice) -> slice:
         time.sleep(0.02)
         computed.append(block)
         return block
 
-    monkeypatch.setattr(importance.ImportanceSampling, "__call__", compute)
+    monkeypatch.setattr(importance_sampling.ImportanceSampling, "__call__", compute)
     taken = sampling.over(sampling.blocks)
     assert [next(taken), next(taken)] == sampling.blocks[:2]
     taken.close()
@@ -252,7 +252,7 @@ def test_noise_that_is_given_is_the_noise_that_is_taken(solutions: dict[bool, Ex
 
 @pytest.mark.parametrize(("height", "draws"), [(28, 1), (28, 100), (28, 5000), (512, 100)])
 def test_some_images_always_fit(height: int, draws: int) -> None:
-    fitting = batches.fitting_batch_size((height, height, 3), draws)
+    fitting = batching.fitting_batch_size((height, height, 3), draws)
     assert fitting >= 1
     assert fitting == 1 or fitting * draws * height**2 <= 1024 * 28**2
 

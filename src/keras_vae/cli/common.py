@@ -213,7 +213,7 @@ def import_keras(backend: Backend | None = None) -> None:
         stderr = os.dup(2)
         os.dup2(greetings.fileno(), 2)
         try:
-            importlib.import_module("keras_vae.models.every")
+            importlib.import_module("keras_vae.models.registration")
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -21,7 +21,7 @@ from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import held_out
-from keras_vae.models.batches import fitting_batch_size
+from keras_vae.models.batching import fitting_batch_size
 
 Name = Literal["classifier", "random", "inception"]
 

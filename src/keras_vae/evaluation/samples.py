@@ -17,7 +17,7 @@ from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.features import Features, choose
 from keras_vae.evaluation.likelihood import condition, held_out, provenance
-from keras_vae.models.batches import fitting_batch_size, in_batches
+from keras_vae.models.batching import fitting_batch_size, in_batches
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

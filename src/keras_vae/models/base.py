@@ -19,8 +19,8 @@ from keras_vae.core.images import check_images, to_unit
 from keras_vae.core.registry import LayerPart
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.models.batches import Result, fitting_batch_size, in_batches, split_off
-from keras_vae.models.importance import ImportanceSampling
+from keras_vae.models.batching import Result, fitting_batch_size, in_batches, split_off
+from keras_vae.models.importance_sampling import ImportanceSampling
 
 
 class Given(NamedTuple):
