@@ -32,9 +32,9 @@ from keras_vae.core.files import write_text
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset
-from keras_vae.experiment import Experiment, Facts
 from keras_vae.figures.style import PALETTE, style
 from keras_vae.models.base import BaseVAE
+from keras_vae.runs.experiment import Experiment, Facts
 
 LATENT_DIMS = (2, 32)
 DRAWS = 16

@@ -18,7 +18,7 @@ from helpers import on_tensorflow
 from keras_vae import cli, load, training
 from keras_vae.core import tables
 from keras_vae.data import sources
-from keras_vae.experiment import Experiment, preset_names
+from keras_vae.runs.experiment import Experiment, preset_names
 
 pytestmark = on_tensorflow("what it calls is tested on every backend")
 

@@ -15,8 +15,8 @@ from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.doctor import CHECKS, Evidence, Finding, diagnose, examine, gather
 from keras_vae.doctor.evidence import _pixel_scale
-from keras_vae.experiment import Experiment
-from keras_vae.run import Metrics, Run
+from keras_vae.runs.experiment import Experiment
+from keras_vae.runs.run import Metrics, Run
 
 RNG = np.random.default_rng(3)
 EPOCHS = 12

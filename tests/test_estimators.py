@@ -17,7 +17,7 @@ from helpers import on_tensorflow
 from keras_vae import VAE, AnomalyDetector, VAETransformer
 from keras_vae.anomaly import Scorer
 from keras_vae.core.errors import InputError
-from keras_vae.experiment import Experiment, Facts
+from keras_vae.runs.experiment import Experiment, Facts
 
 ROUNDING = "float32 sums depend in their last digits on how many rows are summed at once"
 

@@ -153,8 +153,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A complete run, as far as files go."""
-    from keras_vae.experiment import Experiment
-    from keras_vae.run import Run
+    from keras_vae.runs.experiment import Experiment
+    from keras_vae.runs.run import Run
 
     environment = {"versions": {"keras-vae": "0"}, "backend": "tensorflow", "data": {"name": "digits"}}
     run = Run.create(tmp_path / "mine", Experiment.preset("classic"), environment)

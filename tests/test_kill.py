@@ -14,7 +14,7 @@ from keras import ops
 
 from helpers import on_tensorflow
 from keras_vae import load
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 KILLS = 5
 # Enough epochs that a training outlives the importing of Keras many times over.

@@ -12,7 +12,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.plots import Subject, applicable, latents, rates, traversals
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 
 @pytest.fixture

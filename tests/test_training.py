@@ -19,9 +19,9 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.registry import part
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.experiment import FORMAT, Experiment, Facts
 from keras_vae.plots import PLOTS
-from keras_vae.run import Run
+from keras_vae.runs.experiment import FORMAT, Experiment, Facts
+from keras_vae.runs.run import Run
 
 SMALL = [
     "model.network.widths=[2, 3]",

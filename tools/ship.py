@@ -3,7 +3,7 @@
     vae train classic --out runs/classic
     python tools/ship.py runs/classic mnist-2d
 
-Writes `src/keras_vae/trained/NAME`: the run's experiment, environment and metrics as they are; its model without the
+Writes `src/keras_vae/runs/pretrained/NAME`: the run's experiment, environment and metrics as they are; its model without the
 optimizer, whose state is two thirds of the file; an evaluation of that model; and a few test images with their labels,
 so that there is something to show where there is no data. An interrupted call starts anew.
 """
@@ -27,9 +27,9 @@ from keras_vae.core.files import replacing_folder
 from keras_vae.core.progress import track
 from keras_vae.evaluation.stages import Request, evaluate
 from keras_vae.models.base import BaseVAE
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
-TRAINED = Path(__file__).parents[1] / "src" / "keras_vae" / "trained"
+TRAINED = Path(__file__).parents[1] / "src" / "keras_vae" / "runs" / "pretrained"
 IMAGES = 500
 """How many test images go along, evenly spaced."""
 

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from keras_vae.components.schedules import Constant, Cosine, Cyclical, Exponential, WarmUp
     from keras_vae.data.dataset import Dataset
     from keras_vae.estimators import AnomalyDetector, VAETransformer
-    from keras_vae.experiment import Experiment
     from keras_vae.models.hierarchical import HierarchicalVAE
     from keras_vae.models.vae import VAE, Moments, Output
     from keras_vae.models.vq import VQVAE
     from keras_vae.networks.conv import Conv
     from keras_vae.networks.mlp import MLP
     from keras_vae.networks.resnet import ResNet
-    from keras_vae.run import Run, load
+    from keras_vae.runs.experiment import Experiment
+    from keras_vae.runs.run import Run, load
 
 __version__ = "0.1.0"
 
@@ -56,7 +56,7 @@ _HOMES = {
     "DiagonalNormal": "components.posteriors",
     "DiscretizedLogistic": "components.likelihoods",
     "ELBO": "components.objectives",
-    "Experiment": "experiment",
+    "Experiment": "runs.experiment",
     "Exponential": "components.schedules",
     "FullCovarianceNormal": "components.posteriors",
     "HierarchicalVAE": "models.hierarchical",
@@ -72,7 +72,7 @@ _HOMES = {
     "Output": "models.vae",
     "RealNVP": "components.priors",
     "ResNet": "networks.resnet",
-    "Run": "run",
+    "Run": "runs.run",
     "Sampler": "components.posteriors",
     "StandardNormal": "components.priors",
     "Terms": "components.objectives",
@@ -82,7 +82,7 @@ _HOMES = {
     "VampPrior": "components.priors",
     "Vector": "components.conditions",
     "WarmUp": "components.schedules",
-    "load": "run",
+    "load": "runs.run",
 }
 
 __all__ = [

@@ -15,9 +15,9 @@ from keras_vae.core import progress
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
-from keras_vae.experiment import Training
 from keras_vae.models.base import BaseVAE
-from keras_vae.run import Metrics, Run
+from keras_vae.runs.experiment import Training
+from keras_vae.runs.run import Metrics, Run
 
 _COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), ("kl_loss", "kl"))
 

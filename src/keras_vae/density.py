@@ -17,7 +17,7 @@ from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import condition, measure_likelihood
 from keras_vae.models.vae import VAE
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 EPOCHS = 30
 _BATCH_SIZE = 256

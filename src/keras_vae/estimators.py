@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from keras_vae.anomaly import Scorer
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.experiment import Experiment, Facts
-from keras_vae.run import load
+from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.run import load
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

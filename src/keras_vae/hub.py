@@ -10,7 +10,7 @@ from pathlib import Path
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import check_place, replacing_folder, write_text
 from keras_vae.evaluation.summary import summarise
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 FILES = (
     "experiment.toml",

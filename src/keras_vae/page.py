@@ -7,7 +7,7 @@ from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.doctor import diagnose
 from keras_vae.evaluation import report
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

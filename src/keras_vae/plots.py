@@ -14,7 +14,7 @@ from keras_vae.core.latent_grid import grid_points, interpolate
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import condition, held_out
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,10 +23,10 @@ from keras_vae.core import backend
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import as_inputs, condition, measure_likelihood
-from keras_vae.experiment import Experiment, Facts
 from keras_vae.models.base import BaseVAE
 from keras_vae.page import write_page
-from keras_vae.run import SCHEMA, Run
+from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.run import SCHEMA, Run
 
 
 def train(

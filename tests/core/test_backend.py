@@ -18,8 +18,8 @@ from keras_vae.callbacks import ShuffledBatches
 from keras_vae.core import backend, startup
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, split
-from keras_vae.experiment import Experiment, Facts
-from keras_vae.run import Run
+from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.run import Run
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import keras_vae.models.registration  # noqa: F401  registers the parts
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.experiment import Experiment, Facts
 from keras_vae.models.base import BaseVAE
+from keras_vae.runs.experiment import Experiment, Facts
 
 FACTS = Facts(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (

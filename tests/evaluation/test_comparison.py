@@ -8,7 +8,7 @@ import pytest
 
 from keras_vae.core.errors import InputError
 from keras_vae.evaluation.comparison import compare
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 LIKELIHOOD = {
     "split": "test",

@@ -12,8 +12,8 @@ from keras_vae import training
 from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.stages import Request, applicable, evaluate
-from keras_vae.experiment import Experiment, Facts
-from keras_vae.run import Run
+from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.run import Run
 
 pytestmark = on_tensorflow("what the stages measure with is tested on every backend")
 

@@ -7,7 +7,7 @@ from explorer_runs import MakeRun
 from keras_vae import Run
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
-from keras_vae.experiment import Experiment, Facts
+from keras_vae.runs.experiment import Experiment, Facts
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
 pytestmark = on_tensorflow("the page says nothing about backends")
 
 from keras_vae.explorer import serving, write_space  # noqa: E402
-from keras_vae.run import Run  # noqa: E402
+from keras_vae.runs.run import Run  # noqa: E402
 
 VAE = (sys.executable, "-c", "from keras_vae.cli import main; main()")
 

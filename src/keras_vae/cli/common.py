@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from keras_vae.data.convert import Progress
     from keras_vae.data.dataset import Splits
-    from keras_vae.experiment import Experiment
-    from keras_vae.run import Run
+    from keras_vae.runs.experiment import Experiment
+    from keras_vae.runs.run import Run
 
 
 class Backend(StrEnum):
@@ -104,7 +104,7 @@ def with_data(
 
 def open_to_write(path: Path) -> "Run":
     """Open a run that a command writes into, and say so where that is a copy of one that comes with the package."""
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     run = Run.open(path)
     own = run.writable()

@@ -22,7 +22,7 @@ def explore(
 ) -> None:
     """Open a page on which to explore a model, on this machine alone, and print its address."""
     from keras_vae.explorer.serving import check_installed, listen, serve
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     check_installed()

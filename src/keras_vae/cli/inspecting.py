@@ -75,7 +75,7 @@ def plot(
     force: ForceOption = False,
 ) -> None:
     """Draw a figure of a run and print where it is."""
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     check_out(out, (".png", ".gif"), force)
     opened = open_to_write(run) if out is None else Run.open(run)
@@ -103,7 +103,7 @@ def sample(
     force: ForceOption = False,
 ) -> None:
     """Draw images from the prior and print where they are."""
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     check_out(out, (".png", ".npz"), force)
     opened = open_to_write(run) if out is None else Run.open(run)
@@ -126,7 +126,7 @@ def sample(
 
 def info(run: RunArgument, as_json: JsonOption = False) -> None:
     """Show what a run is, how far it is, and its numbers."""
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     if as_json:
@@ -153,7 +153,7 @@ def info(run: RunArgument, as_json: JsonOption = False) -> None:
 
 def presets(as_json: JsonOption = False) -> None:
     """List the presets."""
-    from keras_vae.experiment import Experiment, preset_names
+    from keras_vae.runs.experiment import Experiment, preset_names
 
     described = {name: Experiment.preset(name).description for name in preset_names()}
     if as_json:

@@ -73,7 +73,7 @@ def evaluate(
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.stages import Request
     from keras_vae.evaluation.stages import evaluate as measure
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     stages = tuple(stage.strip() for stage in only.split(",") if stage.strip()) if only else ()
@@ -128,7 +128,7 @@ def compare(
 ) -> None:
     """Compare runs in one table; only what was measured alike is ranked."""
     from keras_vae.evaluation.comparison import compare
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     comparison = compare([Run.open(run) for run in runs])
     if out is not None:
@@ -144,7 +144,7 @@ def compare(
 
 def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
     """Say what is wrong with a run, why it matters, and what to change."""
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     splits = load_own_splits(opened)

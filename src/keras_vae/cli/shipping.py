@@ -57,7 +57,7 @@ def export(
     """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
     from keras_vae.core.files import check_place
     from keras_vae.export.formats import FORMATS
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     if form is not Target.SPACE:
         FORMATS[form.value].check_installed()
@@ -106,7 +106,7 @@ def push(
 ) -> None:
     """Push a run to the Hugging Face Hub and print its address."""
     from keras_vae import hub
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     say(f"pushing {', '.join(hub.FILES)}; experiment.toml names the data's source")

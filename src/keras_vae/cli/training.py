@@ -31,8 +31,8 @@ from keras_vae.core.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from keras_vae.data.dataset import Splits
-    from keras_vae.experiment import Experiment
-    from keras_vae.run import Run
+    from keras_vae.runs.experiment import Experiment
+    from keras_vae.runs.run import Run
 
 
 def train(
@@ -56,8 +56,8 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a model into a new run folder, then measure it and draw its figures."""
-    from keras_vae.experiment import Experiment
-    from keras_vae.run import Run
+    from keras_vae.runs.experiment import Experiment
+    from keras_vae.runs.run import Run
 
     if resume is not None:
         given = {
@@ -106,8 +106,8 @@ def fit_prior(
     as_json: JsonOption = False,
 ) -> None:
     """Fit a density to the codes of a trained model, from which `vae sample` then draws."""
-    from keras_vae.experiment import Experiment
-    from keras_vae.run import Run
+    from keras_vae.runs.experiment import Experiment
+    from keras_vae.runs.run import Run
 
     chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
     spec = Experiment().with_settings(chosen).model.prior or {}
@@ -135,7 +135,7 @@ def fit_prior(
 def _fit(experiment: "Experiment", splits: "Splits", run: "Run | None", path: Path, tensorboard: bool) -> None:
     from keras_vae import training
     from keras_vae.callbacks import Doctor, StopOnSignal, TrainingProgress
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     terminal, resume = console(), f"`vae train --resume {quoted(path)}`"
     progress = TrainingProgress(terminal, experiment.training.epochs)

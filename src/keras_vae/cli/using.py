@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keras_vae.data.sources import Stream
     from keras_vae.data.streams import Block
     from keras_vae.models.base import BaseVAE
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
 DataOption = Annotated[
     str | None,
@@ -192,7 +192,7 @@ def _open(
     run: Path, data: str | None, image_size: str | None, color: Color | None, background: str | None
 ) -> "tuple[Run, Stream]":
     """Open a run and the images to use it on, brought to its size and colour where it was trained so."""
-    from keras_vae.run import Run
+    from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     opened.check_complete()

@@ -6,7 +6,7 @@ from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.doctor.checks import CHECKS, Finding
 from keras_vae.doctor.evidence import INACTIVE_RATE, Evidence, gather
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

@@ -13,8 +13,8 @@ from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.evaluation.likelihood import condition, held_out
-from keras_vae.experiment import Experiment
-from keras_vae.run import Metrics, Run
+from keras_vae.runs.experiment import Experiment
+from keras_vae.runs.run import Metrics, Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import write_text
 from keras_vae.evaluation.wording import measured
-from keras_vae.run import SCHEMA, Run
+from keras_vae.runs.run import SCHEMA, Run
 
 TIE = 2.0
 """Numbers whose difference is within so many standard errors of it count as equal."""

@@ -10,7 +10,7 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import held_out, measure_likelihood
-from keras_vae.run import SCHEMA, Run
+from keras_vae.runs.run import SCHEMA, Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

@@ -28,7 +28,7 @@ from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 ON_MAP = 600
 """Images on the map at most."""

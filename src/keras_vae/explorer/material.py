@@ -12,7 +12,7 @@ from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.sources import SOURCES
 from keras_vae.evaluation.likelihood import held_out
-from keras_vae.run import Run
+from keras_vae.runs.run import Run
 
 IMAGES = "images.npz"
 """A few test images and their labels, in a run that travels without its data."""

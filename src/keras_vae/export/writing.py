@@ -17,7 +17,7 @@ from keras_vae.export.formats import FORMATS
 from keras_vae.export.graphs import Pixels, in_float32, trace
 from keras_vae.export.manifest import manifest
 from keras_vae.export.parity import Examples, compare
-from keras_vae.run import Run, load_model
+from keras_vae.runs.run import Run, load_model
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

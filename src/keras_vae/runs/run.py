@@ -34,7 +34,7 @@ from keras_vae.core.files import replacing, replacing_folder, write_text
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.data.sources import SOURCES
-from keras_vae.experiment import Experiment, Facts
+from keras_vae.runs.experiment import Experiment, Facts
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -45,7 +45,7 @@ SCHEMA = 2
 Metrics = dict[str, list[float]]
 """Column → one value an epoch."""
 
-_SHIPPED = Path(__file__).resolve().parent / "trained"
+_SHIPPED = Path(__file__).resolve().parent / "pretrained"
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ class Experiment(Table):
         """
         if name not in preset_names():
             raise unknown("preset", name, preset_names())
-        return cls.from_toml(resources.files("keras_vae").joinpath(f"presets/{name}.toml").read_text("utf-8"), name)
+        return cls.from_toml(resources.files("keras_vae").joinpath(f"runs/presets/{name}.toml").read_text("utf-8"), name)
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -444,7 +444,7 @@ class Experiment(Table):
 
 def preset_names() -> list[str]:
     """Return the names of the presets in the package, sorted."""
-    folder = resources.files("keras_vae").joinpath("presets")
+    folder = resources.files("keras_vae").joinpath("runs/presets")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 

@@ -18,11 +18,11 @@ from keras_vae import AnomalyDetector, Run, cli, load
 from keras_vae.core.errors import InputError
 from keras_vae.data import sources
 from keras_vae.evaluation.likelihood import measure_likelihood, observed
-from keras_vae.run import shipped
+from keras_vae.runs.run import shipped
 
 NAMES = ("mnist-16d", "mnist-2d")
 FILES = {"environment.json", "evaluation.json", "experiment.toml", "images.npz", "metrics.csv", "model.keras"}
-TRAINED = Path(keras_vae.__file__).parent / "trained"
+TRAINED = Path(keras_vae.__file__).parent / "runs" / "pretrained"
 
 
 @pytest.fixture
@@ -176,9 +176,9 @@ def test_a_run_of_the_package_refuses_to_be_written_into() -> None:
 
 @on_tensorflow("no backend has a part in it")
 def test_the_wheel_holds_them(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
-        held = {name for name in archive.namelist() if name.startswith("keras_vae/trained/")}
-        assert {f"keras_vae/trained/{name}/{file}" for name in NAMES for file in FILES} <= held
-        assert json.loads(archive.read("keras_vae/trained/mnist-2d/evaluation.json"))["likelihood"]["nll"]
+        held = {name for name in archive.namelist() if name.startswith("keras_vae/runs/pretrained/")}
+        assert {f"keras_vae/runs/pretrained/{name}/{file}" for name in NAMES for file in FILES} <= held
+        assert json.loads(archive.read("keras_vae/runs/pretrained/mnist-2d/evaluation.json"))["likelihood"]["nll"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from keras_vae.core.errors import InputError
-from keras_vae.experiment import FORMAT, Experiment, Facts, preset_names
+from keras_vae.runs.experiment import FORMAT, Experiment, Facts, preset_names
 
 FACTS = Facts(image_shape=(28, 28, 1), images=1000, classes=10)
 

@@ -11,7 +11,7 @@ import keras_vae
 from keras_vae import training
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.density import fit_prior
-from keras_vae.experiment import Experiment, preset_names
+from keras_vae.runs.experiment import Experiment, preset_names
 
 SIZES = {"photo": (32, 40, 3)}
 

@@ -1,0 +1,1 @@
+"""Experiments and run folders: what is trained, and what a training leaves on disk."""
