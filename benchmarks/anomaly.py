@@ -5,7 +5,8 @@
 
 For each of the ten digits, models of 2 and of 32 dimensions are trained on the MNIST training images without it, and
 score all 10,000 test images: ROC-AUC is the chance that a test image of the digit scores above one of another. Then two
-models of all digits score pictures of other things beside the test images. Scores are those of `keras_vae.anomaly`.
+models of all digits score pictures of other things beside the test images. Scores are those of
+`keras_vae.anomaly`.
 
 The tables go to stdout, or between two marks into a Markdown file, with a figure and heat maps beside it.
 """
