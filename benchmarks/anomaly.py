@@ -6,7 +6,7 @@
 For each of the ten digits, models of 2 and of 32 dimensions are trained on the MNIST training images without it, and
 score all 10,000 test images: ROC-AUC is the chance that a test image of the digit scores above one of another. Then two
 models of all digits score pictures of other things beside the test images. Scores are those of
-`keras_vae.anomaly`.
+`keras_vae.evaluation.anomaly`.
 
 The tables go to stdout, or between two marks into a Markdown file, with a figure and heat maps beside it.
 """
@@ -28,11 +28,11 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.metrics import roc_auc_score
 
 from keras_vae import figures
-from keras_vae.anomaly import SCORES, Scorer, Scores, differences
 from keras_vae.core.files import write_text
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset
+from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, differences
 from keras_vae.figures.style import PALETTE, style
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import Experiment, Facts

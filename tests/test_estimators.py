@@ -15,8 +15,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from helpers import on_tensorflow
 from keras_vae import VAE, AnomalyDetector, VAETransformer
-from keras_vae.anomaly import Scorer
 from keras_vae.core.errors import InputError
+from keras_vae.evaluation.anomaly import Scorer
 from keras_vae.runs.experiment import Experiment, Facts
 
 ROUNDING = "float32 sums depend in their last digits on how many rows are summed at once"

@@ -25,7 +25,7 @@ from rich.console import Console
 from keras_vae.core import backend
 from keras_vae.core.files import replacing_folder
 from keras_vae.core.progress import track
-from keras_vae.evaluation.stages import Request, evaluate
+from keras_vae.evaluation.evaluate import Request, evaluate
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.run import Run
 

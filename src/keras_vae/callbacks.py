@@ -10,11 +10,11 @@ import numpy as np
 from keras import ops
 from rich.console import Console
 
-from keras_vae import doctor
 from keras_vae.core import progress
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
+from keras_vae.evaluation import diagnostics
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import Training
 from keras_vae.runs.run import Metrics, Run
@@ -324,7 +324,9 @@ class Doctor(keras.callbacks.Callback):
 
     PATIENCE = 3
 
-    def __init__(self, run: Run, splits: Splits, show: Callable[[doctor.Finding], object], images: int = 256) -> None:
+    def __init__(
+        self, run: Run, splits: Splits, show: Callable[[diagnostics.Finding], object], images: int = 256
+    ) -> None:
         super().__init__()
         self.run, self.splits, self.show, self.images = run, splits, show, images
         self.stood: dict[str, int] = {}
@@ -332,18 +334,18 @@ class Doctor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Judge the images, and of a training that goes on its metrics."""
-        for finding in doctor.examine(doctor.gather(self.run, self.splits, None, images=self.images)):
+        for finding in diagnostics.examine(diagnostics.gather(self.run, self.splits, None, images=self.images)):
             self._show_once(finding)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Judge the epoch."""
-        findings = doctor.examine(doctor.gather(self.run, self.splits, self.model, images=self.images))
+        findings = diagnostics.examine(diagnostics.gather(self.run, self.splits, self.model, images=self.images))
         self.stood = {finding.name: self.stood.get(finding.name, 0) + 1 for finding in findings}
         for finding in findings:
             if self.stood[finding.name] >= self.PATIENCE:
                 self._show_once(finding)
 
-    def _show_once(self, finding: doctor.Finding) -> None:
+    def _show_once(self, finding: diagnostics.Finding) -> None:
         if finding.name not in self.shown:
             self.shown.add(finding.name)
             self.show(finding)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from keras_vae.anomaly import Scorer
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.evaluation.anomaly import Scorer
 from keras_vae.runs.experiment import Experiment, Facts
 from keras_vae.runs.run import load
 

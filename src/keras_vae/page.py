@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from keras_vae import plots
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.doctor import diagnose
 from keras_vae.evaluation import report
+from keras_vae.evaluation.diagnostics import diagnose
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:

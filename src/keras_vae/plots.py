@@ -292,7 +292,7 @@ def rates(subject: Subject) -> "Figure":
         subject: The run.
     """
     from keras_vae import figures
-    from keras_vae.doctor import INACTIVE_RATE
+    from keras_vae.evaluation.diagnostics import INACTIVE_RATE
 
     if subject.rates is None:
         raise InputError("rates: of this posterior and prior only the sum over dimensions is known, kl_loss")

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from keras_vae.core.errors import InputError
-from keras_vae.doctor import Finding
+from keras_vae.evaluation.descriptions import FIGURES, SCORES
+from keras_vae.evaluation.diagnostics import Finding
 from keras_vae.evaluation.report import render
-from keras_vae.evaluation.wording import FIGURES, SCORES
 from keras_vae.plots import PLOTS
 
 METRICS: dict[str, list[float]] = {

@@ -71,8 +71,8 @@ def evaluate(
 ) -> None:
     """Measure how good a model is on images held out, and write the numbers into the run."""
     from keras_vae.data.dataset import Splits
-    from keras_vae.evaluation.stages import Request
-    from keras_vae.evaluation.stages import evaluate as measure
+    from keras_vae.evaluation.evaluate import Request
+    from keras_vae.evaluation.evaluate import evaluate as measure
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
@@ -149,7 +149,7 @@ def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
     opened = Run.open(run)
     splits = load_own_splits(opened)
     import_keras(Backend(opened.environment["backend"]))
-    from keras_vae.doctor import diagnose
+    from keras_vae.evaluation.diagnostics import diagnose
 
     findings = diagnose(opened, splits, progress=progress())
     if as_json:

@@ -109,8 +109,8 @@ def score(
     import numpy as np
 
     from keras_vae import figures
-    from keras_vae.anomaly import Scorer, differences
     from keras_vae.core import tables
+    from keras_vae.evaluation.anomaly import Scorer, differences
     from keras_vae.evaluation.likelihood import condition as labels_of
 
     model, known = opened.load_model(), splits.train.spread(_KNOWN)

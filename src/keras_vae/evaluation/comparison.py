@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import write_text
-from keras_vae.evaluation.wording import measured
+from keras_vae.evaluation.descriptions import measured
 from keras_vae.runs.run import SCHEMA, Run
 
 TIE = 2.0

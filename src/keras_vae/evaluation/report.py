@@ -12,7 +12,7 @@ from string import Template
 from typing import Any, Protocol
 
 from keras_vae.core.errors import InputError, unknown
-from keras_vae.evaluation.wording import (
+from keras_vae.evaluation.descriptions import (
     DENSITY,
     FIGURES,
     LATENTS,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_vae.evaluation.wording import LATENTS, SAMPLES, SCORES
+from keras_vae.evaluation.descriptions import LATENTS, SAMPLES, SCORES
 
 _NATS = ("negative_elbo", "reconstruction_loss", "kl_loss", "nll")
 

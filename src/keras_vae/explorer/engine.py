@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_vae.anomaly import Scorer, Scores
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.evaluation.anomaly import Scorer, Scores
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae import figures
-from keras_vae.anomaly import Scorer, differences
 from keras_vae.components.conditions import Label
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import interpolate
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset
-from keras_vae.doctor import INACTIVE_RATE, Evidence, Finding, diagnose, examine
+from keras_vae.evaluation.anomaly import Scorer, differences
+from keras_vae.evaluation.diagnostics import INACTIVE_RATE, Evidence, Finding, diagnose, examine
 from keras_vae.evaluation.likelihood import condition
 from keras_vae.evaluation.samples import Neighbours
 from keras_vae.explorer.engine import Engine

@@ -207,7 +207,9 @@ class Experiment(Table):
         """
         if name not in preset_names():
             raise unknown("preset", name, preset_names())
-        return cls.from_toml(resources.files("keras_vae").joinpath(f"runs/presets/{name}.toml").read_text("utf-8"), name)
+        return cls.from_toml(
+            resources.files("keras_vae").joinpath(f"runs/presets/{name}.toml").read_text("utf-8"), name
+        )
 
     @classmethod
     def from_file(cls, path: Path) -> Self:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vae.doctor.evidence import (
+from keras_vae.evaluation.diagnostics.evidence import (
     COLLAPSED_RATE,
     INACTIVE_RATE,
     LEAST_EPOCHS,

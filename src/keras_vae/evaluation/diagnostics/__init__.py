@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.doctor.checks import CHECKS, Finding
-from keras_vae.doctor.evidence import INACTIVE_RATE, Evidence, gather
+from keras_vae.evaluation.diagnostics.checks import CHECKS, Finding
+from keras_vae.evaluation.diagnostics.evidence import INACTIVE_RATE, Evidence, gather
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from helpers import on_tensorflow
 from keras_vae import training
 from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.evaluation.stages import Request, applicable, evaluate
+from keras_vae.evaluation.evaluate import Request, applicable, evaluate
 from keras_vae.runs.experiment import Experiment, Facts
 from keras_vae.runs.run import Run
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE, Conv, Deterministic
-from keras_vae.anomaly import SCORES, Scorer, differences
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.evaluation.anomaly import SCORES, Scorer, differences
 
 
 @pytest.fixture

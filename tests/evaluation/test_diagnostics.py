@@ -13,8 +13,8 @@ from keras_vae import VAE, Conv, Normal, training
 from keras_vae.callbacks import Doctor
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.doctor import CHECKS, Evidence, Finding, diagnose, examine, gather
-from keras_vae.doctor.evidence import _pixel_scale
+from keras_vae.evaluation.diagnostics import CHECKS, Evidence, Finding, diagnose, examine, gather
+from keras_vae.evaluation.diagnostics.evidence import _pixel_scale
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Metrics, Run
 
