@@ -27,14 +27,14 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.metrics import roc_auc_score
 
-from keras_vae import figures
 from keras_vae.core.files import write_text
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, differences
-from keras_vae.figures.style import PALETTE, style
 from keras_vae.models.base import BaseVAE
+from keras_vae.report import figures
+from keras_vae.report.figures.style import PALETTE, style
 from keras_vae.runs.experiment import Experiment, Facts
 
 LATENT_DIMS = (2, 32)

@@ -19,7 +19,7 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.registry import part
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.plots import PLOTS
+from keras_vae.report.plots import PLOTS
 from keras_vae.runs.experiment import FORMAT, Experiment, Facts
 from keras_vae.runs.run import Run
 

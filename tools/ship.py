@@ -3,9 +3,9 @@
     vae train classic --out runs/classic
     python tools/ship.py runs/classic mnist-2d
 
-Writes `src/keras_vae/runs/pretrained/NAME`: the run's experiment, environment and metrics as they are; its model without
-the optimizer, whose state is two thirds of the file; an evaluation of that model; and a few test images with their labels,
-so that there is something to show where there is no data. An interrupted call starts anew.
+Writes `src/keras_vae/runs/pretrained/NAME`: the run's experiment, environment and metrics as they are; its model
+without the optimizer, whose state is two thirds of the file; an evaluation of that model; and a few test images with
+their labels, so that there is something to show where there is no data. An interrupted call starts anew.
 """
 
 import argparse

@@ -24,7 +24,7 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import as_inputs, condition, measure_likelihood
 from keras_vae.models.base import BaseVAE
-from keras_vae.page import write_page
+from keras_vae.report.report import write_page
 from keras_vae.runs.experiment import Experiment, Facts
 from keras_vae.runs.run import SCHEMA, Run
 

@@ -82,7 +82,7 @@ def plot(
     given = {"n": n, "bounds": bounds, "dims": dims, "spherical": spherical, "seed": seed}
     if kind not in (Plot.CURVES, Plot.RATE_DISTORTION):
         import_keras()
-    from keras_vae import plots
+    from keras_vae.report import plots
 
     options = {
         name: value for name, value in {**given, "label": label_number(opened, label)}.items() if value is not None
@@ -110,8 +110,8 @@ def sample(
     import_keras()
     import numpy as np
 
-    from keras_vae import figures
     from keras_vae.core.files import replacing
+    from keras_vae.report import figures
 
     out = out or opened.figure_path("sheet")
     model = opened.load_model(prior=None if prior is None else prior.value)

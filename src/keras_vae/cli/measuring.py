@@ -109,7 +109,7 @@ def evaluate(
         progress=progress(),
     )
     if on is None:
-        from keras_vae.page import write_page
+        from keras_vae.report.report import write_page
 
         write_page(opened, model, splits, progress=progress())
     if as_json:
@@ -134,7 +134,7 @@ def compare(
     if out is not None:
         if out.exists() and not force:
             raise InputError(f"--out {out} exists: choose another folder, or write into it with --force")
-        from keras_vae import figures
+        from keras_vae.report import figures
 
         comparison.write(out)
         figures.save(figures.overlay(comparison.metrics), out / "curves.png")

@@ -108,10 +108,10 @@ def score(
     import_keras()
     import numpy as np
 
-    from keras_vae import figures
     from keras_vae.core import tables
     from keras_vae.evaluation.anomaly import Scorer, differences
     from keras_vae.evaluation.likelihood import condition as labels_of
+    from keras_vae.report import figures
 
     model, known = opened.load_model(), splits.train.spread(_KNOWN)
     condition = _teller(opened, model, stream, label)
@@ -160,8 +160,8 @@ def reconstruct(
     import_keras()
     import numpy as np
 
-    from keras_vae import figures
     from keras_vae.core.files import replacing
+    from keras_vae.report import figures
 
     model = opened.load_model()
     condition = _teller(opened, model, stream, label)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae import figures
 from keras_vae.components.conditions import Label
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import interpolate
@@ -28,6 +27,7 @@ from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
+from keras_vae.report import figures
 from keras_vae.runs.run import Run
 
 ON_MAP = 600
@@ -437,8 +437,8 @@ class Explorer:
     @functools.cached_property
     def report(self) -> str:
         """The run's report with its curves, as one self-contained page."""
-        from keras_vae import plots
-        from keras_vae.evaluation.report import render
+        from keras_vae.report import plots
+        from keras_vae.report.html import render
 
         drawn = {}
         with contextlib.ExitStack() as stack:

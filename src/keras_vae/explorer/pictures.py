@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_vae.core.typing import Array
 from keras_vae.explorer.plane import Plane, View
-from keras_vae.figures import PALETTE, contact_sheet
+from keras_vae.report.figures import PALETTE, contact_sheet
 
 _MAP = 1000
 """The side of the map in units of its drawing."""

@@ -2,11 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from keras_vae import plots
 from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation import report
 from keras_vae.evaluation.diagnostics import diagnose
+from keras_vae.report import html, plots
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def write_page(run: Run, model: "BaseVAE", splits: Splits, *, progress: Progress
     for kind in progress(drawn, "figures"):
         plots.draw(subject, kind, run.figure_path(kind))
     run.write_report(
-        report.render(
+        html.render(
             title=run.name,
             summary=run.experiment.description,
             experiment_toml=run.experiment.to_toml(),

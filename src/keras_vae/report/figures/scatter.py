@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import check_dims
 from keras_vae.core.typing import Array
-from keras_vae.figures.style import INK, PALETTE, WIDTH, style, wrapped
+from keras_vae.report.figures.style import INK, PALETTE, WIDTH, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

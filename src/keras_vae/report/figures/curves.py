@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.figures.style import INK, PALETTE, TRAIN, VALIDATION, WIDTH, style, wrapped
+from keras_vae.report.figures.style import INK, PALETTE, TRAIN, VALIDATION, WIDTH, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_vae import figures
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import grid_points
+from keras_vae.report import figures
 
 
 def images(count: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -454,7 +454,7 @@ def test_drawing_leaves_pyplot_alone_and_importing_leaves_matplotlib_alone(tmp_p
 import sys
 from pathlib import Path
 import numpy as np
-from keras_vae import figures
+from keras_vae.report import figures
 assert "matplotlib" not in sys.modules
 figures.save(figures.sheet(np.zeros((1, 2, 2, 1))), Path({str(tmp_path / "sheet.png")!r}))
 figures.save(figures.latents(np.zeros((3, 2)), np.arange(3)), Path({str(tmp_path / "latents.png")!r}))

@@ -12,7 +12,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.files import replacing
 from keras_vae.core.latent_grid import Grid
 from keras_vae.core.typing import Array
-from keras_vae.figures.style import WIDTH, number, style, wrapped
+from keras_vae.report.figures.style import WIDTH, number, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

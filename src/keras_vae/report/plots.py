@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from keras_vae.data.convert import Progress
-    from keras_vae.figures import Strips
     from keras_vae.models.base import BaseVAE
+    from keras_vae.report.figures import Strips
 
 
 class Subject:
@@ -105,7 +105,7 @@ def grid(
         dims: The two dimensions, the others held at zero; None takes those that carry most.
         label: What they are decoded under, in a model with labels; None takes the first.
     """
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     model = subject.model
     if n is None:
@@ -134,7 +134,7 @@ def samples(subject: Subject, *, n: int | None = None, seed: int = 0, label: int
         seed: Fixes the draw.
         label: What they are drawn under, in a model with labels; None takes the labels in turn.
     """
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     classes = getattr(subject.model.condition, "classes", None)
     n = n or (64 if classes is None else 10 * classes)
@@ -149,7 +149,7 @@ def reconstructions(subject: Subject, *, n: int = 20) -> "Figure":
         subject: The run.
         n: How many.
     """
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     dataset = _few(subject.splits, n)
     images = dataset.images
@@ -170,7 +170,7 @@ def latents(subject: Subject, *, n: int = 10_000, dims: tuple[int, int] | None =
         n: How many at most.
         dims: The two dimensions; None takes those that carry most.
     """
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     dataset = _few(subject.splits, n)
     z_mean = subject.model.encode(dataset.images, condition=condition(subject.model, dataset)).z_mean
@@ -186,7 +186,7 @@ def worst(subject: Subject, *, n: int = 20) -> "Figure":
     """
     from keras import ops
 
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     if n < 1:
         raise InputError(f"n = {n}: show at least one image")
@@ -212,8 +212,8 @@ def neighbours(subject: Subject, *, n: int = 20, seed: int = 0, label: int | Non
         seed: Fixes the draw.
         label: What they are drawn under, in a model with labels; None takes the labels in turn.
     """
-    from keras_vae import figures
     from keras_vae.evaluation.samples import nearest
+    from keras_vae.report import figures
 
     images = subject.model.sample(n, seed=seed, condition=_labels_in_turn(subject.model, n, label))
     trained = subject.splits.train.images
@@ -233,7 +233,7 @@ def traversals(subject: Subject, *, n: int = 11, rows: int = 10, label: int | No
         rows: Dimensions at most.
         label: What they are decoded under, in a model with labels; None takes the first.
     """
-    from keras_vae.figures import Strips
+    from keras_vae.report.figures import Strips
 
     if min(n, rows) < 1:
         raise InputError(f"n = {n}, rows = {rows}: show at least one image")
@@ -261,7 +261,7 @@ def interpolation(
         spherical: On the great circle between the codes instead of the line.
         label: What they are decoded under, in a model with labels; None takes the first.
     """
-    from keras_vae.figures import Strips
+    from keras_vae.report.figures import Strips
 
     if rows < 1:
         raise InputError(f"rows = {rows}: show at least one pair of images")
@@ -291,8 +291,8 @@ def rates(subject: Subject) -> "Figure":
     Args:
         subject: The run.
     """
-    from keras_vae import figures
     from keras_vae.evaluation.diagnostics import INACTIVE_RATE
+    from keras_vae.report import figures
 
     if subject.rates is None:
         raise InputError("rates: of this posterior and prior only the sum over dimensions is known, kl_loss")
@@ -305,7 +305,7 @@ def rate_distortion(subject: Subject) -> "Figure":
     Args:
         subject: The run.
     """
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     _check_epochs(subject)
     return figures.rate_distortion(subject.run.metrics, title=f"{subject.run.name}: rate and distortion by epoch")
@@ -324,7 +324,7 @@ def curves(subject: Subject) -> "Figure":
     Args:
         subject: The run.
     """
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     _check_epochs(subject)
     return figures.curves(subject.run.metrics)
@@ -380,7 +380,7 @@ def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:  # noq
     Raises:
         InputError: There is no such plot, it takes no such option, or a value is refused.
     """
-    from keras_vae import figures
+    from keras_vae.report import figures
 
     if kind not in PLOTS:
         raise unknown("plot", kind, PLOTS)

@@ -4,9 +4,8 @@ Images come as floats in [0, 1] or as uint8, `(N, height, width, channels)` with
 drawn as a whole number of figure pixels, so nothing is blurred or resampled.
 """
 
-from keras_vae.figures.curves import curves, overlay, rate_distortion, rates
-from keras_vae.figures.scatter import latents
-from keras_vae.figures.sheets import (
+from keras_vae.report.figures.curves import curves, overlay, rate_distortion, rates
+from keras_vae.report.figures.image_grids import (
     Strips,
     contact_sheet,
     heat_maps,
@@ -17,7 +16,8 @@ from keras_vae.figures.sheets import (
     stacks,
     strips,
 )
-from keras_vae.figures.style import PALETTE, save
+from keras_vae.report.figures.scatter import latents
+from keras_vae.report.figures.style import PALETTE, save
 
 __all__ = [
     "PALETTE",

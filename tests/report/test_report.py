@@ -12,8 +12,8 @@ from PIL import Image
 from keras_vae.core.errors import InputError
 from keras_vae.evaluation.descriptions import FIGURES, SCORES
 from keras_vae.evaluation.diagnostics import Finding
-from keras_vae.evaluation.report import render
-from keras_vae.plots import PLOTS
+from keras_vae.report.html import render
+from keras_vae.report.plots import PLOTS
 
 METRICS: dict[str, list[float]] = {
     "epoch": [1, 2, 3, 4],

@@ -88,7 +88,7 @@ def render(
             raise unknown("figure", name, FIGURES)
     sections = evaluation or {}
     numbers = _evaluated(sections["likelihood"]) if "likelihood" in sections else _last_epoch(metrics)
-    page = Template(resources.files("keras_vae.evaluation").joinpath("report.html").read_text("utf-8"))
+    page = Template(resources.files("keras_vae.report").joinpath("templates/report.html").read_text("utf-8"))
     return page.substitute(
         title=escape(title),
         summary=escape(summary),

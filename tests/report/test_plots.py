@@ -11,7 +11,7 @@ from keras_vae import VAE, Conv, Deterministic, DiagonalNormal, MixtureOfNormals
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.plots import Subject, applicable, latents, rates, traversals
+from keras_vae.report.plots import Subject, applicable, latents, rates, traversals
 from keras_vae.runs.run import Run
 
 
