@@ -102,7 +102,7 @@ def whole_training(quick: bool) -> Numbers:
     from keras_vae.cli import main  # isort: skip
     import keras
 
-    from keras_vae import training
+    from keras_vae.training import trainer
 
     steps, epochs, batch = (20 if quick else 60), 3, ways.BATCH_SIZE
 
@@ -133,9 +133,9 @@ def whole_training(quick: bool) -> Numbers:
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401
             self.epochs.append(time.perf_counter())
 
-    clock, train = Clock(), training.train
+    clock, train = Clock(), trainer.train
     # Last of the callbacks: the others' work between two steps lies outside of its steps.
-    training.train = lambda *given, callbacks=(), **named: train(*given, callbacks=[*callbacks, clock], **named)
+    trainer.train = lambda *given, callbacks=(), **named: train(*given, callbacks=[*callbacks, clock], **named)
     # As many validation images a step as the preset has on MNIST, and as many test images as MNIST.
     images = ways.digits(2 * steps)[: round(steps * batch / 0.95)]
     test = np.resize(images, (10_000, *images.shape[1:]))

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image, ImageSequence
 
 from helpers import on_tensorflow
-from keras_vae import cli, load, training
+from keras_vae import cli, load
 from keras_vae.core import tables
 from keras_vae.data import sources
 from keras_vae.runs.experiment import Experiment, preset_names
+from keras_vae.training import trainer
 
 pytestmark = on_tensorflow("what it calls is tested on every backend")
 
@@ -66,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run."""
     experiment = Experiment.preset("classic").with_settings([*SMALL[1::2], f"data.source={folder}"])
-    return training.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
+    return trainer.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
 
 
 @pytest.fixture

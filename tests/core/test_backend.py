@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from helpers import on_tensorflow
-from keras_vae import VAE, Conv, training
-from keras_vae.callbacks import ShuffledBatches
+from keras_vae import VAE, Conv
 from keras_vae.core import backend, startup
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, split
 from keras_vae.runs.experiment import Experiment, Facts
 from keras_vae.runs.run import Run
+from keras_vae.training import trainer
+from keras_vae.training.callbacks import ShuffledBatches
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_run_keeps_the_precision_that_it_was_begun_with(
     splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
     monkeypatch.setattr(backend, "_processor_flags", lambda: {"amx_bf16"})
     settings = ["training.epochs=1", "training.batch_size=8", "training.precision=auto"]
-    run = training.train(Experiment.preset("classic").with_settings(settings), splits, tmp_path / "run")
+    run = trainer.train(Experiment.preset("classic").with_settings(settings), splits, tmp_path / "run")
     # Read again on a machine without.
     monkeypatch.setattr(backend, "_processor_flags", set)
     assert Run.open(run.path).experiment.training.precision == "mixed_bfloat16"

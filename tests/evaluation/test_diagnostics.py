@@ -9,14 +9,15 @@ import pytest
 from keras import ops
 
 from helpers import on_tensorflow
-from keras_vae import VAE, Conv, Normal, training
-from keras_vae.callbacks import Doctor
+from keras_vae import VAE, Conv, Normal
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.diagnostics import CHECKS, Evidence, Finding, diagnose, examine, gather
 from keras_vae.evaluation.diagnostics.evidence import _pixel_scale
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Metrics, Run
+from keras_vae.training import trainer
+from keras_vae.training.callbacks import Doctor
 
 RNG = np.random.default_rng(3)
 EPOCHS = 12
@@ -247,7 +248,7 @@ def test_what_is_no_fault_is_not_found(case: str) -> None:
 @pytest.fixture(autouse=True)
 def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the drawing, which takes longer than these trainings."""
-    monkeypatch.setattr(training, "write_page", lambda *_: None)
+    monkeypatch.setattr(trainer, "write_page", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +263,7 @@ class Heard(list[str]):
 
 def train(splits: Splits, out: Path, *settings: str, preset: str = "classic") -> tuple[Run, Heard]:
     heard, run = Heard(), Run(out / "run")
-    training.train(
+    trainer.train(
         experiment(*settings, preset=preset), splits, run.path, callbacks=[Doctor(run, splits, heard, images=128)]
     )
     return run, heard
@@ -375,7 +376,7 @@ def test_images_are_judged_before_the_first_epoch(tmp_path: Path) -> None:
 def test_being_watched_changes_no_bit(frames: Splits, tmp_path: Path) -> None:
     settings = [*SMALL, "training.epochs=3", 'model.likelihood={ name = "bernoulli", binarize = "dynamic" }']
     watched, _ = train(frames, tmp_path, *settings)
-    alone = training.train(experiment(*settings), frames, tmp_path / "alone")
+    alone = trainer.train(experiment(*settings), frames, tmp_path / "alone")
     weights = zip(watched.load_model().get_weights(), alone.load_model().get_weights(), strict=True)
     assert all(np.array_equal(one, other) for one, other in weights)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from helpers import on_tensorflow
-from keras_vae import training
 from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.evaluate import Request, applicable, evaluate
 from keras_vae.runs.experiment import Experiment, Facts
 from keras_vae.runs.run import Run
+from keras_vae.training import trainer
 
 pytestmark = on_tensorflow("what the stages measure with is tested on every backend")
 
@@ -34,7 +34,7 @@ def splits() -> Splits:
 
 @pytest.fixture(scope="module")
 def trained(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return training.train(experiment(), splits, tmp_path_factory.mktemp("runs") / "run").path
+    return trainer.train(experiment(), splits, tmp_path_factory.mktemp("runs") / "run").path
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_factors_ask_for_disentanglement_and_codes_on_a_map_for_fewer_stages(spl
 
 
 def test_discrete_codes_report_what_is_defined(splits: Splits, tmp_path: Path) -> None:
-    run = training.train(VQ, splits, tmp_path / "vq")
+    run = trainer.train(VQ, splits, tmp_path / "vq")
     section = evaluate(run, splits, only=["likelihood"], request=QUICK)["likelihood"]
     assert 1 <= section["perplexity"] <= section["used_codes"] <= 5
     assert "nll" not in section

@@ -14,12 +14,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_vae import VAE, Bernoulli, ConditionalNormal, Conv, Experiment, Label, Run, load, training
+from keras_vae import VAE, Bernoulli, ConditionalNormal, Conv, Experiment, Label, Run, load
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.export import export, writing
 from keras_vae.export.card import snippet
 from keras_vae.export.formats import FORMATS
+from keras_vae.training import trainer
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
 
@@ -68,7 +69,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = Experiment.preset("classic").with_settings(
         ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
     )
-    return training.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
+    return trainer.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
 
 
 def test_every_format_holds_graphs_that_run_as_the_model_does(folder: Path, model: VAE) -> None:

@@ -8,10 +8,10 @@ from keras import ops
 from PIL import Image
 
 import keras_vae
-from keras_vae import training
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.density import fit_prior
 from keras_vae.runs.experiment import Experiment, preset_names
+from keras_vae.training import trainer
+from keras_vae.training.prior_fitting import fit_prior
 
 SIZES = {"photo": (32, 40, 3)}
 
@@ -28,7 +28,7 @@ def splits_for(name: str) -> Splits:
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_trains_two_steps_and_draws(name: str, tmp_path: Path) -> None:
     experiment = Experiment.preset(name).with_settings(["training.epochs=1", "training.batch_size=8"])
-    run = training.train(experiment, splits_for(name), tmp_path / "run")
+    run = trainer.train(experiment, splits_for(name), tmp_path / "run")
     assert run.is_complete
     assert np.isfinite(run.evaluation["likelihood"]["negative_elbo"]["mean"])
     model = keras_vae.load(run.path)
@@ -72,7 +72,7 @@ def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: 
     experiment = Experiment.from_file(tmp_path / "experiment.toml")
     experiment = experiment.with_settings([f"data.source='{tmp_path / 'photos'}'"])
     splits, _ = experiment.load_splits()
-    run = training.train(experiment, splits, tmp_path / "run")
+    run = trainer.train(experiment, splits, tmp_path / "run")
     model = run.load_model()
     assert model.sample(3, seed=1, condition=1).shape == (3, 31, 45, 3)
     np.testing.assert_array_equal(model.sample(3, seed=1, condition=1), run.load_model().sample(3, 1, condition=1))
@@ -91,7 +91,7 @@ def test_fitted_prior_explains_the_codes_better_and_is_drawn_from(spec: dict[str
         ]
     )
     splits = splits_for("classic")
-    run = training.train(experiment, splits, tmp_path / "run")
+    run = trainer.train(experiment, splits, tmp_path / "run")
     original = run.load_model()
     # Far from the prior that the model was trained with, whatever a few steps have made of it.
     original.encoder.get_layer("z_mean").bias.assign([1.5, -1.0])

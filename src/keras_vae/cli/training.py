@@ -114,7 +114,7 @@ def fit_prior(
     source = Run.open(run)
     import_keras(Backend(source.environment["backend"]))
     from keras_vae.core import registry
-    from keras_vae.density import fit_prior
+    from keras_vae.training.prior_fitting import fit_prior
 
     # Refused before images are loaded and a shipped run is copied.
     registry.build("prior", spec)
@@ -133,9 +133,9 @@ def fit_prior(
 
 
 def _fit(experiment: "Experiment", splits: "Splits", run: "Run | None", path: Path, tensorboard: bool) -> None:
-    from keras_vae import training
-    from keras_vae.callbacks import Doctor, StopOnSignal, TrainingProgress
     from keras_vae.runs.run import Run
+    from keras_vae.training import trainer
+    from keras_vae.training.callbacks import Doctor, StopOnSignal, TrainingProgress
 
     terminal, resume = console(), f"`vae train --resume {quoted(path)}`"
     progress = TrainingProgress(terminal, experiment.training.epochs)
@@ -144,9 +144,9 @@ def _fit(experiment: "Experiment", splits: "Splits", run: "Run | None", path: Pa
         with StopOnSignal() as stop:
             callbacks = [progress, doctor, stop, *([_tensorboard(path)] if tensorboard else [])]
             if run is None:
-                training.train(experiment, splits, path, callbacks=callbacks)
+                trainer.train(experiment, splits, path, callbacks=callbacks)
             else:
-                training.resume(run, splits, callbacks=callbacks)
+                trainer.resume(run, splits, callbacks=callbacks)
     except KeyboardInterrupt as interrupt:
         progress.close()
         say(f"stopped; every completed epoch is kept: go on with {resume}" if path.exists() else "stopped")

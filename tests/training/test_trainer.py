@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import keras_vae
-from keras_vae import callbacks, training
 from keras_vae.components.objectives import Objective, Terms
 from keras_vae.core import files
 from keras_vae.core.errors import InputError, RunError
@@ -22,6 +21,7 @@ from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.report.plots import PLOTS
 from keras_vae.runs.experiment import FORMAT, Experiment, Facts
 from keras_vae.runs.run import Run
+from keras_vae.training import callbacks, trainer
 
 SMALL = [
     "model.network.widths=[2, 3]",
@@ -57,7 +57,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def test_run_holds_what_it_should_and_says_how_it_was_made(splits: Splits, tmp_path: Path) -> None:
-    run = training.train(small(), splits, tmp_path / "run")
+    run = trainer.train(small(), splits, tmp_path / "run")
     assert run.is_complete
     assert {path.name for path in run.path.iterdir()} == {
         "experiment.toml",
@@ -86,7 +86,7 @@ def test_run_holds_what_it_should_and_says_how_it_was_made(splits: Splits, tmp_p
 
 
 def test_evaluation_is_the_loaded_models_on_the_test_images(splits: Splits, tmp_path: Path) -> None:
-    run = training.train(small(), splits, tmp_path / "run")
+    run = trainer.train(small(), splits, tmp_path / "run")
     evaluation, bound = run.evaluation["likelihood"], -keras_vae.load(run.path).elbo(splits.test.images, seed=0)
     assert evaluation["split"] == "test"
     assert evaluation["held_out"]
@@ -98,7 +98,7 @@ def test_evaluation_is_the_loaded_models_on_the_test_images(splits: Splits, tmp_
 def test_nothing_held_out_is_said(images: Array, tmp_path: Path) -> None:
     dataset = Dataset.from_arrays(images, name="frames")
     everything = split(dataset, None, validation=0, test_size=0, holdout=False, seed=0)
-    run = training.train(small("training.epochs=1", "data.holdout=false"), everything, tmp_path / "run")
+    run = trainer.train(small("training.epochs=1", "data.holdout=false"), everything, tmp_path / "run")
     assert not run.evaluation["likelihood"]["held_out"]
     assert "no held-out data" in (run.path / "report.html").read_text()
 
@@ -109,14 +109,14 @@ def test_nothing_held_out_is_said(images: Array, tmp_path: Path) -> None:
 def test_interrupted_and_resumed_equals_never_interrupted_bit_for_bit(
     settings: tuple[str, ...], splits: Splits, tmp_path: Path
 ) -> None:
-    whole = training.train(small(*settings), splits, tmp_path / "whole")
+    whole = trainer.train(small(*settings), splits, tmp_path / "whole")
     for epoch, batch in ((2, 1), (3, 0)):
-        begin = functools.partial(training.train, small(*settings), splits, tmp_path / "cut")
-        go_on = functools.partial(training.resume, Run(tmp_path / "cut"), splits)
+        begin = functools.partial(trainer.train, small(*settings), splits, tmp_path / "cut")
+        go_on = functools.partial(trainer.resume, Run(tmp_path / "cut"), splits)
         with pytest.raises(KeyboardInterrupt):
             (begin if epoch == 2 else go_on)(callbacks=[Interrupt(epoch, batch)])
         assert not Run(tmp_path / "cut").is_complete
-    cut = training.resume(Run.open(tmp_path / "cut"), splits)
+    cut = trainer.resume(Run.open(tmp_path / "cut"), splits)
     assert_equal_runs(cut, whole)
 
 
@@ -138,13 +138,13 @@ def test_stopped_after_the_last_epoch_the_rest_is_made_up_for(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(training, "measure_likelihood", killed)
+        patch.setattr(trainer, "measure_likelihood", killed)
         with pytest.raises(KeyboardInterrupt):
-            training.train(small(), splits, tmp_path / "run")
+            trainer.train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert not run.is_complete
     weights = run.load_model().get_weights()
-    resumed = training.resume(run, splits)
+    resumed = trainer.resume(run, splits)
     assert resumed.is_complete
     assert resumed.evaluation is not None
     for left, right in zip(weights, resumed.load_model().get_weights(), strict=True):
@@ -158,9 +158,9 @@ def test_best_keeps_the_epoch_with_the_least_validation_bound(splits: Splits, tm
                 bias = self.model.decoder.get_layer(index=5).bias
                 bias.assign(bias + 5.0)
 
-    run = training.train(small("training.keep=best"), splits, tmp_path / "run", callbacks=[Spoil()])
+    run = trainer.train(small("training.keep=best"), splits, tmp_path / "run", callbacks=[Spoil()])
     assert int(np.argmin(run.metrics["val_negative_elbo"])) == 1, "the training must get worse after the second epoch"
-    shorter = training.train(small("training.epochs=2"), splits, tmp_path / "shorter")
+    shorter = trainer.train(small("training.epochs=2"), splits, tmp_path / "shorter")
     for left, right in zip(run.load_model().get_weights(), shorter.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -175,7 +175,7 @@ def test_moving_average_of_the_weights_is_what_is_measured_and_kept(splits: Spli
             self.values = [0.8 * old + 0.2 * new for old, new in zip(before, self.last, strict=True)]
 
     average = Average()
-    run = training.train(
+    run = trainer.train(
         small("training.ema_window=0.625", "training.learning_rate=0.05"), splits, tmp_path / "run", callbacks=[average]
     )
     model = run.load_model()
@@ -200,13 +200,13 @@ def test_nan_stops_with_epoch_and_step_and_keeps_the_weights_before(splits: Spli
                 self.model.decoder.layers[-2].bias.assign(self.model.decoder.layers[-2].bias + np.nan)
 
     with pytest.raises(RunError) as error:
-        training.train(small(), splits, tmp_path / "run", callbacks=[Poison()])
+        trainer.train(small(), splits, tmp_path / "run", callbacks=[Poison()])
     assert "nan in epoch 3 at step 1; the weights of epoch 2 are kept" in str(error.value)
     assert "precision" not in str(error.value)
     assert "training.learning_rate (now 0.001)" in str(error.value)
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1, 2]
-    good = training.train(small("training.epochs=2"), splits, tmp_path / "good").load_model()
+    good = trainer.train(small("training.epochs=2"), splits, tmp_path / "good").load_model()
     for left, right in zip(run.load_model().get_weights(), good.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
 
@@ -218,7 +218,7 @@ def test_nan_of_the_last_step_of_an_epoch_does_not_reach_the_checkpoint(splits: 
                 self.model.decoder.layers[-2].bias.assign(self.model.decoder.layers[-2].bias + np.nan)
 
     with pytest.raises(RunError, match=r"in epoch 2 at step 2; the weights of epoch 1 are kept"):
-        training.train(small(), splits, tmp_path / "run", callbacks=[Poison()])
+        trainer.train(small(), splits, tmp_path / "run", callbacks=[Poison()])
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1]
     assert all(np.isfinite(weight).all() for weight in run.load_model().get_weights())
@@ -238,14 +238,14 @@ def test_killed_between_checkpoint_and_metrics_no_row_is_lost(
     with monkeypatch.context() as patch:
         patch.setattr(Run, "write_metrics", killed_at_the_last)
         with pytest.raises(KeyboardInterrupt):
-            training.train(small(), splits, tmp_path / "run")
+            trainer.train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1, 2, 3]
-    assert training.resume(run, splits).metrics["epoch"] == [1, 2, 3, 4]
+    assert trainer.resume(run, splits).metrics["epoch"] == [1, 2, 3, 4]
 
 
 def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = training.train(small(), splits, tmp_path / "whole")
+    whole = trainer.train(small(), splits, tmp_path / "whole")
     writes, save = [], np.savez
 
     def full_after_two(file: object, **arrays: object) -> None:
@@ -258,10 +258,10 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", full_after_two)
         with pytest.raises(OSError, match="No space left"):
-            training.train(small(), splits, tmp_path / "run")
+            trainer.train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1, 2]
-    assert_equal_runs(training.resume(run, splits), whole)
+    assert_equal_runs(trainer.resume(run, splits), whole)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
 )
 def test_wrong_experiment_writes_nothing(settings: list[str], message: str, splits: Splits, tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        training.train(small(*settings), splits, tmp_path / "run")
+        trainer.train(small(*settings), splits, tmp_path / "run")
     assert message in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -283,7 +283,7 @@ def test_wrong_experiment_writes_nothing(settings: list[str], message: str, spli
 def test_keep_best_without_validation_images_is_refused(images: Array, tmp_path: Path) -> None:
     dataset = Dataset.from_arrays(images, name="frames")
     with pytest.raises(InputError, match="no validation images"):
-        training.train(
+        trainer.train(
             small("training.keep=best"),
             split(dataset, None, validation=0, test_size=4, holdout=True, seed=0),
             tmp_path / "r",
@@ -292,26 +292,26 @@ def test_keep_best_without_validation_images_is_refused(images: Array, tmp_path:
 
 def test_resume_refuses_other_images_and_another_backend(splits: Splits, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        training.train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
+        trainer.train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
     run = Run.open(tmp_path / "run")
     other = splits._replace(train=splits.train.take(np.arange(16)[::-1], "train"))
     with pytest.raises(InputError, match="not those that"):
-        training.resume(run, other)
+        trainer.resume(run, other)
     environment = run.environment | {"backend": "theano"}
     files.write_text(run.path / "environment.json", json.dumps(environment))
     with pytest.raises(InputError, match="KERAS_BACKEND=theano"):
-        training.resume(run, splits)
+        trainer.resume(run, splits)
 
 
 @pytest.fixture
 def complete(splits: Splits, tmp_path: Path) -> Run:
-    return training.train(small("training.epochs=1"), splits, tmp_path / "complete")
+    return trainer.train(small("training.epochs=1"), splits, tmp_path / "complete")
 
 
 def test_existing_folder_is_refused_and_left_as_it_is(complete: Run, splits: Splits) -> None:
     before = {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="exists: choose another"):
-        training.train(small(), splits, complete.path)
+        trainer.train(small(), splits, complete.path)
     assert {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()} == before
 
 
@@ -365,12 +365,12 @@ class NotANumberOnce(Objective):
 
 def test_step_that_is_not_finite_is_skipped_if_asked_and_stops_otherwise(splits: Splits, tmp_path: Path) -> None:
     poisoned = ("model.objective=not-a-number-once", "training.skip_non_finite=true")
-    run = training.train(small(*poisoned), splits, tmp_path / "run")
+    run = trainer.train(small(*poisoned), splits, tmp_path / "run")
     assert len(run.metrics["epoch"]) == 4
     assert all(np.isfinite(values).all() for values in run.metrics.values())
     assert run.metrics["skipped"] == [0, 1, 1, 1]
     with pytest.raises(RunError, match="in epoch 2 at step 2"):
-        training.train(small(*poisoned[:1]), splits, tmp_path / "stopped")
+        trainer.train(small(*poisoned[:1]), splits, tmp_path / "stopped")
 
 
 @pytest.mark.parametrize(
@@ -407,10 +407,10 @@ class Rates(keras.callbacks.Callback):
 def test_training_ends_early_and_stays_ended(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ("training.epochs=9", "training.early_stopping=2", "training.keep=best")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "measure_likelihood", killed)
+        patch.setattr(trainer, "measure_likelihood", killed)
         with pytest.raises(KeyboardInterrupt):
-            training.train(small(*settings), splits, tmp_path / "run", callbacks=[Rates()])
-    run = training.resume(Run.open(tmp_path / "run"), splits)
+            trainer.train(small(*settings), splits, tmp_path / "run", callbacks=[Rates()])
+    run = trainer.resume(Run.open(tmp_path / "run"), splits)
     assert run.is_complete
     assert run.metrics["epoch"] == [1, 2, 3]
 
@@ -419,10 +419,10 @@ def test_learning_rate_falls_on_a_plateau_and_goes_on_from_there(splits: Splits,
     settings = ("training.plateau.patience=1", "training.plateau.factor=0.5")
     rates = Rates()
     with pytest.raises(KeyboardInterrupt):
-        training.train(small(*settings), splits, tmp_path / "run", callbacks=[rates, Interrupt(3, 0)])
+        trainer.train(small(*settings), splits, tmp_path / "run", callbacks=[rates, Interrupt(3, 0)])
     np.testing.assert_allclose(rates.rates, [1e-3, 1e-3, 5e-4, 2.5e-4], rtol=1e-6)
     resumed = Rates()
-    training.resume(Run.open(tmp_path / "run"), splits, callbacks=[resumed])
+    trainer.resume(Run.open(tmp_path / "run"), splits, callbacks=[resumed])
     np.testing.assert_allclose(resumed.rates, [2.5e-4], rtol=1e-6)
 
 
@@ -435,11 +435,11 @@ def test_schedules_count_the_steps_of_the_whole_training(splits: Splits) -> None
     later = experiment.with_settings(["training.epochs=40"])
     assert later.build_model(facts).objective.schedule.steps == 8
     with pytest.raises(InputError, match="both set the learning rate"):
-        training.train(small("training.schedule=cosine", "training.plateau.patience=1"), splits, Path("nowhere"))
+        trainer.train(small("training.schedule=cosine", "training.plateau.patience=1"), splits, Path("nowhere"))
 
 
 def test_labels_condition_a_run_from_training_to_figures(splits: Splits, tmp_path: Path) -> None:
-    run = training.train(small("model.condition=label", "training.epochs=1"), splits, tmp_path / "run")
+    run = trainer.train(small("model.condition=label", "training.epochs=1"), splits, tmp_path / "run")
     assert run.experiment.model.condition == {"name": "label", "classes": 3}
     model = run.load_model()
     assert not np.array_equal(model.sample(2, seed=0, condition=0), model.sample(2, seed=0, condition=1))
@@ -454,13 +454,13 @@ def test_labels_condition_a_run_from_training_to_figures(splits: Splits, tmp_pat
 
 def test_number_that_is_no_bound_or_a_density_says_so(splits: Splits, tmp_path: Path) -> None:
     settings = ("model.posterior=deterministic", "model.likelihood=normal", "training.epochs=1")
-    run = training.train(small(*settings), splits, tmp_path / "run")
+    run = trainer.train(small(*settings), splits, tmp_path / "run")
     assert run.evaluation["likelihood"]["density"]
     assert not run.evaluation["likelihood"]["bound"]
     page = (run.path / "report.html").read_text()
     assert "no bound" in page
     assert "a density" in page
-    usual = training.train(small("training.epochs=1"), splits, tmp_path / "usual")
+    usual = trainer.train(small("training.epochs=1"), splits, tmp_path / "usual")
     assert usual.evaluation["likelihood"]["bound"]
     assert not usual.evaluation["likelihood"]["density"]
     assert "no bound" not in (usual.path / "report.html").read_text()
@@ -481,5 +481,5 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
     dataset = Dataset.from_arrays(images, np.arange(24) % 3, name="frames")
     splits = split(dataset, None, validation=validation, test_size=4, holdout=True, seed=0)
     with pytest.raises(InputError, match=message):
-        training.train(small(*settings), splits, tmp_path / "run")
+        trainer.train(small(*settings), splits, tmp_path / "run")
     assert not (tmp_path / "run").exists()

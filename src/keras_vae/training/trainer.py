@@ -8,15 +8,6 @@ from typing import Any
 
 import keras
 
-from keras_vae.callbacks import (
-    Checkpoint,
-    FollowValidation,
-    MeasureAverage,
-    ShuffledBatches,
-    ShuffleEachEpoch,
-    StopOnNonFinite,
-    has_stalled,
-)
 from keras_vae.components.conditions import Vector
 from keras_vae.components.schedules import Constant, ScheduledRate
 from keras_vae.core import backend
@@ -27,6 +18,15 @@ from keras_vae.models.base import BaseVAE
 from keras_vae.report.report import write_page
 from keras_vae.runs.experiment import Experiment, Facts
 from keras_vae.runs.run import SCHEMA, Run
+from keras_vae.training.callbacks import (
+    Checkpoint,
+    FollowValidation,
+    MeasureAverage,
+    ShuffledBatches,
+    ShuffleEachEpoch,
+    StopOnNonFinite,
+    has_stalled,
+)
 
 
 def train(

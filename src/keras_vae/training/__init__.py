@@ -1,0 +1,1 @@
+"""Training: experiments become runs, and priors are fitted to the codes of trained models."""
