@@ -12,7 +12,7 @@ import pytest
 
 from keras_vae import VAE, Conv, HierarchicalVAE, Label, VampPrior
 from keras_vae.core.typing import Array
-from keras_vae.export import export
+from keras_vae.integrations.export import export
 from keras_vae.models.base import BaseVAE
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keras_vae.components.priors import ConditionalNormal, MixtureOfNormals, RealNVP, StandardNormal, VampPrior
     from keras_vae.components.schedules import Constant, Cosine, Cyclical, Exponential, WarmUp
     from keras_vae.data.dataset import Dataset
-    from keras_vae.estimators import AnomalyDetector, VAETransformer
+    from keras_vae.integrations.sklearn import AnomalyDetector, VAETransformer
     from keras_vae.models.hierarchical import HierarchicalVAE
     from keras_vae.models.vae import VAE, Moments, Output
     from keras_vae.models.vq import VQVAE
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AnomalyDetector": "estimators",
+    "AnomalyDetector": "integrations.sklearn",
     "Bernoulli": "components.likelihoods",
     "BetaTC": "components.objectives",
     "Categorical": "components.likelihoods",
@@ -77,7 +77,7 @@ _HOMES = {
     "StandardNormal": "components.priors",
     "Terms": "components.objectives",
     "VAE": "models.vae",
-    "VAETransformer": "estimators",
+    "VAETransformer": "integrations.sklearn",
     "VQVAE": "models.vq",
     "VampPrior": "components.priors",
     "Vector": "components.conditions",

@@ -56,7 +56,7 @@ def export(
 ) -> None:
     """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
     from keras_vae.core.files import check_place
-    from keras_vae.export.formats import FORMATS
+    from keras_vae.integrations.export.formats import FORMATS
     from keras_vae.runs.run import Run
 
     if form is not Target.SPACE:
@@ -73,7 +73,7 @@ def export(
         return
     check_place(folder, force=force, mark="manifest.json", kind="export")
     import_keras(Backend.TENSORFLOW)
-    from keras_vae.export import export as write
+    from keras_vae.integrations.export import export as write
 
     write(
         opened,
@@ -105,7 +105,7 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="Let everybody see it, if the repository is new.")] = False,
 ) -> None:
     """Push a run to the Hugging Face Hub and print its address."""
-    from keras_vae import hub
+    from keras_vae.integrations import hub
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
@@ -120,6 +120,6 @@ def pull(
     force: ForceOption = False,
 ) -> None:
     """Pull a run from the Hugging Face Hub and print where it is."""
-    from keras_vae import hub
+    from keras_vae.integrations import hub
 
     print(hub.pull(repository, out, revision=revision, force=force).path)

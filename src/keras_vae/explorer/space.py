@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_vae import __version__
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import check_place, replacing_folder, write_text
-from keras_vae.hub import FILES
+from keras_vae.integrations.hub import FILES
 from keras_vae.runs.run import Run
 
 _APP = '''"""Explores the model in run/; written by `vae export --format space`."""

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_vae.export.format import Format
+from keras_vae.integrations.export.format import Format
 
 
 def card(manifest: Mapping[str, Any], form: Format) -> str:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_vae.export.format import Format
+from keras_vae.integrations.export.format import Format
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_vae.export.format import Graph
+    from keras_vae.integrations.export.format import Graph
 
 
 def write(network: "keras.Model", folder: Path) -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
-from keras_vae.export.graphs import THRESHOLD, Graphs, Pixels
+from keras_vae.integrations.export.graphs import THRESHOLD, Graphs, Pixels
 
 if TYPE_CHECKING:
-    from keras_vae.export.format import Graph
+    from keras_vae.integrations.export.format import Graph
     from keras_vae.models.base import BaseVAE
 
 TOLERANCE = 1e-4

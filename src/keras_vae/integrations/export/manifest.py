@@ -11,9 +11,9 @@ import keras
 from keras_vae.components.conditions import Label
 from keras_vae.core import backend, registry
 from keras_vae.core.typing import Tensor
-from keras_vae.export.format import Format
-from keras_vae.export.graphs import THRESHOLD, Graphs
-from keras_vae.export.parity import SHARE, SPARED, TOLERANCE, Differences, Examples
+from keras_vae.integrations.export.format import Format
+from keras_vae.integrations.export.graphs import THRESHOLD, Graphs
+from keras_vae.integrations.export.parity import SHARE, SPARED, TOLERANCE, Differences, Examples
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

@@ -17,9 +17,9 @@ import pytest
 from keras_vae import VAE, Bernoulli, ConditionalNormal, Conv, Experiment, Label, Run, load
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
-from keras_vae.export import export, writing
-from keras_vae.export.card import snippet
-from keras_vae.export.formats import FORMATS
+from keras_vae.integrations.export import export, writing
+from keras_vae.integrations.export.card import snippet
+from keras_vae.integrations.export.formats import FORMATS
 from keras_vae.training import trainer
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")

@@ -33,7 +33,7 @@ from keras_vae import (
 from keras_vae.components.vector_quantizer import Codebook
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array, Tensor
-from keras_vae.export.graphs import in_float32, trace
+from keras_vae.integrations.export.graphs import in_float32, trace
 from keras_vae.models.base import BaseVAE
 
 SHAPE = (9, 11, 1)

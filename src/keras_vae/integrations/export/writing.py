@@ -11,12 +11,12 @@ from keras_vae.core import backend
 from keras_vae.core.errors import InputError, RunError, unknown
 from keras_vae.core.files import check_place, replacing_folder, write_text
 from keras_vae.data.convert import Progress, silent
-from keras_vae.export.card import card
-from keras_vae.export.format import Format
-from keras_vae.export.formats import FORMATS
-from keras_vae.export.graphs import Pixels, in_float32, trace
-from keras_vae.export.manifest import manifest
-from keras_vae.export.parity import Examples, compare
+from keras_vae.integrations.export.card import card
+from keras_vae.integrations.export.format import Format
+from keras_vae.integrations.export.formats import FORMATS
+from keras_vae.integrations.export.graphs import Pixels, in_float32, trace
+from keras_vae.integrations.export.manifest import manifest
+from keras_vae.integrations.export.parity import Examples, compare
 from keras_vae.runs.run import Run, load_model
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Bridges to other software: exports, the Hugging Face Hub, scikit-learn."""
