@@ -48,7 +48,7 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
 
     from keras_vae import Run
     from keras_vae.explorer import page
-    from keras_vae.explorer.exploring import Explorer
+    from keras_vae.explorer.explorer import Explorer
     from keras_vae.explorer.tabs import sliders
 
     # It counts a trace for each batch size as a mistake.

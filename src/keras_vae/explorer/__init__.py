@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras_vae.explorer.exploring import Explorer
+    from keras_vae.explorer.explorer import Explorer
     from keras_vae.explorer.serving import serve
     from keras_vae.explorer.space import write_space
 
-_HOMES = {"Explorer": "exploring", "serve": "serving", "write_space": "space"}
+_HOMES = {"Explorer": "explorer", "serve": "serving", "write_space": "space"}
 
 __all__ = ["Explorer", "serve", "write_space"]
 

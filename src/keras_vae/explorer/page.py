@@ -5,7 +5,7 @@ from html import escape
 import gradio as gr
 
 from keras_vae.explorer import api
-from keras_vae.explorer.exploring import Explorer
+from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.tabs.between import between
 from keras_vae.explorer.tabs.draw import draw
 from keras_vae.explorer.tabs.findings import findings

@@ -93,7 +93,7 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from keras_vae.explorer import page, uploads, widgets
-    from keras_vae.explorer.exploring import Explorer
+    from keras_vae.explorer.explorer import Explorer
 
     explorer = Explorer(run, progress)
     explorer.warm_up()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
-from keras_vae.explorer.exploring import Explorer
+from keras_vae.explorer.explorer import Explorer
 
 Levels = NDArray[np.uint8]
 

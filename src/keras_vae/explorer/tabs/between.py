@@ -7,7 +7,7 @@ import gradio as gr
 
 from keras_vae.core.errors import InputError
 from keras_vae.explorer import pictures
-from keras_vae.explorer.exploring import Explorer
+from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import Levels, answer_to, asset, caption, label_chooser
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures, uploads
-from keras_vae.explorer.exploring import Explorer
+from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import Levels, answer_to, asset, caption, facts_list, label_chooser, vector_text
 
 

@@ -4,7 +4,7 @@ from html import escape
 
 import gradio as gr
 
-from keras_vae.explorer.exploring import Explorer
+from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import answer_to
 
 

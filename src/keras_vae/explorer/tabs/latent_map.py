@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 
 from keras_vae.explorer import pictures
-from keras_vae.explorer.exploring import Explorer
+from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.plane import View
 from keras_vae.explorer.widgets import (
     answer_to,

@@ -4,7 +4,7 @@ import gradio as gr
 import numpy as np
 
 from keras_vae.explorer import pictures
-from keras_vae.explorer.exploring import SAMPLES, Explorer
+from keras_vae.explorer.explorer import SAMPLES, Explorer
 from keras_vae.explorer.widgets import answer_to, caption
 
 

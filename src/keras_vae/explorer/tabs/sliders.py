@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
-from keras_vae.explorer.exploring import Explorer
+from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import answer_to, dimension_name, label_chooser, large
 
 MOST = 64

@@ -14,9 +14,9 @@ from keras_vae import Run
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.samples import nearest as nearest_of
-from keras_vae.explorer import exploring
+from keras_vae.explorer import explorer
 from keras_vae.explorer.engine import Engine
-from keras_vae.explorer.exploring import STEPS, Explorer
+from keras_vae.explorer.explorer import STEPS, Explorer
 
 pytestmark = on_tensorflow("asks models in ways that their own tests cover on every backend")
 
@@ -130,7 +130,7 @@ def test_the_page_is_answered_while_what_takes_seconds_is_prepared(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explorer, held = Explorer(make_run(*CLASSIC)), []
-    monkeypatch.setattr(exploring.time, "sleep", lambda _: held.append(Engine.lock.locked()))
+    monkeypatch.setattr(explorer.time, "sleep", lambda _: held.append(Engine.lock.locked()))
     explorer.prepare()
     assert len(held) > 1
     assert not any(held)
