@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from keras_vae import __version__
-from keras_vae.cli import exploring, inspecting, measuring, shipping, training, using
+from keras_vae.cli import explorer, inspecting, measuring, shipping, training, using
 from keras_vae.core.errors import InputError, RunError
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ for command in (
     *(training.train, inspecting.plot, inspecting.sample, training.fit_prior),
     *(measuring.evaluate, measuring.compare, measuring.doctor),
     *(using.encode, using.reconstruct, using.score),
-    exploring.explore,
+    explorer.explore,
     *(shipping.export, shipping.push, shipping.pull),
     *(inspecting.info, inspecting.presets, inspecting.data),
 ):
