@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measures, ways
+from benchmarks import contenders, measures
 from keras_vae.core.progress import track
 
 HERE = Path(__file__).parent
@@ -86,13 +86,14 @@ def machine() -> dict[str, Any]:
 def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Results:
     """Return everything that was measured: by way or measure, a list of what each turn gave."""
     tasks: dict[str, Callable[[], Any]] = {}
-    for name, way in ways.ALL.items():
-        if not ways.missing(way):
+    for name, way in contenders.ALL.items():
+        if not contenders.missing(way):
             tasks[name] = lambda name=name, way=way: run(
-                ["-m", "benchmarks.ways", name, "--seconds", str(seconds), "--started", str(time.time())], way.backend
+                ["-m", "benchmarks.contenders", name, "--seconds", str(seconds), "--started", str(time.time())],
+                way.backend,
             )[0]
     for name in measures.MEASURES:
-        if "pythae" not in name or not ways.missing(ways.WAYS["pythae"]):
+        if "pythae" not in name or not contenders.missing(contenders.WAYS["pythae"]):
             tasks[name] = lambda name=name: run(["-m", "benchmarks.measures", name, *(["--quick"] if quick else [])])[0]
     for name, arguments in STARTS.items():
         tasks[name] = lambda arguments=arguments: {"seconds": run(arguments)[1]}
@@ -136,37 +137,37 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
         "",
         "## A step of the classic model",
         "",
-        f"Batch {ways.BATCH_SIZE}, {ways.FLOP_PER_STEP / 1e9:.1f} GFLOP a step, the mean step of chunks of about"
-        " a second each, in turns that lie minutes apart. Other work on the machine only ever slows a chunk, so ratios"
+        f"Batch {contenders.BATCH_SIZE}, {contenders.FLOP_PER_STEP / 1e9:.1f} GFLOP a step, the mean step of chunks of"
+        " about a second each, in turns that lie minutes apart. Other work on the machine only ever slows a chunk, so ratios"
         " are those of the fastest; the medians show how much it did. “Ours” is TensorFlow in float32.",
         "",
         "| | ms a step | median | images/s | time ÷ ours | of the matrix peak | first step, s | memory, MiB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     peak = max((turn["gflops"] for turn in results.get("peak", [])), default=None)
-    for name, way in ways.WAYS.items():
+    for name, way in contenders.WAYS.items():
         step, usual = (of(results, name, "step_milliseconds") for of in (fastest, median))
         if step is None:
-            lacking = ways.missing(way)
+            lacking = contenders.missing(way)
             why = f"{', '.join(lacking)} not installed" if lacking else "not measured"
             lines.append(f"| {way.title} | {why} | | | | | | |")
             continue
         relative = ratio(results, name, OURS, "step_milliseconds")
         slower = "" if relative is None else f"{relative:.2f}"
-        fraction = f"{ways.FLOP_PER_STEP / step / 1e6 / peak:.0%}" if peak else ""
+        fraction = f"{contenders.FLOP_PER_STEP / step / 1e6 / peak:.0%}" if peak else ""
         first, memory = median(results, name, "first_step_seconds"), median(results, name, "memory_mib")
         lines.append(
-            f"| {way.title} | {step:.1f} | {usual:.1f} | {1000 * ways.BATCH_SIZE / step:,.0f} | {slower} | "
+            f"| {way.title} | {step:.1f} | {usual:.1f} | {1000 * contenders.BATCH_SIZE / step:,.0f} | {slower} | "
             f"{fraction} | {first:.1f} | {memory:,.0f} |"
         )
     if peak:
         lines += ["", f"The peak is {peak:.0f} GFLOP/s, of float32 matrix products of side 2048 in the same run."]
-    tried = {name: fastest(results, name, "step_milliseconds") for name in ways.ALTERNATIVES}
+    tried = {name: fastest(results, name, "step_milliseconds") for name in contenders.ALTERNATIVES}
     if any(step is not None for step in tried.values()):
         lines += ["", "## Ours but for one thing", "", "float32.", "", "| | | ms a step | time ÷ ours |"]
         lines += ["|---|---|---:|---:|"]
     for name, step in tried.items():
-        way = ways.ALTERNATIVES[name]
+        way = contenders.ALTERNATIVES[name]
         relative = ratio(results, name, f"ours-{way.backend}-float32", "step_milliseconds")
         if step is not None:
             shown = "" if relative is None else f"{relative:.2f}"
@@ -266,7 +267,7 @@ def main() -> None:
         arguments.turns or (1 if arguments.quick else 3),
         arguments.seconds or (3 if arguments.quick else 6),
     )
-    names = [*ways.ALL, *measures.MEASURES, *STARTS]
+    names = [*contenders.ALL, *measures.MEASURES, *STARTS]
     if unknown := sorted(set(arguments.only) - set(names)):
         parser.error(f"--only {' '.join(unknown)}: choose from {', '.join(names)}")
     started = time.perf_counter()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import ways
+from benchmarks import contenders
 
 Numbers = dict[str, Any]
 
@@ -50,7 +50,7 @@ def peak(quick: bool) -> Numbers:
 
 def grid_tutorial(quick: bool) -> Numbers:
     """Draw the plane as the tutorial does: one `predict` an image, here without its progress bar."""
-    decoder = ways.example().build_decoder()
+    decoder = contenders.example().build_decoder()
     axis = np.linspace(-1, 1, GRID_SIDE)
     points = [np.array([[x, y]]) for y in axis for x in axis]
     decoder.predict(points[0], verbose=0)
@@ -74,7 +74,7 @@ def nll_ours(quick: bool) -> Numbers:
     """Measure the importance-sampled likelihood in decodes a second, in blocks as `vae evaluate` has them."""
     from keras_vae import VAE
 
-    vae, images, samples = VAE(seed=0), ways.digits(1)[: 20 if quick else 60], 500
+    vae, images, samples = VAE(seed=0), contenders.digits(1)[: 20 if quick else 60], 500
     spent = seconds_of(lambda: vae.log_likelihood(images, samples=samples), 1 if quick else 3)
     return {"decodes_per_second": len(images) * samples / spent}
 
@@ -83,8 +83,8 @@ def nll_pythae(quick: bool) -> Numbers:
     """Measure pythae's `get_nll` in the same unit, without gradients, which it does not switch off by itself."""
     import torch
 
-    model = ways.pythae_model().eval()
-    images = torch.from_numpy(ways.digits(1)[: 10 if quick else 20].transpose(0, 3, 1, 2).astype("float32") / 255)
+    model = contenders.pythae_model().eval()
+    images = torch.from_numpy(contenders.digits(1)[: 10 if quick else 20].transpose(0, 3, 1, 2).astype("float32") / 255)
     samples = 500
     with torch.no_grad():
         spent = seconds_of(lambda: model.get_nll(images, n_samples=samples, batch_size=100), 1 if quick else 3)
@@ -104,7 +104,7 @@ def whole_training(quick: bool) -> Numbers:
 
     from keras_vae.training import trainer
 
-    steps, epochs, batch = (20 if quick else 60), 3, ways.BATCH_SIZE
+    steps, epochs, batch = (20 if quick else 60), 3, contenders.BATCH_SIZE
 
     class Clock(keras.callbacks.Callback):
         def __init__(self) -> None:
@@ -137,7 +137,7 @@ def whole_training(quick: bool) -> Numbers:
     # Last of the callbacks: the others' work between two steps lies outside of its steps.
     trainer.train = lambda *given, callbacks=(), **named: train(*given, callbacks=[*callbacks, clock], **named)
     # As many validation images a step as the preset has on MNIST, and as many test images as MNIST.
-    images = ways.digits(2 * steps)[: round(steps * batch / 0.95)]
+    images = contenders.digits(2 * steps)[: round(steps * batch / 0.95)]
     test = np.resize(images, (10_000, *images.shape[1:]))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -199,12 +199,12 @@ def fits(quick: bool) -> dict[str, list[tuple[int, float]]]:
 
     ours = VAE(seed=0)
     ours.compile(optimizer="adam")
-    plain, images = ways.compiled_example(), ways.digits(160)
+    plain, images = contenders.compiled_example(), contenders.digits(160)
     ways_in = {"plain Keras": (plain, images.astype("float32") / 255), "ours": (ours, images)}
 
     def milliseconds(model: Any, images: Any, steps: int) -> float:  # noqa: ANN401
-        chosen = images[: steps * ways.BATCH_SIZE]
-        fit = lambda: model.fit(chosen, batch_size=ways.BATCH_SIZE, verbose=0)  # noqa: E731
+        chosen = images[: steps * contenders.BATCH_SIZE]
+        fit = lambda: model.fit(chosen, batch_size=contenders.BATCH_SIZE, verbose=0)  # noqa: E731
         return 1000 * seconds_of(fit, 1 if quick else 3) / steps
 
     sizes = (10, 20) if quick else (10, 20, 40, 80, 160)

@@ -21,7 +21,7 @@ way, source, epochs, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.
 if way != "plain":
     import keras_vae
 import keras
-from benchmarks.ways import example
+from benchmarks.contenders import example
 from keras_vae.data import sources
 
 data = sources.load(source)

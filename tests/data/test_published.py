@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.progress import silent
 from keras_vae.data import published
-from keras_vae.data.convert import silent
 from keras_vae.data.published import FASHION_MNIST, MNIST, Published
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import keras
@@ -14,7 +15,6 @@ from keras_vae import Run
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.samples import nearest as nearest_of
-from keras_vae.explorer import explorer
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.explorer import STEPS, Explorer
 
@@ -130,7 +130,7 @@ def test_the_page_is_answered_while_what_takes_seconds_is_prepared(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explorer, held = Explorer(make_run(*CLASSIC)), []
-    monkeypatch.setattr(explorer.time, "sleep", lambda _: held.append(Engine.lock.locked()))
+    monkeypatch.setattr(time, "sleep", lambda _: held.append(Engine.lock.locked()))
     explorer.prepare()
     assert len(held) > 1
     assert not any(held)

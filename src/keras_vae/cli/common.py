@@ -21,7 +21,7 @@ from keras_vae.core.errors import InputError, unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from keras_vae.data.convert import Progress
+    from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run

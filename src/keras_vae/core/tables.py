@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import replacing, write_text
-from keras_vae.data.convert import Progress, silent
+from keras_vae.core.progress import Progress, silent
 
 Columns = Mapping[str, NDArray[Any]]
 """Name → one row an image; further axes become further columns where a format has no arrays."""

@@ -1,43 +1,22 @@
 """One way to change the size and the colour of images, for every source."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Color = Literal["grey", "rgb"]
-T = TypeVar("T")
 
 CHANNELS = {"grey": 1, "rgb": 3}
 MODES = {"grey": "L", "rgb": "RGB"}
-
-
-class Progress(Protocol):
-    """Something that passes items on and may show how far it is; `operator.length_hint` knows their number."""
-
-    def __call__(self, items: Iterable[T], label: str, /) -> Iterable[T]:
-        """Yield the items, shown under the label."""
-
-
-def silent(items: Iterable[T], label: str, /) -> Iterable[T]:
-    """Return the items as they are.
-
-    Args:
-        items: What is being worked on.
-        label: What the work is called; nobody is told.
-
-    Returns:
-        The items.
-    """
-    return items
 
 
 @dataclass(frozen=True)

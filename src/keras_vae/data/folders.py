@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
+from keras_vae.core.progress import Progress, silent
 from keras_vae.data.arrays import readable
-from keras_vae.data.convert import CHANNELS, MODES, Conversion, Progress, color_note, resize_note, silent
+from keras_vae.data.convert import CHANNELS, MODES, Conversion, color_note, resize_note
 from keras_vae.data.dataset import Dataset, Loaded
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.progress import Progress
 from keras_vae.data.arrays import load_arrays, readable
-from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset, Loaded
 
 DATA_VARIABLE = "KERAS_VAE_DATA"

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_vae.core.errors import InputError
+from keras_vae.core.progress import Progress, silent
 from keras_vae.data import sprites, streams
 from keras_vae.data.arrays import load_arrays, readable
-from keras_vae.data.convert import Color, Conversion, Progress, convert, silent
+from keras_vae.data.convert import Color, Conversion, convert
 from keras_vae.data.dataset import Dataset, Loaded, require_alike
 from keras_vae.data.folders import load_folder
 from keras_vae.data.published import FASHION_MNIST, MNIST

@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.data.convert import Progress
+from keras_vae.core.progress import Progress
 from keras_vae.data.dataset import Dataset, Factors, Loaded
 
 NAMES = ("shape", "scale", "orientation", "x", "y")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.progress import silent
 from keras_vae.data.arrays import open_arrays, readable
-from keras_vae.data.convert import Conversion, convert, silent
+from keras_vae.data.convert import Conversion, convert
 from keras_vae.data.dataset import Dataset, require_alike
 from keras_vae.data.folders import find_images, opaque, read_images
 

@@ -11,7 +11,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.svm import LinearSVC
 
 from keras_vae.core.errors import InputError
-from keras_vae.data.convert import Progress, silent
+from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import condition, held_out, provenance
 from keras_vae.models.base import BaseVAE

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_vae.core.errors import InputError, unknown
-from keras_vae.data.convert import Progress, silent
+from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import held_out, measure_likelihood
 from keras_vae.runs.run import SCHEMA, Run

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, RunError, unknown
 from keras_vae.core.files import replacing
+from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array, ImageShape, Tensor
-from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import held_out
 from keras_vae.models.batching import fitting_batch_size

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from keras_vae.components.posteriors import DiagonalNormal, InverseAutoregressiveFlow
 from keras_vae.components.priors import ConditionalNormal, StandardNormal
 from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
-from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import condition, held_out, mean_and_error, observed, provenance
 from keras_vae.models.vae import VAE, Moments

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import replacing
+from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
-from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from keras_vae.components.likelihoods import Bernoulli
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.images import to_unit
+from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
-from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.features import Features, choose
 from keras_vae.evaluation.likelihood import condition, held_out, provenance

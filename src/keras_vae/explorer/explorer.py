@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from keras_vae.components.conditions import Label
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import interpolate
+from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
-from keras_vae.data.convert import Progress
 from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.anomaly import Scorer, differences
 from keras_vae.evaluation.diagnostics import INACTIVE_RATE, Evidence, Finding, diagnose, examine

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_vae.core.errors import InputError, RunError
-from keras_vae.data.convert import Progress
+from keras_vae.core.progress import Progress
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.sources import SOURCES
 from keras_vae.evaluation.likelihood import held_out

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_vae.core.errors import InputError
-from keras_vae.data.convert import Progress
+from keras_vae.core.progress import Progress
 from keras_vae.runs.run import Run
 
 HOST, PORT = "127.0.0.1", 7860

@@ -19,7 +19,7 @@ from keras_vae.runs.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from keras_vae.data.convert import Progress
+    from keras_vae.core.progress import Progress
     from keras_vae.models.base import BaseVAE
     from keras_vae.report.figures import Strips
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from keras_vae.data.convert import Progress, silent
+from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.diagnostics import diagnose
 from keras_vae.report import html, plots

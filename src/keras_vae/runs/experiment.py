@@ -16,7 +16,7 @@ from keras_vae.core.typing import ImageShape
 
 if TYPE_CHECKING:
     from keras_vae.components.schedules import Schedule
-    from keras_vae.data.convert import Progress
+    from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Loaded, Splits
     from keras_vae.data.streams import Stream
     from keras_vae.models.base import BaseVAE

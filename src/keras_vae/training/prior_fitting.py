@@ -11,9 +11,9 @@ from keras_vae.components.priors import Context, MixtureOfNormals, Prior
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
+from keras_vae.core.progress import Progress, silent
 from keras_vae.core.registry import LayerPart
 from keras_vae.core.typing import Tensor
-from keras_vae.data.convert import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import condition, measure_likelihood
 from keras_vae.models.vae import VAE

@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_vae.components.likelihoods import bounded_log_scale
-from keras_vae.data.convert import Progress, silent
+from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.evaluation.likelihood import condition, held_out

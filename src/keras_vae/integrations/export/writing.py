@@ -10,7 +10,7 @@ import numpy as np
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, RunError, unknown
 from keras_vae.core.files import check_place, replacing_folder, write_text
-from keras_vae.data.convert import Progress, silent
+from keras_vae.core.progress import Progress, silent
 from keras_vae.integrations.export.card import card
 from keras_vae.integrations.export.format import Format
 from keras_vae.integrations.export.formats import FORMATS

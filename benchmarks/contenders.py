@@ -1,6 +1,6 @@
 """Ways of training the classic model, each measured in a process of its own: ours and what people use instead.
 
-    python -m benchmarks.ways NAME --seconds 5
+    python -m benchmarks.contenders NAME --seconds 5
 
 prints one line of JSON. A way is a generator: it trains steps of a batch of `BATCH_SIZE` for as long as it is asked to,
 and yields when each chunk of them is done. What is compiled or warmed up lies in the first two chunks, left out.

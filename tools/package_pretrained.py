@@ -1,7 +1,7 @@
 """Put a trained run into the package, as what `keras_vae.load(NAME)` and `vae sample NAME` open.
 
     vae train classic --out runs/classic
-    python tools/ship.py runs/classic mnist-2d
+    python tools/package_pretrained.py runs/classic mnist-2d
 
 Writes `src/keras_vae/runs/pretrained/NAME`: the run's experiment, environment and metrics as they are; its model
 without the optimizer, whose state is two thirds of the file; an evaluation of that model; and a few test images with
