@@ -138,8 +138,8 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
         "## A step of the classic model",
         "",
         f"Batch {contenders.BATCH_SIZE}, {contenders.FLOP_PER_STEP / 1e9:.1f} GFLOP a step, the mean step of chunks of"
-        " about a second each, in turns that lie minutes apart. Other work on the machine only ever slows a chunk, so ratios"
-        " are those of the fastest; the medians show how much it did. “Ours” is TensorFlow in float32.",
+        " about a second each, in turns that lie minutes apart. Other work on the machine only ever slows a chunk, so"
+        " ratios are those of the fastest; the medians show how much it did. “Ours” is TensorFlow in float32.",
         "",
         "| | ms a step | median | images/s | time ÷ ours | of the matrix peak | first step, s | memory, MiB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
