@@ -15,7 +15,7 @@ help: ## List the targets
 demo: $(VENV)/run.stamp ## Train on the embedded digits and show what came of it, in runs/demo
 	rm -rf runs/demo
 	$(BIN)/vae train classic --data digits --set training.epochs=50 --set training.batch_size=64 \
-		--set training.learning_rate=2e-3 --set model.network.dense=128 \
+		--set training.learning_rate=2e-3 --set model.network.dense_units=128 \
 		--set 'model.objective.schedule={ name = "warm-up", steps = 0.2 }' --out runs/demo
 	@echo
 	@echo "Look at   runs/demo/figures/grid.png   and open   runs/demo/report.html"

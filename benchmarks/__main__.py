@@ -244,11 +244,11 @@ def _rows(results: Results) -> list[tuple[str, str | None, str]]:
     ]
 
 
-def _as_list(value: Any) -> list[float]:  # noqa: ANN401
+def _as_list(value: Any) -> list[float]:
     return value if isinstance(value, list) else [value]
 
 
-def _console() -> Any:  # noqa: ANN401
+def _console() -> Any:
     from rich.console import Console
 
     return Console(stderr=True)

@@ -1,7 +1,7 @@
 """How well a VAE tells what it has not learned: a digit that it never saw, letters, and pictures of next to nothing.
 
     python benchmarks/anomaly.py --out docs/anomaly.md          # a quarter of an hour of processor time
-    python benchmarks/anomaly.py --also fashion_mnist           # and any other source of images that are 28×28 and grey
+    python benchmarks/anomaly.py --also fashion_mnist           # and any other source of images that are 28×28 and gray
 
 For each of the ten digits, models of 2 and of 32 dimensions are trained on the MNIST training images without it, and
 score all 10,000 test images: ROC-AUC is the chance that a test image of the digit scores above one of another. Then two
@@ -35,7 +35,7 @@ from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, differences
 from keras_vae.models.base import BaseVAE
 from keras_vae.report import figures
 from keras_vae.report.figures.style import PALETTE, style
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 
 LATENT_DIMS = (2, 32)
 DRAWS = 16
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--also", action="append", default=[], metavar="SOURCE", help="score other images as well")
     arguments = parser.parse_args()
     loaded = sources.load("mnist")
-    train, test = loaded.train.spread(arguments.images), loaded.test
+    train, test = loaded.train.subsample_evenly(arguments.images), loaded.test
     pictures = other_things() | {name: others(name) for name in arguments.also}
 
     areas = {(size, score): [] for size in LATENT_DIMS for score in SCORES}
@@ -106,7 +106,7 @@ def trained(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
     """Return a small VAE trained on images, the same for the same arguments."""
     keras.utils.set_random_seed(0)
     settings = [f"model.latent_dim={latent_dim}", 'model.network={ name = "mlp", widths = [256, 256] }']
-    model = Experiment().with_settings(settings).build_model(Facts(dataset.image_shape, len(dataset)))
+    model = Experiment().with_overrides(settings).build_model(DatasetInfo(dataset.image_shape, len(dataset)))
     model.compile(optimizer=keras.optimizers.Adam(2e-3))
     model.fit(dataset.images, batch_size=500, epochs=epochs, verbose=0)
     return model
@@ -114,7 +114,7 @@ def trained(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
 
 def scorer_of(model: BaseVAE, dataset: Dataset) -> Scorer:
     """Return what scores images, having seen some of those that the model was trained on."""
-    return Scorer.fitted(model, dataset.spread(KNOWN).images, samples=DRAWS)
+    return Scorer.fitted(model, dataset.subsample_evenly(KNOWN).images, samples=DRAWS)
 
 
 def median(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:
@@ -126,28 +126,28 @@ def median(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:
 def others(source: str) -> Array:
     """Return at most 10,000 images of a source, its test images if it has any."""
     loaded = sources.load(source)
-    return (loaded.test or loaded.train).spread(10_000).images
+    return (loaded.test or loaded.train).subsample_evenly(10_000).images
 
 
 def other_things(count: int = 2000) -> dict[str, Array]:
     """Return pictures that are no digits, by what they are, (N, 28, 28, 1) in uint8 each."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:28, :28]
-    centres = rng.uniform(8, 20, (count, 2, 1, 1))
-    distance = (rows - centres[:, 0]) ** 2 + (columns - centres[:, 1]) ** 2
+    centers = rng.uniform(8, 20, (count, 2, 1, 1))
+    distance = (rows - centers[:, 0]) ** 2 + (columns - centers[:, 1]) ** 2
     width, height = rng.uniform(2, 4, (count, 1, 1)), rng.uniform(40, 160, (count, 1, 1))
     drawn = {
         "letters": letters(count),
         "black": np.zeros((count, 28, 28)),
         "faint blobs": height * np.exp(-distance / (2 * width**2)),
-        "even grey": np.broadcast_to(rng.integers(1, 256, (count, 1, 1)), (count, 28, 28)),
+        "even gray": np.broadcast_to(rng.integers(1, 256, (count, 1, 1)), (count, 28, 28)),
         "noise": rng.integers(0, 256, (count, 28, 28)),
     }
     return {name: np.rint(images).astype("uint8")[..., np.newaxis] for name, images in drawn.items()}
 
 
 def letters(count: int, seed: int = 0) -> Array:
-    """Return capitals drawn as MNIST draws digits, (N, 28, 28): 20 pixels high or wide, around their centre of mass.
+    """Return capitals drawn as MNIST draws digits, (N, 28, 28): 20 pixels high or wide, around their center of mass.
 
     The fonts are those that come with Matplotlib. I, O, S and Z, which read as digits, are left out.
     """
@@ -162,7 +162,7 @@ def letters(count: int, seed: int = 0) -> Array:
         page = Image.new("L", (224, 224))
         letter = "ABCDEFGHJKLMNPQRTUVWXY"[index % 22]
         ink = {"font": fonts[rng.integers(len(fonts))], "stroke_width": int(rng.integers(0, 5)), "fill": 255}
-        ImageDraw.Draw(page).text((112, 112), letter, anchor="mm", **ink)
+        ImageDraw.SampleWithLogProb(page).text((112, 112), letter, anchor="mm", **ink)
         page = page.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)
         page = page.crop(page.getbbox())
         page.thumbnail((20, 20), Image.Resampling.LANCZOS)

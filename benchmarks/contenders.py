@@ -66,7 +66,7 @@ def example() -> ModuleType:
     return module
 
 
-def digits(steps: int) -> Any:  # noqa: ANN401
+def digits(steps: int) -> Any:
     """Return scikit-learn's digits as MNIST has its own, uint8, repeated for so many steps; speed sees no pixels."""
     from sklearn.datasets import load_digits
 
@@ -90,12 +90,12 @@ def chunks_of(fit: Callable[[int], object]) -> Chunks:
         yield steps
 
 
-def keras_fit(model: Any, images: Any) -> Chunks:  # noqa: ANN401
+def keras_fit(model: Any, images: Any) -> Chunks:
     """Train a compiled Keras model with `fit` on arrays."""
     return chunks_of(lambda steps: model.fit(images[: steps * BATCH_SIZE], batch_size=BATCH_SIZE, verbose=0))
 
 
-def plain_fit(model: Any, images: Any) -> Chunks:  # noqa: ANN401
+def plain_fit(model: Any, images: Any) -> Chunks:
     """Train one with `fit` on TensorFlow's own batches, as fast as those can be.
 
     Keras makes a pipeline of arrays that may double the time of a `fit` as short as a chunk: that is measured apart,
@@ -107,7 +107,7 @@ def plain_fit(model: Any, images: Any) -> Chunks:  # noqa: ANN401
     untuned.autotune.enabled = False
     images = tf.constant(images)
 
-    def batches(steps: int) -> Any:  # noqa: ANN401
+    def batches(steps: int) -> Any:
         count = steps * BATCH_SIZE
         indices = tf.data.Dataset.range(count).shuffle(count).batch(BATCH_SIZE)
         return indices.map(lambda chosen: tf.gather(images, chosen)).prefetch(2).with_options(untuned)
@@ -129,7 +129,7 @@ def plain_tensorflow() -> Chunks:
     return plain_fit(compiled_example(), digits(50).astype("float32") / 255)
 
 
-def compiled_example() -> Any:  # noqa: ANN401
+def compiled_example() -> Any:
     """Return the example's model, compiled."""
     import keras
 
@@ -138,7 +138,7 @@ def compiled_example() -> Any:  # noqa: ANN401
     return vae
 
 
-def plain_vae() -> Any:  # noqa: ANN401
+def plain_vae() -> Any:
     """Return the same model of Keras's layers, its loss in `compute_loss`: what runs on every backend."""
     import keras
     from keras import layers, ops
@@ -172,10 +172,10 @@ def plain_vae() -> Any:  # noqa: ANN401
             self.seeds = keras.random.SeedGenerator(0)
             self.built = True
 
-        def call(self, images: Any) -> Any:  # noqa: ANN401
+        def call(self, images: Any) -> Any:
             return images
 
-        def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
             z_mean, z_log_var = ops.split(self.encoder(x), 2, axis=1)
             noise = keras.random.normal(ops.shape(z_mean), seed=self.seeds)
             means = self.decoder(z_mean + ops.exp(0.5 * z_log_var) * noise)
@@ -193,7 +193,7 @@ def plain_jax() -> Chunks:
     return keras_fit(vae, digits(50).astype("float32") / 255)
 
 
-def ours(precision: str = "float32", **settings: Any) -> Chunks:  # noqa: ANN401
+def ours(precision: str = "float32", **settings: Any) -> Chunks:
     """Train `VAE()`, compiled as Keras does by itself or with settings of `compile`."""
     # Before Keras: see keras_vae/_startup.py.
     from keras_vae import VAE  # isort: skip
@@ -253,8 +253,8 @@ def epoch_in_one() -> Chunks:
     state, structure = jax.tree.flatten([[jax.numpy.array(variable.value) for variable in kind] for kind in variables])
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def scan(state: Any, images: Any, order: Any) -> Any:  # noqa: ANN401
-        def step(state: Any, chosen: Any) -> tuple[Any, None]:  # noqa: ANN401
+    def scan(state: Any, images: Any, order: Any) -> Any:
+        def step(state: Any, chosen: Any) -> tuple[Any, None]:
             _, after = vae.train_step(jax.tree.unflatten(structure, state), (images[chosen],))
             return jax.tree.leaves(after), None
 
@@ -305,7 +305,7 @@ def torch_by_hand(dtype: str) -> Chunks:
     return chunks_of(fit)
 
 
-def pythae_model() -> Any:  # noqa: ANN401
+def pythae_model() -> Any:
     """Return pythae's VAE of the same architecture."""
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -321,7 +321,7 @@ def pythae_model() -> Any:  # noqa: ANN401
             )
             self.z_mean, self.z_log_var = nn.Linear(16, 2), nn.Linear(16, 2)
 
-        def forward(self, x: Any) -> Any:  # noqa: ANN401
+        def forward(self, x: Any) -> Any:
             features = self.body(x)
             return ModelOutput(embedding=self.z_mean(features), log_covariance=self.z_log_var(features))
 
@@ -334,7 +334,7 @@ def pythae_model() -> Any:  # noqa: ANN401
                 *(nn.Conv2d(32, 1, 3, 1, 1), nn.Sigmoid()),
             )
 
-        def forward(self, z: Any) -> Any:  # noqa: ANN401
+        def forward(self, z: Any) -> Any:
             return ModelOutput(reconstruction=self.body(z))
 
     config = VAEConfig(input_dim=(1, 28, 28), latent_dim=2, reconstruction_loss="bce")
@@ -350,7 +350,7 @@ def pythae() -> Chunks:
     images = torch.from_numpy(digits(50).transpose(0, 3, 1, 2).astype("float32") / 255)
     model = pythae_model()
 
-    def trainer_of(steps: int) -> Any:  # noqa: ANN401
+    def trainer_of(steps: int) -> Any:
         chosen = images[: steps * BATCH_SIZE]
         config = BaseTrainerConfig(
             output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH_SIZE, learning_rate=1e-3, no_cuda=True

@@ -45,22 +45,22 @@ class Shifted(keras.Model):
         self.layer = layer
         self.shift = self.add_weight(shape=shape, initializer="zeros")
 
-    def call(self, inputs: Any) -> Any:  # noqa: ANN401
+    def call(self, inputs: Any) -> Any:
         """Return the layer's outputs."""
         return self.layer(inputs + self.shift)
 
-    def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return a number that every output bears upon."""
         return ops.mean(ops.square(self(x)))
 
 
-def step_of(model: keras.Model, images: Any) -> Callable[[], object]:  # noqa: ANN401
+def step_of(model: keras.Model, images: Any) -> Callable[[], object]:
     """Return a function that trains one step on a batch."""
     model.compile(optimizer=keras.optimizers.Adam(1e-4), jit_compile=keras.backend.backend() == "jax")
     return lambda: model.train_on_batch(images)
 
 
-def layer_step(module: Any, name: str) -> Callable[[], object]:  # noqa: ANN401
+def layer_step(module: Any, name: str) -> Callable[[], object]:
     """Return a step of one of the layers, from Keras or from here."""
     shape, kind, sizes, settings = LAYERS[name]
     layer = getattr(module, kind)(*sizes, padding="same", **settings)
@@ -68,7 +68,7 @@ def layer_step(module: Any, name: str) -> Callable[[], object]:  # noqa: ANN401
     return step_of(Shifted(layer, shape), images)
 
 
-def model_step(module: Any) -> Callable[[], object]:  # noqa: ANN401
+def model_step(module: Any) -> Callable[[], object]:
     """Return a training step of the classic model with layers from Keras or from here."""
     for place in (base, conv):
         for kind in ("Conv2D", "Conv2DTranspose"):

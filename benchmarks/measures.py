@@ -114,23 +114,23 @@ def whole_training(quick: bool) -> Numbers:
             self.validated: list[float] = []
             self.epochs: list[float] = []
 
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             self.step_began = time.perf_counter()
             if batch == 0:
                 self.epoch_began = self.step_began
 
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ANN401
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.step_ended = time.perf_counter()
             self.steps.append(self.step_ended - self.step_began)
 
-        def on_test_begin(self, logs: Any = None) -> None:  # noqa: ANN401
+        def on_test_begin(self, logs: Any = None) -> None:
             self.trained.append(self.step_ended - self.epoch_began)
             self.test_began = time.perf_counter()
 
-        def on_test_end(self, logs: Any = None) -> None:  # noqa: ANN401
+        def on_test_end(self, logs: Any = None) -> None:
             self.validated.append(time.perf_counter() - self.test_began)
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ANN401
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.epochs.append(time.perf_counter())
 
     clock, train = Clock(), trainer.train
@@ -169,7 +169,9 @@ def whole_training(quick: bool) -> Numbers:
 
 def growth(quick: bool) -> dict[str, list[tuple[int, float]]]:
     """Measure how the time an image grows with each size, the others staying those of the classic model."""
-    from keras_vae import IWAE, VAE, Conv  # isort: skip
+    from keras_vae import VAE  # isort: skip
+    from keras_vae.components.objectives import IWAE  # isort: skip
+    from keras_vae.networks import Conv  # isort: skip
     import keras
 
     def microseconds(count: int = 512, batch: int = 128, side: int = 28, latent: int = 2, draws: int = 1) -> float:
@@ -202,7 +204,7 @@ def fits(quick: bool) -> dict[str, list[tuple[int, float]]]:
     plain, images = contenders.compiled_example(), contenders.digits(160)
     ways_in = {"plain Keras": (plain, images.astype("float32") / 255), "ours": (ours, images)}
 
-    def milliseconds(model: Any, images: Any, steps: int) -> float:  # noqa: ANN401
+    def milliseconds(model: Any, images: Any, steps: int) -> float:
         chosen = images[: steps * contenders.BATCH_SIZE]
         fit = lambda: model.fit(chosen, batch_size=contenders.BATCH_SIZE, verbose=0)  # noqa: E731
         return 1000 * seconds_of(fit, 1 if quick else 3) / steps

@@ -2,7 +2,7 @@
 
 An image x is thought to come from a hidden code z: z is drawn from the prior p(z) = N(0, I), then every pixel from a
 Bernoulli distribution whose mean the decoder computes, p(x|z). The encoder learns the way back, q(z|x). Both are
-trained together to minimise the negative evidence lower bound (negative ELBO), in nats per image:
+trained together to minimize the negative evidence lower bound (negative ELBO), in nats per image:
 
     -log p(x)  ≤  E_q[-log p(x|z)]  +  KL(q(z|x) ‖ p(z))
                   reconstruction       KL
@@ -47,7 +47,7 @@ def build_encoder(latent_dim: int = 2) -> keras.Model:
 
 # --- 2. Sampling: z ~ q(z|x), in a way that lets gradients through ---------------------------------------------------
 class Sampler(layers.Layer):
-    """Reparameterisation: z = z_mean + exp(½ z_log_var)·ε with ε ~ N(0, I).
+    """Reparameterization: z = z_mean + exp(½ z_log_var)·ε with ε ~ N(0, I).
 
     A random draw has no gradient. With ε drawn apart, z is a smooth function of z_mean and z_log_var, which has one.
     """
@@ -78,7 +78,7 @@ def build_decoder(latent_dim: int = 2) -> keras.Model:
 
 # --- 4. The model: the loss, and how a step descends it --------------------------------------------------------------
 class VAE(keras.Model):
-    """An encoder and a decoder trained together to minimise reconstruction + β·KL.
+    """An encoder and a decoder trained together to minimize reconstruction + β·KL.
 
     β = 1 is the negative ELBO. The tutorial, chapter 12 of F. Chollet, "Deep Learning with Python", second edition,
     averages the KL over the latent dimensions where the formula and the example on keras.io sum it: that is
@@ -160,7 +160,7 @@ def save_grid(decoder: keras.Model, path: Path, n: int = 30) -> None:
     figure = Figure(figsize=(12, 12), layout="tight")
     axes = figure.add_subplot(xlabel="z[0]", ylabel="z[1]")
     edge = 1 + 1 / (n - 1)  # half a cell beyond 1, so that the ticks fall on the middles of the cells
-    axes.imshow(page, cmap="Greys_r", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
+    axes.imshow(page, cmap="Grays_r", vmin=0, vmax=1, extent=(-edge, edge, -edge, edge))
     figure.savefig(path)
 
 

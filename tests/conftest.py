@@ -12,8 +12,9 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import numpy as np
 import pytest
 
-from keras_vae import VAE, Conv
+from keras_vae import VAE
 from keras_vae.core.typing import Array
+from keras_vae.networks import Conv
 
 
 def _find_mnist() -> Path | None:
@@ -57,7 +58,7 @@ def make_vae() -> Callable[..., VAE]:
     """Build a small VAE of the house's own networks for images of a shape."""
 
     def make(image_shape: tuple[int, int, int] = (9, 11, 1), latent_dim: int = 3, **kwargs: object) -> VAE:
-        network = Conv(widths=(4, 6), dense=8)
+        network = Conv(widths=(4, 6), dense_units=8)
         kwargs.setdefault("seed", 5)
         return VAE(network.encoder(image_shape, latent_dim), network.decoder(latent_dim, image_shape), **kwargs)
 

@@ -62,7 +62,7 @@ def gradient(
     return ours, others
 
 
-def randomise(layer: keras.layers.Layer, scale: float, seed: int = 0) -> None:
+def randomize(layer: keras.layers.Layer, scale: float, seed: int = 0) -> None:
     """Give every weight normal noise of a size, so that nothing is near its start."""
     rng = np.random.default_rng(seed)
     for weight in layer.weights:

@@ -10,10 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_vae import VAE, Conv, HierarchicalVAE, Label, VampPrior
+from keras_vae import VAE, HierarchicalVAE
+from keras_vae.components.conditions import ClassLabel
+from keras_vae.components.priors import VampPrior
 from keras_vae.core.typing import Array
 from keras_vae.integrations.export import export
 from keras_vae.models.base import BaseVAE
+from keras_vae.networks import Conv
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
@@ -43,8 +46,8 @@ def run(folder: Path, images: Array, drawn: Path) -> subprocess.CompletedProcess
 
 
 def conditional() -> VAE:
-    network = Conv(widths=(4,), dense=8)
-    return VAE(network.encoder((9, 11, 4), 2), network.decoder(5, (9, 11, 1)), condition=Label(classes=3), seed=0)
+    network = Conv(widths=(4,), dense_units=8)
+    return VAE(network.encoder((9, 11, 4), 2), network.decoder(5, (9, 11, 1)), condition=ClassLabel(classes=3), seed=0)
 
 
 def ladder() -> HierarchicalVAE:
@@ -69,7 +72,7 @@ def test_it_encodes_decodes_reconstructs_and_draws(make: Callable[[], BaseVAE], 
 def test_it_says_why_it_cannot_draw_and_refuses_what_does_not_fit(
     images: Array, make_vae: Callable[..., VAE], tmp_path: Path
 ) -> None:
-    folder = export(make_vae(prior=VampPrior(components=3)), "onnx", tmp_path / "onnx", pixels="float32")
+    folder = export(make_vae(prior=VampPrior(num_components=3)), "onnx", tmp_path / "onnx", pixels="float32")
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     assert manifest["graphs"]["encoder"]["inputs"]["images"]["range"] == [0, 1]
     unit = (images / 255).astype("float32")

@@ -47,24 +47,26 @@ def main() -> None:
     run.check_images(splits)
     model = without_optimizer(run.load_model("original"))
     with tempfile.TemporaryDirectory() as temporary:
-        shipped = Run(Path(temporary))
+        pretrained_names = Run(Path(temporary))
         for name in ("experiment.toml", "metrics.csv"):
-            shutil.copyfile(run.path / name, shipped.path / name)
+            shutil.copyfile(run.path / name, pretrained_names.path / name)
         # Runs of earlier versions name the kernel that they were made under.
         environment = run.environment | {"platform": backend.describe_software()["platform"]}
-        (shipped.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
-        shipped.save_model(model)
-        test = splits.test.spread(IMAGES)
-        np.savez_compressed(shipped.path / "images.npz", images=test.images, labels=test.labels.astype("uint8"))
+        (pretrained_names.path / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+        pretrained_names.save_model(model)
+        test = splits.test.subsample_evenly(IMAGES)
+        np.savez_compressed(
+            pretrained_names.path / "images.npz", images=test.images, labels=test.labels.astype("uint8")
+        )
         evaluate(
-            shipped,
+            pretrained_names,
             splits,
             only=("likelihood", "latents"),
             request=Request(samples=arguments.samples, seed=run.experiment.seed),
             progress=functools.partial(track, Console(stderr=True)),
         )
         with replacing_folder(TRAINED / arguments.name) as folder:
-            for file in shipped.path.iterdir():
+            for file in pretrained_names.path.iterdir():
                 shutil.copyfile(file, folder / file.name)
     print(f"{sum(file.stat().st_size for file in (TRAINED / arguments.name).iterdir()):,} bytes")
 

@@ -54,7 +54,7 @@ def vae(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 30 small grey PNGs in two classes."""
+    """A folder of 30 small gray PNGs in two classes."""
     rng, photos = np.random.default_rng(0), tmp_path_factory.mktemp("data") / "photos"
     for index in range(30):
         path = photos / ("cats" if index % 2 else "dogs") / f"{index}.png"
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run."""
-    experiment = Experiment.preset("classic").with_settings([*SMALL[1::2], f"data.source={folder}"])
+    experiment = Experiment.preset("classic").with_overrides([*SMALL[1::2], f"data.source={folder}"])
     return trainer.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
 
 
@@ -86,7 +86,7 @@ def test_train_on_own_folder_says_what_it_does_and_prints_the_result(vae: Vae, f
     assert lines[0].split() == ["run", "runs/classic"]
     assert "negative_elbo" in lines[1]
     assert "nats per image" in lines[1]
-    assert "not a normalised likelihood" in outcome.out
+    assert "not a normalized likelihood" in outcome.out
     assert Path("runs/classic/report.html").is_file()
     # The next one finds a free name.
     assert vae("train", "--data", folder, *SMALL).out.splitlines()[0].split() == ["run", "runs/classic-2"]
@@ -120,7 +120,7 @@ def test_train_from_a_file_and_with_the_tutorials_honesty(vae: Vae, folder: Path
         ["samples", "-n", "5", "--seed", "3"],
         ["reconstructions", "-n", "2"],
         ["worst", "-n", "2"],
-        ["neighbours", "-n", "3", "--seed", "1"],
+        ["neighbors", "-n", "3", "--seed", "1"],
         ["latents"],
         ["traversals", "-n", "3"],
         ["interpolation", "-n", "3", "--spherical"],
@@ -488,7 +488,7 @@ def test_evaluate_measures_prints_and_rewrites_the_report(vae: Vae, run: Path) -
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert f"{evaluation['likelihood']['nll']['mean']:.2f}" in outcome.out
     assert "nll by 30 draws an image" in outcome.out
-    assert "not a normalised likelihood" in outcome.out
+    assert "not a normalized likelihood" in outcome.out
     assert (run / "report.html").read_text() != before
     answer = json.loads(vae("evaluate", run, "--only", "likelihood", "--samples", "30", "--json").out)
     assert answer["likelihood"] == evaluation["likelihood"]
@@ -540,7 +540,7 @@ def test_doctor_prints_what_it_found(vae: Vae, run: Path) -> None:
     assert outcome.code == 0, outcome.err
     findings = json.loads(vae("doctor", run, "--json").out)
     assert all(finding["name"] in outcome.out for finding in findings)
-    # Random pixels are grey all over, and a Bernoulli knows black and white.
+    # Random pixels are gray all over, and a Bernoulli knows black and white.
     assert any("model.likelihood" in finding["change"] for finding in findings)
 
 

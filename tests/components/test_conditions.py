@@ -7,13 +7,13 @@ import pytest
 from keras import ops
 
 from helpers import to_numpy
-from keras_vae.components.conditions import Condition, Label, Vector
+from keras_vae.components.conditions import ClassLabel, Condition, ContinuousCondition
 from keras_vae.core.errors import InputError
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
 def test_labels_are_shown_as_rows_of_the_identity(dtype: str) -> None:
-    label, values = Label(classes=4), np.array([3, 0, 1, 1], dtype)
+    label, values = ClassLabel(classes=4), np.array([3, 0, 1, 1], dtype)
     checked = label.check(values)
     assert (checked.dtype, label.value_shape, label.width) == (np.int32, (), 4)
     encoded = label.encode(ops.convert_to_tensor(checked))
@@ -23,7 +23,7 @@ def test_labels_are_shown_as_rows_of_the_identity(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["bool", "int64", "float64", "float16"])
 def test_vectors_are_shown_as_they_are(dtype: str) -> None:
-    vector, values = Vector(size=3), np.array([[1, 0, 2], [0, 0, 1]]).astype(dtype)
+    vector, values = ContinuousCondition(size=3), np.array([[1, 0, 2], [0, 0, 1]]).astype(dtype)
     checked = vector.check(values)
     assert (checked.dtype, vector.value_shape, vector.width) == (np.float32, (3,), 3)
     np.testing.assert_array_equal(to_numpy(vector.encode(checked)), values.astype("float32"))
@@ -32,19 +32,19 @@ def test_vectors_are_shown_as_they_are(dtype: str) -> None:
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: Label(classes=1), "condition label: classes = 1: there must be at least two"),
+        (lambda: ClassLabel(classes=1), "condition label: classes = 1: there must be at least two"),
         (
-            lambda: Label().check(np.zeros((3, 10), "int32")),
+            lambda: ClassLabel().check(np.zeros((3, 10), "int32")),
             r"int32 of shape \(3, 10\): pass one integer label an image",
         ),
-        (lambda: Label().check(np.zeros(3)), r"float64 of shape \(3,\): pass one integer label"),
-        (lambda: Label().check(np.array([0, 10])), "condition from 0 to 10: labels run from 0 to 9"),
-        (lambda: Label().check(np.array([-1, 3])), "condition from -1 to 3: labels run from 0 to 9"),
-        (lambda: Vector(size=0), "condition vector: size = 0: must be ≥ 1"),
-        (lambda: Vector(size=2).check(np.zeros((4, 3))), r"of shape \(4, 3\): pass numbers, \(n, 2\)"),
-        (lambda: Vector(size=2).check(np.zeros(2)), r"of shape \(2,\): pass numbers, \(n, 2\)"),
-        (lambda: Vector(size=1).check(np.array([["a"]])), r"pass numbers, \(n, 1\)"),
-        (lambda: Vector(size=1).check(np.array([[np.nan]])), "NaN or infinite numbers; pass finite ones"),
+        (lambda: ClassLabel().check(np.zeros(3)), r"float64 of shape \(3,\): pass one integer label"),
+        (lambda: ClassLabel().check(np.array([0, 10])), "condition from 0 to 10: labels run from 0 to 9"),
+        (lambda: ClassLabel().check(np.array([-1, 3])), "condition from -1 to 3: labels run from 0 to 9"),
+        (lambda: ContinuousCondition(size=0), "condition vector: size = 0: must be ≥ 1"),
+        (lambda: ContinuousCondition(size=2).check(np.zeros((4, 3))), r"of shape \(4, 3\): pass numbers, \(n, 2\)"),
+        (lambda: ContinuousCondition(size=2).check(np.zeros(2)), r"of shape \(2,\): pass numbers, \(n, 2\)"),
+        (lambda: ContinuousCondition(size=1).check(np.array([["a"]])), r"pass numbers, \(n, 1\)"),
+        (lambda: ContinuousCondition(size=1).check(np.array([[np.nan]])), "NaN or infinite numbers; pass finite ones"),
     ],
 )
 def test_what_is_no_condition_is_refused(act: Callable[[], Condition], message: str) -> None:

@@ -1,4 +1,4 @@
-"""What every likelihood keeps, their binarisations, and their gradients where parameters are extreme."""
+"""What every likelihood keeps, their binarizations, and their gradients where parameters are extreme."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ VARIANTS = (
     {"name": "normal", "scale": "pixel"},
     {"name": "laplace", "scale": 0.1},
     {"name": "laplace", "scale": "pixel"},
-    {"name": "discretized-logistic", "components": 3},
+    {"name": "discretized-logistic", "num_components": 3},
 )
 EVERY = [*({"name": name} for name in registry.registered("likelihood")), *VARIANTS]
 CHANNELS = {
@@ -56,7 +56,7 @@ def some_outputs(likelihood: Likelihood, *leading: int, channels: int = 3) -> np
     return np.random.default_rng(8).uniform(0.05, 0.95, (*leading, 4, 5, size)).astype("float32")
 
 
-def grey(*shape: int, seed: int = 0) -> np.ndarray:
+def gray(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape).astype("float32") / 255
 
 
@@ -110,13 +110,15 @@ class Score(keras.Model):
     def call(self, inputs: tuple[object, object]) -> tuple[object, object]:
         outputs, x = inputs
         view = self.likelihood(outputs)
-        return view.log_prob(self.likelihood.observe(x)), view.sample(self.generator) if self.generator else view.mean()
+        return view.log_prob(self.likelihood.preprocess(x)), view.sample(
+            self.generator
+        ) if self.generator else view.mean()
 
 
 @every
 def test_each_of_several_draws_is_scored_as_it_is_alone(spec: dict[str, object]) -> None:
     likelihood = build(spec)
-    outputs, x = some_outputs(likelihood, 6, 2), grey(6, 4, 5, 3)
+    outputs, x = some_outputs(likelihood, 6, 2), gray(6, 4, 5, 3)
     log_prob, mean = Score(likelihood).predict((outputs, x[:, None]), batch_size=3, verbose=0)
     assert (log_prob.shape, mean.shape) == ((6, 2), (6, 2, 4, 5, 3))
     assert (log_prob.dtype, mean.dtype) == (np.float32, np.float32)
@@ -128,9 +130,9 @@ def test_each_of_several_draws_is_scored_as_it_is_alone(spec: dict[str, object])
 
 
 def test_draws_of_a_compiled_model_are_new_for_every_batch() -> None:
-    likelihood = build({"name": "discretized-logistic", "components": 3})
+    likelihood = build({"name": "discretized-logistic", "num_components": 3})
     outputs = np.repeat(some_outputs(likelihood, 1), 4, 0)
-    _, drawn = Score(likelihood, draws=True).predict((outputs, grey(4, 4, 5, 3)), batch_size=2, verbose=0)
+    _, drawn = Score(likelihood, draws=True).predict((outputs, gray(4, 4, 5, 3)), batch_size=2, verbose=0)
     assert drawn.shape == (4, 4, 5, 3)
     assert not np.array_equal(drawn[:2], drawn[2:])
 
@@ -202,7 +204,7 @@ def test_fixed_scale_is_no_weight() -> None:
         ({"name": "normal", "scale": float("nan")}, "scale = nan"),
         ({"name": "laplace", "scale": -0.5}, "scale = -0.5"),
         ({"name": "laplace", "scale": "lerned"}, "'learned' or 'pixel'"),
-        ({"name": "discretized-logistic", "components": 0}, "components = 0"),
+        ({"name": "discretized-logistic", "num_components": 0}, "num_components = 0"),
         ({"name": "bernoulli", "binarize": "statik"}, "binarize = 'statik'"),
     ],
 )
@@ -233,15 +235,15 @@ def test_densities_and_probabilities_are_told_apart() -> None:
         assert build({"name": name}).is_density == (name in densities)
 
 
-def test_only_a_bernoulli_on_grey_is_not_normalised() -> None:
+def test_only_a_bernoulli_on_gray_is_not_normalized() -> None:
     black_and_white, levels = np.array([0, 255], "uint8"), np.array([0, 7], "uint8")
     for name in registry.registered("likelihood"):
-        assert build({"name": name}).is_normalised_on(black_and_white)
-        assert build({"name": name}).is_normalised_on(levels) == (name != "bernoulli")
-    assert Bernoulli(binarize="static").is_normalised_on(levels)
+        assert build({"name": name}).is_normalized_on(black_and_white)
+        assert build({"name": name}).is_normalized_on(levels) == (name != "bernoulli")
+    assert Bernoulli(binarize="static").is_normalized_on(levels)
 
 
-def test_only_a_bernoulli_on_colours_is_refused() -> None:
+def test_only_a_bernoulli_on_colors_is_refused() -> None:
     for name in registry.registered("likelihood"):
         build({"name": name}).check_images((4, 5, 1))
         if name != "bernoulli":
@@ -252,27 +254,27 @@ def test_only_a_bernoulli_on_colours_is_refused() -> None:
 
 
 @every
-def test_without_binarisation_images_are_observed_as_they_are(spec: dict[str, object]) -> None:
-    x = ops.convert_to_tensor(grey(2, 4, 5, 1))
+def test_without_binarization_images_are_observed_as_they_are(spec: dict[str, object]) -> None:
+    x = ops.convert_to_tensor(gray(2, 4, 5, 1))
     assert not build(spec).draws_pixels
-    np.testing.assert_array_equal(to_numpy(build(spec).observe(x)), to_numpy(x))
+    np.testing.assert_array_equal(to_numpy(build(spec).preprocess(x)), to_numpy(x))
 
 
 def test_threshold_is_at_one_half() -> None:
     x = ops.convert_to_tensor(np.array([0, 0.49, 0.5, 1], "float32").reshape(1, 2, 2, 1))
-    assert to_numpy(Bernoulli(binarize="threshold").observe(x)).ravel().tolist() == [0, 0, 1, 1]
+    assert to_numpy(Bernoulli(binarize="threshold").preprocess(x)).ravel().tolist() == [0, 0, 1, 1]
 
 
-def test_dynamic_binarisation_takes_the_noise_it_is_given() -> None:
+def test_dynamic_binarization_takes_the_noise_it_is_given() -> None:
     likelihood = Bernoulli(binarize="dynamic")
     assert likelihood.draws_pixels
     x = ops.convert_to_tensor(np.array([0, 0.3, 0.3, 1], "float32").reshape(1, 2, 2, 1))
     uniform = ops.convert_to_tensor(np.array([0, 0.29, 0.31, 0.9999], "float32").reshape(1, 2, 2, 1))
-    assert to_numpy(likelihood.observe(x, uniform)).ravel().tolist() == [0, 1, 0, 1]
+    assert to_numpy(likelihood.preprocess(x, uniform)).ravel().tolist() == [0, 1, 0, 1]
 
 
 def murmur(bits: np.ndarray) -> np.ndarray:
-    """MurmurHash3's finaliser on uint32, as published."""
+    """MurmurHash3's finalizer on uint32, as published."""
     bits = bits.astype("uint32")
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         bits = (bits ^ (bits >> np.uint32(shift))) * np.uint32(factor)
@@ -289,22 +291,22 @@ def test_static_noise_is_the_same_on_every_backend() -> None:
     np.testing.assert_array_equal(to_numpy(got), expected.reshape(images.shape).astype("float32"))
 
 
-def test_static_binarisation_of_an_image_never_changes() -> None:
-    likelihood, x = Bernoulli(binarize="static"), grey(16, 8, 8, 1)
+def test_static_binarization_of_an_image_never_changes() -> None:
+    likelihood, x = Bernoulli(binarize="static"), gray(16, 8, 8, 1)
     assert not likelihood.draws_pixels
-    together = to_numpy(likelihood.observe(ops.convert_to_tensor(x)))
-    alone = [to_numpy(likelihood.observe(ops.convert_to_tensor(image[None])))[0] for image in x[::-1]]
+    together = to_numpy(likelihood.preprocess(ops.convert_to_tensor(x)))
+    alone = [to_numpy(likelihood.preprocess(ops.convert_to_tensor(image[None])))[0] for image in x[::-1]]
     np.testing.assert_array_equal(together, alone[::-1])
-    other = to_numpy(Bernoulli(binarize="static", seed=1).observe(ops.convert_to_tensor(x)))
+    other = to_numpy(Bernoulli(binarize="static", seed=1).preprocess(ops.convert_to_tensor(x)))
     assert 0.2 < (together != other).mean() < 0.47  # two independent draws differ with probability E[2x(1 − x)] = ⅓
-    # Written down once: another binarisation is another data set, whose numbers do not compare.
+    # Written down once: another binarization is another data set, whose numbers do not compare.
     ramp = np.arange(64, dtype="float32").reshape(1, 8, 8, 1) * 4 / 255
-    bits = to_numpy(likelihood.observe(ops.convert_to_tensor(ramp))).astype(int).ravel()
+    bits = to_numpy(likelihood.preprocess(ops.convert_to_tensor(ramp))).astype(int).ravel()
     assert "".join(map(str, bits)) == "0001000001011100000100010101111110011110111100011111111101111111"
 
 
 def test_static_noise_is_uniform_and_independent() -> None:
-    count, x = 4000, grey(4000, 6, 6, 1)
+    count, x = 4000, gray(4000, 6, 6, 1)
     noise = to_numpy(likelihoods._own_noise(ops.convert_to_tensor(x), 0)).reshape(count, 36)
     assert noise.min() >= 0
     assert noise.max() < 1

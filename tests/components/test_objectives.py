@@ -10,7 +10,7 @@ from keras import ops
 from scipy import special, stats
 
 from helpers import gradient, tensor, to_numpy
-from keras_vae.components.objectives import DIPVAE, ELBO, IWAE, BetaTC, InfoVAE, Latents, Objective, Terms
+from keras_vae.components.objectives import DIPVAE, ELBO, IWAE, BetaTC, ELBOTerms, InfoVAE, Latents, Objective
 from keras_vae.components.posteriors import (
     Deterministic,
     DiagonalNormal,
@@ -20,7 +20,7 @@ from keras_vae.components.posteriors import (
 from keras_vae.components.schedules import Cyclical, WarmUp
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.distributions.latent import Normal
+from keras_vae.distributions import latent
 
 rng = np.random.default_rng(9)
 
@@ -30,61 +30,64 @@ def same_numbers_whatever_ran_before() -> None:
     rng.bit_generator.state = np.random.default_rng(9).bit_generator.state
 
 
-def make_terms(images: int = 6, draws: int = 1, groups: int = 3) -> Terms:
+def make_terms(images: int = 6, draws: int = 1, groups: int = 3) -> ELBOTerms:
     log_likelihood, log_prior, log_posterior = (rng.normal(-5, 2, (images, draws)) for _ in range(3))
-    rates = rng.gamma(1.0, 1.0, (images, groups))
-    return Terms(*map(tensor, (log_likelihood, log_prior, log_posterior, rates, np.zeros(images))))
+    kl_per_group = rng.gamma(1.0, 1.0, (images, groups))
+    return ELBOTerms(*map(tensor, (log_likelihood, log_prior, log_posterior, kl_per_group, np.zeros(images))))
 
 
-def weights_only(log_weight: Array) -> Terms:
+def weights_only(log_weight: Array) -> ELBOTerms:
     zeros = np.zeros_like(log_weight)
-    return Terms(*map(tensor, (log_weight, zeros, zeros, zeros[:, :1], zeros[:, 0])))
+    return ELBOTerms(*map(tensor, (log_weight, zeros, zeros, zeros[:, :1], zeros[:, 0])))
 
 
-def values(objective: Objective, terms: Terms, latents: Latents | None = None, step: int = 0) -> Array:
+def values(objective: Objective, terms: ELBOTerms, latents: Latents | None = None, step: int = 0) -> Array:
     return to_numpy(objective(terms, latents, ops.convert_to_tensor(step, "int32"))).astype("float64")
 
 
-def parts(terms: Terms) -> tuple[Array, Array]:
+def parts(terms: ELBOTerms) -> tuple[Array, Array]:
     """Return the distortion (N,) and the rates (N, G)."""
-    return -to_numpy(terms.log_likelihood).mean(-1), to_numpy(terms.rates)
+    return -to_numpy(terms.log_likelihood).mean(-1), to_numpy(terms.kl_per_group)
 
 
 @pytest.mark.parametrize("draws", [1, 4])
 def test_elbo_weighs_the_rate(draws: int) -> None:
     terms = make_terms(draws=draws)
-    distortion, rates = parts(terms)
-    np.testing.assert_allclose(values(ELBO(), terms), distortion + rates.sum(-1), rtol=1e-5)
-    np.testing.assert_allclose(values(ELBO(beta=4.0), terms), distortion + 4 * rates.sum(-1), rtol=1e-5)
-    np.testing.assert_allclose(to_numpy(terms.negative_elbo), distortion + rates.sum(-1), rtol=1e-5)
+    distortion, kl_per_group = parts(terms)
+    np.testing.assert_allclose(values(ELBO(), terms), distortion + kl_per_group.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(values(ELBO(beta=4.0), terms), distortion + 4 * kl_per_group.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(terms.negative_elbo), distortion + kl_per_group.sum(-1), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("schedule", "factors"),
     [(WarmUp(steps=10), {0: 0, 5: 0.5, 10: 1, 99: 1}), (Cyclical(steps=10), {0: 0, 2: 0.4, 5: 1, 9: 1, 12: 0.4})],
 )
-def test_elbo_s_weight_follows_its_schedule(schedule: Any, factors: dict[int, float]) -> None:  # noqa: ANN401
+def test_elbo_s_weight_follows_its_schedule(schedule: Any, factors: dict[int, float]) -> None:
     terms = make_terms()
-    distortion, rates = parts(terms)
+    distortion, kl_per_group = parts(terms)
     for step, factor in factors.items():
         loss = values(ELBO(beta=2.0, schedule=schedule), terms, step=step)
-        np.testing.assert_allclose(loss, distortion + 2 * factor * rates.sum(-1), rtol=1e-5)
+        np.testing.assert_allclose(loss, distortion + 2 * factor * kl_per_group.sum(-1), rtol=1e-5)
 
 
 def test_free_bits_leave_each_group_what_it_may_cost() -> None:
     terms = make_terms()
-    distortion, rates = parts(terms)
-    rates = rates.copy()
-    rates[:, 0] *= 0.01
-    terms = terms._replace(rates=tensor(rates))
-    means = rates.mean(0)
+    distortion, kl_per_group = parts(terms)
+    kl_per_group = kl_per_group.copy()
+    kl_per_group[:, 0] *= 0.01
+    terms = terms._replace(kl_per_group=tensor(kl_per_group))
+    means = kl_per_group.mean(0)
     free = float(np.sort(means)[:2].mean())
     assert (means < free).sum() == 1
     expected = distortion + sum(max(free, mean) for mean in means)
     np.testing.assert_allclose(values(ELBO(free_bits=free), terms), expected, rtol=1e-5)
     # A group below its allowance has no gradient, the others have one.
     slopes, _ = gradient(
-        lambda rates: ops.mean(ELBO(free_bits=free)(terms._replace(rates=rates), None, ops.zeros(()))), rates
+        lambda kl_per_group: ops.mean(
+            ELBO(free_bits=free)(terms._replace(kl_per_group=kl_per_group), None, ops.zeros(()))
+        ),
+        kl_per_group,
     )
     np.testing.assert_allclose(slopes, np.tile(np.where(means < free, 0, 1 / 6), (6, 1)), atol=1e-6)
 
@@ -92,8 +95,8 @@ def test_free_bits_leave_each_group_what_it_may_cost() -> None:
 @pytest.mark.parametrize(("step", "target"), [(0, 0.0), (5, 10.0), (50, 20.0)])
 def test_capacity_holds_the_rate_at_a_target_that_grows(step: int, target: float) -> None:
     terms = make_terms()
-    distortion, rates = parts(terms)
-    expected = distortion + 3 * abs(rates.sum(-1).mean() - target)
+    distortion, kl_per_group = parts(terms)
+    expected = distortion + 3 * abs(kl_per_group.sum(-1).mean() - target)
     loss = values(ELBO(beta=3.0, capacity=20.0, schedule=WarmUp(steps=10)), terms, step=step)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
@@ -115,7 +118,7 @@ def test_miwae_and_ciwae_are_means_of_bounds(samples: int, groups: int, weight: 
     expected = (1 - weight) * np.mean(bounds, axis=0) + weight * log_weight.mean(1)
     for kind in ("plain", "stl", "dreg"):
         objective = IWAE(samples=samples, groups=groups, elbo_weight=weight, gradient=kind)
-        assert objective.draws == 6
+        assert objective.num_samples == 6
         np.testing.assert_allclose(values(objective, weights_only(log_weight)), -expected, rtol=1e-5)
 
 
@@ -149,14 +152,16 @@ def toy_gradient(objective: IWAE, noise: Array) -> Array:
 
     def loss(parameters: object) -> object:
         mean, log_var, slope = (parameters[:, None, part] for part in (slice(0, 2), slice(2, 4), slice(4, 5)))
-        posterior = Normal(mean, log_var)
+        posterior = latent.DiagonalNormal(mean, log_var)
 
-        def terms(draw: Any) -> Terms:  # noqa: ANN401
-            pixels = Normal(slope * draw.z, tensor(2 * math.log(SCALE)))
-            log_prior = Normal(tensor([0.0, 0.0]), tensor([0.0, 0.0])).log_prob(draw.z)
-            return Terms(pixels.log_prob(tensor(X)), log_prior, draw.log_prob, mean[:, 0], None)
+        def terms(draw: Any) -> ELBOTerms:
+            pixels = latent.DiagonalNormal(slope * draw.z, tensor(2 * math.log(SCALE)))
+            log_prior = latent.DiagonalNormal(tensor([0.0, 0.0]), tensor([0.0, 0.0])).log_prob(draw.z)
+            return ELBOTerms(pixels.log_prob(tensor(X)), log_prior, draw.log_prob, mean[:, 0], None)
 
-        draw = objective.estimator(posterior, posterior.draw(tensor(noise)), lambda draw: terms(draw).log_weight)
+        draw = objective.gradient_estimator(
+            posterior, posterior.rsample(tensor(noise)), lambda draw: terms(draw).log_weight
+        )
         return ops.sum(objective(terms(draw), None, ops.zeros(())))
 
     start = np.concatenate([START["mean"], START["log_var"], [START["slope"]]])
@@ -171,9 +176,9 @@ def paper_gradient(kind: str, noise: Array, samples: int, groups: int = 1, elbo_
     log_weight = (
         stats.norm(slope * z, SCALE).logpdf(X) + stats.norm.logpdf(z) - stats.norm(mean, spread).logpdf(z)
     ).sum(-1)
-    normalised = special.softmax(log_weight.reshape(len(noise), groups, samples), axis=-1)
+    normalized = special.softmax(log_weight.reshape(len(noise), groups, samples), axis=-1)
     powers = {
-        power: ((1 - elbo_weight) * normalised**power / groups + elbo_weight / (groups * samples)).reshape(
+        power: ((1 - elbo_weight) * normalized**power / groups + elbo_weight / (groups * samples)).reshape(
             len(noise), -1, 1
         )
         for power in (1, 2)
@@ -198,7 +203,7 @@ def test_gradient_is_the_paper_s_estimator(kind: str, samples: int, groups: int,
     np.testing.assert_allclose(toy_gradient(objective, noise), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_doubly_reparameterised_gradient_has_the_same_mean_and_less_variance() -> None:
+def test_doubly_reparameterized_gradient_has_the_same_mean_and_less_variance() -> None:
     plain, dreg, stl = (toy_gradient(IWAE(samples=8, gradient=kind), NOISE) for kind in ("plain", "dreg", "stl"))
     difference = (plain - dreg)[:, :4]
     error = difference.std(0) / math.sqrt(len(difference))
@@ -226,7 +231,7 @@ def test_weights_that_leave_no_float_keep_gradients_finite() -> None:
         assert np.isfinite(toy_gradient(IWAE(samples=8, gradient=kind), noise)).all()
 
 
-def aggregate(correlation: float, images: int, noise: float = 0.4) -> tuple[Terms, Latents, Array]:
+def aggregate(correlation: float, images: int, noise: float = 0.4) -> tuple[ELBOTerms, Latents, Array]:
     """Return one draw of each of many posteriors whose mixture is nearly a unit normal of a correlation."""
     covariance = np.array([[1, correlation], [correlation, 1]])
     means = rng.multivariate_normal([0, 0], (covariance - noise * np.eye(2) * (1 - abs(correlation))), images)
@@ -235,7 +240,7 @@ def aggregate(correlation: float, images: int, noise: float = 0.4) -> tuple[Term
     log_posterior = stats.norm(means, spread).logpdf(z).sum(-1)
     log_prior = stats.norm.logpdf(z).sum(-1)
     zeros = np.zeros((images, 1))
-    terms = Terms(*map(tensor, (zeros, log_prior[:, None], log_posterior[:, None], zeros, zeros[:, 0])))
+    terms = ELBOTerms(*map(tensor, (zeros, log_prior[:, None], log_posterior[:, None], zeros, zeros[:, 0])))
     latents = Latents(tensor(z), tensor(means), tensor(np.full_like(means, 2 * math.log(spread))))
     return terms, latents, stats.norm(means[None], spread).logpdf(z[:, None])
 
@@ -299,17 +304,17 @@ def test_total_correlation_is_that_of_the_aggregate(sampling: str, correlation: 
 
 
 @pytest.mark.parametrize("variant", ["i", "ii"])
-def test_dip_vae_penalises_the_covariance(variant: str) -> None:
+def test_dip_vae_penalizes_the_covariance(variant: str) -> None:
     terms, means, log_vars = make_terms(images=30), rng.normal(size=(30, 4)), rng.normal(size=(30, 4))
     covariance = np.cov(means.T, bias=True)
     if variant == "ii":
         covariance = covariance + np.diag(np.exp(log_vars).mean(0))
     off = covariance - np.diag(np.diag(covariance))
     penalty = 3.0 * (off**2).sum() + 7.0 * ((np.diag(covariance) - 1) ** 2).sum()
-    distortion, rates = parts(terms)
+    distortion, kl_per_group = parts(terms)
     latents = Latents(None, tensor(means), tensor(log_vars))
     loss = values(DIPVAE(variant=variant, off_diagonal=3.0, diagonal=7.0), terms, latents)
-    np.testing.assert_allclose(loss, distortion + rates.sum(-1) + penalty, rtol=1e-4)
+    np.testing.assert_allclose(loss, distortion + kl_per_group.sum(-1) + penalty, rtol=1e-4)
 
 
 def kernel(kind: str, one: Array, other: Array) -> float:
@@ -354,18 +359,18 @@ def test_discrepancy_is_zero_on_average_for_equal_distributions_and_positive_for
 @pytest.mark.parametrize(("alpha", "weight"), [(0.0, 100.0), (-0.5, 3.0), (0.4, 2.0), (1.0, 10.0)])
 def test_info_vae_weighs_rate_and_discrepancy(alpha: float, weight: float) -> None:
     terms = make_terms()
-    distortion, rates = parts(terms)
+    distortion, kl_per_group = parts(terms)
     z, prior = rng.normal(1.0, 1.0, (6, 2)), rng.normal(size=(6, 2))
     objective = InfoVAE(alpha=alpha, weight=weight)
     assert objective.needs_prior_draws
     between = float(objective.discrepancy(tensor(z), tensor(prior)))
-    expected = distortion + (1 - alpha) * rates.sum(-1) + (alpha + weight - 1) * between
+    expected = distortion + (1 - alpha) * kl_per_group.sum(-1) + (alpha + weight - 1) * between
     latents = Latents(tensor(z), None, None, tensor(prior))
     np.testing.assert_allclose(values(objective, terms, latents), expected, rtol=1e-4)
 
 
 def test_info_vae_without_a_rate_does_not_look_at_it() -> None:
-    terms = make_terms()._replace(rates=tensor(np.full((6, 3), np.inf)))
+    terms = make_terms()._replace(kl_per_group=tensor(np.full((6, 3), np.inf)))
     latents = Latents(tensor(rng.normal(size=(6, 2))), None, None, tensor(rng.normal(size=(6, 2))))
     assert np.isfinite(values(InfoVAE(alpha=1.0), terms, latents)).all()
 

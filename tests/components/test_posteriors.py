@@ -9,8 +9,7 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from helpers import gradient, jacobians, randomise, tensor, to_numpy
-from keras_vae import Sampler
+from helpers import gradient, jacobians, randomize, tensor, to_numpy
 from keras_vae.components.posteriors import (
     LOG_VAR_RANGE,
     Deterministic,
@@ -18,6 +17,7 @@ from keras_vae.components.posteriors import (
     FullCovarianceNormal,
     InverseAutoregressiveFlow,
     Posterior,
+    Sampler,
 )
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
@@ -31,13 +31,13 @@ def same_numbers_whatever_ran_before() -> None:
 
 
 def features(posterior: Posterior, latent_dim: int, batch: tuple[int, ...]) -> list[Array]:
-    return [rng.normal(size=(*batch, size)).astype("float32") for size in posterior.heads(latent_dim).values()]
+    return [rng.normal(size=(*batch, size)).astype("float32") for size in posterior.param_sizes(latent_dim).values()]
 
 
 def iaf(latent_dim: int, steps: int = 2) -> InverseAutoregressiveFlow:
     posterior = InverseAutoregressiveFlow(steps=steps, hidden=(12,), context_dim=3)
     posterior.build((None, latent_dim), (None, 2, 2, 1), (None, 0))
-    randomise(posterior, 0.4)
+    randomize(posterior, 0.4)
     return posterior
 
 
@@ -74,9 +74,9 @@ def test_iaf_changes_variables_as_a_numerical_jacobian_does(latent_dim: int, ste
     outputs = features(posterior, latent_dim, (4,))
     view = posterior([tensor(values) for values in outputs])
     noise = rng.normal(size=(4, latent_dim)).astype("float32")
-    jacobian = jacobians(lambda noise: view.draw(noise).z, noise)
+    jacobian = jacobians(lambda noise: view.rsample(noise).z, noise)
     expected = stats.norm.logpdf(noise).sum(-1) - np.linalg.slogdet(jacobian)[1]
-    z, log_prob = view.draw(tensor(noise))
+    z, log_prob = view.rsample(tensor(noise))
     np.testing.assert_allclose(to_numpy(log_prob), expected, atol=5e-3)
     np.testing.assert_allclose(to_numpy(view.log_prob(z)), expected, atol=5e-3)
     # One step looks at earlier dimensions only; the next one, in the reverse order, at the others too.
@@ -89,7 +89,7 @@ def test_iaf_is_steered_by_its_context() -> None:
     mean, log_var, context = features(posterior, 2, (4,))
     noise = tensor(rng.normal(size=(4, 2)))
     one, other = (
-        to_numpy(posterior([tensor(mean), tensor(log_var), tensor(values)]).draw(noise).z)
+        to_numpy(posterior([tensor(mean), tensor(log_var), tensor(values)]).rsample(noise).z)
         for values in (context, -context)
     )
     assert np.abs(one - other).min() > 1e-3
@@ -97,7 +97,7 @@ def test_iaf_is_steered_by_its_context() -> None:
 
 def test_deterministic_is_the_encoder_s_output() -> None:
     (codes,) = features(Deterministic(), 3, (5,))
-    np.testing.assert_array_equal(to_numpy(Deterministic()([tensor(codes)]).draw(tensor(np.ones((5, 3)))).z), codes)
+    np.testing.assert_array_equal(to_numpy(Deterministic()([tensor(codes)]).rsample(tensor(np.ones((5, 3)))).z), codes)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_log_variances_stay_within_their_range_and_can_come_back(make: Callable[
     kept = to_numpy(base(tensor(wild)).log_var)
     np.testing.assert_allclose(kept, np.clip(wild, *LOG_VAR_RANGE), rtol=1e-5)
     noise = tensor(rng.normal(size=(3, 2)))
-    slopes, _ = gradient(lambda log_var: -ops.sum(base(log_var).draw(noise).log_prob), wild)
+    slopes, _ = gradient(lambda log_var: -ops.sum(base(log_var).rsample(noise).log_prob), wild)
     np.testing.assert_allclose(slopes, 0.5, rtol=1e-5)
 
 

@@ -9,22 +9,23 @@ import pytest
 from keras import ops
 from scipy import special, stats
 
-from helpers import gradient, integral, randomise, tensor, to_numpy
-from keras_vae import MLP, VAE
-from keras_vae.components.conditions import Vector
+from helpers import gradient, integral, randomize, tensor, to_numpy
+from keras_vae import VAE
+from keras_vae.components.conditions import ContinuousCondition
 from keras_vae.components.posteriors import DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveFlow, Posterior
 from keras_vae.components.priors import (
     ConditionalNormal,
-    Context,
     MixtureOfNormals,
     Prior,
+    PriorInputs,
     RealNVP,
     StandardNormal,
     VampPrior,
 )
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.distributions.latent import Normal
+from keras_vae.distributions import latent
+from keras_vae.networks import MLP
 
 rng = np.random.default_rng(8)
 
@@ -34,10 +35,10 @@ def same_numbers_whatever_ran_before() -> None:
     rng.bit_generator.state = np.random.default_rng(8).bit_generator.state
 
 
-def encode(inputs: object) -> Normal:
+def encode(inputs: object) -> latent.DiagonalNormal:
     """The brightness of the left and right column of a 2×2 image, with a spread that grows with it."""
     columns = ops.mean(inputs[..., 0], axis=1)
-    return Normal(6.0 * columns - 3.0, columns - 1.0)
+    return latent.DiagonalNormal(6.0 * columns - 3.0, columns - 1.0)
 
 
 def built(prior: Prior, latent_dim: int = 2, condition: Array | None = None, scale: float = 0.35) -> object:
@@ -45,16 +46,16 @@ def built(prior: Prior, latent_dim: int = 2, condition: Array | None = None, sca
     if isinstance(prior, keras.layers.Layer):
         prior.build((None, latent_dim), (None, 2, 2, 1), (None, 0 if condition is None else condition.shape[-1]))
         if not isinstance(prior, VampPrior):
-            randomise(prior, scale)
-    return prior(Context(latent_dim, encode, None if condition is None else tensor(condition)))
+            randomize(prior, scale)
+    return prior(PriorInputs(latent_dim, encode, None if condition is None else tensor(condition)))
 
 
 EVERY = [
     StandardNormal,
-    lambda: MixtureOfNormals(components=3),
-    lambda: VampPrior(components=4),
-    lambda: RealNVP(couplings=3, hidden=(8,)),
-    lambda: RealNVP(couplings=2, hidden=()),
+    lambda: MixtureOfNormals(num_components=3),
+    lambda: VampPrior(num_components=4),
+    lambda: RealNVP(num_couplings=3, hidden=(8,)),
+    lambda: RealNVP(num_couplings=2, hidden=()),
 ]
 
 
@@ -85,7 +86,7 @@ def test_prior_of_one_dimension_integrates_to_one(make: Callable[[], Prior]) -> 
 
 
 def test_mixture_of_normals_is_the_weighted_sum_of_its_weights_densities() -> None:
-    prior = MixtureOfNormals(components=3)
+    prior = MixtureOfNormals(num_components=3)
     density, z = built(prior), rng.normal(size=(4, 6, 2))
     logits, means, log_vars = (to_numpy(weight) for weight in (prior.logits, prior.means, prior.log_vars))
     parts = stats.norm(means, np.exp(log_vars / 2)).logpdf(z[..., None, :]).sum(-1)
@@ -94,16 +95,16 @@ def test_mixture_of_normals_is_the_weighted_sum_of_its_weights_densities() -> No
 
 
 def test_mixture_of_normals_learns_all_it_has() -> None:
-    prior = MixtureOfNormals(components=3)
+    prior = MixtureOfNormals(num_components=3)
     built(prior)
     z, zeros = tensor(rng.normal(size=(5, 2))), np.zeros(1)
-    context = Context(2, encode)
+    context = PriorInputs(2, encode)
     _, changes = gradient(lambda zero: ops.sum(prior(context).log_prob(z)) + ops.sum(zero), zeros, [prior])
     assert all(np.abs(change).min() > 1e-5 for change in changes)
 
 
 def test_realnvp_bends_every_dimension_by_the_others() -> None:
-    density = built(RealNVP(couplings=2, hidden=(16,)), latent_dim=5)
+    density = built(RealNVP(num_couplings=2, hidden=(16,)), latent_dim=5)
     z = rng.normal(size=(200, 5)).astype("float32")
     u = tensor(z)
     for step in density.steps:
@@ -123,7 +124,7 @@ def test_conditional_normal_integrates_to_one_under_each_condition() -> None:
     means = to_numpy(of_all.mean)
     assert np.abs(means[0] - means[1]).max() > 0.05
     for condition in conditions:
-        density = prior(Context(2, encode, tensor(condition[None])))
+        density = prior(PriorInputs(2, encode, tensor(condition[None])))
         assert integral(density.log_prob, reach=12) == pytest.approx(1.0, abs=2e-3)
     drawn = np.stack([to_numpy(of_all.sample(3, seed=seed)) for seed in range(400)])
     spread = np.exp(to_numpy(of_all.log_var) / 2)
@@ -132,7 +133,7 @@ def test_conditional_normal_integrates_to_one_under_each_condition() -> None:
 
 
 def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
-    prior = VampPrior(components=3)
+    prior = VampPrior(num_components=3)
     prior.build((None, 2), (None, 2, 2, 1), (None, 0))
     images = rng.uniform(-0.3, 1.3, (3, 2, 2, 1)).astype("float32")
     prior.pseudo_inputs.assign(images)
@@ -140,11 +141,13 @@ def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
     columns = np.clip(images, 0, 1)[..., 0].mean(1)
     parts = stats.norm(6 * columns - 3, np.exp((columns - 1) / 2)).logpdf(z[..., None, :]).sum(-1)
     expected = special.logsumexp(parts, axis=-1) - math.log(3)
-    np.testing.assert_allclose(to_numpy(prior(Context(2, encode)).log_prob(tensor(z))), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        to_numpy(prior(PriorInputs(2, encode)).log_prob(tensor(z))), expected, rtol=1e-4, atol=1e-4
+    )
     # Kept within [0, 1], where the encoder knows its way, and yet able to come back.
     point = tensor([[0.5, -0.5]])
     _, (change,) = gradient(
-        lambda zero: ops.sum(prior(Context(2, encode)).log_prob(point)) + ops.sum(zero), np.zeros(1), [prior]
+        lambda zero: ops.sum(prior(PriorInputs(2, encode)).log_prob(point)) + ops.sum(zero), np.zeros(1), [prior]
     )
     assert ((images < 0) | (images > 1)).any()
     assert change.all()
@@ -160,14 +163,14 @@ def test_vamp_with_one_pseudo_input_is_the_posterior_of_that_input(
 ) -> None:
     posterior, network = make(), MLP(widths=(8,))
     vae = VAE(
-        network.encoder((9, 11, 1), 2, posterior.heads(2)),
+        network.encoder((9, 11, 1), 2, posterior.param_sizes(2)),
         network.decoder(2, (9, 11, 1)),
-        prior=VampPrior(components=1),
+        prior=VampPrior(num_components=1),
         posterior=posterior,
         seed=1,
     )
-    vae.initialise_prior(images[:1])
-    terms = vae.terms(images[:2], draws=3)
+    vae.initialize_prior(images[:1])
+    terms = vae.elbo_terms(images[:2], draws=3)
     np.testing.assert_allclose(terms.log_prior[0], terms.log_posterior[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(terms.kl_loss[0], 0, atol=1e-4)
     assert np.abs(terms.log_prior[1] - terms.log_posterior[1]).max() > 1e-3
@@ -178,30 +181,30 @@ def test_conditions_of_pseudo_inputs_may_lie_outside_the_range_of_images(images:
     vae = VAE(
         network.encoder((9, 11, 3), 2),
         network.decoder(4, (9, 11, 1)),
-        prior=VampPrior(components=1),
-        condition=Vector(2),
+        prior=VampPrior(num_components=1),
+        condition=ContinuousCondition(2),
         seed=1,
     )
-    vae.initialise_prior(images[:1], condition=condition[:1])
-    terms = vae.terms(images[:2], draws=3, condition=condition)
+    vae.initialize_prior(images[:1], condition=condition[:1])
+    terms = vae.elbo_terms(images[:2], draws=3, condition=condition)
     np.testing.assert_allclose(terms.kl_loss[0], 0, atol=1e-4)
     assert np.abs(terms.log_prior[1] - terms.log_posterior[1]).max() > 1e-3
 
 
 def test_vamp_starts_from_the_images_it_is_given() -> None:
-    prior = VampPrior(components=5)
+    prior = VampPrior(num_components=5)
     prior.build((None, 2), (None, 2, 2, 1), (None, 0))
     images = rng.random((7, 2, 2, 1), "float32")
-    prior.initialise(images)
+    prior.initialize(images)
     np.testing.assert_array_equal(to_numpy(prior.pseudo_inputs), images[:5])
-    prior.initialise(images[:2])
+    prior.initialize(images[:2])
     np.testing.assert_array_equal(to_numpy(prior.pseudo_inputs), images[[0, 1, 0, 1, 0]])
 
 
 def test_model_starts_its_vamp_from_different_images(images: Array) -> None:
     network = MLP(widths=(8,))
-    vae = VAE(network.encoder((9, 11, 1), 2), network.decoder(2, (9, 11, 1)), prior=VampPrior(components=6), seed=1)
-    vae.initialise_prior(images, seed=3)
+    vae = VAE(network.encoder((9, 11, 1), 2), network.decoder(2, (9, 11, 1)), prior=VampPrior(num_components=6), seed=1)
+    vae.initialize_prior(images, seed=3)
     levels = np.rint(to_numpy(vae.prior.pseudo_inputs) * 255).astype("uint8")
     found = [int(np.flatnonzero((images == chosen).all((1, 2, 3)))[0]) for chosen in levels]
     assert len(set(found)) == 6
@@ -210,9 +213,9 @@ def test_model_starts_its_vamp_from_different_images(images: Array) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: MixtureOfNormals(components=0), "mixture: components = 0: must be ≥ 1"),
-        (lambda: VampPrior(components=0), "vamp: components = 0: must be ≥ 1"),
-        (lambda: RealNVP(couplings=0), "realnvp: couplings = 0, .* must be ≥ 1"),
+        (lambda: MixtureOfNormals(num_components=0), "mixture: num_components = 0: must be ≥ 1"),
+        (lambda: VampPrior(num_components=0), "vamp: num_components = 0: must be ≥ 1"),
+        (lambda: RealNVP(num_couplings=0), "realnvp: num_couplings = 0, .* must be ≥ 1"),
         (lambda: RealNVP(hidden=(8, 0)), r"realnvp: .*hidden = \[8, 0\]: each must be ≥ 1"),
         (lambda: ConditionalNormal(hidden=0), "conditional-normal: hidden = 0: must be ≥ 1"),
         (lambda: built(ConditionalNormal()), "the model has no condition; set condition = 'label'"),

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from helpers import on_tensorflow
-from keras_vae import VAE, Conv
+from keras_vae import VAE
 from keras_vae.core import backend, startup
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, split
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.networks import Conv
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training import trainer
 from keras_vae.training.callbacks import ShuffledBatches
@@ -40,9 +41,9 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(
         import jax
 
         expected = "float32" if jax.default_backend() == "cpu" else "mixed_bfloat16"
-    experiment = Experiment.preset("classic").with_settings(["training.precision=auto"])
-    assert experiment.resolved(Facts((28, 28, 1), 100)).training.precision == expected
-    model = experiment.build_model(Facts((28, 28, 1), 100))
+    experiment = Experiment.preset("classic").with_overrides(["training.precision=auto"])
+    assert experiment.resolve(DatasetInfo((28, 28, 1), 100)).training.precision == expected
+    model = experiment.build_model(DatasetInfo((28, 28, 1), 100))
     assert {layer.compute_dtype for layer in model.encoder.layers if "conv" in layer.name} == {
         expected.removeprefix("mixed_")
     }
@@ -55,7 +56,7 @@ def test_a_run_keeps_the_precision_that_it_was_begun_with(
     splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
     monkeypatch.setattr(backend, "_processor_flags", lambda: {"amx_bf16"})
     settings = ["training.epochs=1", "training.batch_size=8", "training.precision=auto"]
-    run = trainer.train(Experiment.preset("classic").with_settings(settings), splits, tmp_path / "run")
+    run = trainer.train(Experiment.preset("classic").with_overrides(settings), splits, tmp_path / "run")
     # Read again on a machine without.
     monkeypatch.setattr(backend, "_processor_flags", set)
     assert Run.open(run.path).experiment.training.precision == "mixed_bfloat16"

@@ -40,8 +40,8 @@ def test_quantiles_are_symmetric_and_increase(n: int) -> None:
     assert (np.diff(x) > 0).all()
 
 
-def test_the_other_dimensions_stay_at_the_centre() -> None:
-    grid = grid_points(3, bounds=(-1.0, 1.0), latent_dim=5, dims=(3, 1), centre=[9.0, 8.0, 7.0, 6.0, 5.0])
+def test_the_other_dimensions_stay_at_the_center() -> None:
+    grid = grid_points(3, bounds=(-1.0, 1.0), latent_dim=5, dims=(3, 1), center=[9.0, 8.0, 7.0, 6.0, 5.0])
     np.testing.assert_array_equal(grid.z[:, [0, 2, 4]], np.tile([9.0, 7.0, 5.0], (9, 1)))
     np.testing.assert_array_equal(grid.z[:, 3], [-1, 0, 1] * 3)
     np.testing.assert_array_equal(grid.z[:, 1], [1, 1, 1, 0, 0, 0, -1, -1, -1])
@@ -74,8 +74,8 @@ def test_one_latent_dimension_gives_one_row() -> None:
         ({"dims": (-1, 0)}, "dims are -1, 0"),
         ({"dims": (1, 1)}, "dims are 1, 1"),
         ({"latent_dim": 1, "dims": (2, 3)}, "dims are 2, 3"),
-        ({"centre": [0.0]}, r"centre has shape \(1,\): pass 2 finite numbers"),
-        ({"centre": [0.0, float("nan")]}, "pass 2 finite numbers"),
+        ({"center": [0.0]}, r"center has shape \(1,\): pass 2 finite numbers"),
+        ({"center": [0.0, float("nan")]}, "pass 2 finite numbers"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: dict[str, Any], message: str) -> None:

@@ -7,14 +7,14 @@ import keras
 import numpy as np
 import pytest
 
-import keras_vae.models.registration  # noqa: F401  registers the parts
+import keras_vae.models.registration  # noqa: F401
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.models.base import BaseVAE
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 
-FACTS = Facts(image_shape=(9, 11, 1), images=24, classes=3)
+FACTS = DatasetInfo(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (
     *("architecture", "network", "prior", "posterior", "likelihood"),
     *("objective", "condition", "schedule"),
@@ -31,13 +31,13 @@ EVERY = [
 NEEDS = {
     ("architecture", "vq"): ["model.architecture.codes=8", "model.architecture.code_dim=4"],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
-    ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense=8"],
+    ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
     ("network", "mlp"): ["model.network.widths=[16, 8]"],
-    ("network", "resnet"): ["model.network.widths=[8, 8]", "model.network.dense=8"],
+    ("network", "resnet"): ["model.network.widths=[8, 8]", "model.network.dense_units=8"],
     ("prior", "conditional-normal"): ["model.condition=label"],
     ("condition", "vector"): ["model.condition.size=2"],
 }
-SMALL = ["model.network=conv", "model.network.widths=[4, 6]", "model.network.dense=8", "model.latent_dim=3"]
+SMALL = ["model.network=conv", "model.network.widths=[4, 6]", "model.network.dense_units=8", "model.latent_dim=3"]
 
 
 def experiment(kind: str, name: str) -> Experiment:
@@ -45,8 +45,8 @@ def experiment(kind: str, name: str) -> Experiment:
     settings = [] if kind in ("architecture", "network") else SMALL
     if kind == "schedule":
         chosen = ["model.objective=elbo", f"model.objective.schedule={name}", f"training.schedule={name}"]
-        return Experiment().with_settings([*settings, *chosen])
-    return Experiment().with_settings([*settings, f"model.{kind}={name}", *NEEDS.get((kind, name), [])])
+        return Experiment().with_overrides([*settings, *chosen])
+    return Experiment().with_overrides([*settings, f"model.{kind}={name}", *NEEDS.get((kind, name), [])])
 
 
 def inputs(model: BaseVAE, images: Array) -> Array | dict[str, Array]:
@@ -72,7 +72,7 @@ def test_part_builds_from_its_name_and_survives_toml_keras_and_json(kind: str, n
     again = keras.saving.deserialize_keras_object(config)
     assert type(again) is type(part)
     assert registry.spec(kind, again) == spec
-    if isinstance(part, registry.Part):
+    if isinstance(part, registry.Component):
         assert again == part
         with pytest.raises(AttributeError):
             part.something = 1
@@ -86,14 +86,14 @@ def test_no_two_classes_are_saved_under_one_name() -> None:
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_part_trains_and_survives_saving_in_a_model(kind: str, name: str, images: Array, tmp_path: Path) -> None:
     written = experiment(kind, name)
-    resolved = written.resolved(FACTS)
+    resolved = written.resolve(FACTS)
     assert Experiment.from_toml(resolved.to_toml(), "text") == resolved
     keras.utils.set_random_seed(1)
     model = resolved.build_model(FACTS)
     assert [layer.name for layer in model._flatten_layers() if not layer.built] == [], "Keras would run batches twice"
     data = inputs(model, images)
     told = data["condition"] if isinstance(data, dict) else None
-    model.initialise_prior(images, condition=told)
+    model.initialize_prior(images, condition=told)
     before = weights(model)
     # A step so small that nothing saturates, so large that every weight with a gradient changes.
     model.compile(keras.optimizers.Adam(1e-3))
@@ -121,10 +121,10 @@ def test_part_trains_and_survives_saving_in_a_model(kind: str, name: str, images
     ("kind", "name"), [pair for pair in EVERY if pair[0] not in ("schedule", "condition", "objective")]
 )
 def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str, images: Array) -> None:
-    mixed = experiment(kind, name).with_settings(["training.precision=mixed_bfloat16"])
+    mixed = experiment(kind, name).with_overrides(["training.precision=mixed_bfloat16"])
     model = mixed.build_model(FACTS)
     data = inputs(model, images)
-    terms = model.terms(images, condition=data["condition"] if isinstance(data, dict) else None)
+    terms = model.elbo_terms(images, condition=data["condition"] if isinstance(data, dict) else None)
     for value in terms:
         assert value.dtype == np.float32
         assert np.isfinite(value).all()
@@ -134,7 +134,7 @@ def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str
     ("kind", "spec", "message"),
     [
         ("prior", {"name": "standart-normal"}, "did you mean 'standard-normal'"),
-        ("prior", {"name": "vamp", "components": 0}, "components = 0"),
+        ("prior", {"name": "vamp", "num_components": 0}, "num_components = 0"),
         ("posterior", {"name": "iaf", "hidden": [0]}, "hidden = [0]"),
         ("objective", {"name": "elbo", "betta": 2}, "did you mean 'beta'"),
         ("objective", {"name": "elbo", "beta": "much"}, "beta = 'much'"),
@@ -144,7 +144,7 @@ def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str
         ("objective", {"name": "elbo", "schedule": {"name": "warm-up", "steps": 0}}, "steps = 0"),
         ("network", {"name": "conv", "widths": []}, "widths = []"),
         ("network", {"name": "conv", "widths": [32, 0]}, "widths = [32, 0]"),
-        ("network", {"name": "conv", "dense": 0}, "dense = 0"),
+        ("network", {"name": "conv", "dense_units": 0}, "dense_units = 0"),
     ],
 )
 def test_wrong_spec_is_refused_with_the_value_and_a_way_on(kind: str, spec: dict[str, object], message: str) -> None:
@@ -153,7 +153,7 @@ def test_wrong_spec_is_refused_with_the_value_and_a_way_on(kind: str, spec: dict
     assert message in str(error.value)
 
 
-RGB = Facts(image_shape=(8, 8, 3), images=24, classes=0)
+RGB = DatasetInfo(image_shape=(8, 8, 3), images=24, classes=0)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ RGB = Facts(image_shape=(8, 8, 3), images=24, classes=0)
     ],
 )
 def test_parts_that_do_not_go_together_are_refused_with_a_way_on(
-    settings: list[str], facts: Facts, messages: list[str]
+    settings: list[str], facts: DatasetInfo, messages: list[str]
 ) -> None:
     with pytest.raises(InputError) as error:
-        Experiment().with_settings(settings).build_model(facts)
+        Experiment().with_overrides(settings).build_model(facts)
     for message in messages:
         assert message.lower().replace("-", "") in str(error.value).lower().replace("-", "")
     assert "\n" not in str(error.value)

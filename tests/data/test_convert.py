@@ -11,7 +11,7 @@ from keras_vae.data.dataset import Dataset
 
 T = TypeVar("T")
 RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
-GREY = RGB[..., :1]
+GRAY = RGB[..., :1]
 
 
 def made(images: object, labels: object = None) -> Dataset:
@@ -24,28 +24,28 @@ def test_nothing_to_change_changes_nothing(conversion: Conversion) -> None:
     assert convert(data, conversion) == (data, ())
 
 
-def test_grey_is_luma() -> None:
-    found, notes = convert(made(RGB, [0, 1, 2, 3]), Conversion(color="grey"))
+def test_gray_is_luma() -> None:
+    found, notes = convert(made(RGB, [0, 1, 2, 3]), Conversion(color="gray"))
     assert found.image_shape == (6, 5, 1)
     np.testing.assert_allclose(found.images[..., 0], RGB @ [0.299, 0.587, 0.114], atol=0.51)
-    assert notes == ("RGB turned to grey (luma): 4 of 4 images",)
+    assert notes == ("RGB turned to gray (luma): 4 of 4 images",)
     assert found.labels is not None
     assert found.labels.tolist() == [0, 1, 2, 3]
     assert (found.name, found.split, found.classes) == ("random", "test", tuple("abcd"))
 
 
-def test_rgb_repeats_grey_and_grey_takes_it_back() -> None:
-    found, notes = convert(made(GREY), Conversion(color="rgb"))
-    np.testing.assert_array_equal(found.images, np.repeat(GREY, 3, axis=-1))
-    assert notes == ("grey repeated to RGB: 4 of 4 images",)
-    np.testing.assert_array_equal(convert(found, Conversion(color="grey"))[0].images, GREY)
+def test_rgb_repeats_gray_and_gray_takes_it_back() -> None:
+    found, notes = convert(made(GRAY), Conversion(color="rgb"))
+    np.testing.assert_array_equal(found.images, np.repeat(GRAY, 3, axis=-1))
+    assert notes == ("gray repeated to RGB: 4 of 4 images",)
+    np.testing.assert_array_equal(convert(found, Conversion(color="gray"))[0].images, GRAY)
 
 
-@pytest.mark.parametrize("images", [RGB, GREY])
+@pytest.mark.parametrize("images", [RGB, GRAY])
 @pytest.mark.parametrize("size", [(6, 4), (3, 7), (28, 28), (1, 1)])
-@pytest.mark.parametrize("color", [None, "grey", "rgb"])
+@pytest.mark.parametrize("color", [None, "gray", "rgb"])
 def test_shapes(images: NDArray[np.uint8], size: tuple[int, int], color: Color | None) -> None:
-    channels = {None: images.shape[-1], "grey": 1, "rgb": 3}[color]
+    channels = {None: images.shape[-1], "gray": 1, "rgb": 3}[color]
     found, notes = convert(made(images), Conversion(size, color))
     assert found.image_shape == (*size, channels)
     assert notes[0] == f"resized to {size[0]}x{size[1]} (H x W): 4 of 4 images"
@@ -88,5 +88,5 @@ def test_sizes_that_are_refused(size: tuple[int, int]) -> None:
 
 
 def test_colors_that_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown color 'gray': did you mean 'grey'"):
+    with pytest.raises(InputError, match="unknown color 'gray': did you mean 'gray'"):
         Conversion(color="gray")  # type: ignore[arg-type]

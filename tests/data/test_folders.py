@@ -17,7 +17,7 @@ from keras_vae.data.folders import load_folder
 
 T = TypeVar("T")
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (6, 9, 7), np.uint8)
+GRAY = RNG.integers(0, 256, (6, 9, 7), np.uint8)
 RGB = RNG.integers(0, 256, (6, 9, 7, 3), np.uint8)
 
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "suffix"), [(GREY, s) for s in ("png", "bmp", "gif")] + [(RGB, "png"), (RGB, "bmp")]
+    ("pixels", "suffix"), [(GRAY, s) for s in ("png", "bmp", "gif")] + [(RGB, "png"), (RGB, "bmp")]
 )
 def test_lossless_files_give_back_their_pixels_in_the_order_of_their_names(
     folder: Path, pixels: NDArray[np.uint8], suffix: str
@@ -62,27 +62,27 @@ def test_jpeg_in_any_case(folder: Path, suffix: str) -> None:
 
 
 def test_first_level_folders_are_classes(folder: Path) -> None:
-    write(folder / "dog" / "a.png", GREY[0])
-    write(folder / "cat" / "deep" / "er" / "z.png", GREY[1])
-    write(folder / "cat" / "b.png", GREY[2])
+    write(folder / "dog" / "a.png", GRAY[0])
+    write(folder / "cat" / "deep" / "er" / "z.png", GRAY[1])
+    write(folder / "cat" / "b.png", GRAY[2])
     train = load_folder(folder, Conversion()).train
     assert train.classes == ("cat", "dog")
     assert train.labels is not None
     assert train.labels.tolist() == [0, 0, 1]
-    np.testing.assert_array_equal(train.images[..., 0], GREY[[2, 1, 0]])
+    np.testing.assert_array_equal(train.images[..., 0], GRAY[[2, 1, 0]])
 
 
 def test_images_both_directly_and_in_folders_are_refused(folder: Path) -> None:
-    write(folder / "a.png", GREY[0])
-    write(folder / "cat" / "b.png", GREY[1])
+    write(folder / "a.png", GRAY[0])
+    write(folder / "cat" / "b.png", GRAY[1])
     with pytest.raises(InputError, match=r"both directly \(a.png\) and in sub-folders \(cat/b.png\)"):
         load_folder(folder, Conversion())
 
 
 def test_what_is_no_image_is_ignored_and_mentioned(folder: Path) -> None:
-    write(folder / "cat" / "a.png", GREY[0])
-    write(folder / ".hidden" / "b.png", GREY[1])
-    write(folder / "cat" / "._a.png", GREY[1])
+    write(folder / "cat" / "a.png", GRAY[0])
+    write(folder / ".hidden" / "b.png", GRAY[1])
+    write(folder / "cat" / "._a.png", GRAY[1])
     (folder / "dog").mkdir()
     (folder / "labels.csv").write_text("a.png,cat")
     train, _, notes = load_folder(folder, Conversion())
@@ -116,40 +116,40 @@ def test_a_damaged_file_is_named(folder: Path, suffix: str, damage: str) -> None
 
 
 def test_different_sizes_are_refused_with_both_files(folder: Path) -> None:
-    write(folder / "a.png", GREY[0])
-    write(folder / "b.png", GREY[1].T.copy())
+    write(folder / "a.png", GRAY[0])
+    write(folder / "b.png", GRAY[1].T.copy())
     with pytest.raises(InputError, match=r"different sizes \(H x W\): .*a.png 9x7 and .*b.png 7x9; give --image-size"):
         load_folder(folder, Conversion())
     train, _, notes = load_folder(folder, Conversion((9, 7)))
-    np.testing.assert_array_equal(train.images[0, ..., 0], GREY[0])
+    np.testing.assert_array_equal(train.images[0, ..., 0], GRAY[0])
     assert train.image_shape == (9, 7, 1)
     assert notes == ("resized to 9x7 (H x W): 1 of 2 images",)
 
 
-def test_grey_and_colour_are_not_mixed_unasked(folder: Path) -> None:
-    write(folder / "a.png", GREY[0])
+def test_gray_and_color_are_not_mixed_unasked(folder: Path) -> None:
+    write(folder / "a.png", GRAY[0])
     write(folder / "b.png", RGB[1])
-    with pytest.raises(InputError, match=r"a.png is grey and .*b.png is rgb; give --color grey or --color rgb"):
+    with pytest.raises(InputError, match=r"a.png is gray and .*b.png is rgb; give --color gray or --color rgb"):
         load_folder(folder, Conversion())
-    grey, _, notes = load_folder(folder, Conversion(color="grey"))
-    np.testing.assert_array_equal(grey.images[0, ..., 0], GREY[0])
-    np.testing.assert_allclose(grey.images[1, ..., 0], RGB[1] @ [0.299, 0.587, 0.114], atol=0.51)
-    assert notes == ("RGB turned to grey (luma): 1 of 2 images",)
+    gray, _, notes = load_folder(folder, Conversion(color="gray"))
+    np.testing.assert_array_equal(gray.images[0, ..., 0], GRAY[0])
+    np.testing.assert_allclose(gray.images[1, ..., 0], RGB[1] @ [0.299, 0.587, 0.114], atol=0.51)
+    assert notes == ("RGB turned to gray (luma): 1 of 2 images",)
     color, _, notes = load_folder(folder, Conversion(color="rgb"))
-    np.testing.assert_array_equal(color.images, [np.stack([GREY[0]] * 3, -1), RGB[1]])
-    assert notes == ("grey repeated to RGB: 1 of 2 images",)
+    np.testing.assert_array_equal(color.images, [np.stack([GRAY[0]] * 3, -1), RGB[1]])
+    assert notes == ("gray repeated to RGB: 1 of 2 images",)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA"])
-def test_every_kind_of_grey_is_grey(folder: Path, mode: str) -> None:
-    image = Image.fromarray(np.where(GREY[0] > 99, 255, 0).astype(np.uint8))
+def test_every_kind_of_gray_is_gray(folder: Path, mode: str) -> None:
+    image = Image.fromarray(np.where(GRAY[0] > 99, 255, 0).astype(np.uint8))
     image.convert(mode).save(folder / "a.png")
     found = load_folder(folder, Conversion()).train
     np.testing.assert_array_equal(found.images[0, ..., 0], np.asarray(image))
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("P", "png"), ("P", "gif"), ("RGBA", "png"), ("CMYK", "jpg")])
-def test_every_kind_of_colour_is_rgb(folder: Path, mode: str, suffix: str) -> None:
+def test_every_kind_of_color_is_rgb(folder: Path, mode: str, suffix: str) -> None:
     image = Image.new("RGB", (4, 8), (255, 0, 0))
     image.convert(mode).save(folder / f"a.{suffix}")
     found = load_folder(folder, Conversion()).train
@@ -160,8 +160,8 @@ def test_every_kind_of_colour_is_rgb(folder: Path, mode: str, suffix: str) -> No
 def test_exif_orientation_is_applied(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # The camera was held so that the stored picture must turn by 90° clockwise.
-    write(folder / "a.png", GREY[0], exif=exif)
-    np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0, ..., 0], np.rot90(GREY[0], -1))
+    write(folder / "a.png", GRAY[0], exif=exif)
+    np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0, ..., 0], np.rot90(GRAY[0], -1))
 
 
 def test_transparent_pixels_need_a_background(folder: Path) -> None:
@@ -178,13 +178,13 @@ def test_transparent_pixels_need_a_background(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("background", "channels"), [("black", 1), ("red", 3)])
-def test_grey_stays_grey_on_a_grey_background_only(folder: Path, background: str, channels: int) -> None:
-    write(folder / "a.png", np.stack([GREY[0], GREY[1]], -1))
+def test_gray_stays_gray_on_a_gray_background_only(folder: Path, background: str, channels: int) -> None:
+    write(folder / "a.png", np.stack([GRAY[0], GRAY[1]], -1))
     found = load_folder(folder, Conversion(), background=background).train
     assert found.image_shape == (9, 7, channels)
-    opacity = GREY[1].astype(int)[..., np.newaxis] / 255
+    opacity = GRAY[1].astype(int)[..., np.newaxis] / 255
     behind = np.array({"black": [0], "red": [255, 0, 0]}[background])
-    np.testing.assert_allclose(found.images[0], GREY[0][..., np.newaxis] * opacity + behind * (1 - opacity), atol=1)
+    np.testing.assert_allclose(found.images[0], GRAY[0][..., np.newaxis] * opacity + behind * (1 - opacity), atol=1)
 
 
 @pytest.mark.parametrize("suffix", ["png", "gif"])
@@ -200,8 +200,8 @@ def test_transparency_by_palette(folder: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("background", ["whit", "", "#ffffff00"])
 def test_backgrounds_that_are_refused(folder: Path, background: str) -> None:
-    write(folder / "a.png", GREY[0])
-    with pytest.raises(InputError, match=f"^background: '{background}'; accepted: an opaque colour"):
+    write(folder / "a.png", GRAY[0])
+    with pytest.raises(InputError, match=f"^background: '{background}'; accepted: an opaque color"):
         load_folder(folder, Conversion(), background=background)
 
 
@@ -220,7 +220,7 @@ def test_a_second_picture_inside_a_jpeg_is_no_animation(folder: Path) -> None:
 
 
 def deep_png(path: Path, color_type: int, channels: int) -> None:
-    """Write a PNG of 16 bits a channel, which Pillow itself can only write for grey."""
+    """Write a PNG of 16 bits a channel, which Pillow itself can only write for gray."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -239,13 +239,13 @@ def test_sixteen_bits_are_refused(folder: Path, color_type: int, channels: int) 
 
 
 def test_masks_of_zeros_and_ones_are_refused(folder: Path) -> None:
-    write(folder / "a.png", GREY[0] % 2)
+    write(folder / "a.png", GRAY[0] % 2)
     with pytest.raises(InputError, match="pictures: images: integers that are all 0 or 1"):
         load_folder(folder, Conversion())
 
 
 def test_links_are_followed_but_never_in_circles(folder: Path, tmp_path: Path) -> None:
-    write(tmp_path / "elsewhere" / "a.png", GREY[0])
+    write(tmp_path / "elsewhere" / "a.png", GRAY[0])
     os.symlink(tmp_path / "elsewhere", folder / "one")
     os.symlink(tmp_path / "elsewhere", folder / "two")
     os.symlink(folder, folder / "one" / "back")
@@ -283,6 +283,6 @@ def test_threads_change_neither_order_nor_pixels(folder: Path, monkeypatch: pyte
 
 
 def test_the_folder_may_be_named_by_a_dot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(folder / "a.png", GREY[0])
+    write(folder / "a.png", GRAY[0])
     monkeypatch.chdir(folder)
     assert load_folder(Path(), Conversion()).train.name == "pictures"

@@ -29,7 +29,7 @@ def test_real_mnist_by_path_and_by_name(real_mnist: Path) -> None:
     assert (train.images.shape, test.images.shape) == ((60000, 28, 28, 1), (10000, 28, 28, 1))
     assert train.labels is not None
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    # The mean grey level of the training images, known from every tutorial.
+    # The mean gray level of the training images, known from every tutorial.
     assert train.images.mean() / 255 == pytest.approx(0.1307, abs=1e-4)
 
 
@@ -52,9 +52,9 @@ def test_digits_are_those_of_scikit_learn() -> None:
     from sklearn.datasets import load_digits
 
     small = load_digits().images
-    # The centres of the 8 x 8 source pixels, each 2.8 pixels wide, after a border of one.
-    centres = np.floor((np.arange(8) + 1.5) * 2.8).astype(int)
-    large = load("digits").train.images[:, centres[:, np.newaxis], centres, 0] / 255.0
+    # The centers of the 8 x 8 source pixels, each 2.8 pixels wide, after a border of one.
+    centers = np.floor((np.arange(8) + 1.5) * 2.8).astype(int)
+    large = load("digits").train.images[:, centers[:, np.newaxis], centers, 0] / 255.0
     assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.95
 
 
@@ -79,8 +79,8 @@ def test_a_name_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert len(load(path).train) == 1
 
 
-@pytest.mark.parametrize(("size", "color"), [((12, 5), None), (None, "grey"), ((4, 4), "grey")])
-def test_size_and_colour_apply_alike_to_every_source(
+@pytest.mark.parametrize(("size", "color"), [((12, 5), None), (None, "gray"), ((4, 4), "gray")])
+def test_size_and_color_apply_alike_to_every_source(
     tmp_path: Path, size: tuple[int, int] | None, color: Color | None
 ) -> None:
     folder = tmp_path / "pictures"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from helpers import gradient, jacobians, randomise, tensor, to_numpy
-from keras_vae.distributions.bijectors import MaskedAffine
+from helpers import gradient, jacobians, randomize, tensor, to_numpy
+from keras_vae.distributions.bijectors import MaskedAffineBijector
 
 rng = np.random.default_rng(4)
 
@@ -20,9 +20,9 @@ def same_numbers_whatever_ran_before() -> None:
 DEGREES = [(0, 1, 2, 3), (3, 1, 0, 2), (0, 1, 0, 1), (1, 0, 1), (0,), (1,)]
 
 
-def make(degrees: Sequence[int], hidden: Sequence[int] = (16, 16), context_dim: int = 0) -> MaskedAffine:
-    step = MaskedAffine(degrees, hidden, context_dim)
-    randomise(step, 0.7)
+def make(degrees: Sequence[int], hidden: Sequence[int] = (16, 16), context_dim: int = 0) -> MaskedAffineBijector:
+    step = MaskedAffineBijector(degrees, hidden, context_dim)
+    randomize(step, 0.7)
     return step
 
 
@@ -49,10 +49,10 @@ def test_inverse_undoes_forward_in_as_many_passes_as_degrees(
     v, log_scale = step.transform(tensor(u))
     if len(degrees) > 1:
         assert np.abs(to_numpy(v) - u).max() > 0.1
-    passes, evaluate = [], step._shift_and_log_scale
-    monkeypatch.setattr(step, "_shift_and_log_scale", lambda *args: passes.append(1) or evaluate(*args))
+    num_passes, evaluate = [], step._shift_and_log_scale
+    monkeypatch.setattr(step, "_shift_and_log_scale", lambda *args: num_passes.append(1) or evaluate(*args))
     back, minus_log_scale = step.inverse(v)
-    assert len(passes) == max(degrees) + 1
+    assert len(num_passes) == max(degrees) + 1
     np.testing.assert_allclose(to_numpy(back), u, atol=1e-4)
     np.testing.assert_allclose(to_numpy(minus_log_scale), -to_numpy(log_scale), atol=1e-4)
     np.testing.assert_allclose(to_numpy(step.transform(step.inverse(tensor(u))[0])[0]), u, atol=1e-4)
@@ -75,8 +75,8 @@ def test_frozen_weights_have_no_gradient_and_codes_keep_theirs(direction: str) -
     step, u = make((0, 1), context_dim=2), rng.normal(size=(4, 2)).astype("float32")
     context = tensor(rng.normal(size=(4, 2)))
 
-    def loss(u: object, frozen: bool) -> object:
-        v, log_scale = getattr(step, direction)(u, context, frozen)
+    def loss(u: object, detach_weights: bool) -> object:
+        v, log_scale = getattr(step, direction)(u, context, detach_weights)
         return ops.sum(ops.square(v) + log_scale)
 
     free, of_weights = gradient(lambda u: loss(u, False), u, [step])
@@ -88,7 +88,7 @@ def test_frozen_weights_have_no_gradient_and_codes_keep_theirs(direction: str) -
 
 def test_log_scales_are_bounded_and_a_fresh_step_is_nearly_the_identity() -> None:
     step, u = make((0, 1, 2)), rng.normal(size=(50, 3)).astype("float32")
-    randomise(step, 100.0)
+    randomize(step, 100.0)
     assert np.abs(to_numpy(step.transform(tensor(u))[1])).max() <= 2.0
-    fresh = MaskedAffine((0, 1, 2), (16,))
+    fresh = MaskedAffineBijector((0, 1, 2), (16,))
     np.testing.assert_allclose(to_numpy(fresh.transform(tensor(u))[0]), u, atol=0.3)

@@ -96,8 +96,8 @@ def test_continuous_bernoulli_integrates_to_one_and_has_the_mean_of_its_density(
 def test_continuous_bernoulli_is_the_paper_s_formula() -> None:
     rate = np.array([0.01, 0.2, 0.35, 0.49, 0.501, 0.7, 0.98])
     x = np.random.default_rng(0).random(len(rate))
-    normaliser = 2 * np.arctanh(1 - 2 * rate) / (1 - 2 * rate)
-    expected = np.log(normaliser * rate**x * (1 - rate) ** (1 - x))
+    normalizer = 2 * np.arctanh(1 - 2 * rate) / (1 - 2 * rate)
+    expected = np.log(normalizer * rate**x * (1 - rate) ** (1 - x))
     pixels = ContinuousBernoulli(tensor(special.logit(rate)[:, None, None, None]))
     np.testing.assert_allclose(log_probs(pixels, x[:, None]), expected, atol=2e-6)
 
@@ -162,10 +162,10 @@ def test_logistic_far_from_its_location_falls_off_linearly() -> None:
     assert far < -1000
 
 
-def test_mixture_with_conditioning_sums_to_one_over_all_colours_and_draws_them() -> None:
+def test_mixture_with_conditioning_sums_to_one_over_all_colors_and_draws_them() -> None:
     mixture, _ = random_logistic(components=3, channels=2)
-    colours = np.stack(np.meshgrid(LEVELS, LEVELS, indexing="ij"), -1).reshape(-1, 2) / 255
-    probabilities = np.exp(log_probs(mixture, colours))
+    colors = np.stack(np.meshgrid(LEVELS, LEVELS, indexing="ij"), -1).reshape(-1, 2) / 255
+    probabilities = np.exp(log_probs(mixture, colors))
     assert probabilities.sum() == pytest.approx(1.0, abs=1e-5)
 
     count = 40_000
@@ -174,12 +174,12 @@ def test_mixture_with_conditioning_sums_to_one_over_all_colours_and_draws_them()
     drawn = drawn[:, 0, 0]
     np.testing.assert_allclose(drawn * 255, np.round(drawn * 255), atol=1e-4)
     for statistic in (lambda c: c, lambda c: c**2, lambda c: c[:, :1] * c[:, 1:]):
-        exact = probabilities @ statistic(colours)
+        exact = probabilities @ statistic(colors)
         error = statistic(drawn).std(0) / np.sqrt(count)
         assert (abs(statistic(drawn).mean(0) - exact) < 4 * error + 1e-5).all()
 
     mean = to_numpy(mixture.mean()).ravel()
-    exact = probabilities @ colours
+    exact = probabilities @ colors
     assert mean[0] == pytest.approx(exact[0], abs=0.51 / 255)
     assert mean[1] == pytest.approx(exact[1], abs=0.01)
 

@@ -9,10 +9,19 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from helpers import gradient, integral, jacobians, randomise, tensor, to_numpy
+from helpers import gradient, integral, jacobians, randomize, tensor, to_numpy
 from keras_vae.core.typing import Array
-from keras_vae.distributions.bijectors import MaskedAffine
-from keras_vae.distributions.latent import Flow, FullNormal, Mixture, Normal, PointMass, detached, kl, map_tensors
+from keras_vae.distributions.bijectors import MaskedAffineBijector
+from keras_vae.distributions.latent import (
+    Deterministic,
+    DiagonalNormal,
+    Mixture,
+    MultivariateNormalTriL,
+    TransformedDistribution,
+    kl,
+    stop_gradient,
+    tree_map,
+)
 
 rng = np.random.default_rng(3)
 
@@ -22,8 +31,8 @@ def same_numbers_whatever_ran_before() -> None:
     rng.bit_generator.state = np.random.default_rng(3).bit_generator.state
 
 
-def normal(mean: object, log_var: object) -> Normal:
-    return Normal(tensor(mean), tensor(log_var))
+def normal(mean: object, log_var: object) -> DiagonalNormal:
+    return DiagonalNormal(tensor(mean), tensor(log_var))
 
 
 def triangles(*shape: int) -> Array:
@@ -32,13 +41,15 @@ def triangles(*shape: int) -> Array:
     return (below + np.eye(shape[-1]) * rng.uniform(0.4, 1.6, (*shape, 1))).astype("float32")
 
 
-def flow(normalising: bool, dimensions: int = 3, batch: tuple[int, ...] = (), frozen: bool = False) -> Flow:
+def flow(
+    normalizing: bool, dimensions: int = 3, batch: tuple[int, ...] = (), frozen: bool = False
+) -> TransformedDistribution:
     order = list(range(dimensions))
-    steps = [MaskedAffine(order if index % 2 == 0 else order[::-1], (12,), 2) for index in range(2)]
+    steps = [MaskedAffineBijector(order if index % 2 == 0 else order[::-1], (12,), 2) for index in range(2)]
     for index, step in enumerate(steps):
-        randomise(step, 0.4, seed=index)
+        randomize(step, 0.4, seed=index)
     base = normal(rng.normal(size=(*batch, dimensions)), 0.5 * rng.normal(size=(*batch, dimensions)))
-    return Flow(base, steps, normalising, tensor(rng.normal(size=(*batch, 2))), frozen)
+    return TransformedDistribution(base, steps, normalizing, tensor(rng.normal(size=(*batch, 2))), frozen)
 
 
 def test_normal_is_scipy_s_density() -> None:
@@ -53,7 +64,7 @@ def test_normal_is_scipy_s_density() -> None:
 def test_full_normal_is_scipy_s_density(latent_dim: int) -> None:
     mean, scale = rng.normal(size=(4, 1, latent_dim)), triangles(4, 1, latent_dim)
     z = rng.normal(scale=2.0, size=(4, 5, latent_dim))
-    view = FullNormal(tensor(mean), tensor(scale))
+    view = MultivariateNormalTriL(tensor(mean), tensor(scale))
     expected = [
         stats.multivariate_normal(m[0], s[0] @ s[0].T).logpdf(z) for m, s, z in zip(mean, scale, z, strict=True)
     ]
@@ -65,12 +76,15 @@ def test_full_normal_is_scipy_s_density(latent_dim: int) -> None:
 def test_full_normal_with_a_diagonal_is_the_diagonal_normal() -> None:
     mean, log_var, noise = (rng.normal(size=(6, 3)).astype("float32") for _ in range(3))
     one = normal(mean, log_var)
-    other = FullNormal(tensor(mean), tensor(np.exp(log_var / 2)[..., None] * np.eye(3)))
-    for ours, theirs in zip(one.draw(tensor(noise)), other.draw(tensor(noise)), strict=True):
+    other = MultivariateNormalTriL(tensor(mean), tensor(np.exp(log_var / 2)[..., None] * np.eye(3)))
+    for ours, theirs in zip(one.rsample(tensor(noise)), other.rsample(tensor(noise)), strict=True):
         np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-5, atol=1e-5)
     reference = normal(rng.normal(size=3), rng.normal(size=3))
     np.testing.assert_allclose(
-        to_numpy(one.kl(reference)).sum(-1), to_numpy(other.kl(reference))[:, 0], rtol=1e-4, atol=1e-4
+        to_numpy(one.kl_divergence(reference)).sum(-1),
+        to_numpy(other.kl_divergence(reference))[:, 0],
+        rtol=1e-4,
+        atol=1e-4,
     )
     np.testing.assert_allclose(to_numpy(other.log_var), log_var, atol=1e-5)
 
@@ -81,7 +95,7 @@ def test_mixture_is_the_weighted_sum_of_scipy_s_densities_and_draws_from_it(full
     if not full:
         scale = scale * np.eye(2)
     log_var = 2 * np.log(np.diagonal(scale, axis1=1, axis2=2))
-    components = FullNormal(tensor(mean), tensor(scale)) if full else normal(mean, log_var)
+    components = MultivariateNormalTriL(tensor(mean), tensor(scale)) if full else normal(mean, log_var)
     mixture = Mixture(tensor(logits), components)
     weights, covariances = np.exp(logits) / np.exp(logits).sum(), scale @ np.swapaxes(scale, 1, 2)
     z = rng.normal(scale=3.0, size=(4, 5, 2))
@@ -91,9 +105,9 @@ def test_mixture_is_the_weighted_sum_of_scipy_s_densities_and_draws_from_it(full
     np.testing.assert_allclose(to_numpy(mixture.log_prob(tensor(z))), np.log(expected), rtol=1e-4, atol=1e-4)
 
     drawn = to_numpy(mixture.sample(40_000, seed=1))
-    centre = weights @ mean
-    spread = sum(w * (c + np.outer(m - centre, m - centre)) for w, m, c in zip(weights, mean, covariances, strict=True))
-    np.testing.assert_allclose(drawn.mean(0), centre, atol=5 * math.sqrt(spread.max() / 40_000))
+    center = weights @ mean
+    spread = sum(w * (c + np.outer(m - center, m - center)) for w, m, c in zip(weights, mean, covariances, strict=True))
+    np.testing.assert_allclose(drawn.mean(0), center, atol=5 * math.sqrt(spread.max() / 40_000))
     np.testing.assert_allclose(np.cov(drawn.T), spread, atol=0.05 * spread.max())
     assert not np.allclose(drawn, to_numpy(mixture.sample(40_000, seed=2)))
     np.testing.assert_array_equal(drawn, to_numpy(mixture.sample(40_000, seed=1)))
@@ -117,20 +131,20 @@ def test_choice_of_component_and_noise_are_independent() -> None:
     "view",
     [
         normal(rng.normal(size=(4, 1, 3)), rng.normal(size=(4, 1, 3))),
-        FullNormal(tensor(rng.normal(size=(4, 1, 3))), tensor(triangles(4, 1, 3))),
+        MultivariateNormalTriL(tensor(rng.normal(size=(4, 1, 3))), tensor(triangles(4, 1, 3))),
         flow(False, batch=(4, 1)),
         flow(True, batch=(4, 1)),
     ],
 )
-def test_density_of_a_draw_is_the_density_at_the_draw(view: Any) -> None:  # noqa: ANN401
-    z, log_prob = view.draw(tensor(rng.normal(size=(4, 6, 3))))
+def test_density_of_a_draw_is_the_density_at_the_draw(view: Any) -> None:
+    z, log_prob = view.rsample(tensor(rng.normal(size=(4, 6, 3))))
     assert tuple(z.shape) == (4, 6, 3)
     np.testing.assert_allclose(to_numpy(log_prob), to_numpy(view.log_prob(z)), rtol=1e-4, atol=1e-3)
 
 
 def test_draws_have_the_moments_they_are_asked_for() -> None:
     scale, mean, noise = triangles(3), rng.normal(size=3), rng.normal(size=(40_000, 3))
-    drawn = to_numpy(FullNormal(tensor(mean), tensor(scale)).draw(tensor(noise)).z)
+    drawn = to_numpy(MultivariateNormalTriL(tensor(mean), tensor(scale)).rsample(tensor(noise)).z)
     np.testing.assert_allclose(drawn, mean + noise @ scale.T, atol=1e-4)
     drawn = to_numpy(normal([1.0, -2.0], [0.0, -1.0]).sample(40_000, seed=1))
     np.testing.assert_allclose(drawn.mean(0), [1.0, -2.0], atol=0.03)
@@ -151,17 +165,17 @@ def test_closed_kl_of_each_dimension_is_the_integral() -> None:
         for view in (one, other)
     ]
     expected = (np.exp(densities[0]) * (densities[0] - densities[1])).sum(-1) * (axis[1] - axis[0])
-    np.testing.assert_allclose(to_numpy(one.kl(other)), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(one.kl_divergence(other)), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_closed_kl_agrees_with_monte_carlo(full: bool) -> None:
     mean, scale = tensor(rng.normal(size=(1, 3))), tensor(triangles(1, 3))
-    posterior: Any = FullNormal(mean, scale) if full else normal(mean, rng.normal(size=(1, 3)))
+    posterior: Any = MultivariateNormalTriL(mean, scale) if full else normal(mean, rng.normal(size=(1, 3)))
     prior = normal(rng.normal(size=3), 0.5 * rng.normal(size=3))
-    draw = posterior.draw(tensor(rng.normal(size=(200_000, 3))))
+    draw = posterior.rsample(tensor(rng.normal(size=(200_000, 3))))
     # A mixture of one has no closed form.
-    estimates = to_numpy(kl(posterior, Mixture(tensor([0.0]), map_tensors(prior, lambda values: values[None])), draw))
+    estimates = to_numpy(kl(posterior, Mixture(tensor([0.0]), tree_map(prior, lambda values: values[None])), draw))
     closed = to_numpy(kl(posterior, prior, draw))
     assert estimates.shape == (200_000, 1)
     assert closed.shape == (1, 1 if full else 3)
@@ -172,14 +186,14 @@ def test_closed_kl_agrees_with_monte_carlo(full: bool) -> None:
 
 def test_kl_of_a_distribution_to_itself_is_zero_and_else_positive() -> None:
     one, other = normal([[0.2]], [[-3.0]]), normal([[0.2]], [[-2.9]])
-    assert to_numpy(one.kl(one))[0, 0] == pytest.approx(0, abs=1e-6)
-    assert to_numpy(one.kl(other))[0, 0] > 1e-4
+    assert to_numpy(one.kl_divergence(one))[0, 0] == pytest.approx(0, abs=1e-6)
+    assert to_numpy(one.kl_divergence(other))[0, 0] > 1e-4
 
 
 def test_point_has_no_spread_and_costs_only_its_prior() -> None:
     codes = rng.normal(size=(4, 1, 2)).astype("float32")
-    point, prior = PointMass(tensor(codes)), normal([0.0, 0.0], [0.0, 0.0])
-    draw = point.draw(tensor(rng.normal(size=(4, 3, 2))))
+    point, prior = Deterministic(tensor(codes)), normal([0.0, 0.0], [0.0, 0.0])
+    draw = point.rsample(tensor(rng.normal(size=(4, 3, 2))))
     np.testing.assert_array_equal(to_numpy(draw.z), np.repeat(codes, 3, 1))
     np.testing.assert_allclose(
         to_numpy(kl(point, prior, draw))[..., 0], -stats.norm.logpdf(np.repeat(codes, 3, 1)).sum(-1), rtol=1e-5
@@ -188,30 +202,30 @@ def test_point_has_no_spread_and_costs_only_its_prior() -> None:
     assert not to_numpy(draw.log_prob).any()
 
 
-@pytest.mark.parametrize("normalising", [False, True])
+@pytest.mark.parametrize("normalizing", [False, True])
 @pytest.mark.parametrize("dimensions", [1, 3])
-def test_flow_changes_variables_as_a_numerical_jacobian_does(normalising: bool, dimensions: int) -> None:
-    view, noise = flow(normalising, dimensions), rng.normal(size=(6, dimensions)).astype("float32")
-    generated = jacobians(lambda noise: view.draw(noise).z, noise)
+def test_flow_changes_variables_as_a_numerical_jacobian_does(normalizing: bool, dimensions: int) -> None:
+    view, noise = flow(normalizing, dimensions), rng.normal(size=(6, dimensions)).astype("float32")
+    generated = jacobians(lambda noise: view.rsample(noise).z, noise)
     expected = stats.norm.logpdf(noise).sum(-1) - np.linalg.slogdet(generated)[1]
-    z, log_prob = view.draw(tensor(noise))
+    z, log_prob = view.rsample(tensor(noise))
     np.testing.assert_allclose(to_numpy(log_prob), expected, atol=5e-3)
 
-    def normalise(z: object) -> object:
-        for step in view.steps if normalising else reversed(view.steps):
-            z = (step.transform if normalising else step.inverse)(z, view.context)[0]
+    def normalize(z: object) -> object:
+        for step in view.steps if normalizing else reversed(view.steps):
+            z = (step.transform if normalizing else step.inverse)(z, view.context)[0]
         return z
 
     z = to_numpy(z)
     base = stats.norm(to_numpy(view.base.mean), np.exp(to_numpy(view.base.log_var) / 2))
-    inverted = jacobians(normalise, z)
-    expected = base.logpdf(to_numpy(normalise(tensor(z)))).sum(-1) + np.linalg.slogdet(inverted)[1]
+    inverted = jacobians(normalize, z)
+    expected = base.logpdf(to_numpy(normalize(tensor(z)))).sum(-1) + np.linalg.slogdet(inverted)[1]
     np.testing.assert_allclose(to_numpy(view.log_prob(tensor(z))), expected, atol=5e-3)
 
 
-@pytest.mark.parametrize("normalising", [False, True])
-def test_flow_integrates_to_one_and_draws_what_its_density_says(normalising: bool) -> None:
-    view = flow(normalising, dimensions=2)
+@pytest.mark.parametrize("normalizing", [False, True])
+def test_flow_integrates_to_one_and_draws_what_its_density_says(normalizing: bool) -> None:
+    view = flow(normalizing, dimensions=2)
     assert integral(view.log_prob, reach=25, points=501) == pytest.approx(1.0, abs=5e-3)
     drawn = to_numpy(view.sample(20_000, seed=1))
     axis = np.linspace(-25, 25, 501, dtype="float32")
@@ -226,10 +240,10 @@ def test_flow_integrates_to_one_and_draws_what_its_density_says(normalising: boo
 
 def test_moments_of_a_flow_are_those_of_its_linearisation_at_the_mean() -> None:
     view = flow(False, batch=(4,))
-    centre = to_numpy(view.draw(tensor(np.zeros((4, 3)))).z)
-    np.testing.assert_allclose(to_numpy(view.mean), centre, atol=1e-5)
+    center = to_numpy(view.rsample(tensor(np.zeros((4, 3)))).z)
+    np.testing.assert_allclose(to_numpy(view.mean), center, atol=1e-5)
     # Two steps in opposite orders are no longer triangular; one alone is.
-    single = Flow(view.base, view.steps[:1], False, view.context)
+    single = TransformedDistribution(view.base, view.steps[:1], False, view.context)
     scales = jacobians(lambda u: single._generate(u)[0], to_numpy(view.base.mean)).diagonal(axis1=1, axis2=2)
     np.testing.assert_allclose(to_numpy(single.log_var), to_numpy(view.base.log_var) + 2 * np.log(scales), atol=5e-3)
 
@@ -241,41 +255,41 @@ LOWER = triangles(5, 3)
 def test_detached_normal_has_gradients_through_z_only() -> None:
     mean, log_var = rng.normal(size=(2, 5, 3)).astype("float32")
 
-    def loss(view: Normal, apart: Callable[[Normal], Normal]) -> object:
-        return ops.sum(apart(view).log_prob(view.draw(tensor(NOISE)).z))
+    def loss(view: DiagonalNormal, apart: Callable[[DiagonalNormal], DiagonalNormal]) -> object:
+        return ops.sum(apart(view).log_prob(view.rsample(tensor(NOISE)).z))
 
     moments = np.stack([mean, log_var])
-    through_z, _ = gradient(lambda both: loss(Normal(both[0], both[1]), detached), moments)
+    through_z, _ = gradient(lambda both: loss(DiagonalNormal(both[0], both[1]), stop_gradient), moments)
     # ∂ log q/∂z = −ε/σ, ∂z/∂μ = 1, ∂z/∂ log σ² = σε/2.
     np.testing.assert_allclose(through_z, np.stack([-NOISE / np.exp(log_var / 2), -(NOISE**2) / 2]), atol=1e-4)
-    every, _ = gradient(lambda both: loss(Normal(both[0], both[1]), lambda view: view), moments)
-    # The density of a reparameterised draw depends on σ alone.
+    every, _ = gradient(lambda both: loss(DiagonalNormal(both[0], both[1]), lambda view: view), moments)
+    # The density of a reparameterized draw depends on σ alone.
     np.testing.assert_allclose(every, np.stack([np.zeros((5, 3)), np.full((5, 3), -0.5)]), atol=1e-4)
 
 
 def test_detached_full_normal_has_gradients_through_z_only() -> None:
     def loss(mean: object) -> object:
-        view = FullNormal(mean, tensor(LOWER))
-        return ops.sum(detached(view).log_prob(view.draw(tensor(NOISE)).z))
+        view = MultivariateNormalTriL(mean, tensor(LOWER))
+        return ops.sum(stop_gradient(view).log_prob(view.rsample(tensor(NOISE)).z))
 
     through_z, _ = gradient(loss, rng.normal(size=(5, 3)))
     expected = [-np.linalg.solve(scale.T, noise) for scale, noise in zip(LOWER, NOISE, strict=True)]
     np.testing.assert_allclose(through_z, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("normalising", [False, True])
-def test_detached_flow_has_gradients_through_z_only(normalising: bool) -> None:
-    view, z = flow(normalising, batch=(5,)), rng.normal(size=(5, 3)).astype("float32")
+@pytest.mark.parametrize("normalizing", [False, True])
+def test_detached_flow_has_gradients_through_z_only(normalizing: bool) -> None:
+    view, z = flow(normalizing, batch=(5,)), rng.normal(size=(5, 3)).astype("float32")
     moments = np.stack([to_numpy(view.base.mean), to_numpy(view.base.log_var)])
 
-    def at(both: object) -> Flow:
-        return Flow(Normal(both[0], both[1]), view.steps, normalising, view.context)
+    def at(both: object) -> TransformedDistribution:
+        return TransformedDistribution(DiagonalNormal(both[0], both[1]), view.steps, normalizing, view.context)
 
-    def summed(one: Flow, z: object) -> object:
+    def summed(one: TransformedDistribution, z: object) -> object:
         return ops.sum(one.log_prob(z))
 
-    # With z held, nothing is left of the gradient, in the moments and in the steps; without `detached` it all is.
-    held, of_steps = gradient(lambda both: summed(detached(at(both)), tensor(z)), moments, view.steps)
+    # With z held, nothing is left of the gradient, in the moments and in the steps; without `stop_gradient` it all is.
+    held, of_steps = gradient(lambda both: summed(stop_gradient(at(both)), tensor(z)), moments, view.steps)
     assert not held.any()
     assert not any(change.any() for change in of_steps)
     free, of_steps = gradient(lambda both: summed(at(both), tensor(z)), moments, view.steps)
@@ -283,11 +297,14 @@ def test_detached_flow_has_gradients_through_z_only(normalising: bool) -> None:
     assert all(change.any() for change in of_steps)
     context = to_numpy(view.context)
     held, _ = gradient(
-        lambda context: summed(detached(Flow(view.base, view.steps, normalising, context)), tensor(z)), context
+        lambda context: summed(
+            stop_gradient(TransformedDistribution(view.base, view.steps, normalizing, context)), tensor(z)
+        ),
+        context,
     )
     assert not held.any()
     # In z, it is the whole gradient.
-    through_z, _ = gradient(lambda z: summed(detached(view), z), z)
+    through_z, _ = gradient(lambda z: summed(stop_gradient(view), z), z)
     expected = jacobians(lambda z: view.log_prob(z)[..., None], z)[:, 0]
     np.testing.assert_allclose(through_z, expected, rtol=1e-2, atol=1e-2)
 
@@ -296,8 +313,8 @@ def test_detached_mixture_is_constant() -> None:
     z = tensor(rng.normal(size=(7, 2)))
 
     def loss(values: object, apart: Callable[[Mixture], Mixture]) -> object:
-        return ops.sum(apart(Mixture(values[:, 0], Normal(values[:, 1:3], values[:, 3:]))).log_prob(z))
+        return ops.sum(apart(Mixture(values[:, 0], DiagonalNormal(values[:, 1:3], values[:, 3:]))).log_prob(z))
 
     values = rng.normal(size=(4, 5))
-    assert not gradient(lambda values: loss(values, detached), values)[0].any()
+    assert not gradient(lambda values: loss(values, stop_gradient), values)[0].any()
     assert gradient(lambda values: loss(values, lambda mixture: mixture), values)[0].all()

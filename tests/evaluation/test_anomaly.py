@@ -5,10 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from keras_vae import VAE, Conv, Deterministic
+from keras_vae import VAE
+from keras_vae.components.posteriors import Deterministic
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.anomaly import SCORES, Scorer, differences
+from keras_vae.networks import Conv
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def scorer(make_vae: Callable[..., VAE], images: Array) -> Scorer:
 def test_scores_are_what_their_names_say(scorer: Scorer, images: Array) -> None:
     scores = scorer(images)
     assert tuple(scores) == SCORES
-    terms = scorer.model.terms(images, 3, draws=5)
+    terms = scorer.model.elbo_terms(images, 3, draws=5)
     weights = np.asarray(terms.log_weight, "float64")
     np.testing.assert_allclose(scores["nll"], -np.log(np.exp(weights - weights.max()).mean(axis=1)) - weights.max())
     np.testing.assert_allclose(scores["negative_elbo"], scores["reconstruction_loss"] + scores["kl_loss"], rtol=1e-6)
@@ -29,7 +31,7 @@ def test_scores_are_what_their_names_say(scorer: Scorer, images: Array) -> None:
 
 def test_too_likely_is_atypical_though_not_unlikely(scorer: Scorer) -> None:
     blank = np.zeros((1, 9, 11, 1), "uint8")
-    # An untrained model puts every pixel near one half, so that all grey images cost alike; make the known ones dear.
+    # An untrained model puts every pixel near one half, so that all gray images cost alike; make the known ones dear.
     known = {name: values + 100 for name, values in scorer.known.items()}
     scores = Scorer(scorer.model, 5, 3, known)(blank)
     assert scorer.percentile("nll", scores["nll"] - 100)[0] == 0
@@ -46,8 +48,8 @@ def test_percentiles_and_thresholds_count_the_known(scorer: Scorer) -> None:
 
 
 def test_a_model_without_noise_has_no_nll(images: Array) -> None:
-    network, posterior = Conv(widths=(4, 6), dense=8), Deterministic()
-    encoder = network.encoder((9, 11, 1), 3, posterior.heads(3))
+    network, posterior = Conv(widths=(4, 6), dense_units=8), Deterministic()
+    encoder = network.encoder((9, 11, 1), 3, posterior.param_sizes(3))
     vae = VAE(encoder, network.decoder(3, (9, 11, 1)), posterior=posterior, seed=0)
     scorer = Scorer.fitted(vae, images, samples=50)
     assert scorer.samples == 1

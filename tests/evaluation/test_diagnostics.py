@@ -9,11 +9,13 @@ import pytest
 from keras import ops
 
 from helpers import on_tensorflow
-from keras_vae import VAE, Conv, Normal
+from keras_vae import VAE
+from keras_vae.components.likelihoods import Normal
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.diagnostics import CHECKS, Evidence, Finding, diagnose, examine, gather
 from keras_vae.evaluation.diagnostics.evidence import _pixel_scale
+from keras_vae.networks import Conv
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Metrics, Run
 from keras_vae.training import trainer
@@ -34,7 +36,7 @@ trains_for_long = on_tensorflow("faults do not depend on the backend, and this o
 
 
 def experiment(*settings: str, preset: str = "classic") -> Experiment:
-    return Experiment.preset(preset).with_settings([f"training.epochs={EPOCHS}", *settings])
+    return Experiment.preset(preset).with_overrides([f"training.epochs={EPOCHS}", *settings])
 
 
 def history(start: float = 12.0, end: float = 5.0, epochs: int = EPOCHS, **columns: list[float]) -> Metrics:
@@ -77,7 +79,7 @@ HEALTHY: dict[str, Any] = {
 
 LADDER = {"z": None, "z_mean": None, "z_log_var": None, "experiment": experiment(preset="ladder")}
 VQ = LADDER | {"rates": None, "experiment": experiment(preset="vq")}
-GREY = RNG.integers(0, 256, (200, 4, 4, 1)).astype("uint8")
+GRAY = RNG.integers(0, 256, (200, 4, 4, 1)).astype("uint8")
 
 FAULTS: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
     "collapse": (
@@ -133,12 +135,12 @@ FAULTS: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
         ["mean pixel is 0.2", "0.79 in held-out", "invert"],
     ),
     "brighter": (["other images held out"], {"held_out": black_and_white(white=0.55)}, ["data.test"]),
-    "grey": (
+    "gray": (
         ["likelihood unfit for the images"],
-        {"train": GREY, "held_out": GREY},
-        ["79% of the pixels are grey", "continuous-bernoulli"],
+        {"train": GRAY, "held_out": GRAY},
+        ["79% of the pixels are gray", "continuous-bernoulli"],
     ),
-    "colours": (
+    "colors": (
         ["likelihood unfit for the images"],
         {
             "train": black_and_white(channels=3),
@@ -219,14 +221,14 @@ WELL: dict[str, dict[str, Any]] = {
     "other prior": codes(shift=3.0) | {"experiment": experiment('model.prior={ name = "vamp" }')},
     "prior fitted": codes(shift=3.0) | {"has_fitted_prior": True},
     "few codes": {name: values[:5] for name, values in codes(shift=3.0).items()},
-    "grey made black and white": {
-        "train": GREY,
-        "held_out": GREY,
+    "gray made black and white": {
+        "train": GRAY,
+        "held_out": GRAY,
         "experiment": experiment('model.likelihood={ name = "bernoulli", binarize = "dynamic" }'),
     },
-    "grey under a fitting likelihood": {
-        "train": GREY,
-        "held_out": GREY,
+    "gray under a fitting likelihood": {
+        "train": GRAY,
+        "held_out": GRAY,
         "experiment": experiment("model.likelihood=continuous-bernoulli"),
     },
     "best epoch kept": {
@@ -364,8 +366,8 @@ def test_other_models_give_what_they_have(frames: Splits, tmp_path: Path) -> Non
 
 @on_tensorflow("images are judged without a backend")
 def test_images_are_judged_before_the_first_epoch(tmp_path: Path) -> None:
-    grey = Dataset.from_arrays(GREY, name="grey")
-    splits = split(grey, None, validation=8, test_size=8, holdout=True, seed=0)
+    gray = Dataset.from_arrays(GRAY, name="gray")
+    splits = split(gray, None, validation=8, test_size=8, holdout=True, seed=0)
     run, heard = train(splits, tmp_path, *SMALL)
     assert heard == ["likelihood unfit for the images"]
     # Without a model the images and the metrics are what is left.
@@ -387,7 +389,7 @@ def test_the_weight_of_another_objective_is_not_beta() -> None:
 
 
 def test_a_learned_scale_is_the_one_that_the_likelihood_takes() -> None:
-    network = Conv(widths=(2,), dense=2)
+    network = Conv(widths=(2,), dense_units=2)
     vae = VAE(network.encoder((4, 4, 1), 2), network.decoder(2, (4, 4, 1)), likelihood=Normal(scale="learned"), seed=0)
     vae.likelihood.log_scale.assign(-8.0)
     view = vae.likelihood(ops.zeros((1, 4, 4, 1)))

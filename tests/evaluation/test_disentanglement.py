@@ -98,7 +98,7 @@ def test_a_rotated_code_is_as_informative_and_less_disentangled() -> None:
     assert found.disentanglement < 0.6
     assert found.completeness < 0.6
     assert found.informativeness > 0.8
-    # The squared correlations of a rotation of independent, standardised factors are its squared entries.
+    # The squared correlations of a rotation of independent, standardized factors are its squared entries.
     rotation = ROTATED.T @ ((FACTORS - FACTORS.mean(0)) / FACTORS.std(0)) / N
     best = np.sort(rotation**2, axis=0)
     assert sap(ROTATED, FACTORS, continuous=True) == pytest.approx((best[-1] - best[-2]).mean())
@@ -233,7 +233,7 @@ def test_the_stage_measures_the_posteriors_means(
     marked[:, 0, :3, 0] = dataset.factors.values
     dataset = replace(dataset, images=marked)
 
-    def encode(x: Array, **kwargs: object) -> Any:  # noqa: ANN401
+    def encode(x: Array, **kwargs: object) -> Any:
         means = x[:, 0, :3, 0].astype("float32")
         return type("Moments", (), {"z_mean": means})
 

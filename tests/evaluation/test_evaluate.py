@@ -11,7 +11,7 @@ from helpers import on_tensorflow
 from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.evaluate import Request, applicable, evaluate
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training import trainer
 
@@ -22,7 +22,7 @@ QUICK = Request(samples=20, generated=30, features="random")
 
 
 def experiment(*settings: str) -> Experiment:
-    return Experiment.preset("classic").with_settings([*SETTINGS, *settings])
+    return Experiment.preset("classic").with_overrides([*SETTINGS, *settings])
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_other_images_go_to_a_file_of_their_own(run: Run, splits: Splits) -> Non
 
 VQ = Experiment.model_validate(
     {
-        "model": {"architecture": {"name": "vq", "codes": 5}, "network": {"name": "conv", "widths": [4]}},
+        "model": {"architecture": {"name": "vq", "num_codes": 5}, "network": {"name": "conv", "widths": [4]}},
         "training": {"epochs": 1, "batch_size": 8},
     }
 )
@@ -91,7 +91,7 @@ VQ = Experiment.model_validate(
 
 def test_factors_ask_for_disentanglement_and_codes_on_a_map_for_fewer_stages(splits: Splits, run: Run) -> None:
     assert applicable(run.load_model(), splits) == ("likelihood", "latents", "samples")
-    model = VQ.resolved(Facts.of(splits)).build_model(Facts.of(splits))
+    model = VQ.resolve(DatasetInfo.from_splits(splits)).build_model(DatasetInfo.from_splits(splits))
     assert applicable(model, splits) == ("likelihood", "samples")
 
 

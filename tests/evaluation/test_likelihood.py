@@ -11,12 +11,13 @@ import pytest
 from keras import layers
 from scipy import special, stats
 
-from keras_vae import VAE, Label
+from keras_vae import VAE
+from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, Normal
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.evaluation.likelihood import binarised, measure_likelihood
+from keras_vae.evaluation.likelihood import binarized, measure_likelihood
 from keras_vae.models.importance_sampling import ImportanceSampling
 from keras_vae.networks.mlp import MLP
 
@@ -28,7 +29,7 @@ def splits_of(images: Array, validation: int = 0, test: Array | None = None) -> 
 
 
 @pytest.fixture(scope="module")
-def grey() -> Array:
+def gray() -> Array:
     return np.random.default_rng(0).integers(0, 256, (40, 4, 5, 1), dtype="uint8")
 
 
@@ -43,15 +44,15 @@ def linear_gaussian(sigma: float) -> tuple[VAE, Array, Array]:
     loadings, mean = rng.normal(scale=0.1, size=(2, 6)), rng.uniform(0.4, 0.6, 6)
     inputs, z = keras.Input((2, 3, 1)), keras.Input((2,))
     flat = layers.Flatten()(inputs)
-    heads = [layers.Dense(2, name=name) for name in ("z_mean", "z_log_var")]
-    encoder = keras.Model(inputs, [head(flat) for head in heads])
+    param_sizes = [layers.Dense(2, name=name) for name in ("z_mean", "z_log_var")]
+    encoder = keras.Model(inputs, [head(flat) for head in param_sizes])
     dense = layers.Dense(6)
     decoder = keras.Model(z, layers.Reshape((2, 3, 1))(dense(z)))
     dense.set_weights([loadings, mean])
     precision = loadings @ loadings.T / sigma**2 + np.eye(2)
     matrix = np.linalg.inv(precision) @ loadings / sigma**2
-    heads[0].set_weights([0.8 * matrix.T, -0.8 * matrix @ mean + 0.3])
-    heads[1].set_weights([np.zeros((6, 2)), np.log(3.0 / np.diagonal(precision))])
+    param_sizes[0].set_weights([0.8 * matrix.T, -0.8 * matrix @ mean + 0.3])
+    param_sizes[1].set_weights([np.zeros((6, 2)), np.log(3.0 / np.diagonal(precision))])
     return VAE(encoder, decoder, likelihood=Normal(scale=sigma), seed=0), loadings, mean
 
 
@@ -75,9 +76,9 @@ def test_nll_of_linear_gaussian_data_is_the_closed_form() -> None:
     assert section["trusted"]
 
 
-def test_nll_is_that_of_an_evaluator_in_numpy_alone(grey: Array) -> None:
+def test_nll_is_that_of_an_evaluator_in_numpy_alone(gray: Array) -> None:
     vae, samples, seed = small_vae(), 250, 3
-    splits = splits_of(grey)
+    splits = splits_of(gray)
     section = measure_likelihood(vae, splits, seed=seed, samples=samples)
 
     x = splits.test.images.reshape(4, 20) / 255.0
@@ -95,10 +96,10 @@ def test_nll_is_that_of_an_evaluator_in_numpy_alone(grey: Array) -> None:
         weights[image] = log_likelihood + log_prior - log_posterior
     expected = -special.logsumexp(weights, axis=1) + math.log(samples)
     assert section["nll"]["mean"] == pytest.approx(expected.mean(), abs=1e-3)
-    normalised = special.softmax(weights, axis=1)
-    sizes = 1 / (normalised**2).sum(axis=1)
+    normalized = special.softmax(weights, axis=1)
+    sizes = 1 / (normalized**2).sum(axis=1)
     assert section["effective_sample_size"]["median"] == pytest.approx(np.median(sizes), rel=1e-3)
-    assert not section["normalised"]
+    assert not section["normalized"]
     assert section["bits_per_dim"] is None
 
 
@@ -109,62 +110,62 @@ def test_published_protocol_draws_the_last_training_images_first() -> None:
     generator = np.random.RandomState(777)
     generator.binomial(1, images[-7:] / 255.0)
     expected = generator.binomial(1, test / 255.0)
-    drawn = binarised(splits, splits.test)
+    drawn = binarized(splits, splits.test)
     np.testing.assert_array_equal(drawn.images, 255 * expected)
     assert drawn.split == "test"
     validation = np.random.RandomState(777).binomial(1, splits.validation.images / 255.0)
-    np.testing.assert_array_equal(binarised(splits, splits.validation).images, 255 * validation)
+    np.testing.assert_array_equal(binarized(splits, splits.validation).images, 255 * validation)
 
 
-def test_binarised_images_are_what_is_measured_and_bits_follow(grey: Array) -> None:
-    vae, splits = small_vae(likelihood=Bernoulli(binarize="dynamic")), splits_of(grey)
+def test_binarized_images_are_what_is_measured_and_bits_follow(gray: Array) -> None:
+    vae, splits = small_vae(likelihood=Bernoulli(binarize="dynamic")), splits_of(gray)
     section = measure_likelihood(vae, splits, seed=0, samples=20)
-    black_and_white = binarised(splits, splits.test).images
+    black_and_white = binarized(splits, splits.test).images
     assert section["negative_elbo"]["mean"] == pytest.approx(-vae.elbo(black_and_white).mean(), rel=1e-6)
     assert section["nll"]["mean"] == pytest.approx(-vae.log_likelihood(black_and_white, 20).mean(), rel=1e-6)
     assert section["bits_per_dim"]["mean"] == pytest.approx(section["nll"]["mean"] / (20 * math.log(2)))
-    assert section["normalised"]
-    assert section["binarisation_seed"] == 777
+    assert section["normalized"]
+    assert section["binarization_seed"] == 777
 
 
-def test_few_draws_that_count_are_not_trusted(grey: Array) -> None:
+def test_few_draws_that_count_are_not_trusted(gray: Array) -> None:
     vae = small_vae()
     vae.encoder.get_layer("z_log_var").set_weights([np.zeros((8, 3)), np.full(3, 8.0)])
-    section = measure_likelihood(vae, splits_of(grey), seed=0, samples=50)
+    section = measure_likelihood(vae, splits_of(gray), seed=0, samples=50)
     assert section["effective_sample_size"]["percentile_5"] < 5
     assert not section["trusted"]
 
 
-def test_a_single_draw_is_not_trusted(grey: Array) -> None:
-    section = measure_likelihood(small_vae(), splits_of(grey), seed=0, samples=1)
+def test_a_single_draw_is_not_trusted(gray: Array) -> None:
+    section = measure_likelihood(small_vae(), splits_of(gray), seed=0, samples=1)
     assert section["effective_sample_size"] == {"median": 1.0, "percentile_5": 1.0}
     assert not section["trusted"]
 
 
-def test_training_images_are_not_held_out_whatever_they_are_called(grey: Array) -> None:
-    splits, vae = splits_of(grey), small_vae()
+def test_training_images_are_not_held_out_whatever_they_are_called(gray: Array) -> None:
+    splits, vae = splits_of(gray), small_vae()
     assert measure_likelihood(vae, splits, seed=0)["held_out"]
     same = replace(splits.train.take(np.arange(6), "test"), positions=None)
     assert not measure_likelihood(vae, splits._replace(test=same), seed=0)["held_out"]
 
 
-def test_what_a_model_is_told_is_said(grey: Array) -> None:
+def test_what_a_model_is_told_is_said(gray: Array) -> None:
     network, shape = MLP(widths=(8,)), (4, 5, 1)
-    vae = VAE(network.encoder((4, 5, 3), 3), network.decoder(5, shape), condition=Label(classes=2), seed=0)
-    labelled = split(
-        Dataset.from_arrays(grey, np.arange(40) % 2, name="frames"),
+    vae = VAE(network.encoder((4, 5, 3), 3), network.decoder(5, shape), condition=ClassLabel(classes=2), seed=0)
+    labeled = split(
+        Dataset.from_arrays(gray, np.arange(40) % 2, name="frames"),
         None,
         validation=0,
         test_size=4,
         holdout=True,
         seed=0,
     )
-    assert measure_likelihood(vae, labelled, seed=0)["condition"] == "label"
-    assert measure_likelihood(small_vae(), labelled, seed=0)["condition"] is None
+    assert measure_likelihood(vae, labeled, seed=0)["condition"] == "label"
+    assert measure_likelihood(small_vae(), labeled, seed=0)["condition"] is None
 
 
-def test_interrupted_measurement_goes_on(grey: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = np.tile(grey, (20, 1, 1, 1))
+def test_interrupted_measurement_goes_on(gray: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.tile(gray, (20, 1, 1, 1))
     vae, splits, partial = (
         small_vae(),
         Splits(Dataset.from_arrays(images, name="frames"), None, None),
@@ -191,9 +192,9 @@ def test_interrupted_measurement_goes_on(grey: Array, tmp_path: Path, monkeypatc
     assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial) == whole
 
 
-def test_sections_are_json_and_negative_samples_are_refused(grey: Array) -> None:
-    section = measure_likelihood(small_vae(), splits_of(grey), seed=0)
+def test_sections_are_json_and_negative_samples_are_refused(gray: Array) -> None:
+    section = measure_likelihood(small_vae(), splits_of(gray), seed=0)
     assert json.loads(json.dumps(section)) == section
     assert "nll" not in section
     with pytest.raises(InputError, match="samples = -1"):
-        measure_likelihood(small_vae(), splits_of(grey), seed=0, samples=-1)
+        measure_likelihood(small_vae(), splits_of(gray), seed=0, samples=-1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE
-from keras_vae.components.conditions import Label
+from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, Likelihood, Normal
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
@@ -19,10 +19,10 @@ from keras_vae.evaluation.features import random
 from keras_vae.evaluation.samples import (
     compare,
     frechet_distance,
-    kernel_distance,
+    kid,
     manifold,
     measure_samples,
-    memorisation,
+    memorization,
     nearest,
 )
 
@@ -31,10 +31,10 @@ SHAPE = (6, 7, 1)
 
 @dataclass
 class Replaying:
-    """In the place of a model: its samples are given images, or of the colour of their label."""
+    """In the place of a model: its samples are given images, or of the color of their label."""
 
     images: Array | None = None
-    condition: Label | None = None
+    condition: ClassLabel | None = None
     likelihood: Likelihood = field(default_factory=Bernoulli)
     told: list[int] = field(default_factory=list)
     given: int = 0
@@ -104,7 +104,7 @@ def test_frechet_distance_needs_no_covariance_of_full_rank() -> None:
     assert frechet_distance(across, along) == pytest.approx(2 + 8)
 
 
-def naive_kernel_distance(first: Array, second: Array) -> float:
+def naive_kid(first: Array, second: Array) -> float:
     def kernel(x: Array, y: Array) -> float:
         return float((x @ y / len(x) + 1) ** 3)
 
@@ -116,27 +116,27 @@ def naive_kernel_distance(first: Array, second: Array) -> float:
     )
 
 
-def test_kernel_distance_is_the_double_loop() -> None:
+def test_kid_is_the_double_loop() -> None:
     rng = np.random.default_rng(5)
     first, second = rng.standard_normal((19, 4)), rng.standard_normal((19, 4)) + 0.5
-    few = kernel_distance(first[:7], second[:7])
-    assert few["mean"] == pytest.approx(naive_kernel_distance(first[:7], second[:7]), rel=1e-10)
+    few = kid(first[:7], second[:7])
+    assert few["mean"] == pytest.approx(naive_kid(first[:7], second[:7]), rel=1e-10)
     assert few["standard_error"] is None
     first, second = rng.standard_normal((45, 4)), rng.standard_normal((49, 4)) + 0.5
-    parts = [naive_kernel_distance(first[at : at + 4], second[at : at + 4]) for at in range(0, 40, 4)]
-    many = kernel_distance(first, second)
+    parts = [naive_kid(first[at : at + 4], second[at : at + 4]) for at in range(0, 40, 4)]
+    many = kid(first, second)
     assert many["mean"] == pytest.approx(np.mean(parts), rel=1e-10)
     assert many["standard_error"] == pytest.approx(np.std(parts, ddof=1) / math.sqrt(10), rel=1e-10)
 
 
-def test_kernel_distance_is_zero_on_average_and_its_error_is_honest() -> None:
+def test_kid_is_zero_on_average_and_its_error_is_honest() -> None:
     rng = np.random.default_rng(6)
-    found = [kernel_distance(*rng.standard_normal((2, 100, 3))) for _ in range(300)]
+    found = [kid(*rng.standard_normal((2, 100, 3))) for _ in range(300)]
     means, errors = (np.array([one[name] for one in found]) for name in ("mean", "standard_error"))
     assert abs(means.mean()) < 4 * means.std() / math.sqrt(300)
     assert (means < 0).any()
     assert np.sqrt((errors**2).mean()) == pytest.approx(means.std(), rel=0.2)
-    shifted = kernel_distance(rng.standard_normal((100, 3)), rng.standard_normal((100, 3)) + 1)
+    shifted = kid(rng.standard_normal((100, 3)), rng.standard_normal((100, 3)) + 1)
     assert shifted["mean"] > 3 * shifted["standard_error"]
 
 
@@ -148,10 +148,10 @@ def naive_manifold(samples: Array, real: Array, k: int) -> tuple[float, float, f
     real_balls = [(row, radius(real, at)) for at, row in enumerate(real)]
 
     def inside(point: Array, balls: list[tuple[Array, float]]) -> int:
-        return sum(math.dist(point, centre) <= reach for centre, reach in balls)
+        return sum(math.dist(point, center) <= reach for center, reach in balls)
 
     counts = [inside(point, real_balls) for point in samples]
-    covered = [any(math.dist(point, centre) <= reach for point in samples) for centre, reach in real_balls]
+    covered = [any(math.dist(point, center) <= reach for point in samples) for center, reach in real_balls]
     return (
         float(np.mean([count > 0 for count in counts])),
         float(np.mean([inside(point, fake_balls) > 0 for point in real])),
@@ -191,7 +191,7 @@ def test_so_few_images_have_no_manifold() -> None:
     assert found["precision"] is found["recall"] is found["density"] is found["coverage"] is None
     assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
     alone = compare(rows[:1], rows)
-    assert alone["frechet_distance"] is alone["kernel_distance"] is None
+    assert alone["frechet_distance"] is alone["kid"] is None
 
 
 def test_nearest_is_the_double_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +213,7 @@ def test_nearest_is_the_double_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         (np.zeros((2, 3), "uint8"), np.zeros((2, 3))),
     ],
 )
-def test_neighbours_are_of_one_kind(images: Array, among: Array) -> None:
+def test_neighbors_are_of_one_kind(images: Array, among: Array) -> None:
     with pytest.raises(InputError, match=r"images, among: .* accepted: images or vectors of one size"):
         nearest(images, among)
 
@@ -224,10 +224,10 @@ def test_the_three_sample_statistic_is_mann_whitneys() -> None:
     # On a line, rounded, so that there are ties.
     trained, held = rng.integers(0, 90, (40, 1)), rng.integers(0, 90, (120, 1))
     samples = np.clip(trained[rng.integers(0, 40, 130)] + rng.integers(-1, 2, (130, 1)), 0, 89)
-    found = memorisation(samples.astype(float), held.astype(float), trained.astype(float))
+    found = memorization(samples.astype(float), held.astype(float), trained.astype(float))
     ours, theirs = (np.abs(rows - trained.T).min(1) for rows in (samples, held))
     test = stats.mannwhitneyu(ours, theirs, method="asymptotic", use_continuity=False)
-    assert found["share_nearer"] == pytest.approx(1 - test.statistic / (130 * 120))
+    assert found["mann_whitney_auc"] == pytest.approx(1 - test.statistic / (130 * 120))
     assert 2 * stats.norm.cdf(-abs(found["three_sample_z"])) == pytest.approx(test.pvalue)
     assert found["three_sample_z"] < 0
     assert found["median_distance"] == np.median(ours)
@@ -235,8 +235,8 @@ def test_the_three_sample_statistic_is_mann_whitneys() -> None:
 
 
 def test_where_all_distances_are_equal_nothing_is_nearer() -> None:
-    found = memorisation(np.zeros((4, 1)), np.zeros((3, 1)), np.zeros((2, 1)))
-    assert (found["share_nearer"], found["three_sample_z"]) == (0.5, 0)
+    found = memorization(np.zeros((4, 1)), np.zeros((3, 1)), np.zeros((2, 1)))
+    assert (found["mann_whitney_auc"], found["three_sample_z"]) == (0.5, 0)
     assert found["median_distance_ratio"] is found["share_of_near_copies"] is found["copying_suspected"] is None
 
 
@@ -244,10 +244,10 @@ def test_where_all_distances_are_equal_nothing_is_nearer() -> None:
 def test_copies_are_noticed(splits: Splits, copied: float) -> None:
     fresh, trained = frames(200, 5), splits.train.images
     images = np.concatenate([trained[: int(copied * 200)], fresh[int(copied * 200) :]])
-    found = measure_samples(Replaying(images), splits, n=200, features="random")["memorisation"]
+    found = measure_samples(Replaying(images), splits, n=200, features="random")["memorization"]
     assert found["copying_suspected"] is True
     assert found["share_of_near_copies"] >= copied
-    assert found["share_nearer"] > 0.5
+    assert found["mann_whitney_auc"] > 0.5
     if copied == 1:
         assert found["median_distance_ratio"] == pytest.approx(0, abs=1e-6)
 
@@ -255,7 +255,7 @@ def test_copies_are_noticed(splits: Splits, copied: float) -> None:
 @pytest.mark.parametrize("seed", [20, 21, 22])
 def test_fresh_images_are_no_copies_and_are_as_near_as_the_floor(splits: Splits, seed: int) -> None:
     section = measure_samples(Replaying(frames(200, seed)), splits, n=200, features="random")
-    found, floor = section["memorisation"], section["floor"]
+    found, floor = section["memorization"], section["floor"]
     assert found["copying_suspected"] is False
     assert abs(found["three_sample_z"]) < 3.5
     assert found["median_distance_ratio"] == pytest.approx(1, abs=0.15)
@@ -264,7 +264,7 @@ def test_fresh_images_are_no_copies_and_are_as_near_as_the_floor(splits: Splits,
         assert section[name] == pytest.approx(floor[name], abs=0.15)
 
 
-def plain(value: Any) -> bool:  # noqa: ANN401
+def plain(value: Any) -> bool:
     """Whether JSON gives it back as it is: no NumPy numbers, no NaN."""
     return json.loads(json.dumps(value, allow_nan=False)) == value
 
@@ -282,7 +282,7 @@ def test_the_section_of_a_model(splits: Splits, make_vae: Callable[..., VAE]) ->
         "samples": 160,
     }
     assert section["checksum"] == splits.test.checksum
-    assert (section["images_scored"], section["binarisation"]) == ("means", "none")
+    assert (section["images_scored"], section["binarization"]) == ("means", "none")
     assert section["features"] == random(SHAPE).describe()
     assert section["notes"] == ["150 samples of 160 compared: as many as there are held-out images"]
     # An untrained model's samples are far from anything.
@@ -314,10 +314,10 @@ def test_three_test_images_give_what_three_can(splits: Splits) -> None:
     assert plain(section)
     assert section["images"] == 3
     assert section["frechet_distance"] > 0
-    assert section["kernel_distance"]["standard_error"] is None
+    assert section["kid"]["standard_error"] is None
     assert section["precision"] is section["recall"] is section["density"] is section["coverage"] is None
-    assert section["memorisation"]["median_distance"] > 0
-    assert section["memorisation"]["copying_suspected"] is None
+    assert section["memorization"]["median_distance"] > 0
+    assert section["memorization"]["copying_suspected"] is None
     assert section["notes"] == [
         "3 samples of 40 compared: as many as there are held-out images",
         "precision, recall, density and coverage need more than 5 images a side, not 3",
@@ -331,22 +331,22 @@ def test_one_test_image_gives_no_distance(splits: Splits) -> None:
     one = splits._replace(test=splits.test.take(np.arange(1), "test"))
     section = measure_samples(Replaying(frames(40, 5)), one, n=40, features="random")
     assert plain(section)
-    assert section["frechet_distance"] is section["kernel_distance"] is None
+    assert section["frechet_distance"] is section["kid"] is None
     assert section["notes"][1] == "the Fréchet and kernel distances need more than 1 image a side"
 
 
 def test_without_held_out_images_there_is_no_floor(splits: Splits) -> None:
     section = measure_samples(Replaying(frames(40, 5)), Splits(splits.train, None, None), n=40, features="random")
     assert (section["split"], section["held_out"], section["images"]) == ("train", False, 40)
-    assert section["floor"] is section["memorisation"] is None
+    assert section["floor"] is section["memorization"] is None
     assert (
-        "no held-out data: compared with the training images, without floor and memorisation check" in section["notes"]
+        "no held-out data: compared with the training images, without floor and memorization check" in section["notes"]
     )
     assert section["frechet_distance"] > 0
 
 
 def test_labels_are_drawn_in_the_training_datas_proportions(splits: Splits) -> None:
-    model = Replaying(condition=Label(classes=2))
+    model = Replaying(condition=ClassLabel(classes=2))
     measure_samples(model, splits, n=2000, features="random")
     assert len(model.told) == 2000
     assert np.mean(model.told) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 2000))
@@ -375,16 +375,16 @@ def test_draws_are_black_and_white_as_are_the_images_beside_them(
     ]:
         model = Replaying(means, likelihood=Bernoulli(binarize=binarize))
         section = measure_samples(model, splits, n=200, features=chosen, scored="draws")
-        assert (section["images_scored"], section["binarisation"]) == ("draws", recorded)
+        assert (section["images_scored"], section["binarization"]) == ("draws", recorded)
         for images in seen.values():
             assert set(np.unique(images)) == {0, 255}
         share = (seen["features of the samples"] == 255).mean()
         assert share == pytest.approx(64 / 255, abs=4 * math.sqrt(0.19 / means.size))
-        real, grey = seen["features of the held-out images"], splits.test.images
+        real, gray = seen["features of the held-out images"], splits.test.images
         if recorded == "threshold":
-            np.testing.assert_array_equal(real == 255, grey >= 128)
+            np.testing.assert_array_equal(real == 255, gray >= 128)
         else:
-            assert (real == 255).mean() == pytest.approx(grey.mean() / 255, abs=0.02)
+            assert (real == 255).mean() == pytest.approx(gray.mean() / 255, abs=0.02)
 
 
 def test_only_a_bernoulli_is_drawn_from(splits: Splits) -> None:

@@ -7,7 +7,7 @@ from explorer_runs import MakeRun
 from keras_vae import Run
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 
 
 @pytest.fixture(scope="session")
@@ -30,10 +30,10 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Arra
         data = folder / "frames.npz"
         labels = frames[1]
         np.savez(data, x_train=frames[0] if images is None else images, y_train=labels)
-        experiment = Experiment(name="explored").with_settings([f'data.source="{data}"', "seed=4", *settings])
+        experiment = Experiment(name="explored").with_overrides([f'data.source="{data}"', "seed=4", *settings])
         splits, _ = experiment.load_splits()
         run = Run.create(folder / name, experiment, {"versions": {}, "backend": "tensorflow", "data": facts(splits)})
-        run.save_model(experiment.build_model(Facts.of(splits)))
+        run.save_model(experiment.build_model(DatasetInfo.from_splits(splits)))
         losses = ("total_loss", "negative_elbo", "reconstruction_loss", "kl_loss")
         run.write_metrics({"epoch": [1.0, 2.0], **{name: [9.0, 8.0] for name in losses}})
         return run

@@ -91,17 +91,17 @@ def test_strips_start_and_end_at_the_reconstructions(classic: Explorer, frames: 
         np.testing.assert_allclose(strip[[0, -1]], ends, atol=1e-4)
 
 
-def test_neighbours_are_the_nearest_training_images(classic: Explorer) -> None:
+def test_neighbors_are_the_nearest_training_images(classic: Explorer) -> None:
     train = classic.material.splits.train.images
     images = train[[4, 9]].astype("float32") / 255
-    nearest, found = classic.neighbours(images)
+    nearest, found = classic.neighbors(images)
     assert found.indices.tolist() == [4, 9]
     np.testing.assert_array_equal(nearest, train[[4, 9]])
     assert classic.training_images == (len(train), len(train))
     samples = classic.sample(20, 1)
     expected = nearest_of(samples.reshape(20, -1), train.reshape(len(train), -1).astype("float32") / 255)
-    np.testing.assert_array_equal(classic.neighbours(samples)[1].indices, expected.indices)
-    np.testing.assert_allclose(classic.neighbours(samples)[1].distances, expected.distances, rtol=1e-4)
+    np.testing.assert_array_equal(classic.neighbors(samples)[1].indices, expected.indices)
+    np.testing.assert_allclose(classic.neighbors(samples)[1].distances, expected.distances, rtol=1e-4)
 
 
 def test_dimensions_come_by_their_rates(make_run: MakeRun) -> None:
@@ -145,7 +145,7 @@ def test_temperature_scales_draws(classic: Explorer) -> None:
 
 
 def test_sliders_and_map_reach_where_a_prior_that_is_not_standard_has_its_codes(make_run: MakeRun) -> None:
-    run = make_run(*CLASSIC, "model.latent_dim=3", 'model.prior={ name = "realnvp", couplings = 2, hidden = [4] }')
+    run = make_run(*CLASSIC, "model.latent_dim=3", 'model.prior={ name = "realnvp", num_couplings = 2, hidden = [4] }')
     model = run.load_model()
     # A last shift far away: the prior's draws lie around it.
     far = np.array([9.0, 0.0, -20.0], "float32")
@@ -163,7 +163,7 @@ def test_sliders_and_map_reach_where_a_prior_that_is_not_standard_has_its_codes(
 
 
 def test_a_mixture_is_drawn_from_without_temperature(make_run: MakeRun) -> None:
-    explorer = Explorer(make_run(*CLASSIC, 'model.prior={ name = "mixture", components = 3 }'))
+    explorer = Explorer(make_run(*CLASSIC, 'model.prior={ name = "mixture", num_components = 3 }'))
     assert not explorer.engine.has_temperature
     assert explorer.engine.draw(0, 1.0).shape == (2,)
 
@@ -233,7 +233,7 @@ def test_a_run_whose_data_is_gone_still_explores(make_run: MakeRun) -> None:
     assert what == "samples from the prior"
     assert explorer.between(*images[:2]).shape[0] == STEPS
     assert explorer.place(images[0]).percentile is None
-    assert explorer.neighbours(explorer.sample(2, 0)) is None
+    assert explorer.neighbors(explorer.sample(2, 0)) is None
     assert isinstance(explorer.findings, tuple)
     assert "negative ELBO" in explorer.report
 
@@ -261,13 +261,13 @@ def test_data_is_not_downloaded_where_the_run_has_images(
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("keras_vae.data.published.urlopen", lambda *_, **__: pytest.fail("asked the network"))
     run = make_run(*CLASSIC)
-    experiment = run.experiment.with_settings(['data.source="mnist"'])
+    experiment = run.experiment.with_overrides(['data.source="mnist"'])
     (run.path / "experiment.toml").write_text(experiment.to_toml())
     np.savez(run.path / "images.npz", images=frames[0], labels=frames[1])
     assert "downloaded" in Explorer(run).material.note
 
 
-def test_large_colour_images_have_a_smaller_grid(make_run: MakeRun) -> None:
+def test_large_color_images_have_a_smaller_grid(make_run: MakeRun) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 64, 48, 3), dtype="uint8")
     explorer = Explorer(make_run(*CLASSIC, 'model.likelihood="normal"', images=images))
     assert explorer.side == 10
@@ -278,9 +278,9 @@ def test_large_colour_images_have_a_smaller_grid(make_run: MakeRun) -> None:
 def test_both_priors_can_be_drawn_from(make_run: MakeRun) -> None:
     run = make_run(*CLASSIC)
     model = run.load_model()
-    from keras_vae import MixtureOfNormals
+    from keras_vae.components.priors import MixtureOfNormals
 
-    prior = MixtureOfNormals(components=2)
+    prior = MixtureOfNormals(num_components=2)
     prior.build((None, 2), (None, 9, 11, 1), (None, 0))
     for weight in prior.weights:
         weight.assign(keras.ops.ones_like(weight) * 5)
@@ -296,10 +296,12 @@ def test_both_priors_can_be_drawn_from(make_run: MakeRun) -> None:
 
 def test_models_told_vectors_are_refused(make_run: MakeRun) -> None:
     run = make_run(*CLASSIC)
-    from keras_vae import VAE, Conv, Vector
+    from keras_vae import VAE
+    from keras_vae.components.conditions import ContinuousCondition
+    from keras_vae.networks import Conv
 
-    network = Conv(widths=(2,), dense=4)
-    vae = VAE(network.encoder((9, 11, 3), 2), network.decoder(4, (9, 11, 1)), condition=Vector(2))
+    network = Conv(widths=(2,), dense_units=4)
+    vae = VAE(network.encoder((9, 11, 3), 2), network.decoder(4, (9, 11, 1)), condition=ContinuousCondition(2))
     run.save_model(vae)
     with pytest.raises(InputError, match="the explorer knows labels alone"):
         Explorer(run)

@@ -19,8 +19,8 @@ def decoded(uri: str) -> np.ndarray:
 def test_pictures_hold_every_pixel() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")
     np.testing.assert_array_equal(decoded(pictures.uri(levels)), levels)
-    grey = levels[..., :1].astype("float32") / 255
-    np.testing.assert_array_equal(decoded(pictures.uri(grey)), levels[..., 0])
+    gray = levels[..., :1].astype("float32") / 255
+    np.testing.assert_array_equal(decoded(pictures.uri(gray)), levels[..., 0])
 
 
 def test_points_of_the_map_lie_where_the_cells_of_their_codes_are() -> None:
@@ -45,11 +45,11 @@ def test_points_of_the_map_lie_where_the_cells_of_their_codes_are() -> None:
     assert page.mean() < 20
 
 
-def test_colours_are_one_a_label_however_many() -> None:
+def test_colors_are_one_a_label_however_many() -> None:
     for count in (3, 10, 40):
-        chosen = pictures.colours(np.arange(count), ())
+        chosen = pictures.colors(np.arange(count), ())
         assert len(set(chosen.values())) == count
-        assert all(re.fullmatch(r"#[0-9a-f]{6}", colour) for colour in chosen.values())
+        assert all(re.fullmatch(r"#[0-9a-f]{6}", color) for color in chosen.values())
 
 
 def test_names_of_classes_are_text() -> None:

@@ -56,7 +56,7 @@ def test_transparent_pixels_are_laid_on_white_and_said() -> None:
     picture.putpixel((3, 2), (0, 0, 0, 0))
     image, notes = uploads.prepare(encoded(picture), (16, 16, 1))
     assert (image[2, 3, 0], image[0, 0, 0]) == (255, 0)
-    assert notes == ("transparent pixels laid on white", "turned grey")
+    assert notes == ("transparent pixels laid on white", "turned gray")
     picture.putpixel((3, 2), (0, 0, 0, 255))
     assert "transparent pixels laid on white" not in uploads.prepare(encoded(picture), (16, 16, 1)).notes
 
@@ -67,14 +67,14 @@ def test_a_camera_s_picture_with_a_preview_in_it_is_a_still_one() -> None:
     np.testing.assert_allclose(uploads.prepare(content, (20, 20, 1)).image, 90, atol=2)
 
 
-def test_size_and_colour_follow_the_model() -> None:
+def test_size_and_color_follow_the_model() -> None:
     red = Image.new("RGB", (40, 20), (255, 0, 0))
     image, notes = uploads.prepare(encoded(red, "JPEG"), (9, 11, 3))
     assert (image.shape, image.dtype) == ((9, 11, 3), np.uint8)
     np.testing.assert_allclose(image.reshape(-1, 3).mean(0), (255, 0, 0), atol=3)
     assert notes == ("resized from 40×20 to 11×9",)
-    grey = uploads.prepare(encoded(red, "WEBP", lossless=True), (9, 11, 1)).image
-    np.testing.assert_allclose(grey, 76, atol=1)
+    gray = uploads.prepare(encoded(red, "WEBP", lossless=True), (9, 11, 1)).image
+    np.testing.assert_allclose(gray, 76, atol=1)
 
 
 def test_the_same_pixels_stay_the_same() -> None:

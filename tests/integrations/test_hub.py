@@ -51,7 +51,7 @@ class Request(BaseHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         """Say nothing."""
 
-    def answer(self, content: Any = None, status: int = 200, **headers: str) -> None:  # noqa: ANN401
+    def answer(self, content: Any = None, status: int = 200, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():

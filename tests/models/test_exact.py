@@ -71,13 +71,13 @@ def solutions() -> dict[bool, Exact]:
 
 
 def linear_vae(posterior: Posterior, objective: Objective | None = None) -> VAE:
-    """One dense layer each way; the images are centred by a constant, which is linear too."""
+    """One dense layer each way; the images are centered by a constant, which is linear too."""
     inputs = keras.Input(SHAPE)
     features = layers.Rescaling(10.0, offset=-5.0)(layers.Flatten()(inputs))
-    heads = posterior.heads(LATENT).items()
+    param_sizes = posterior.param_sizes(LATENT).items()
     small = keras.initializers.RandomNormal(stddev=0.1, seed=3)
     encoder = keras.Model(
-        inputs, [layers.Dense(size, kernel_initializer=small, name=name)(features) for name, size in heads]
+        inputs, [layers.Dense(size, kernel_initializer=small, name=name)(features) for name, size in param_sizes]
     )
     z = keras.Input((LATENT,))
     decoded = layers.Dense(PIXELS, kernel_initializer=small, name="loadings")(z)
@@ -142,7 +142,7 @@ def test_elbo_of_the_exact_posterior_is_the_evidence(
     exact = solutions[turned]
     vae = exact_vae(exact, posterior)
     np.testing.assert_allclose(expected_elbo(vae, exact.images), exact.log_prob, rtol=3e-4, atol=3e-3)
-    terms = vae.terms(exact.images, draws=1000)
+    terms = vae.elbo_terms(exact.images, draws=1000)
     # One draw's spread is that of half a χ² of two dimensions.
     error = terms.log_likelihood.std(1).mean() / math.sqrt(terms.log_likelihood.size)
     assert 4 * error < 1e-3 * exact.log_prob.mean()
@@ -172,10 +172,12 @@ def test_codes_and_moments_are_those_of_the_exact_posterior(solutions: dict[bool
     found = vae.encode(exact.images)
     np.testing.assert_allclose(found.z_mean, means, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(np.exp(found.z_log_var), np.tile(np.diagonal(covariance), (256, 1)), rtol=1e-3)
-    drawn = np.stack([vae.draw(exact.images, seed=seed) - means for seed in range(20)]).reshape(-1, LATENT)
+    drawn = np.stack([vae.sample_posterior(exact.images, seed=seed) - means for seed in range(20)]).reshape(-1, LATENT)
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.06 * covariance.max())
-    np.testing.assert_array_equal(vae.draw(exact.images, seed=3), vae.draw(exact.images, seed=3))
-    assert not np.allclose(vae.draw(exact.images, seed=3), vae.draw(exact.images, seed=4))
+    np.testing.assert_array_equal(
+        vae.sample_posterior(exact.images, seed=3), vae.sample_posterior(exact.images, seed=3)
+    )
+    assert not np.allclose(vae.sample_posterior(exact.images, seed=3), vae.sample_posterior(exact.images, seed=4))
 
 
 def test_iwae_comes_near_the_evidence_even_under_a_wrong_encoder(solutions: dict[bool, Exact]) -> None:
@@ -208,9 +210,9 @@ def test_log_likelihood_is_the_sum_of_the_terms_weights(
     np.testing.assert_allclose(vae.log_likelihood(images, samples=130, seed=5), expected, rtol=1e-5)
     monkeypatch.setattr(importance_sampling, "_DRAWS_AT_ONCE", 40)
     np.testing.assert_allclose(vae.log_likelihood(images, samples=130, seed=5), expected, rtol=1e-5)
-    weights = vae.terms(images, seed=5, draws=60).log_weight
+    weights = vae.elbo_terms(images, seed=5, draws=60).log_weight
     np.testing.assert_allclose(
-        vae.terms(images, seed=5, draws=60, batch_size=4).log_weight, weights, rtol=1e-4, atol=1e-3
+        vae.elbo_terms(images, seed=5, draws=60, batch_size=4).log_weight, weights, rtol=1e-4, atol=1e-3
     )
 
 
@@ -260,7 +262,7 @@ def test_some_images_always_fit(height: int, draws: int) -> None:
 def test_no_draws_are_refused() -> None:
     vae, images = linear_vae(DiagonalNormal()), np.zeros((2, *SHAPE), "uint8")
     with pytest.raises(InputError, match="draws = 0: must be ≥ 1"):
-        vae.terms(images, draws=0)
+        vae.elbo_terms(images, draws=0)
     with pytest.raises(InputError, match="samples = 0: must be ≥ 1"):
         vae.log_likelihood(images, samples=0)
     with pytest.raises(InputError, match="batch_size = 0: must be ≥ 1"):

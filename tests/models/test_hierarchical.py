@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae.components.conditions import Label
+from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, Normal
 from keras_vae.components.objectives import DIPVAE, ELBO, IWAE, BetaTC, Objective
 from keras_vae.core.errors import InputError
@@ -55,7 +55,7 @@ def log_normal(z: Array, mean: Array, log_var: Array) -> Array:
 def test_terms_are_those_of_the_densities_that_the_networks_name(loud: HierarchicalVAE, images: Array) -> None:
     """The ladder walked by hand, one network at a time, two draws an image, one after the other."""
     x, draws = images[:4].astype("float32") / 255, 2
-    terms = loud.terms(images[:4], seed=3, draws=draws)
+    terms = loud.elbo_terms(images[:4], seed=3, draws=draws)
     noise = np.random.default_rng(3).standard_normal((4, draws, ENDS[-1]), dtype="float32")
     maps = [ops.convert_to_numpy(features) for features in loud.bottom_up(x)]
     got = {name: ops.convert_to_numpy(getattr(terms, name)) for name in terms._fields}
@@ -79,19 +79,19 @@ def test_terms_are_those_of_the_densities_that_the_networks_name(loud: Hierarchi
         np.testing.assert_allclose(got["log_likelihood"][:, k], log_likelihood, rtol=1e-4)
         np.testing.assert_allclose(got["log_prior"][:, k], log_prior, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(got["log_posterior"][:, k], log_posterior, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(got["rates"], kl.mean(1), rtol=1e-3, atol=1e-4)
-    assert (got["rates"] > 0.05).all()
+    np.testing.assert_allclose(got["kl_per_group"], kl.mean(1), rtol=1e-3, atol=1e-4)
+    assert (got["kl_per_group"] > 0.05).all()
 
 
 def test_rates_are_the_mean_of_log_q_minus_log_p(loud: HierarchicalVAE, images: Array) -> None:
-    terms = loud.terms(images[:4], draws=1500)
+    terms = loud.elbo_terms(images[:4], draws=1500)
     difference = ops.convert_to_numpy(terms.log_posterior) - ops.convert_to_numpy(terms.log_prior)
     error = float(difference.std()) / math.sqrt(difference.size)
     assert float(difference.mean()) == pytest.approx(float(ops.mean(terms.kl_loss)), abs=4 * error)
 
 
 def test_bound_of_many_draws_is_above_the_elbo(loud: HierarchicalVAE, images: Array) -> None:
-    terms = loud.terms(images, draws=50)
+    terms = loud.elbo_terms(images, draws=50)
     losses = {
         name: float(ops.mean(objective(terms, None, 0))) for name, objective in (("elbo", ELBO()), ("iwae", IWAE(50)))
     }
@@ -117,12 +117,12 @@ def test_training_moves_every_weight_and_reports_every_group(objective: Objectiv
     history = model.fit(images, batch_size=12, verbose=0).history
     assert all(not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
     assert math.isfinite(history["total_loss"][0])
-    rates = [history[f"rate_{number}"][0] for number in (1, 2)]
-    assert sum(rates) == pytest.approx(history["kl_loss"][0], rel=1e-4)
+    kl_per_group = [history[f"rate_{number}"][0] for number in (1, 2)]
+    assert sum(kl_per_group) == pytest.approx(history["kl_loss"][0], rel=1e-4)
 
 
 def test_new_model_has_a_standard_prior_and_a_posterior_equal_to_it(images: Array) -> None:
-    terms = make().terms(images)
+    terms = make().elbo_terms(images)
     assert float(ops.max(terms.kl_loss)) < 0.05
     expected = -0.5 * ENDS[-1] * (math.log(2 * math.pi) + 1)
     assert float(ops.mean(terms.log_prior)) == pytest.approx(expected, rel=0.05)
@@ -134,7 +134,7 @@ LABELS = np.arange(24) % 3
 @pytest.fixture(scope="module")
 def told() -> HierarchicalVAE:
     """Trained for two steps on images that come with labels."""
-    model = compiled(make(condition=Label(classes=3), objective=ELBO(beta=0.5), groups=(1, 1)), 1e-2)
+    model = compiled(make(condition=ClassLabel(classes=3), objective=ELBO(beta=0.5), groups=(1, 1)), 1e-2)
     x = np.random.default_rng(0).integers(0, 256, (24, 9, 11, 1), dtype="uint8")
     model.fit({"images": x, "condition": LABELS}, batch_size=12, verbose=0)
     return model
@@ -183,7 +183,7 @@ def test_half_precision_keeps_the_terms_in_float32(images: Array) -> None:
     try:
         model = compiled(make(groups=(0, 1)))
         history = model.fit(images, verbose=0).history
-        terms = model.terms(images)
+        terms = model.elbo_terms(images)
     finally:
         keras.config.set_dtype_policy(before)
     assert math.isfinite(history["total_loss"][0])

@@ -13,10 +13,13 @@ from keras import ops
 
 import keras_vae
 from helpers import on_tensorflow
-from keras_vae import ELBO, VAE, Bernoulli, Categorical, ContinuousBernoulli, Conv, StandardNormal
+from keras_vae import ELBO, VAE
+from keras_vae.components.likelihoods import Bernoulli, Categorical, ContinuousBernoulli
+from keras_vae.components.priors import StandardNormal
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.networks import Conv
 
 MakeVAE = Callable[..., VAE]
 LOSSES = ("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
@@ -69,11 +72,11 @@ def test_fit_evaluate_predict_save_load_fit_again(
     assert set(vae.evaluate(feed(images), return_dict=True, verbose=0)) == {*LOSSES, "loss"}
 
     output = vae.predict(feed(images), verbose=0)
-    assert isinstance(output, keras_vae.Output)
+    assert isinstance(output, keras_vae.models.vae.VAEOutput)
     assert output.reconstruction.shape == images.shape
     assert output.reconstruction.min() >= 0
     assert output.reconstruction.max() <= 1
-    for values, shape in ((output.z, (24, 3)), (output.z_mean, (24, 3)), (output.terms.rates, (24, 3))):
+    for values, shape in ((output.z, (24, 3)), (output.z_mean, (24, 3)), (output.terms.kl_per_group, (24, 3))):
         assert values.shape == shape
         assert values.dtype == np.float32
 
@@ -116,11 +119,11 @@ def test_losses_are_sums_over_the_image_not_means(images: Array) -> None:
         z, decoded = keras.Input((2,)), None
         decoded = keras.layers.Reshape((size, size, 1))(keras.layers.Dense(size * size, kernel_initializer="zeros")(z))
         vae = VAE(Conv(widths=(2,)).encoder((size, size, 1), 2), keras.Model(z, decoded))
-        terms = vae.terms(np.zeros((3, size, size, 1), "uint8"))
+        terms = vae.elbo_terms(np.zeros((3, size, size, 1), "uint8"))
         np.testing.assert_allclose(terms.reconstruction_loss, size * size * np.log(2), rtol=1e-5)
 
 
-def test_regularisers_are_part_of_what_is_minimised_and_reported(images: Array) -> None:
+def test_regularizers_are_part_of_what_is_minimized_and_reported(images: Array) -> None:
     inputs = keras.Input((9, 11, 1))
     features = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.5))(keras.layers.Flatten()(inputs))
     encoder = keras.Model(inputs, [keras.layers.Dense(2)(features), keras.layers.Dense(2)(features)])
@@ -250,7 +253,7 @@ def test_own_keras_models_of_any_kind_fit_in(images: Array) -> None:
 
 
 @pytest.mark.parametrize("latent_dim", [1, 7])
-def test_colour_and_any_latent_size(make_vae: MakeVAE, latent_dim: int) -> None:
+def test_color_and_any_latent_size(make_vae: MakeVAE, latent_dim: int) -> None:
     vae = make_vae((5, 8, 3), latent_dim, likelihood=Bernoulli(binarize="dynamic"))
     x = np.random.default_rng(0).integers(0, 256, (6, 5, 8, 3), dtype="uint8")
     vae.compile("adam")
@@ -273,7 +276,7 @@ def test_arguments_are_keras_s_by_place_too_and_what_is_split_off_validates(make
 def test_arrays_are_fed_by_the_house(make_vae: MakeVAE, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     fed, feed = [], backend.feed_arrays
 
-    def record(arrays: Any, *how: Any) -> Any:  # noqa: ANN401
+    def record(arrays: Any, *how: Any) -> Any:
         fed.append(arrays)
         return feed(arrays, *how)
 
@@ -317,7 +320,7 @@ def test_validation_images_are_looked_at_before_the_first_step(make_vae: MakeVAE
 
 
 def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
-    network, shape = Conv(widths=(2,), dense=2), (8, 8, 1)
+    network, shape = Conv(widths=(2,), dense_units=2), (8, 8, 1)
     encoder, decoder = network.encoder(shape, 2), network.decoder(2, shape)
     with pytest.raises(InputError, match="decoder = None"):
         VAE(encoder)
@@ -341,7 +344,7 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
 
 
 def test_fewer_images_are_taken_at_once_where_outputs_are_large(make_vae: MakeVAE) -> None:
-    network, likelihood = Conv(widths=(2,), dense=2), Categorical()
+    network, likelihood = Conv(widths=(2,), dense_units=2), Categorical()
     vae = VAE(network.encoder((8, 8, 1), 2), network.decoder(2, (8, 8, 256)), likelihood=likelihood, seed=0)
     assert (vae.fitting_batch_size(), make_vae((8, 8, 1)).fitting_batch_size()) == (32, 1024)
 

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae import ELBO, VAE, Bernoulli, Conv
-from keras_vae.components.conditions import Label
-from keras_vae.components.likelihoods import DiscretizedLogistic
+from keras_vae import ELBO, VAE
+from keras_vae.components.conditions import ClassLabel
+from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic
 from keras_vae.components.objectives import DIPVAE, IWAE
 from keras_vae.components.priors import VampPrior
-from keras_vae.components.vector_quantizer import Codebook, CodePrior, usage
+from keras_vae.components.vector_quantizer import AutoregressivePrior, VectorQuantizerEMA, codebook_usage
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.models.vq import VQVAE
+from keras_vae.networks import Conv
 from keras_vae.networks.mlp import MLP
 
 MakeVQ = Callable[..., VQVAE]
@@ -27,16 +28,21 @@ MakeVQ = Callable[..., VQVAE]
 def make_vq() -> MakeVQ:
     def make(image_shape: tuple[int, int, int] = (9, 11, 1), **kwargs: object) -> VQVAE:
         keras.utils.set_random_seed(1)
-        kwargs = {"codebook": Codebook(codes=5), "prior": CodePrior(width=8, blocks=1, heads=2), "seed": 5, **kwargs}
+        kwargs = {
+            "codebook": VectorQuantizerEMA(num_codes=5),
+            "prior": AutoregressivePrior(width=8, blocks=1, heads=2),
+            "seed": 5,
+            **kwargs,
+        }
         return VQVAE.from_network(Conv(widths=(4, 6)), image_shape, code_dim=3, **kwargs)
 
     return make
 
 
 @pytest.fixture
-def tiny_prior() -> CodePrior:
+def tiny_prior() -> AutoregressivePrior:
     """3 codes on 2×2 positions under 2 conditions, with weights so large that everything depends on everything."""
-    prior = CodePrior(width=4, blocks=1, heads=2)
+    prior = AutoregressivePrior(width=4, blocks=1, heads=2)
     prior.build((None, 2, 2, 3), (None, 2))
     rng = np.random.default_rng(2)
     prior.set_weights([rng.normal(0, 0.8, weight.shape) for weight in prior.get_weights()])
@@ -57,7 +63,7 @@ def brute_force(maps: Array, vectors: Array) -> Array:
     return ((maps[..., None, :] - vectors) ** 2).sum(-1).argmin(-1)
 
 
-def filled(codebook: Codebook, counts: Array, vectors: Array) -> Codebook:
+def filled(codebook: VectorQuantizerEMA, counts: Array, vectors: Array) -> VectorQuantizerEMA:
     codebook.build((None, 3, 2, vectors.shape[1]))
     codebook.counts.assign(counts)
     codebook.sums.assign(counts[:, None] * vectors)
@@ -67,7 +73,7 @@ def filled(codebook: Codebook, counts: Array, vectors: Array) -> Codebook:
 def test_codes_are_the_nearest() -> None:
     rng = np.random.default_rng(1)
     maps, vectors = rng.normal(size=(7, 3, 2, 4)).astype("float32"), rng.normal(size=(6, 4))
-    result = filled(Codebook(codes=6), np.full(6, 10.0), vectors)(maps)
+    result = filled(VectorQuantizerEMA(num_codes=6), np.full(6, 10.0), vectors)(maps)
     indices = brute_force(maps, vectors)
     np.testing.assert_array_equal(ops.convert_to_numpy(result.indices), indices)
     np.testing.assert_allclose(ops.convert_to_numpy(result.vectors), vectors[indices], rtol=1e-4, atol=1e-5)
@@ -78,7 +84,7 @@ def test_codes_are_the_nearest() -> None:
 def test_averages_follow_the_outputs_in_training_alone() -> None:
     rng = np.random.default_rng(2)
     maps, vectors, counts = rng.normal(size=(7, 3, 2, 4)), rng.normal(size=(6, 4)), rng.uniform(1, 5, 6)
-    codebook = filled(Codebook(codes=6, decay=0.9, revive_below=0.0), counts, vectors)
+    codebook = filled(VectorQuantizerEMA(num_codes=6, decay=0.9, dead_code_threshold=0.0), counts, vectors)
     codebook(maps.astype("float32"))
     np.testing.assert_allclose(ops.convert_to_numpy(codebook.counts), counts, rtol=1e-6)
 
@@ -93,7 +99,7 @@ def test_averages_follow_the_outputs_in_training_alone() -> None:
 
 def test_the_first_batch_replaces_every_code_by_its_outputs() -> None:
     maps = np.random.default_rng(3).normal(size=(7, 3, 2, 4)).astype("float32")
-    codebook = Codebook(codes=6, decay=0.999999)
+    codebook = VectorQuantizerEMA(num_codes=6, decay=0.999999)
     assert not ops.convert_to_numpy(codebook(maps).vectors).any()
     codebook(maps, np.linspace(0, 0.99, 6).astype("float32"))
     gaps = ((ops.convert_to_numpy(codebook.vectors)[:, None] - maps.reshape(-1, 4)) ** 2).sum(-1)
@@ -106,14 +112,14 @@ def test_a_dead_code_becomes_an_output_that_no_code_is_near() -> None:
     maps = np.zeros((4, 3, 2, 2), "float32")
     maps[:2, ..., 0] = 1
     maps[3, 1, 1] = [-7, 3]
-    codebook = filled(Codebook(codes=3, decay=0.999999), np.array([12.0, 12.0, 0.1]), vectors)
+    codebook = filled(VectorQuantizerEMA(num_codes=3, decay=0.999999), np.array([12.0, 12.0, 0.1]), vectors)
     codebook(maps, np.array([0.3, 0.5, 0.9], "float32"))
     np.testing.assert_allclose(ops.convert_to_numpy(codebook.vectors), [[0, 0], [1, 0], [-7, 3]], atol=1e-3)
 
 
 def test_gradients_pass_the_codes_as_if_they_were_the_outputs() -> None:
     class Quadratic(keras.Model):
-        def __init__(self, codebook: Codebook) -> None:
+        def __init__(self, codebook: VectorQuantizerEMA) -> None:
             super().__init__()
             self.dense, self.codebook = keras.layers.Dense(4, use_bias=False), codebook
 
@@ -125,7 +131,7 @@ def test_gradients_pass_the_codes_as_if_they_were_the_outputs() -> None:
 
     rng = np.random.default_rng(4)
     x, vectors = rng.normal(size=(2, 3, 2, 5)).astype("float32"), rng.normal(size=(6, 4))
-    model = Quadratic(filled(Codebook(codes=6), np.full(6, 10.0), vectors))
+    model = Quadratic(filled(VectorQuantizerEMA(num_codes=6), np.full(6, 10.0), vectors))
     model.compile(keras.optimizers.SGD(1.0))
     model(x)
     before = model.dense.get_weights()[0]
@@ -139,27 +145,27 @@ def test_gradients_pass_the_codes_as_if_they_were_the_outputs() -> None:
 def test_perplexity_and_used_codes() -> None:
     indices = np.array([[[0, 0], [0, 3]], [[3, 3], [5, 0]]], "int32")
     shares = np.array([4, 3, 1]) / 8
-    perplexity, used = usage(indices, 6)
+    perplexity, used = codebook_usage(indices, 6)
     assert float(perplexity) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=1e-5)
     assert float(used) == 3
-    assert float(usage(np.zeros((2, 2, 2), "int32"), 6)[0]) == pytest.approx(1)
+    assert float(codebook_usage(np.zeros((2, 2, 2), "int32"), 6)[0]) == pytest.approx(1)
 
 
 def every_map() -> Array:
     return np.array(list(itertools.product(range(3), repeat=4)), "int32").reshape(-1, 2, 2)
 
 
-def tiny_log_probs(prior: CodePrior, label: int) -> Array:
+def tiny_log_probs(prior: AutoregressivePrior, label: int) -> Array:
     return ops.convert_to_numpy(prior.log_prob(every_map(), np.eye(2, dtype="float32")[np.full(81, label)]))
 
 
-def test_prior_sums_to_one_over_all_maps_and_depends_on_the_condition(tiny_prior: CodePrior) -> None:
+def test_prior_sums_to_one_over_all_maps_and_depends_on_the_condition(tiny_prior: AutoregressivePrior) -> None:
     for label in (0, 1):
         assert np.exp(tiny_log_probs(tiny_prior, label).astype("float64")).sum() == pytest.approx(1, abs=1e-5)
     assert np.abs(tiny_log_probs(tiny_prior, 0) - tiny_log_probs(tiny_prior, 1)).max() > 0.1
 
 
-def test_a_position_sees_those_before_it_and_no_others(tiny_prior: CodePrior) -> None:
+def test_a_position_sees_those_before_it_and_no_others(tiny_prior: AutoregressivePrior) -> None:
     def logits(indices: list[int]) -> Array:
         inputs = {"indices": np.array(indices, "int32").reshape(1, 2, 2), "condition": np.zeros((1, 2), "float32")}
         return ops.convert_to_numpy(tiny_prior(inputs)).reshape(4, 3)
@@ -171,7 +177,7 @@ def test_a_position_sees_those_before_it_and_no_others(tiny_prior: CodePrior) ->
         np.testing.assert_array_equal(differs, np.arange(4) > changed)
 
 
-def test_draws_have_the_frequencies_of_the_prior(tiny_prior: CodePrior) -> None:
+def test_draws_have_the_frequencies_of_the_prior(tiny_prior: AutoregressivePrior) -> None:
     n, condition = 4000, np.eye(2, dtype="float32")[np.ones(4000, int)]
     draws = tiny_prior.sample(n, np.random.default_rng(0), condition)
     observed = np.bincount(draws.reshape(n, 4) @ [27, 9, 3, 1], minlength=81)
@@ -184,7 +190,7 @@ def test_draws_have_the_frequencies_of_the_prior(tiny_prior: CodePrior) -> None:
 
 def test_bound_is_the_distortion_and_the_rate_of_the_codes(make_vq: MakeVQ, images: Array) -> None:
     vae = scrambled(make_vq())
-    terms = vae.terms(images, draws=3)
+    terms = vae.elbo_terms(images, draws=3)
     assert vae.has_bound
     x = images.astype("float64") / 255
     maps = vae.encoder.predict_on_batch(x.astype("float32"))
@@ -207,7 +213,7 @@ def test_bound_is_the_distortion_and_the_rate_of_the_codes(make_vq: MakeVQ, imag
     vae.compile()
     measured = vae.evaluate(images, verbose=0, return_dict=True)
     assert measured["negative_elbo"] == pytest.approx((distortion + rate).mean(), rel=1e-4)
-    assert measured["perplexity"] == pytest.approx(float(usage(indices, 5)[0]), rel=1e-4)
+    assert measured["perplexity"] == pytest.approx(float(codebook_usage(indices, 5)[0]), rel=1e-4)
     assert measured["used_codes"] == len(np.unique(indices))
 
 
@@ -249,10 +255,10 @@ def test_two_steps_move_every_weight_and_evaluation_moves_none(images: Array) ->
         Conv(widths=(4, 6)),
         (10, 12, 3),
         code_dim=3,
-        codebook=Codebook(codes=5),
-        prior=CodePrior(width=8, blocks=1, heads=2),
-        likelihood=DiscretizedLogistic(components=2),
-        condition=Label(classes=4),
+        codebook=VectorQuantizerEMA(num_codes=5),
+        prior=AutoregressivePrior(width=8, blocks=1, heads=2),
+        likelihood=DiscretizedLogistic(num_components=2),
+        condition=ClassLabel(classes=4),
         seed=1,
     )
     data = {
@@ -303,7 +309,7 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built(
 
 
 def test_networks_without_a_map_are_refused() -> None:
-    shape, network = (8, 8, 1), Conv(widths=(2,), dense=2)
+    shape, network = (8, 8, 1), Conv(widths=(2,), dense_units=2)
     with pytest.raises(InputError, match="codes on a map"):
         VQVAE.from_network(MLP(), shape)
     with pytest.raises(InputError, match="needs one map"):
@@ -319,10 +325,10 @@ def test_networks_without_a_map_are_refused() -> None:
         (lambda vae: vae.decode(np.zeros((2, 3, 3))), "whole numbers"),
         (lambda vae: vae.decode(np.zeros((2, 3, 2), "int32")), r"\(\'n\', 3, 3\)"),
         (lambda vae: vae.decode(np.full((2, 3, 3), 5)), "they run from 0 to 4"),
-        (lambda vae: Codebook(codes=1), "codes = 1"),
-        (lambda vae: Codebook(decay=1.0), r"decay = 1\.0"),
-        (lambda vae: Codebook(commitment=-1.0), r"commitment = -1\.0"),
-        (lambda vae: CodePrior(width=6, heads=4), "multiple of heads"),
+        (lambda vae: VectorQuantizerEMA(num_codes=1), "codes = 1"),
+        (lambda vae: VectorQuantizerEMA(decay=1.0), r"decay = 1\.0"),
+        (lambda vae: VectorQuantizerEMA(commitment=-1.0), r"commitment = -1\.0"),
+        (lambda vae: AutoregressivePrior(width=6, heads=4), "multiple of heads"),
     ],
 )
 def test_wrong_arguments(call: Callable[[VAE], object], message: str, make_vq: MakeVQ) -> None:

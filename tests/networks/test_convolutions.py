@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from helpers import gradient, randomise, to_numpy
+from helpers import gradient, randomize, to_numpy
 from keras_vae.core import backend
 from keras_vae.core.typing import Array
 from keras_vae.networks import convolutions
@@ -50,7 +50,7 @@ def test_outputs_and_gradients_are_those_of_keras(
     ours, plain = make(convolutions), make(layers)
     for layer in (ours, plain):
         layer.build((None, *shape))
-        randomise(layer, 0.3)
+        randomize(layer, 0.3)
     images = np.random.default_rng(1).normal(size=(3, *shape)).astype("float32")
     np.testing.assert_allclose(to_numpy(ours(images)), to_numpy(plain(images)), rtol=1e-5, atol=1e-5)
     assert ours.compute_output_shape((None, *shape)) == plain.compute_output_shape((None, *shape))
@@ -63,7 +63,7 @@ def test_outputs_and_gradients_are_those_of_keras(
 
 def test_product_forms_are_in_use(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    for name in ("convolve_by_neighbourhoods", "convolve_by_contributions", "convolve_transposed"):
+    for name in ("convolve_by_neighborhoods", "convolve_by_contributions", "convolve_transposed"):
         form = getattr(convolutions, name)
         monkeypatch.setattr(
             convolutions, name, lambda *given, form=form, name=name: (used.append(name), form(*given))[1]
@@ -71,7 +71,7 @@ def test_product_forms_are_in_use(products: None, monkeypatch: pytest.MonkeyPatc
     for shape, make in CASES.values():
         make(convolutions)(np.zeros((1, *shape), "float32"))
     assert {name: used.count(name) for name in used} == {
-        "convolve_by_neighbourhoods": 4,
+        "convolve_by_neighborhoods": 4,
         "convolve_by_contributions": 2,
         "convolve_transposed": 5,
     }

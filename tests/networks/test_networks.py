@@ -18,9 +18,12 @@ from keras_vae.networks.mlp import MLP
 from keras_vae.networks.resnet import ResNet, residual_block
 
 SMALL: dict[str, list[Network]] = {
-    "conv": [Conv(widths=(2, 3), dense=4)],
+    "conv": [Conv(widths=(2, 3), dense_units=4)],
     "mlp": [MLP(widths=(6, 5)), MLP(widths=(6, 6), activation="gelu", residual=True)],
-    "resnet": [ResNet(widths=(4, 6), dense=4), ResNet(widths=(8,), blocks=2, dense=5, attention=True, groups=2)],
+    "resnet": [
+        ResNet(widths=(4, 6), dense_units=4),
+        ResNet(widths=(8,), blocks=2, dense_units=5, attention=True, groups=2),
+    ],
 }
 # A family without small settings here is tested at its defaults.
 EVERY = [network for name, cls in registry.registered("network").items() for network in SMALL.get(name, [cls()])]
@@ -72,12 +75,12 @@ def test_sizes_are_exactly_those_asked_for(network: Network, shape: tuple[int, i
 
 @every
 def test_heads_are_the_outputs_in_the_order_given(network: Network) -> None:
-    encoder = network.encoder((9, 11, 1), 3, heads={"z_mean": 3, "factor": 6, "context": 4})
+    encoder = network.encoder((9, 11, 1), 3, param_sizes={"z_mean": 3, "factor": 6, "context": 4})
     outputs = encoder(noise(2, 9, 11, 1))
     assert isinstance(outputs, list)
     assert [tuple(output.shape) for output in outputs] == [(2, 3), (2, 6), (2, 4)]
     assert [layer.name for layer in encoder.layers[-3:]] == ["z_mean", "factor", "context"]
-    assert tuple(network.encoder((9, 11, 1), 3, heads={"z": 3})(noise(2, 9, 11, 1)).shape) == (2, 3)
+    assert tuple(network.encoder((9, 11, 1), 3, param_sizes={"z": 3})(noise(2, 9, 11, 1)).shape) == (2, 3)
 
 
 def assert_every_weight_moves(encoder: keras.Model, decoder: keras.Model, images: Array) -> None:
@@ -168,9 +171,9 @@ def test_impossible_sizes_are_refused(network: Network) -> None:
     with pytest.raises(InputError, match="latent_dim = 0"):
         network.encoder((9, 11, 1), 0)
     with pytest.raises(InputError, match="z_scale = 0"):
-        network.encoder((9, 11, 1), 2, heads={"z_mean": 2, "z_scale": 0})
+        network.encoder((9, 11, 1), 2, param_sizes={"z_mean": 2, "z_scale": 0})
     with pytest.raises(InputError, match=r"heads = \{\}"):
-        network.encoder((9, 11, 1), 2, heads={})
+        network.encoder((9, 11, 1), 2, param_sizes={})
     with pytest.raises(InputError, match="image width = 0"):
         network.decoder(2, (9, 0, 1))
 
@@ -180,12 +183,12 @@ def test_impossible_sizes_are_refused(network: Network) -> None:
     [
         *(({"name": name, "widths": []}, "widths = []") for name in SMALL),
         *(({"name": name, "widths": [8, 0]}, "widths = [8, 0]") for name in SMALL),
-        ({"name": "conv", "dense": 0}, "dense = 0"),
+        ({"name": "conv", "dense_units": 0}, "dense_units = 0"),
         ({"name": "mlp", "activation": "tahn"}, "activation = 'tahn'"),
         ({"name": "mlp", "widths": [8, 6], "residual": True}, "residual = true with widths = [8, 6]"),
         ({"name": "mlp", "widths": [8], "residual": True}, "residual = true with widths = [8]"),
         ({"name": "resnet", "blocks": 0}, "blocks = 0"),
-        ({"name": "resnet", "dense": 0}, "dense = 0"),
+        ({"name": "resnet", "dense_units": 0}, "dense_units = 0"),
         ({"name": "resnet", "groups": 0}, "groups = 0"),
     ],
 )

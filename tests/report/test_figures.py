@@ -130,7 +130,7 @@ def test_every_pixel_of_a_sheet_is_drawn(
     np.testing.assert_array_equal(page[::scale, ::scale, 0], figures.contact_sheet(tiles, columns=columns))
 
 
-def labels(axes: Any, axis: str) -> dict[str, float]:  # noqa: ANN401
+def labels(axes: Any, axis: str) -> dict[str, float]:
     ticks = axes.get_xticks() if axis == "x" else axes.get_yticks()
     texts = axes.get_xticklabels() if axis == "x" else axes.get_yticklabels()
     return {text.get_text().replace("−", "-"): float(tick) for text, tick in zip(texts, ticks, strict=True)}
@@ -173,7 +173,7 @@ def test_reconstructions_stand_below_their_originals(channels: int, tmp_path: Pa
     figure = figures.stacks({"original": above, "reconstruction": below}, title="pairs", columns=3)
     page, scale = page_of(figure, tmp_path / "pairs.png")
     page = page[::scale, ::scale, :channels]
-    # 28 / 14 = 2 pixels between neighbours and within a pair, five times that between rows of pairs.
+    # 28 / 14 = 2 pixels between neighbors and within a pair, five times that between rows of pairs.
     for index in range(5):
         y, x = (index // 3) * (28 + 2 + 28 + 10), (index % 3) * (9 + 2)
         np.testing.assert_array_equal(page[y : y + 28, x : x + 9], above[index])
@@ -205,7 +205,7 @@ def titles(figure: Figure) -> list[str]:
     return [axes.get_title(loc="left") for axes in figure.axes]
 
 
-def note(axes: Any) -> str:  # noqa: ANN401
+def note(axes: Any) -> str:
     return " ".join(text.get_text() for text in axes.texts)
 
 
@@ -303,7 +303,7 @@ def test_metrics_without_losses_are_refused(wrong: dict[str, list[float]], messa
 # latents
 
 
-def test_points_have_the_colours_of_their_labels_and_circles_the_radii_of_the_prior() -> None:
+def test_points_have_the_colors_of_their_labels_and_circles_the_radii_of_the_prior() -> None:
     rng = np.random.default_rng(0)
     means, numbers = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
     figure = figures.latents(means, numbers, ["a", "b", "c"], dims=(3, 1))
@@ -315,8 +315,8 @@ def test_points_have_the_colours_of_their_labels_and_circles_the_radii_of_the_pr
     }
     assert shown == {(mean[3], mean[1]): number for mean, number in zip(means, numbers, strict=True)}
     points.update_scalarmappable()
-    colours = {matplotlib.colors.to_hex(colour) for colour in points.get_facecolors()}
-    assert colours == set(figures.PALETTE[:3])
+    colors = {matplotlib.colors.to_hex(color) for color in points.get_facecolors()}
+    assert colors == set(figures.PALETTE[:3])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
     assert [patch.get_radius() for patch in axes.patches] == [1, 2]
 
@@ -332,7 +332,7 @@ def test_labels_of_one_or_two_letters_stand_at_their_medians() -> None:
     assert {text.get_text() for text in named.axes[0].texts} == {"1σ", "2σ"}
 
 
-def test_many_classes_have_a_colour_bar() -> None:
+def test_many_classes_have_a_color_bar() -> None:
     numbers = np.arange(11).repeat(2)
     figure = figures.latents(np.random.default_rng(0).normal(size=(22, 2)), numbers, [f"class {i}" for i in range(11)])
     assert figure.legends == []
@@ -351,7 +351,7 @@ def test_sparse_labels_are_classes_named_by_their_values() -> None:
     assert len(axes_of(figures.latents(means[:, :1], dates))[0].patches) == 2 * 3
 
 
-def test_many_sparse_labels_have_a_colour_bar_of_their_ranks() -> None:
+def test_many_sparse_labels_have_a_color_bar_of_their_ranks() -> None:
     numbers = np.arange(40) ** 2 * 10**15
     figure = figures.latents(np.random.default_rng(0).normal(size=(40, 2)), numbers[::-1])
     scatter, bar = axes_of(figure)
@@ -363,7 +363,7 @@ def test_many_sparse_labels_have_a_colour_bar_of_their_ranks() -> None:
     assert ticks == {float(rank): str(numbers[rank]) for rank in range(0, 40, 2)}
 
 
-def test_without_labels_there_is_one_colour_and_no_legend() -> None:
+def test_without_labels_there_is_one_color_and_no_legend() -> None:
     figure = figures.latents(np.zeros((4, 2)))
     assert len(figure.axes) == 1
     assert figure.legends == []

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_vae import VAE, Conv, Deterministic, DiagonalNormal, MixtureOfNormals
+from keras_vae import VAE
+from keras_vae.components.posteriors import Deterministic, DiagonalNormal
+from keras_vae.components.priors import MixtureOfNormals
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.networks import Conv
 from keras_vae.report.plots import Subject, applicable, latents, rates, traversals
 from keras_vae.runs.run import Run
 
@@ -36,7 +39,7 @@ def test_rates_are_those_of_the_moments_and_choose_the_plane(subject: Subject) -
 def test_where_only_the_sum_of_the_rates_is_known_spread_orders_the_dimensions(
     parts: dict[str, Any], images: Array
 ) -> None:
-    network, heads = Conv(widths=(4, 6), dense=8), parts.get("posterior", DiagonalNormal()).heads(4)
+    network, heads = Conv(widths=(4, 6), dense_units=8), parts.get("posterior", DiagonalNormal()).heads(4)
     vae = VAE(network.encoder((9, 11, 1), 4, heads), network.decoder(4, (9, 11, 1)), seed=5, **parts)
     kernel = vae.encoder.get_layer("z_mean").get_weights()[0]
     vae.encoder.get_layer("z_mean").set_weights([kernel * np.array([0.0, 1.0, 0.0, 50.0]), np.zeros(4)])

@@ -28,7 +28,7 @@ LIKELIHOOD: dict[str, Any] = {
     "negative_elbo": {"mean": 150.8312, "standard_error": 0.3121},
     "reconstruction_loss": {"mean": 144.51, "standard_error": 0.305},
     "kl_loss": {"mean": 6.93147, "standard_error": 0.0121},
-    "normalised": True,
+    "normalized": True,
     "held_out": True,
     "bound": True,
     "density": False,
@@ -63,7 +63,7 @@ class Page(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == "img"]
 
 
-def page(**changes: Any) -> Page:  # noqa: ANN401
+def page(**changes: Any) -> Page:
     arguments: dict[str, Any] = {
         "title": "a run",
         "summary": "classic on digits",
@@ -155,14 +155,14 @@ def test_one_image_has_no_standard_error(error: float | None) -> None:
 
 
 @pytest.mark.parametrize("held_out", [True, False])
-@pytest.mark.parametrize("normalised", [True, False])
-def test_the_two_warnings_are_there_exactly_when_due(held_out: bool, normalised: bool) -> None:
+@pytest.mark.parametrize("normalized", [True, False])
+def test_the_two_warnings_are_there_exactly_when_due(held_out: bool, normalized: bool) -> None:
     texts = " ".join(
-        page(evaluation={"likelihood": LIKELIHOOD | {"held_out": held_out, "normalised": normalised}}).texts
+        page(evaluation={"likelihood": LIKELIHOOD | {"held_out": held_out, "normalized": normalized}}).texts
     )
     # One beside each number it is about, and one that explains.
     assert texts.count("no held-out data") == (0 if held_out else 3 + 1)
-    assert texts.count("not a normalised likelihood") == (0 if normalised else 2 + 1)
+    assert texts.count("not a normalized likelihood") == (0 if normalized else 2 + 1)
 
 
 def test_a_run_not_evaluated_shows_its_last_epoch() -> None:
@@ -250,20 +250,20 @@ def test_samples_stand_beside_what_real_images_reach() -> None:
     error = {"mean": 39.1, "standard_error": 0.6}
     section = {
         **numbers,
-        "kernel_distance": error,
+        "kid": error,
         "samples": 10_000,
         "images": 5000,
         "split": "test",
         "images_scored": "means",
-        "floor": {**dict.fromkeys(numbers, 0.9375), "kernel_distance": None},
-        "memorisation": {"copying_suspected": True},
+        "floor": {**dict.fromkeys(numbers, 0.9375), "kid": None},
+        "memorization": {"copying_suspected": True},
         "notes": ["a remark"],
     }
     texts = page(evaluation={"samples": section}).texts
     for text in ("67.5", "0.9375", "39.10", "± 0.60", "–", "a remark"):
         assert text in texts
     assert any("repeats what it has seen" in text for text in texts)
-    alone = page(evaluation={"samples": section | {"floor": None, "memorisation": None}}).texts
+    alone = page(evaluation={"samples": section | {"floor": None, "memorization": None}}).texts
     assert "0.9375" not in alone
     assert "real images" not in alone
 

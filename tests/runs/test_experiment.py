@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from keras_vae.core.errors import InputError
-from keras_vae.runs.experiment import FORMAT, Experiment, Facts, preset_names
+from keras_vae.runs.experiment import FORMAT, DatasetInfo, Experiment, preset_names
 
-FACTS = Facts(image_shape=(28, 28, 1), images=1000, classes=10)
+FACTS = DatasetInfo(image_shape=(28, 28, 1), images=1000, classes=10)
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_survives_its_own_toml_with_every_default_written(name: str) -> None:
-    resolved = Experiment.preset(name).resolved(FACTS)
+    resolved = Experiment.preset(name).resolve(FACTS)
     again = Experiment.from_toml(resolved.to_toml(), "text")
     assert again == resolved
-    assert again.resolved(FACTS) == resolved
+    assert again.resolve(FACTS) == resolved
     assert resolved.name == name
     assert "seed = 0" in resolved.to_toml()
 
@@ -32,14 +32,14 @@ def test_classic_is_what_the_readme_says() -> None:
 
 def test_tutorial_weights_the_kl_by_one_over_latent_dim_and_holds_nothing_out() -> None:
     experiment = Experiment.preset("tutorial")
-    assert experiment.resolved(FACTS).model.objective["beta"] == 0.5
-    assert experiment.with_settings(["model.latent_dim=8"]).resolved(FACTS).model.objective["beta"] == 1 / 8
+    assert experiment.resolve(FACTS).model.objective["beta"] == 0.5
+    assert experiment.with_overrides(["model.latent_dim=8"]).resolve(FACTS).model.objective["beta"] == 1 / 8
     assert not experiment.data.holdout
     assert "nothing held out" in experiment.description
 
 
 def test_settings_reach_into_tables_and_parse_as_toml() -> None:
-    experiment = Experiment.preset("classic").with_settings(
+    experiment = Experiment.preset("classic").with_overrides(
         ["training.epochs=5", "model.objective.beta=4.0", "data.source=digits", "data.image_size=[16, 20]", "seed=3"]
     )
     assert experiment.training.epochs == 5
@@ -50,7 +50,7 @@ def test_settings_reach_into_tables_and_parse_as_toml() -> None:
 
 
 def test_settings_may_choose_a_part_and_then_its_arguments() -> None:
-    experiment = Experiment.preset("classic").with_settings(["model.objective=elbo", "model.objective.beta=2.0"])
+    experiment = Experiment.preset("classic").with_overrides(["model.objective=elbo", "model.objective.beta=2.0"])
     assert experiment.model.objective == {"name": "elbo", "beta": 2.0}
 
 
@@ -80,7 +80,7 @@ def test_part_may_be_named_alone() -> None:
         ("training.precision=float16", "training.precision = 'float16'"),
         ("data.validation=-0.1", "data.validation = -0.1"),
         ("data.image_size=[28]", "give [height, width]"),
-        ("data.colour=grey", "did you mean 'color'"),
+        ("data.color=gray", "did you mean 'color'"),
         ("training.epochs", "write key=value"),
         ("=5", "write key=value"),
         ("seed=-1", "seed = -1"),
@@ -88,7 +88,7 @@ def test_part_may_be_named_alone() -> None:
 )
 def test_wrong_setting_is_refused_with_the_key_the_value_and_a_way_on(setting: str, message: str) -> None:
     with pytest.raises(InputError) as error:
-        Experiment.preset("classic").with_settings([setting])
+        Experiment.preset("classic").with_overrides([setting])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -27,7 +27,7 @@ def splits_for(name: str) -> Splits:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
 def test_preset_trains_two_steps_and_draws(name: str, tmp_path: Path) -> None:
-    experiment = Experiment.preset(name).with_settings(["training.epochs=1", "training.batch_size=8"])
+    experiment = Experiment.preset(name).with_overrides(["training.epochs=1", "training.batch_size=8"])
     run = trainer.train(experiment, splits_for(name), tmp_path / "run")
     assert run.is_complete
     assert np.isfinite(run.evaluation["likelihood"]["negative_elbo"]["mean"])
@@ -41,10 +41,10 @@ def test_preset_trains_two_steps_and_draws(name: str, tmp_path: Path) -> None:
 COMBINATION = """
 [model]
 latent_dim = 4
-network = { name = "resnet", widths = [4, 8], dense = 8 }
-prior = { name = "vamp", components = 6 }
+network = { name = "resnet", widths = [4, 8], dense_units = 8 }
+prior = { name = "vamp", num_components = 6 }
 posterior = { name = "iaf", hidden = [8], context_dim = 4 }
-likelihood = { name = "discretized-logistic", components = 2 }
+likelihood = { name = "discretized-logistic", num_components = 2 }
 objective = { name = "iwae", samples = 5 }
 condition = "label"
 
@@ -61,7 +61,7 @@ keep = "best"
 
 @pytest.mark.slow
 def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: Path) -> None:
-    """VampPrior, IAF, IWAE-5, residual network and labels, on a folder of 31×45 photographs in colour."""
+    """VampPrior, IAF, IWAE-5, residual network and labels, on a folder of 31×45 photographs in color."""
     generator = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -70,7 +70,7 @@ def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: 
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{index}.png")
     (tmp_path / "experiment.toml").write_text(COMBINATION)
     experiment = Experiment.from_file(tmp_path / "experiment.toml")
-    experiment = experiment.with_settings([f"data.source='{tmp_path / 'photos'}'"])
+    experiment = experiment.with_overrides([f"data.source='{tmp_path / 'photos'}'"])
     splits, _ = experiment.load_splits()
     run = trainer.train(experiment, splits, tmp_path / "run")
     model = run.load_model()
@@ -82,11 +82,16 @@ def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: 
     assert bound.mean() > model.log_likelihood(splits.test.images, samples=1, condition=labels).mean()
 
 
-@pytest.mark.parametrize("spec", [{"name": "realnvp", "couplings": 4, "hidden": [16]}, {"name": "mixture"}])
+@pytest.mark.parametrize("spec", [{"name": "realnvp", "num_couplings": 4, "hidden": [16]}, {"name": "mixture"}])
 def test_fitted_prior_explains_the_codes_better_and_is_drawn_from(spec: dict[str, object], tmp_path: Path) -> None:
-    experiment = Experiment.preset("classic").with_settings(
+    experiment = Experiment.preset("classic").with_overrides(
         [
-            *("model.network.widths=[4, 6]", "model.network.dense=8", "training.epochs=1", "training.batch_size=8"),
+            *(
+                "model.network.widths=[4, 6]",
+                "model.network.dense_units=8",
+                "training.epochs=1",
+                "training.batch_size=8",
+            ),
             *("model.objective.beta=0.0", "training.learning_rate=0.01"),
         ]
     )

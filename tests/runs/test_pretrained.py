@@ -18,7 +18,7 @@ from keras_vae import AnomalyDetector, Run, cli, load
 from keras_vae.core.errors import InputError
 from keras_vae.data import sources
 from keras_vae.evaluation.likelihood import measure_likelihood, observed
-from keras_vae.runs.run import shipped
+from keras_vae.runs.run import pretrained_names
 
 NAMES = ("mnist-16d", "mnist-2d")
 FILES = {"environment.json", "evaluation.json", "experiment.toml", "images.npz", "metrics.csv", "model.keras"}
@@ -46,7 +46,7 @@ def vae(
 
 @pytest.fixture(autouse=True)
 def untouched() -> object:
-    """Hold that the package is the same afterwards."""
+    """Hold that the package is the same afterward."""
     before = contents(TRAINED)
     yield
     assert contents(TRAINED) == before
@@ -58,7 +58,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_there_are_two_and_they_are_small() -> None:
-    assert shipped() == list(NAMES)
+    assert pretrained_names() == list(NAMES)
     assert sum(path.stat().st_size for path in TRAINED.rglob("*") if path.is_file()) < 2_000_000
 
 
@@ -72,7 +72,7 @@ def test_one_is_a_whole_run_with_a_model_that_draws(name: str) -> None:
     model = load(name)
     assert not model.compiled
     assert run.evaluation is not None
-    assert run.evaluation["model"] == run.model_facts()
+    assert run.evaluation["model"] == run.model_fingerprint()
     pictures = model.sample(100, seed=0)
     assert pictures.shape == (100, 28, 28, 1)
     # MNIST's mean is 0.13, and ink is white.
@@ -115,7 +115,7 @@ def test_evaluated_again_it_finds_its_numbers(name: str, real_mnist: Path) -> No
     for term in ("negative_elbo", "reconstruction_loss", "kl_loss"):
         assert again[term]["mean"] == pytest.approx(written[term]["mean"], rel=1e-5)
     # All images by all draws take minutes: a tenth of them by fewer draws bound it from above, up to their noise.
-    fewer = observed(model, splits, splits.test).spread(1000)
+    fewer = observed(model, splits, splits.test).subsample_evenly(1000)
     nll = -model.log_likelihood(fewer.images, samples=50, seed=0)
     error = nll.std() / np.sqrt(len(nll))
     assert written["nll"]["mean"] - 3 * error < nll.mean() < written["nll"]["mean"] + 3 * error + 1
@@ -133,7 +133,7 @@ def test_a_folder_of_that_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     shutil.copytree(TRAINED / "mnist-16d", "mnist-2d")
     assert load("mnist-2d").latent_dim == 16
-    assert Run.open("mnist-2d").writable().path == Path("mnist-2d")
+    assert Run.open("mnist-2d").writable_copy().path == Path("mnist-2d")
 
 
 def test_what_reads_takes_it_from_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
@@ -170,7 +170,7 @@ def test_a_run_of_the_package_refuses_to_be_written_into() -> None:
         lambda: run.figure_path("x"),
         lambda: run.save_model(run.load_model(), fitted=True),
     ):
-        with pytest.raises(InputError, match=r"stays as it is: write into Run\.writable\(\)"):
+        with pytest.raises(InputError, match=r"stays as it is: write into Run\.writable_copy\(\)"):
             write()
 
 

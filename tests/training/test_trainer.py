@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 import keras_vae
-from keras_vae.components.objectives import Objective, Terms
+from keras_vae.components.objectives import ELBOTerms, Objective
 from keras_vae.core import files
 from keras_vae.core.errors import InputError, RunError
-from keras_vae.core.registry import part
+from keras_vae.core.registry import register
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.report.plots import PLOTS
-from keras_vae.runs.experiment import FORMAT, Experiment, Facts
+from keras_vae.runs.experiment import FORMAT, DatasetInfo, Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training import callbacks, trainer
 
 SMALL = [
     "model.network.widths=[2, 3]",
-    "model.network.dense=4",
+    "model.network.dense_units=4",
     "training.epochs=4",
     "training.batch_size=8",
 ]
@@ -38,7 +38,7 @@ def splits(images: Array) -> Splits:
 
 
 def small(*settings: str) -> Experiment:
-    return Experiment.preset("classic").with_settings([*SMALL, *settings])
+    return Experiment.preset("classic").with_overrides([*SMALL, *settings])
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -70,10 +70,10 @@ def test_run_holds_what_it_should_and_says_how_it_was_made(splits: Splits, tmp_p
     }
     pictures = {path.name for path in (run.path / "figures").iterdir()}
     assert pictures == {f"{name}.png" for name in PLOTS}
-    assert run.experiment == small().resolved(Facts.of(splits))
+    assert run.experiment == small().resolve(DatasetInfo.from_splits(splits))
     assert list(run.metrics) == [
         "epoch",
-        *(f"{prefix}{name}" for prefix in ("", "val_") for name in run.load_model().trackers),
+        *(f"{prefix}{name}" for prefix in ("", "val_") for name in run.load_model().loss_trackers),
         "seconds",
     ]
     assert run.metrics["epoch"] == [1, 2, 3, 4]
@@ -90,7 +90,7 @@ def test_evaluation_is_the_loaded_models_on_the_test_images(splits: Splits, tmp_
     evaluation, bound = run.evaluation["likelihood"], -keras_vae.load(run.path).elbo(splits.test.images, seed=0)
     assert evaluation["split"] == "test"
     assert evaluation["held_out"]
-    assert not evaluation["normalised"]
+    assert not evaluation["normalized"]
     assert evaluation["negative_elbo"]["mean"] == pytest.approx(bound.mean(), rel=1e-6)
     assert evaluation["negative_elbo"]["standard_error"] == pytest.approx(bound.std(ddof=1) / 2, rel=1e-5)
 
@@ -184,7 +184,7 @@ def test_moving_average_of_the_weights_is_what_is_measured_and_kept(splits: Spli
             np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-6)
 
     def expected_loss() -> float:
-        terms = model.terms(splits.validation.images, draws=16)
+        terms = model.elbo_terms(splits.validation.images, draws=16)
         return float(-np.mean(terms.log_likelihood))
 
     averaged = expected_loss()
@@ -352,14 +352,14 @@ def test_run_may_be_moved(complete: Run, tmp_path: Path) -> None:
     assert Run.open(tmp_path / "elsewhere").load_model().latent_dim == 2
 
 
-@part("not-a-number-once")
+@register("not-a-number-once")
 @dataclass(frozen=True)
 class NotANumberOnce(Objective):
     """The ELBO, but for one step whose loss and gradients are NaN."""
 
     at: int = 3
 
-    def __call__(self, terms: Terms, latents: object, step: object) -> object:
+    def __call__(self, terms: ELBOTerms, latents: object, step: object) -> object:
         return terms.negative_elbo * keras.ops.where(keras.ops.equal(step, self.at), float("nan"), 1.0)
 
 
@@ -427,12 +427,12 @@ def test_learning_rate_falls_on_a_plateau_and_goes_on_from_there(splits: Splits,
 
 
 def test_schedules_count_the_steps_of_the_whole_training(splits: Splits) -> None:
-    facts = Facts.of(splits)
+    facts = DatasetInfo.from_splits(splits)
     experiment = small("training.schedule=cosine", "model.objective.schedule=warm-up")
     assert experiment.steps(facts) == 8
     assert experiment.build_schedule(facts).steps == 8
     assert experiment.build_model(facts).objective.schedule.steps == 1
-    later = experiment.with_settings(["training.epochs=40"])
+    later = experiment.with_overrides(["training.epochs=40"])
     assert later.build_model(facts).objective.schedule.steps == 8
     with pytest.raises(InputError, match="both set the learning rate"):
         trainer.train(small("training.schedule=cosine", "training.plateau.patience=1"), splits, Path("nowhere"))
@@ -443,7 +443,7 @@ def test_labels_condition_a_run_from_training_to_figures(splits: Splits, tmp_pat
     assert run.experiment.model.condition == {"name": "label", "classes": 3}
     model = run.load_model()
     assert not np.array_equal(model.sample(2, seed=0, condition=0), model.sample(2, seed=0, condition=1))
-    terms = model.terms(splits.test.images, seed=0, condition=splits.test.labels)
+    terms = model.elbo_terms(splits.test.images, seed=0, condition=splits.test.labels)
     expected = float(np.mean(keras.ops.convert_to_numpy(terms.negative_elbo)))
     assert run.evaluation["likelihood"]["negative_elbo"]["mean"] == pytest.approx(expected, rel=1e-5)
     with pytest.raises(InputError, match="condition = None"):

@@ -38,7 +38,7 @@ class Backend(StrEnum):
 class Color(StrEnum):
     """What `--color` turns images to."""
 
-    GREY = "grey"
+    GRAY = "gray"
     RGB = "rgb"
 
 
@@ -53,9 +53,9 @@ RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, or a run of the package: mnist-2d or mnist-16d.")
 ]
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
-ColorOption = Annotated[Color | None, typer.Option(help="Turn images grey, or into colour.")]
+ColorOption = Annotated[Color | None, typer.Option(help="Turn images gray, or into color.")]
 BackgroundOption = Annotated[
-    str | None, typer.Option(metavar="COLOUR", help="Lay a colour under transparent pixels, such as white.")
+    str | None, typer.Option(metavar="COLOR", help="Lay a color under transparent pixels, such as white.")
 ]
 SeedOption = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Makes the draw repeatable.")]
 LabelOption = Annotated[str | None, typer.Option(help="What to draw, in a model with labels: a number or a name.")]
@@ -97,7 +97,7 @@ def with_data(
         "data.color": color and color.value,
         "data.background": background,
     }
-    return experiment.with_settings(
+    return experiment.with_overrides(
         [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in asked.items() if value]
     )
 
@@ -107,7 +107,7 @@ def open_to_write(path: Path) -> "Run":
     from keras_vae.runs.run import Run
 
     run = Run.open(path)
-    own = run.writable()
+    own = run.writable_copy()
     if own is not run:
         say(f"{run.name} comes with the package: written into its copy {own.path}")
     return own
@@ -123,10 +123,10 @@ def print_answer(run: "Run", as_json: bool) -> None:
 
 def print_result(run: "Run", evaluation: Mapping[str, Any] | None) -> None:
     """Print an evaluation of a run, and where its report lies."""
-    from keras_vae.evaluation.summary import summarise
+    from keras_vae.evaluation.summary import summarize
 
     print(f"run        {run.path}")
-    for line in summarise(evaluation or {}):
+    for line in summarize(evaluation or {}):
         print(line)
     if (run.path / "report.html").exists():
         print(f"report     {run.path / 'report.html'}")

@@ -38,7 +38,7 @@ class Plot(StrEnum):
 
     GRID = "grid"
     SAMPLES = "samples"
-    NEIGHBOURS = "neighbours"
+    NEIGHBORS = "neighbors"
     RECONSTRUCTIONS = "reconstructions"
     WORST = "worst"
     LATENTS = "latents"

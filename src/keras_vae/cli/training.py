@@ -84,7 +84,7 @@ def train(
         experiment = Experiment.from_file(Path(what)) if what.endswith(".toml") else Experiment.preset(what)
         # Its own source, too, is to be found from everywhere.
         experiment = with_data(experiment, data or experiment.data.source, image_size, color, background)
-        experiment = experiment.with_settings(settings or [])
+        experiment = experiment.with_overrides(settings or [])
         run, path = None, out or _free_folder(experiment.name)
         if path.exists():
             raise InputError(f"--out {path} exists: choose another folder, or `vae train --resume {quoted(path)}`")
@@ -110,7 +110,7 @@ def fit_prior(
     from keras_vae.runs.run import Run
 
     chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
-    spec = Experiment().with_settings(chosen).model.prior or {}
+    spec = Experiment().with_overrides(chosen).model.prior or {}
     source = Run.open(run)
     import_keras(Backend(source.environment["backend"]))
     from keras_vae.core import registry
@@ -164,7 +164,7 @@ def _free_folder(name: str) -> Path:
     return next(path for path in paths if not path.exists())
 
 
-def _tensorboard(path: Path) -> Any:  # noqa: ANN401
+def _tensorboard(path: Path) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard: the package tensorboard is missing; pip install 'keras-vae[tensorboard]'")
     import keras

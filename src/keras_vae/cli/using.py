@@ -113,7 +113,7 @@ def score(
     from keras_vae.evaluation.likelihood import condition as labels_of
     from keras_vae.report import figures
 
-    model, known = opened.load_model(), splits.train.spread(_KNOWN)
+    model, known = opened.load_model(), splits.train.subsample_evenly(_KNOWN)
     condition = _teller(opened, model, stream, label)
     seed = opened.experiment.seed if seed is None else seed
     scorer = Scorer.fitted(model, known.images, condition=labels_of(model, known), samples=samples, seed=seed)
@@ -191,7 +191,7 @@ def check_table(out: Path, force: bool) -> None:
 def _open(
     run: Path, data: str | None, image_size: str | None, color: Color | None, background: str | None
 ) -> "tuple[Run, Stream]":
-    """Open a run and the images to use it on, brought to its size and colour where it was trained so."""
+    """Open a run and the images to use it on, brought to its size and color where it was trained so."""
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
@@ -226,7 +226,7 @@ def _teller(run: "Run", model: "BaseVAE", stream: "Stream", label: str | None) -
     if renumbered and (unknown := sorted(set(stream.classes) - set(known))):
         raise InputError(f"--data: labels {', '.join(unknown)}; the run knows {', '.join(known)}")
 
-    def told(block: "Block") -> Any:  # noqa: ANN401
+    def told(block: "Block") -> Any:
         if block.labels is None:
             raise InputError(f"--data: images without labels, and the model is told {model.condition}: give --label")
         return np.array([known.index(name) for name in stream.classes])[block.labels] if renumbered else block.labels
@@ -254,5 +254,5 @@ def _write(
     from keras_vae.core import tables
 
     blocks = [lambda number=number: columns(stream.read(number)) for number in range(len(stream.sizes))]
-    key = [title, stream.fingerprint, run.model_facts(), *how]
+    key = [title, stream.fingerprint, run.model_fingerprint(), *how]
     tables.write(out, blocks, key=key, progress=progress(), title=title)

@@ -1,1 +1,7 @@
-"""The replaceable components of a model: priors, posteriors, likelihoods, objectives, conditions, schedules."""
+"""Components of a model, each replaceable: priors, posteriors, likelihoods, objectives, conditions, schedules."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, ["conditions", "likelihoods", "objectives", "posteriors", "priors", "schedules", "vector_quantizer"]
+)

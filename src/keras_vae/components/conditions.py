@@ -8,11 +8,11 @@ import numpy as np
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import Part, part
+from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import Array, Tensor
 
 
-class Condition(Part, abc.ABC):
+class Condition(Component, abc.ABC):
     """What a condition can do."""
 
     kind: ClassVar[str] = "condition"
@@ -45,9 +45,9 @@ class Condition(Part, abc.ABC):
         """Return the vectors that networks are shown, (N, width), float32."""
 
 
-@part("label")
+@register("label")
 @dataclass(frozen=True)
-class Label(Condition):
+class ClassLabel(Condition):
     """One of several classes, shown as a one-hot vector (Kingma et al., arXiv 1406.5298).
 
     Args:
@@ -57,7 +57,7 @@ class Label(Condition):
         InputError: There are fewer than two.
 
     Example:
-        >>> Label(classes=10).width
+        >>> ClassLabel(classes=10).width
         10
     """
 
@@ -94,9 +94,9 @@ class Label(Condition):
         return ops.one_hot(ops.cast(values, "int32"), self.classes, dtype="float32")
 
 
-@part("vector")
+@register("vector")
 @dataclass(frozen=True)
-class Vector(Condition):
+class ContinuousCondition(Condition):
     """A vector of numbers, shown as it is.
 
     Args:
@@ -138,7 +138,7 @@ class Vector(Condition):
         return ops.cast(values, "float32")
 
 
-def with_channels(maps: Tensor, vectors: Tensor) -> Tensor:
+def concat_condition(maps: Tensor, vectors: Tensor) -> Tensor:
     """Return maps with the numbers of a vector as further constant channels behind their own.
 
     Args:
@@ -149,7 +149,7 @@ def with_channels(maps: Tensor, vectors: Tensor) -> Tensor:
         (N, H, W, C + width).
 
     Example:
-        >>> with_channels(ops.zeros((2, 7, 7, 1)), ops.ones((2, 10))).shape[-1]
+        >>> concat_condition(ops.zeros((2, 7, 7, 1)), ops.ones((2, 10))).shape[-1]
         11
     """
     if vectors is None:

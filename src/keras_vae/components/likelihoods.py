@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import LayerPart, Part, part
+from keras_vae.core.registry import Component, ComponentLayer, register
 from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.distributions import image
 from keras_vae.distributions.image import ImageDistribution
@@ -21,7 +21,7 @@ SCALE_RANGE = (1e-3, math.exp(2.0))
 """Where a σ that is learned stays, for images in [0, 1]."""
 
 LOG_SCALE_RANGE_OF_LEVELS = (-7.0, 2.0)
-"""Where the log-scales of discretised logistics stay, for images in [−1, 1]; the lower end is that of PixelCNN++."""
+"""Where the log-scales of discretized logistics stay, for images in [−1, 1]; the lower end is that of PixelCNN++."""
 
 
 class Likelihood(abc.ABC):
@@ -39,23 +39,23 @@ class Likelihood(abc.ABC):
 
     @property
     def draws_pixels(self) -> bool:
-        """Whether `observe` needs noise."""
+        """Whether `preprocess` needs noise."""
         return False
 
     @property
-    def binarises_at_random(self) -> bool:
-        """Whether `observe` makes pixels black or white with grey as the probability, each time or once for all."""
+    def binarizes_at_random(self) -> bool:
+        """Whether `preprocess` makes pixels black or white with gray as the probability, each time or once for all."""
         return False
 
     @property
     def is_density(self) -> bool:
-        """Whether p(x|z) is a density on grey values rather than a probability of levels.
+        """Whether p(x|z) is a density on gray values rather than a probability of levels.
 
-        The bits per dimension of a density depend on the unit of the grey values and compare with nothing.
+        The bits per dimension of a density depend on the unit of the gray values and compare with nothing.
         """
         return False
 
-    def observe(self, images: Tensor, uniform: Tensor | None = None) -> Tensor:
+    def preprocess(self, images: Tensor, uniform: Tensor | None = None) -> Tensor:
         """Return what the model takes for the images.
 
         Args:
@@ -68,11 +68,11 @@ class Likelihood(abc.ABC):
         """
         return images
 
-    def is_normalised_on(self, images: Array) -> bool:
+    def is_normalized_on(self, images: Array) -> bool:
         """Return whether the probabilities of all images like these uint8 ones sum or integrate to 1."""
         return True
 
-    def check_images(self, image_shape: ImageShape) -> None:  # noqa: B027  most can describe any
+    def check_images(self, image_shape: ImageShape) -> None:  # noqa: B027
         """Refuse images that this likelihood cannot describe.
 
         Args:
@@ -106,21 +106,21 @@ class Likelihood(abc.ABC):
             )
 
 
-@part("bernoulli")
+@register("bernoulli")
 @dataclass(frozen=True)
-class Bernoulli(Part, Likelihood):
+class Bernoulli(Component, Likelihood):
     """Independent Bernoulli pixels: binary cross-entropy, summed over the image.
 
-    On grey levels it is the classic VAE's loss, but not a normalised likelihood (Loaiza-Ganem and Cunningham,
-    arXiv 1907.06845); binarised, images are black and white, and it is one (Salakhutdinov and Murray 2008).
+    On gray levels it is the classic VAE's loss, but not a normalized likelihood (Loaiza-Ganem and Cunningham,
+    arXiv 1907.06845); binarized, images are black and white, and it is one (Salakhutdinov and Murray 2008).
 
     Args:
         from_logits: As in Keras's losses: whether the decoder puts out logits, or probabilities because it ends in
             a sigmoid. Probabilities are kept within 1e-7 of 0 and 1, as Keras does, for their logarithm to exist.
-        binarize: What becomes of grey: `"none"` keeps it; `"threshold"` makes pixels from ½ on white; `"dynamic"`
-            makes a pixel white with its grey value as the probability, drawn anew each time (Burda et al.,
+        binarize: What becomes of gray: `"none"` keeps it; `"threshold"` makes pixels from ½ on white; `"dynamic"`
+            makes a pixel white with its gray value as the probability, drawn anew each time (Burda et al.,
             arXiv 1509.00519); `"static"` does so once for all, by a hash of the image's own pixels.
-        seed: Which of the static binarisations.
+        seed: Which of the static binarizations.
 
     Raises:
         InputError: `binarize` is none of these.
@@ -136,7 +136,7 @@ class Bernoulli(Part, Likelihood):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown binarisation."""
+        """Refuse an unknown binarization."""
         if self.binarize not in get_args(Binarize):
             raise InputError(f"binarize = {self.binarize!r}: pass one of {', '.join(get_args(Binarize))}")
 
@@ -153,28 +153,28 @@ class Bernoulli(Part, Likelihood):
 
     @property
     def draws_pixels(self) -> bool:
-        """Whether the binarisation is dynamic."""
+        """Whether the binarization is dynamic."""
         return self.binarize == "dynamic"
 
     @property
-    def binarises_at_random(self) -> bool:
-        """Whether the binarisation is dynamic or static."""
+    def binarizes_at_random(self) -> bool:
+        """Whether the binarization is dynamic or static."""
         return self.binarize in ("dynamic", "static")
 
-    def observe(self, images: Tensor, uniform: Tensor | None = None) -> Tensor:
-        """Return the images binarised, (N, H, W, C), of {0, 1} unless `binarize` is `"none"`."""
+    def preprocess(self, images: Tensor, uniform: Tensor | None = None) -> Tensor:
+        """Return the images binarized, (N, H, W, C), of {0, 1} unless `binarize` is `"none"`."""
         if self.binarize == "none":
             return images
         if self.binarize == "threshold":
             return ops.cast(images >= 0.5, "float32")
         return ops.cast(images > (_own_noise(images, self.seed) if uniform is None else uniform), "float32")
 
-    def is_normalised_on(self, images: Array) -> bool:
-        """Return whether the model sees the uint8 images in black and white: a Bernoulli knows no grey."""
+    def is_normalized_on(self, images: Array) -> bool:
+        """Return whether the model sees the uint8 images in black and white: a Bernoulli knows no gray."""
         return self.binarize != "none" or bool(np.isin(images, (0, 255)).all())
 
     def check_images(self, image_shape: ImageShape) -> None:
-        """Refuse colours that are not binarised.
+        """Refuse colors that are not binarized.
 
         Raises:
             InputError: They are not.
@@ -191,12 +191,12 @@ class Bernoulli(Part, Likelihood):
         return self.from_logits
 
 
-@part("continuous-bernoulli")
+@register("continuous-bernoulli")
 @dataclass(frozen=True)
-class ContinuousBernoulli(Part, Likelihood):
+class ContinuousBernoulli(Component, Likelihood):
     r"""Independent pixels of density \(\propto \lambda^x (1 - \lambda)^{1 - x}\) on [0, 1].
 
-    Loaiza-Ganem and Cunningham, arXiv 1907.06845: the classic VAE's loss on grey levels, with the normaliser it lacks.
+    Loaiza-Ganem and Cunningham, arXiv 1907.06845: the classic VAE's loss on gray levels, with the normalizer it lacks.
     The decoder puts out the logits of λ.
 
     Example:
@@ -224,12 +224,12 @@ class ContinuousBernoulli(Part, Likelihood):
         return True
 
 
-class _LocationScale(LayerPart, Likelihood):
+class _LocationScale(ComponentLayer, Likelihood):
     """Pixels of density σ⁻¹ f((x − μ)/σ), μ from the decoder; a σ that is learned bends off within `SCALE_RANGE`."""
 
     view: ClassVar[type[image.Normal | image.Laplace]]
 
-    def __init__(self, scale: Literal["learned", "pixel"] | float = "learned", **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, scale: Literal["learned", "pixel"] | float = "learned", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (0 < scale < math.inf if isinstance(scale, int | float) else scale in ("learned", "pixel")):
             raise InputError(f'scale = {scale!r}: pass a number above 0, "learned" or "pixel"')
@@ -258,11 +258,11 @@ class _LocationScale(LayerPart, Likelihood):
         return True
 
 
-@part("normal")
+@register("normal")
 class Normal(_LocationScale):
     r"""Independent normal pixels, \(N(x; \mu, \sigma^2)\): squared error over \(2\sigma^2\), summed over the image.
 
-    One learned σ is the σ-VAE of Rybkin et al. (arXiv 2006.13202). Grey values lie in [0, 1] and the density does not:
+    One learned σ is the σ-VAE of Rybkin et al. (arXiv 2006.13202). Gray values lie in [0, 1] and the density does not:
     means and draws are clipped.
 
     Args:
@@ -283,7 +283,7 @@ class Normal(_LocationScale):
     view = image.Normal
 
 
-@part("laplace")
+@register("laplace")
 class Laplace(_LocationScale):
     r"""Independent Laplace pixels, \(e^{-|x - \mu| / \sigma} / 2\sigma\): absolute error over σ, summed over the image.
 
@@ -308,9 +308,9 @@ class Laplace(_LocationScale):
     view = image.Laplace
 
 
-@part("discretized-logistic")
+@register("discretized-logistic")
 @dataclass(frozen=True)
-class DiscretizedLogistic(Part, Likelihood):
+class DiscretizedLogistic(Component, Likelihood):
     r"""Probabilities of the 256 levels: the mass of logistic distributions on each level's bin, tails in the edge bins.
 
     One component is that of Kingma et al. (arXiv 1606.04934), channels independent. M > 1 are PixelCNN++'s mixture
@@ -319,30 +319,30 @@ class DiscretizedLogistic(Part, Likelihood):
     `LOG_SCALE_RANGE_OF_LEVELS`.
 
     Args:
-        components: M. The decoder puts out, of each pixel, C locations and C log-scales; of M > 1, for one component
-            after another, a logit, C locations, C log-scales and C(C − 1)/2 coefficients: 3M channels for grey images,
-            10M for RGB.
+        num_components: M. The decoder puts out, of each pixel, C locations and C log-scales; of M > 1, for one
+            component after another, a logit, C locations, C log-scales and C(C − 1)/2 coefficients: 3M channels for
+            gray images, 10M for RGB.
 
     Raises:
         InputError: `components` < 1.
 
     Example:
-        >>> DiscretizedLogistic(components=5).decoder_channels(3)
+        >>> DiscretizedLogistic(num_components=5).decoder_channels(3)
         50
     """
 
-    components: int = 1
+    num_components: int = 1
 
     def __post_init__(self) -> None:
         """Refuse a mixture of nothing."""
-        if self.components < 1:
-            raise InputError(f"components = {self.components}: pass at least 1")
+        if self.num_components < 1:
+            raise InputError(f"num_components = {self.num_components}: pass at least 1")
 
     def __call__(self, outputs: Tensor) -> image.DiscretizedLogistic:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, `decoder_channels`)."""
-        each = outputs.shape[-1] // self.components
-        parameters = ops.reshape(outputs, (-1, *ops.shape(outputs)[1:-1], self.components, each))
-        if self.components == 1:
+        each = outputs.shape[-1] // self.num_components
+        parameters = ops.reshape(outputs, (-1, *ops.shape(outputs)[1:-1], self.num_components, each))
+        if self.num_components == 1:
             channels, logits, coefficients = each // 2, ops.zeros_like(parameters[..., 0]), None
         else:
             # (C + 1)(C + 2) = 2·each lies between two squares.
@@ -354,14 +354,14 @@ class DiscretizedLogistic(Part, Likelihood):
 
     def decoder_channels(self, image_channels: int) -> int:
         """Return 2C for one component, else M(1 + 2C + C(C − 1)/2)."""
-        if self.components == 1:
+        if self.num_components == 1:
             return 2 * image_channels
-        return self.components * (1 + 2 * image_channels + image_channels * (image_channels - 1) // 2)
+        return self.num_components * (1 + 2 * image_channels + image_channels * (image_channels - 1) // 2)
 
 
-@part("categorical")
+@register("categorical")
 @dataclass(frozen=True)
-class Categorical(Part, Likelihood):
+class Categorical(Component, Likelihood):
     """A probability for each of the 256 levels of each pixel and channel: a softmax that knows no order of levels.
 
     van den Oord et al., arXiv 1601.06759. The decoder puts out 256 logits for each channel, one channel after another.
@@ -393,7 +393,7 @@ def bounded_log_scale(log_scale: Tensor) -> Tensor:
 
 
 def _soft_clip(x: Tensor, low: float, high: float) -> Tensor:
-    """Return x itself up to 1 from the bounds, from there on bent towards them.
+    """Return x itself up to 1 from the bounds, from there on bent toward them.
 
     The slope falls as one over the square of the way beyond: never zero, and small where a scale would run away, as on
     pixels that are black in every image.
@@ -418,7 +418,7 @@ def _own_noise(images: Tensor, seed: int) -> Tensor:
 
 
 def _scrambled(bits: Tensor) -> Tensor:
-    """Return int32 numbers through MurmurHash3's finaliser (Austin Appleby), which avalanches and is one to one."""
+    """Return int32 numbers through MurmurHash3's finalizer (Austin Appleby), which avalanches and is one to one."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         bits = ops.bitwise_xor(bits, _shifted(bits, shift)) * _wrapped(factor)
     return ops.bitwise_xor(bits, _shifted(bits, 16))

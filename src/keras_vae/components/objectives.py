@@ -1,4 +1,4 @@
-"""Objectives: the terms of one image in, the loss that is minimised out. Each class is one family of papers."""
+"""Objectives: the terms of one image in, the loss that is minimized out. Each class is one family of papers."""
 
 import abc
 import math
@@ -12,19 +12,20 @@ from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Poste
 from keras_vae.components.schedules import Constant, Schedule
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import scale_gradient
-from keras_vae.core.registry import Part, part
+from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import Tensor
-from keras_vae.distributions.latent import Draw, Normal, detached
+from keras_vae.distributions import latent
+from keras_vae.distributions.latent import SampleWithLogProb, stop_gradient
 
 
-class Terms(NamedTuple):
+class ELBOTerms(NamedTuple):
     """What every objective is made of, in nats per image: summed over the image, not yet averaged over images.
 
     Args:
         log_likelihood: log p(x|z) of each of K draws of z, (N, K).
         log_prior: log p(z), (N, K).
         log_posterior: log q(z|x), (N, K).
-        rates: KL(q(z|x) ‖ p(z)) by group, (N, G): by latent dimension or by level of a hierarchy, where the
+        kl_per_group: KL(q(z|x) ‖ p(z)) by group, (N, G): by latent dimension or by level of a hierarchy, where the
             divergence is a sum over those; in closed form, where there is one.
         penalty: What the model adds to any objective, (N,); no part of the bound.
     """
@@ -32,7 +33,7 @@ class Terms(NamedTuple):
     log_likelihood: Tensor
     log_prior: Tensor
     log_posterior: Tensor
-    rates: Tensor
+    kl_per_group: Tensor
     penalty: Tensor
 
     @property
@@ -43,7 +44,7 @@ class Terms(NamedTuple):
     @property
     def kl_loss(self) -> Tensor:
         """The rate KL(q(z|x) ‖ p(z)), (N,)."""
-        return ops.sum(self.rates, axis=-1)
+        return ops.sum(self.kl_per_group, axis=-1)
 
     @property
     def negative_elbo(self) -> Tensor:
@@ -72,17 +73,17 @@ class Latents(NamedTuple):
     prior: Tensor = None
 
 
-class Objective(Part, abc.ABC):
+class Objective(Component, abc.ABC):
     """What an objective can do."""
 
     kind: ClassVar[str] = "objective"
     needs_prior_draws: ClassVar[bool] = False
     """Whether `Latents.prior` is looked at."""
-    compares_images: ClassVar[bool] = False
+    requires_batch: ClassVar[bool] = False
     """Whether a batch must hold two images and their codes, for one to be compared with the other."""
 
     @property
-    def draws(self) -> int:
+    def num_samples(self) -> int:
         """How many draws of z an image takes."""
         return 1
 
@@ -92,10 +93,12 @@ class Objective(Part, abc.ABC):
         return True
 
     @abc.abstractmethod
-    def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
-        """Return what is minimised, in nats per image, (N,), at a step counted from 0."""
+    def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
+        """Return what is minimized, in nats per image, (N,), at a step counted from 0."""
 
-    def estimator(self, posterior: Any, draw: Draw, log_weight: Callable[[Draw], Tensor]) -> Draw:  # noqa: ANN401
+    def gradient_estimator(
+        self, posterior: Any, draw: SampleWithLogProb, log_weight: Callable[[SampleWithLogProb], Tensor]
+    ) -> SampleWithLogProb:
         """Return equal draws through which gradients flow as the objective wants them to: here, as they are.
 
         Args:
@@ -113,7 +116,7 @@ class Objective(Part, abc.ABC):
         """
 
 
-@part("elbo")
+@register("elbo")
 @dataclass(frozen=True)
 class ELBO(Objective):
     r"""The negative evidence lower bound, \(-\log p(x|z) + \beta \, KL(q(z|x) \| p(z))\).
@@ -134,7 +137,7 @@ class ELBO(Objective):
 
     Example:
         >>> nats = lambda *values: ops.convert_to_tensor([values], "float32")
-        >>> terms = Terms(nats(-100.0), nats(-8.0), nats(-3.0), rates=nats(2.0, 3.0), penalty=0.0)
+        >>> terms = ELBOTerms(nats(-100.0), nats(-8.0), nats(-3.0), kl_per_group=nats(2.0, 3.0), penalty=0.0)
         >>> float(ELBO(beta=4.0)(terms, latents=None, step=0)[0])
         120.0
     """
@@ -150,18 +153,18 @@ class ELBO(Objective):
         if self.free_bits and self.capacity is not None:
             raise InputError(f"free_bits = {self.free_bits}, capacity = {self.capacity}: give one of the two")
 
-    def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
+    def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
         """Return distortion + β·rate in nats per image, (N,)."""
         weight, rate = self.beta * self.schedule(step), terms.kl_loss
         if self.capacity is not None:
             target = self.capacity * self.schedule(step)
             weight, rate = self.beta, ops.abs(ops.mean(rate) - target)
         elif self.free_bits:
-            rate = ops.sum(ops.maximum(ops.mean(terms.rates, axis=0), self.free_bits))
+            rate = ops.sum(ops.maximum(ops.mean(terms.kl_per_group, axis=0), self.free_bits))
         return terms.reconstruction_loss + weight * rate
 
 
-@part("iwae")
+@register("iwae")
 @dataclass(frozen=True)
 class IWAE(Objective):
     r"""The importance-weighted bound, \(-\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\), and its kin.
@@ -174,7 +177,7 @@ class IWAE(Objective):
         groups: M ≥ 1; an image takes K·M draws.
         elbo_weight: w in [0, 1].
         gradient: `"plain"`; `"stl"`, which leaves out the score of q (sticking the landing; Roeder et al., arXiv
-            1703.09194); or `"dreg"`, doubly reparameterised (Tucker et al., arXiv 1810.04152), which is unbiased, and
+            1703.09194); or `"dreg"`, doubly reparameterized (Tucker et al., arXiv 1810.04152), which is unbiased, and
             costs one more pass through the decoder.
 
     Raises:
@@ -196,11 +199,11 @@ class IWAE(Objective):
             raise InputError(f"iwae: gradient = {self.gradient!r}: plain, stl or dreg")
 
     @property
-    def draws(self) -> int:
+    def num_samples(self) -> int:
         """K·M."""
         return self.samples * self.groups
 
-    def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
+    def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
         """Return minus the bound in nats per image, (N,)."""
         grouped = self._grouped(terms.log_weight)
         bound = ops.mean(ops.logsumexp(grouped, axis=-1) - math.log(self.samples), axis=-1)
@@ -211,10 +214,12 @@ class IWAE(Objective):
             bound = ops.stop_gradient(bound - weighted) + weighted
         return -bound
 
-    def estimator(self, posterior: Any, draw: Draw, log_weight: Callable[[Draw], Tensor]) -> Draw:  # noqa: ANN401
+    def gradient_estimator(
+        self, posterior: Any, draw: SampleWithLogProb, log_weight: Callable[[SampleWithLogProb], Tensor]
+    ) -> SampleWithLogProb:
         """Return equal draws whose density is constant in q's parameters but through z, and for DReG z scaled.
 
-        Along z, DReG weighs a draw by the square of its normalised weight, where the decoder weighs it once.
+        Along z, DReG weighs a draw by the square of its normalized weight, where the decoder weighs it once.
         """
         if self.gradient == "plain":
             return draw
@@ -222,7 +227,7 @@ class IWAE(Objective):
         if self.gradient == "dreg":
             log_weights = ops.stop_gradient(log_weight(draw))
             z = scale_gradient(z, (self._weights(log_weights, power=2) / self._weights(log_weights))[..., None])
-        return Draw(z, detached(posterior).log_prob(z))
+        return SampleWithLogProb(z, stop_gradient(posterior).log_prob(z))
 
     def check_posterior(self, posterior: Posterior) -> None:
         """Refuse a posterior without a density to weigh draws by.
@@ -238,16 +243,18 @@ class IWAE(Objective):
 
     def _weights(self, log_weight: Tensor, power: int = 1) -> Tensor:
         # Keras's softmax warns about a single draw.
-        normalised = ops.exp(power * ops.log_softmax(self._grouped(log_weight), axis=-1))
-        weights = ops.reshape(normalised, ops.shape(log_weight))
+        normalized = ops.exp(power * ops.log_softmax(self._grouped(log_weight), axis=-1))
+        weights = ops.reshape(normalized, ops.shape(log_weight))
         # Draws of no weight at all would be divided by it.
-        return (1.0 - self.elbo_weight) * ops.maximum(weights, 1e-30) / self.groups + self.elbo_weight / self.draws
+        return (1.0 - self.elbo_weight) * ops.maximum(
+            weights, 1e-30
+        ) / self.groups + self.elbo_weight / self.num_samples
 
     def _grouped(self, log_weight: Tensor) -> Tensor:
         return ops.reshape(log_weight, (-1, self.groups, self.samples))
 
 
-@part("beta-tc")
+@register("beta-tc")
 @dataclass(frozen=True)
 class BetaTC(Objective):
     r"""The β-TCVAE: distortion + α·mutual information + β·total correlation + γ·dimension-wise KL.
@@ -267,7 +274,7 @@ class BetaTC(Objective):
         InputError: A weight is negative or not finite, or a value is unknown.
     """
 
-    compares_images: ClassVar[bool] = True
+    requires_batch: ClassVar[bool] = True
 
     beta: float = 6.0
     alpha: float = 1.0
@@ -283,15 +290,15 @@ class BetaTC(Objective):
         if self.images is not None and self.images < 2:
             raise InputError(f"beta-tc: images = {self.images}: the number of training images, at least 2")
 
-    def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
+    def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
         """Return distortion and weighted terms in nats per image, (N,)."""
         information, correlation, dimensions = self.decompose(terms, latents)
         rate = self.alpha * information + self.beta * correlation + self.gamma * dimensions
         return terms.reconstruction_loss + rate
 
-    def decompose(self, terms: Terms, latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
+    def decompose(self, terms: ELBOTerms, latents: Latents) -> tuple[Tensor, Tensor, Tensor]:
         """Return mutual information, total correlation and dimension-wise KL of one draw an image, each (N,)."""
-        normal = Normal(latents.z_mean[None], latents.z_log_var[None])
+        normal = latent.DiagonalNormal(latents.z_mean[None], latents.z_log_var[None])
         # Entry (i, j, d): the density of draw i under the posterior of image j.
         pairs = normal.log_prob_per_dimension(latents.z[:, None])
         log_weights = self._log_sampling_weights(latents.z)
@@ -326,7 +333,7 @@ class BetaTC(Objective):
         return ops.log(same / total + other * stratum + (1.0 - same - other) * share)
 
 
-@part("dip-vae")
+@register("dip-vae")
 @dataclass(frozen=True)
 class DIPVAE(Objective):
     r"""The ELBO plus \(\lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - 1)^2\), C a covariance.
@@ -343,7 +350,7 @@ class DIPVAE(Objective):
         InputError: A weight is negative or not finite, or the variant is unknown.
     """
 
-    compares_images: ClassVar[bool] = True
+    requires_batch: ClassVar[bool] = True
 
     variant: Literal["i", "ii"] = "ii"
     off_diagonal: float = 10.0
@@ -355,10 +362,10 @@ class DIPVAE(Objective):
         if self.variant not in ("i", "ii"):
             raise InputError(f"dip-vae: variant = {self.variant!r}: i or ii")
 
-    def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
+    def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
         """Return −ELBO and penalty in nats per image, (N,)."""
-        centred = latents.z_mean - ops.mean(latents.z_mean, axis=0)
-        covariance = ops.matmul(ops.transpose(centred), centred) / ops.cast(ops.shape(centred)[0], "float32")
+        centered = latents.z_mean - ops.mean(latents.z_mean, axis=0)
+        covariance = ops.matmul(ops.transpose(centered), centered) / ops.cast(ops.shape(centered)[0], "float32")
         variances = ops.diagonal(covariance)
         off_diagonal = ops.sum(ops.square(covariance)) - ops.sum(ops.square(variances))
         if self.variant == "ii":
@@ -367,7 +374,7 @@ class DIPVAE(Objective):
         return terms.negative_elbo + penalty
 
     def check_posterior(self, posterior: Posterior) -> None:
-        """Refuse all but diagonal normals, whose covariances are what is penalised.
+        """Refuse all but diagonal normals, whose covariances are what is penalized.
 
         Raises:
             InputError: The posterior is another one.
@@ -375,7 +382,7 @@ class DIPVAE(Objective):
         _require_diagonal("dip-vae", posterior)
 
 
-@part("info-vae")
+@register("info-vae")
 @dataclass(frozen=True)
 class InfoVAE(Objective):
     r"""Distortion + \((1 - \alpha)\)·rate + \((\alpha + \lambda - 1)\)·MMD of codes and prior.
@@ -394,7 +401,7 @@ class InfoVAE(Objective):
     """
 
     needs_prior_draws: ClassVar[bool] = True
-    compares_images: ClassVar[bool] = True
+    requires_batch: ClassVar[bool] = True
 
     alpha: float = 0.0
     weight: float = 100.0
@@ -414,7 +421,7 @@ class InfoVAE(Objective):
         """Whether the rate is in the loss: the discrepancy takes the prior as it is."""
         return self.alpha < 1
 
-    def __call__(self, terms: Terms, latents: Latents, step: Tensor) -> Tensor:
+    def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
         """Return distortion, rate and discrepancy, (N,)."""
         discrepancy = self.discrepancy(latents.z, ops.stop_gradient(latents.prior))
         loss = terms.reconstruction_loss + (self.alpha + self.weight - 1.0) * discrepancy

@@ -11,11 +11,11 @@ from keras import ops
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
-from keras_vae.core.registry import PACKAGE, LayerPart, Part, part
+from keras_vae.core.registry import PACKAGE, Component, ComponentLayer, register
 from keras_vae.core.typing import Shape, Tensor
 from keras_vae.distributions import latent
-from keras_vae.distributions.bijectors import MaskedAffine
-from keras_vae.distributions.latent import Flow, FullNormal, PointMass
+from keras_vae.distributions.bijectors import MaskedAffineBijector
+from keras_vae.distributions.latent import MultivariateNormalTriL, TransformedDistribution
 
 LOG_VAR_RANGE = (-20.0, 20.0)
 """Where log-variances are kept: standard deviations from 5e-5 to 2e4. Beyond it, the gradient still points back."""
@@ -25,7 +25,7 @@ LOG_VAR_RANGE = (-20.0, 20.0)
 class Sampler(keras.layers.Layer):
     r"""Draws \(z = \mu + e^{\frac12 \log\sigma^2} \varepsilon\), \(\varepsilon \sim N(0, I)\), differentiably.
 
-    The reparameterisation trick of Kingma and Welling (arXiv 1312.6114). The layer owns the noise: its generator's
+    The reparameterization trick of Kingma and Welling (arXiv 1312.6114). The layer owns the noise: its generator's
     state is saved with the model, so that a loaded model goes on with the draws that the saved one would have made.
 
     Args:
@@ -39,7 +39,7 @@ class Sampler(keras.layers.Layer):
         >>> z = Sampler(seed=0)([keras.ops.zeros((8, 2)), keras.ops.zeros((8, 2))])
     """
 
-    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -49,7 +49,7 @@ class Sampler(keras.layers.Layer):
     def call(self, moments: tuple[Tensor, Tensor]) -> Tensor:  # noqa: D102
         z_mean, z_log_var = moments
         noise = self.noise(ops.shape(z_mean), dtype=z_mean.dtype)
-        return latent.Normal(z_mean, z_log_var).draw(noise).z
+        return latent.DiagonalNormal(z_mean, z_log_var).rsample(noise).z
 
     def noise(self, shape: Sequence[Any], dtype: str = "float32") -> Tensor:
         """Return standard normal noise of a shape."""
@@ -59,7 +59,7 @@ class Sampler(keras.layers.Layer):
         """Return noise uniform on [0, 1) of a shape."""
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
 
-    def compute_output_shape(self, input_shape: tuple[Any, Any]) -> Any:  # noqa: ANN401, D102
+    def compute_output_shape(self, input_shape: tuple[Any, Any]) -> Any:  # noqa: D102
         return input_shape[0]
 
     # Keras saves weights and forgets the state of generators.
@@ -79,7 +79,7 @@ class Posterior(abc.ABC):
     kind: ClassVar[str] = "posterior"
 
     @abc.abstractmethod
-    def heads(self, latent_dim: int) -> dict[str, int]:
+    def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return what the encoder must put out: the name and size of each output, in order."""
 
     @abc.abstractmethod
@@ -87,42 +87,42 @@ class Posterior(abc.ABC):
         """Return q(z|x), a view of the encoder's outputs, each (…, its size), float32."""
 
 
-@part("normal")
+@register("normal")
 @dataclass(frozen=True)
-class DiagonalNormal(Part, Posterior):
+class DiagonalNormal(Component, Posterior):
     """The diagonal normal of Kingma and Welling (arXiv 1312.6114).
 
     Example:
-        >>> DiagonalNormal().heads(latent_dim=2)
+        >>> DiagonalNormal().param_sizes(latent_dim=2)
         {'z_mean': 2, 'z_log_var': 2}
     """
 
-    def heads(self, latent_dim: int) -> dict[str, int]:
+    def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return the sizes of the means and log-variances."""
         return {"z_mean": latent_dim, "z_log_var": latent_dim}
 
-    def __call__(self, features: Sequence[Tensor]) -> latent.Normal:
+    def __call__(self, features: Sequence[Tensor]) -> latent.DiagonalNormal:
         """Return the normal of `[z_mean, z_log_var]`, log-variances within `LOG_VAR_RANGE`."""
         z_mean, z_log_var = features
-        return latent.Normal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
+        return latent.DiagonalNormal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
 
 
-@part("full-normal")
+@register("full-normal")
 @dataclass(frozen=True)
-class FullCovarianceNormal(Part, Posterior):
+class FullCovarianceNormal(Component, Posterior):
     r"""A normal with any covariance \(LL^\top\) (Kingma and Welling, arXiv 1906.02691, section 2.5.1).
 
     Example:
-        >>> FullCovarianceNormal().heads(latent_dim=4)
+        >>> FullCovarianceNormal().param_sizes(latent_dim=4)
         {'z_mean': 4, 'z_log_var': 4, 'z_lower': 6}
     """
 
-    def heads(self, latent_dim: int) -> dict[str, int]:
+    def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return the sizes of the means, of twice the logarithms of L's diagonal, and of what lies below it."""
         below = latent_dim * (latent_dim - 1) // 2
         return {"z_mean": latent_dim, "z_log_var": latent_dim} | ({"z_lower": below} if below else {})
 
-    def __call__(self, features: Sequence[Tensor]) -> FullNormal:
+    def __call__(self, features: Sequence[Tensor]) -> MultivariateNormalTriL:
         """Return the normal of `[z_mean, z_log_var, z_lower]`, the log-diagonal within `LOG_VAR_RANGE`."""
         z_mean, z_log_var, *lower = features
         latent_dim = z_mean.shape[-1]
@@ -133,11 +133,11 @@ class FullCovarianceNormal(Part, Posterior):
             places = np.zeros((len(rows), latent_dim, latent_dim), "float32")
             places[np.arange(len(rows)), rows, columns] = 1.0
             scale = scale + ops.tensordot(lower[0], places, axes=1)
-        return FullNormal(z_mean, scale)
+        return MultivariateNormalTriL(z_mean, scale)
 
 
-@part("iaf")
-class InverseAutoregressiveFlow(LayerPart, Posterior):
+@register("iaf")
+class InverseAutoregressiveFlow(ComponentLayer, Posterior):
     """A diagonal normal, bent by autoregressive steps (Kingma et al., arXiv 1606.04934).
 
     A draw and its density take one pass. The density of any other point, which a VampPrior and the gradient
@@ -153,7 +153,7 @@ class InverseAutoregressiveFlow(LayerPart, Posterior):
         InputError: A size is below one.
 
     Example:
-        >>> InverseAutoregressiveFlow().heads(latent_dim=2)
+        >>> InverseAutoregressiveFlow().param_sizes(latent_dim=2)
         {'z_mean': 2, 'z_log_var': 2, 'z_context': 32}
     """
 
@@ -162,14 +162,14 @@ class InverseAutoregressiveFlow(LayerPart, Posterior):
         steps: int = 2,
         hidden: tuple[int, ...] = (128,),
         context_dim: int = 32,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if min(steps, context_dim, *hidden) < 1:
             raise InputError(f"iaf: steps = {steps}, hidden = {list(hidden)}, context_dim = {context_dim}: each ≥ 1")
         self.steps, self.hidden, self.context_dim = steps, tuple(hidden), context_dim
 
-    def heads(self, latent_dim: int) -> dict[str, int]:
+    def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return the sizes of the base's moments and of the context."""
         return {"z_mean": latent_dim, "z_log_var": latent_dim, "z_context": self.context_dim}
 
@@ -177,34 +177,36 @@ class InverseAutoregressiveFlow(LayerPart, Posterior):
         """Make the weights for codes, inputs of the encoder and conditions of these shapes."""
         order = range(latent_shape[-1])
         self.flow = [
-            MaskedAffine(order if step % 2 == 0 else order[::-1], self.hidden, self.context_dim, name=f"step_{step}")
+            MaskedAffineBijector(
+                order if step % 2 == 0 else order[::-1], self.hidden, self.context_dim, name=f"step_{step}"
+            )
             for step in range(self.steps)
         ]
 
-    def __call__(self, features: Sequence[Tensor]) -> Flow:
+    def __call__(self, features: Sequence[Tensor]) -> TransformedDistribution:
         """Return the flow of `[z_mean, z_log_var, z_context]`, log-variances within `LOG_VAR_RANGE`."""
         z_mean, z_log_var, context = features
-        base = latent.Normal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
-        return Flow(base, self.flow, normalising=False, context=context)
+        base = latent.DiagonalNormal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
+        return TransformedDistribution(base, self.flow, normalizing=False, context=context)
 
 
-@part("deterministic")
+@register("deterministic")
 @dataclass(frozen=True)
-class Deterministic(Part, Posterior):
+class Deterministic(Component, Posterior):
     """No noise: the code is the encoder's output (Ghosh et al., arXiv 1903.12436).
 
-    The rate is then −log p(z), which pulls codes towards the prior, and `negative_elbo` is no bound. Fit a density
+    The rate is then −log p(z), which pulls codes toward the prior, and `negative_elbo` is no bound. Fit a density
     to the codes after training to draw new images.
 
     Example:
-        >>> Deterministic().heads(latent_dim=2)
+        >>> Deterministic().param_sizes(latent_dim=2)
         {'z_mean': 2}
     """
 
-    def heads(self, latent_dim: int) -> dict[str, int]:
+    def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return the size of the code."""
         return {"z_mean": latent_dim}
 
-    def __call__(self, features: Sequence[Tensor]) -> PointMass:
+    def __call__(self, features: Sequence[Tensor]) -> latent.Deterministic:
         """Return the point `[z_mean]`."""
-        return PointMass(features[0])
+        return latent.Deterministic(features[0])

@@ -10,13 +10,13 @@ import keras
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import PACKAGE, Part, part
+from keras_vae.core.registry import PACKAGE, Component, register
 from keras_vae.core.typing import Tensor
 
 Owner = TypeVar("Owner")
 
 
-class Schedule(Part, abc.ABC):
+class Schedule(Component, abc.ABC):
     """What a schedule can do. It multiplies a weight β, or a learning rate."""
 
     kind: ClassVar[str] = "schedule"
@@ -26,7 +26,7 @@ class Schedule(Part, abc.ABC):
         """Return the factor at a step, counted from 0: a float32 scalar in [0, 1]."""
 
 
-@part("constant")
+@register("constant")
 @dataclass(frozen=True)
 class Constant(Schedule):
     """Always 1.
@@ -41,7 +41,7 @@ class Constant(Schedule):
         return ops.ones_like(ops.cast(step, "float32"))
 
 
-@part("warm-up")
+@register("warm-up")
 @dataclass(frozen=True)
 class WarmUp(Schedule):
     """Rises linearly from 0 to 1 and stays there (Bowman et al., arXiv 1511.06349; Sønderby et al., 1602.02282).
@@ -68,7 +68,7 @@ class WarmUp(Schedule):
         return ops.minimum(ops.cast(step, "float32") / _whole(self), 1.0)
 
 
-@part("cyclical")
+@register("cyclical")
 @dataclass(frozen=True)
 class Cyclical(Schedule):
     """Rises from 0 to 1 and starts anew, again and again (Fu et al., arXiv 1903.10145).
@@ -101,7 +101,7 @@ class Cyclical(Schedule):
         return ops.minimum(position / (self.rise * steps), 1.0)
 
 
-@part("cosine")
+@register("cosine")
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """Rises linearly, then falls along half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
@@ -138,7 +138,7 @@ class Cosine(Schedule):
         return factor if self.warm_up == 0 else ops.minimum(factor, progress / self.warm_up)
 
 
-@part("exponential")
+@register("exponential")
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """Falls by the same factor again and again: end^(step / steps).

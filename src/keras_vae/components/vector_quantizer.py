@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import PACKAGE, LayerPart
+from keras_vae.core.registry import PACKAGE, ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
 
 _SMOOTHING = 1e-5
@@ -17,7 +17,7 @@ _PROBATION = 1.5
 """Usage that a revived code starts with, in those below which it is dead: one that nobody takes soon goes again."""
 
 
-class Quantised(NamedTuple):
+class Quantized(NamedTuple):
     """A batch of maps as a codebook has them.
 
     Args:
@@ -32,7 +32,7 @@ class Quantised(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Codebook(LayerPart):
+class VectorQuantizerEMA(ComponentLayer):
     r"""Vectors that stand for what is near them, and follow it: \(N_i \leftarrow \gamma N_i + (1 - \gamma) n_i\).
 
     van den Oord et al. (arXiv 1711.00937), appendix A: \(n_i\) counts those outputs of the encoder, in a batch, that
@@ -42,7 +42,7 @@ class Codebook(LayerPart):
     then every code is zero.
 
     Args:
-        codes: How many vectors.
+        num_codes: Number of code vectors.
         decay: γ, by step.
         commitment: Weight of the squared distance that the encoder pays.
         revive_below: The usage, as a share of the mean usage, from which on down a code is replaced; 0 keeps them all.
@@ -56,28 +56,37 @@ class Codebook(LayerPart):
         InputError: A value is out of its range.
 
     Example:
-        >>> Codebook(codes=8)(ops.ones((2, 7, 7, 4)), uniform=ops.zeros((8,))).indices.shape[1:] == (7, 7)
+        >>> VectorQuantizerEMA(num_codes=8)(ops.ones((2, 7, 7, 4)), uniform=ops.zeros((8,))).indices.shape[1:] == (7, 7)
         True
     """
 
     def __init__(
         self,
-        codes: int = 512,
+        num_codes: int = 512,
         decay: float = 0.99,
         commitment: float = 0.25,
-        revive_below: float = 0.1,
-        **kwargs: Any,  # noqa: ANN401
+        dead_code_threshold: float = 0.1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if codes < 2 or not 0 <= commitment < math.inf:
-            raise InputError(f"codebook: codes = {codes}, commitment = {commitment}: at least 2, and finite and ≥ 0")
-        if not (0 <= decay < 1 and 0 <= revive_below < 1):
-            raise InputError(f"codebook: decay = {decay}, revive_below = {revive_below}: each must lie in [0, 1)")
-        self.codes, self.decay, self.commitment, self.revive_below = codes, decay, commitment, revive_below
+        if num_codes < 2 or not 0 <= commitment < math.inf:
+            raise InputError(
+                f"codebook: num_codes = {num_codes}, commitment = {commitment}: at least 2, and finite and ≥ 0"
+            )
+        if not (0 <= decay < 1 and 0 <= dead_code_threshold < 1):
+            raise InputError(
+                f"codebook: decay = {decay}, revive_below = {dead_code_threshold}: each must lie in [0, 1)"
+            )
+        self.num_codes, self.decay, self.commitment, self.dead_code_threshold = (
+            num_codes,
+            decay,
+            commitment,
+            dead_code_threshold,
+        )
 
     def build(self, map_shape: Shape) -> None:
         """Make the averages for maps (N, rows, columns, D)."""
-        shape = (self.codes, map_shape[-1])
+        shape = (self.num_codes, map_shape[-1])
         self.counts = self.add_weight(shape=shape[:1], initializer="zeros", trainable=False, name="counts")
         self.sums = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="sums")
 
@@ -86,10 +95,10 @@ class Codebook(LayerPart):
         """The codes, (codes, D)."""
         counts = ops.convert_to_tensor(self.counts)
         total = ops.sum(counts)
-        smoothed = (counts + _SMOOTHING) * total / (total + self.codes * _SMOOTHING)
+        smoothed = (counts + _SMOOTHING) * total / (total + self.num_codes * _SMOOTHING)
         return ops.convert_to_tensor(self.sums) / ops.maximum(smoothed, 1e-20)[:, None]
 
-    def call(self, maps: Tensor, uniform: Tensor = None) -> Quantised:  # noqa: D102
+    def call(self, maps: Tensor, uniform: Tensor = None) -> Quantized:  # noqa: D102
         outputs = ops.reshape(ops.stop_gradient(maps), (-1, maps.shape[-1]))
         if uniform is not None:
             self._revive(outputs, uniform)
@@ -97,7 +106,7 @@ class Codebook(LayerPart):
         nearest = ops.take(self.vectors, indices, axis=0)
         if uniform is not None:
             self._follow(outputs, ops.reshape(indices, (-1,)))
-        return Quantised(
+        return Quantized(
             maps + ops.stop_gradient(nearest - maps),
             indices,
             ops.sum(ops.square(maps - nearest), axis=(1, 2, 3)),
@@ -109,24 +118,24 @@ class Codebook(LayerPart):
 
     def _revive(self, outputs: Tensor, uniform: Tensor) -> None:
         counts, sums = ops.convert_to_tensor(self.counts), ops.convert_to_tensor(self.sums)
-        dead = counts <= self.revive_below * ops.mean(counts)
-        usage = _PROBATION * max(self.revive_below, 0.01) / self.codes
-        start = usage * ops.cast(ops.shape(outputs)[0], "float32")
+        dead = counts <= self.dead_code_threshold * ops.mean(counts)
+        least = _PROBATION * max(self.dead_code_threshold, 0.01) / self.num_codes
+        start = least * ops.cast(ops.shape(outputs)[0], "float32")
         self.sums.assign(ops.where(dead[:, None], start * _far(outputs, self.vectors, uniform), sums))
         self.counts.assign(ops.where(dead, start, counts))
 
     def _follow(self, outputs: Tensor, numbers: Tensor) -> None:
-        chosen = ops.one_hot(numbers, self.codes, dtype="float32")
+        chosen = ops.one_hot(numbers, self.num_codes, dtype="float32")
         sums = ops.matmul(ops.transpose(chosen), outputs)
         for average, value in ((self.counts, ops.sum(chosen, axis=0)), (self.sums, sums)):
             average.assign(self.decay * ops.convert_to_tensor(average) + (1 - self.decay) * value)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class CodePrior(LayerPart, keras.Model):
+class AutoregressivePrior(ComponentLayer, keras.Model):
     r"""An autoregressive prior over maps of indices in raster order, \(p(k) = \prod_i p(k_i | k_{<i})\).
 
-    A causal transformer (Vaswani et al., arXiv 1706.03762), normalised before attention and dense layers. The
+    A causal transformer (Vaswani et al., arXiv 1706.03762), normalized before attention and dense layers. The
     condition, where there is one, enters at every position.
 
     Args:
@@ -145,7 +154,7 @@ class CodePrior(LayerPart, keras.Model):
         InputError: A size is below one, or `width` is no multiple of `heads`.
     """
 
-    def __init__(self, width: int = 64, blocks: int = 3, heads: int = 4, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, width: int = 64, blocks: int = 3, heads: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if min(width, blocks, heads) < 1 or width % heads:
             raise InputError(
@@ -203,19 +212,19 @@ class CodePrior(LayerPart, keras.Model):
         return indices
 
 
-def usage(indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
+def codebook_usage(indices: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
     r"""Return the perplexity \(e^{H}\) of the codes in a batch of maps, and how many of them it uses.
 
     Args:
         indices: Maps of indices, of any shape.
-        codes: How many codes there are.
+        num_codes: Number of codes.
 
     Example:
-        >>> perplexity, used = usage(ops.convert_to_tensor([[0, 1], [0, 1]]), codes=4)
+        >>> perplexity, used = codebook_usage(ops.convert_to_tensor([[0, 1], [0, 1]]), num_codes=4)
         >>> round(float(perplexity), 3), int(used)
         (2.0, 2)
     """
-    shares = ops.mean(ops.one_hot(ops.reshape(indices, (-1,)), codes, dtype="float32"), axis=0)
+    shares = ops.mean(ops.one_hot(ops.reshape(indices, (-1,)), num_codes, dtype="float32"), axis=0)
     entropy = -ops.sum(shares * ops.log(ops.maximum(shares, 1e-20)))
     return ops.exp(entropy), ops.sum(ops.cast(shares > 0, "float32"))
 
@@ -223,7 +232,7 @@ def usage(indices: Tensor, codes: int) -> tuple[Tensor, Tensor]:
 class _Block(layers.Layer):
     """Causal attention, then two dense layers, each added to what comes in."""
 
-    def __init__(self, width: int, heads: int, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, width: int, heads: int, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         # A bias of the keys shifts every score of a position alike, and would never learn.
         self.attention = layers.MultiHeadAttention(heads, width // heads, use_bias=False, dtype="float32")

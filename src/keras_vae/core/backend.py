@@ -74,7 +74,7 @@ def runs_thin_convolutions_slowly() -> bool:
     return xla_slows_convolutions() or xla_runs_convolutions_slowly()
 
 
-def may_have_wrong_gradient(layer: Any) -> bool:  # noqa: ANN401
+def may_have_wrong_gradient(layer: Any) -> bool:
     """Return whether a layer's kernel may get a wrong gradient: oneDNN's in TensorFlow 2.21, of 1×1 strided kernels.
 
     Of all sizes tried up to 4×4 kernels, strides of 3 and 32 channels, it is those over four channels or fewer.
@@ -134,7 +134,7 @@ def calls_at_once() -> int:
     return 3 if _is_tensorflow_on_a_cpu() else 1
 
 
-def feed(batches: Any) -> Any:  # noqa: ANN401
+def feed(batches: Any) -> Any:
     """Return what `fit` is fed with: the batches themselves, or on TensorFlow a `tf.data` pipeline of the same.
 
     A pipeline that calls back into Python, as Keras makes one of a `PyDataset`, has dense models take twice the time
@@ -155,7 +155,7 @@ def feed(batches: Any) -> Any:  # noqa: ANN401
     return _gathered(batches.images, indices)
 
 
-def feed_arrays(arrays: Any, batch_size: int | None, shuffle: bool = False) -> tuple[Any, bool]:  # noqa: ANN401
+def feed_arrays(arrays: Any, batch_size: int | None, shuffle: bool = False) -> tuple[Any, bool]:
     """Return what Keras is fed with instead of aligned arrays, and whether it has to shuffle that itself.
 
     On TensorFlow a `tf.data` pipeline of batches, in a new order each time where they are shuffled: the one that Keras
@@ -179,7 +179,7 @@ def feed_arrays(arrays: Any, batch_size: int | None, shuffle: bool = False) -> t
     return _gathered(arrays, indices.batch(batch_size or 32)), False
 
 
-def _gathered(arrays: Any, indices: Any) -> Any:  # noqa: ANN401
+def _gathered(arrays: Any, indices: Any) -> Any:
     """Return a pipeline of the rows of arrays that each element of another one names.
 
     Nothing tunes it: a pipeline that is tuned may not end before its tuner wakes, after 10·2ᵏ milliseconds, so that an

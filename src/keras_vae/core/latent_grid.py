@@ -32,9 +32,9 @@ def grid_points(
     bounds: tuple[float, float] | None = None,
     latent_dim: int = 2,
     dims: tuple[int, int] = (0, 1),
-    centre: Sequence[float] | None = None,
+    center: Sequence[float] | None = None,
 ) -> Grid:
-    """Return an n × n lattice over two latent dimensions, the others held at a centre.
+    """Return an n × n lattice over two latent dimensions, the others held at a center.
 
     Coordinates lie at the standard normal's quantiles, coordinate i at `Φ⁻¹((i + ½) / n)`, so that every image stands
     for an equal share of the prior; or they are evenly spaced over `bounds`. A one-dimensional latent space gives one
@@ -45,7 +45,7 @@ def grid_points(
         bounds: Smallest and largest coordinate, both included; `n=1` takes the midpoint. None takes the quantiles.
         latent_dim: Size of the latent vectors.
         dims: The dimension that runs to the right and the one that runs upwards; left alone with `latent_dim=1`.
-        centre: Value of every latent dimension that is not in `dims`, `(latent_dim,)`; zeros by default.
+        center: Value of every latent dimension that is not in `dims`, `(latent_dim,)`; zeros by default.
 
     Returns:
         The latent vectors and the coordinates along the two sides.
@@ -68,9 +68,9 @@ def grid_points(
         raise InputError(f"dims are {dims[0]}, {dims[1]}: a latent space of 1 dimension has no others, leave dims out")
     if latent_dim > 1:
         check_dims(dims, latent_dim)
-    origin = np.zeros(latent_dim, np.float32) if centre is None else np.asarray(centre, np.float32)
+    origin = np.zeros(latent_dim, np.float32) if center is None else np.asarray(center, np.float32)
     if origin.shape != (latent_dim,) or not np.isfinite(origin).all():
-        raise InputError(f"centre has shape {origin.shape}: pass {latent_dim} finite numbers, one a latent dimension")
+        raise InputError(f"center has shape {origin.shape}: pass {latent_dim} finite numbers, one a latent dimension")
 
     x = _quantiles(n) if bounds is None else _even(n, *bounds)
     if latent_dim == 1:

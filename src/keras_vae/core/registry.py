@@ -1,4 +1,4 @@
-"""Parts by name: one decorator makes a class serialisable by Keras and nameable in an experiment file."""
+"""Parts by name: one decorator makes a class serializable by Keras and nameable in an experiment file."""
 
 import dataclasses
 import inspect
@@ -19,16 +19,16 @@ PartClass = TypeVar("PartClass", bound=type)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Component:
     """A weightless, immutable part whose dataclass fields are its whole configuration."""
 
     kind: ClassVar[str]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the fields by name, parts among them serialised, as Keras asks."""
+        """Return the fields by name, parts among them serialized, as Keras asks."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
-            name: keras.saving.serialize_keras_object(value) if isinstance(value, Part) else value
+            name: keras.saving.serialize_keras_object(value) if isinstance(value, Component) else value
             for name, value in values.items()
         }
 
@@ -38,7 +38,7 @@ class Part:
         return cls(**{name: _read(value) for name, value in config.items()})
 
 
-class LayerPart(keras.layers.Layer):
+class ComponentLayer(keras.layers.Layer):
     """A part with weights: a float32 layer whose constructor's parameters, kept under their names, configure it.
 
     Args:
@@ -47,10 +47,10 @@ class LayerPart(keras.layers.Layer):
 
     kind: ClassVar[str]
 
-    def __init__(self, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:  # noqa: ANN401
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """Add a weight as Keras does, one that a mixed policy of the model around it leaves as it is."""
         return super().add_weight(*args, **{"autocast": False, **kwargs})
 
@@ -59,7 +59,7 @@ class LayerPart(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in settings(type(self))}}
 
 
-def part(name: str) -> Callable[[PartClass], PartClass]:
+def register(name: str) -> Callable[[PartClass], PartClass]:
     """Register a class under its kind and a short name.
 
     Args:
@@ -70,17 +70,17 @@ def part(name: str) -> Callable[[PartClass], PartClass]:
 
     Example:
         >>> from keras_vae.components.priors import Prior
-        >>> @part("uniform")
+        >>> @register("uniform")
         ... @dataclasses.dataclass(frozen=True)
         ... class Uniform(Prior): ...
     """
 
-    def register(cls: PartClass) -> PartClass:
+    def decorate(cls: PartClass) -> PartClass:
         keras.saving.register_keras_serializable(PACKAGE)(cls)
         _PARTS.setdefault(cls.kind, {})[name] = cls  # type: ignore[attr-defined]
         return cls
 
-    return register
+    return decorate
 
 
 def registered(kind: str) -> dict[str, type]:
@@ -95,7 +95,7 @@ def registered(kind: str) -> dict[str, type]:
     return dict(_PARTS[kind])
 
 
-def build(kind: str, spec: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def build(kind: str, spec: Mapping[str, Any]) -> Any:
     """Build the part that a table of an experiment file describes.
 
     Args:
@@ -125,7 +125,7 @@ def build(kind: str, spec: Mapping[str, Any]) -> Any:  # noqa: ANN401
     return cls(**arguments)
 
 
-def spec(kind: str, instance: Any) -> dict[str, Any]:  # noqa: ANN401
+def spec(kind: str, instance: Any) -> dict[str, Any]:
     """Return the table that `build` turns into an equal part, with every default written out.
 
     Args:
@@ -140,7 +140,7 @@ def spec(kind: str, instance: Any) -> dict[str, Any]:  # noqa: ANN401
     return {"name": name} | {key: _plain(value) for key, value in values.items() if value is not None}
 
 
-def describe(instance: Any) -> dict[str, Any]:  # noqa: ANN401
+def describe(instance: Any) -> dict[str, Any]:
     """Return what to tell readers of a part: its table, as `spec` returns it, or the name of a class without one.
 
     Args:
@@ -162,13 +162,13 @@ def settings(cls: type) -> dict[str, inspect.Parameter]:
     return {name: parameter for name, parameter in parameters.items() if name != "kwargs"}
 
 
-def _read(value: Any) -> Any:  # noqa: ANN401
+def _read(value: Any) -> Any:
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value)
     return tuple(value) if isinstance(value, list) else value
 
 
-def _checked(where: str, value: Any, annotation: Any) -> Any:  # noqa: ANN401
+def _checked(where: str, value: Any, annotation: Any) -> Any:
     kind = getattr(annotation, "kind", None)
     if kind is not None and isinstance(value, str | Mapping):
         return build(kind, {"name": value} if isinstance(value, str) else value)
@@ -178,7 +178,7 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:  # noqa: ANN401
         raise InputError(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, Part):
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
         return spec(value.kind, value)
     return list(value) if isinstance(value, tuple) else value

@@ -26,7 +26,7 @@ def write(
     out: Path,
     blocks: Sequence[Callable[[], Columns]],
     *,
-    key: Any,  # noqa: ANN401
+    key: Any,
     title: str,
     progress: Progress = silent,
 ) -> Path:
@@ -180,5 +180,5 @@ def _flat(columns: Columns) -> dict[str, NDArray[Any]]:
 
 
 def _texts(column: NDArray[Any]) -> list[Any]:
-    # Nine digits tell every float32 from its neighbours.
+    # Nine digits tell every float32 from its neighbors.
     return [f"{value:.9g}" for value in column.tolist()] if column.dtype.kind == "f" else column.tolist()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.data.dataset import Dataset, Factors, Loaded
+from keras_vae.data.dataset import Dataset, Factors, LoadedData
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
 LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
@@ -43,7 +43,7 @@ class _Part(NamedTuple):
     factors: Factors | None = None
 
 
-def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> Loaded:
+def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> LoadedData:
     """Return the images in a `.npz` or `.npy` file.
 
     A `.npz` in Keras's layout (`x_train`, `x_test`, and `y_train`, `y_test` or no labels) has training and test
@@ -220,7 +220,7 @@ def readable(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: {reason}") from error
 
 
-def _loaded(parts: Sequence[_Part], path: Path, name: str, classes: Sequence[str], notes: list[str]) -> Loaded:
+def _loaded(parts: Sequence[_Part], path: Path, name: str, classes: Sequence[str], notes: list[str]) -> LoadedData:
     splits = ("train", "test") if len(parts) == 2 else ("all",)
     datasets = [
         Dataset.from_arrays(
@@ -231,7 +231,7 @@ def _loaded(parts: Sequence[_Part], path: Path, name: str, classes: Sequence[str
     kinds = {part.images.dtype for part in parts}
     notes += [f"{kind} images were rounded to 256 levels" for kind in sorted(map(str, kinds)) if kind[0] == "f"]
     notes += ["bool images became levels 0 and 255"] * (np.dtype(bool) in kinds)
-    return Loaded(datasets[0], datasets[1] if len(datasets) == 2 else None, tuple(notes))
+    return LoadedData(datasets[0], datasets[1] if len(datasets) == 2 else None, tuple(notes))
 
 
 def _read(file: "np.lib.npyio.NpzFile", chosen: Sequence[_Keys], named: str | None) -> list[_Part]:

@@ -1,4 +1,4 @@
-"""One way to change the size and the colour of images, for every source."""
+"""One way to change the size and the color of images, for every source."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -13,23 +13,23 @@ from keras_vae.data.dataset import Dataset
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Color = Literal["grey", "rgb"]
+Color = Literal["gray", "rgb"]
 
-CHANNELS = {"grey": 1, "rgb": 3}
-MODES = {"grey": "L", "rgb": "RGB"}
+CHANNELS = {"gray": 1, "rgb": 3}
+MODES = {"gray": "L", "rgb": "RGB"}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """The size and colour that images are to have; `None` keeps what they have.
+    """The size and color that images are to have; `None` keeps what they have.
 
     Args:
         image_size: Height and width in pixels. Images are scaled, aspect kept, until they cover it, with Lanczos
             resampling (antialiased), and what sticks out is cut off evenly on both sides.
-        color: `"grey"` turns RGB to luma, 0.299 R + 0.587 G + 0.114 B; `"rgb"` repeats grey.
+        color: `"gray"` turns RGB to luma, 0.299 R + 0.587 G + 0.114 B; `"rgb"` repeats gray.
 
     Raises:
-        InputError: For a size that is not two positive integers, or another colour.
+        InputError: For a size that is not two positive integers, or another color.
     """
 
     image_size: tuple[int, int] | None = None
@@ -45,7 +45,7 @@ class Conversion:
             raise unknown("color", self.color, CHANNELS)
 
     def pixels(self, image: "Image") -> NDArray[np.uint8]:
-        """Return one image in this size and colour.
+        """Return one image in this size and color.
 
         Args:
             image: A Pillow image of mode `L` or `RGB`.
@@ -66,11 +66,11 @@ class Conversion:
 
 
 def convert(dataset: Dataset, conversion: Conversion, progress: Progress = silent) -> tuple[Dataset, tuple[str, ...]]:
-    """Return a data set in the size and colour asked for, and one line on each change.
+    """Return a data set in the size and color asked for, and one line on each change.
 
     Args:
         dataset: The images.
-        conversion: Their new size and colour.
+        conversion: Their new size and color.
         progress: Shown while the images are converted.
 
     Returns:
@@ -109,7 +109,7 @@ def resize_note(size: tuple[int, int], count: int, total: int) -> str:
 
 
 def color_note(channels: int, count: int, total: int) -> str:
-    """Return the line that says how many images were brought to a colour.
+    """Return the line that says how many images were brought to a color.
 
     Args:
         channels: What they have now, 1 or 3.
@@ -119,4 +119,4 @@ def color_note(channels: int, count: int, total: int) -> str:
     Returns:
         One line.
     """
-    return f"{'RGB turned to grey (luma)' if channels == 1 else 'grey repeated to RGB'}: {count} of {total} images"
+    return f"{'RGB turned to gray (luma)' if channels == 1 else 'gray repeated to RGB'}: {count} of {total} images"

@@ -85,7 +85,7 @@ class Dataset:
     """Images of one shape as 8-bit levels, with their labels and factors where there are any.
 
     Args:
-        images: uint8 levels 0..255, N x H x W x C with C = 1 (grey) or 3 (RGB).
+        images: uint8 levels 0..255, N x H x W x C with C = 1 (gray) or 3 (RGB).
         labels: int64 class numbers, one an image, or `None`.
         name: What the images are called in records, such as `"mnist"` or the name of a file or folder.
         split: Which part of the source this is: `"train"`, `"validation"`, `"test"` or `"all"`.
@@ -149,7 +149,7 @@ class Dataset:
         0..255 are kept.
 
         Args:
-            images: N x H x W or N x H x W x C, with C = 1 (grey) or 3 (RGB).
+            images: N x H x W or N x H x W x C, with C = 1 (gray) or 3 (RGB).
             labels: Integers, N or N x 1.
             name: What the images are called in records.
             split: Which part of the source this is.
@@ -217,7 +217,7 @@ class Dataset:
         images = self.images[indices]
         return replace(self, images=images, labels=labels, split=split, factors=factors, positions=positions)
 
-    def spread(self, count: int) -> "Dataset":
+    def subsample_evenly(self, count: int) -> "Dataset":
         """Return at most so many of the images, evenly spaced: sources often come sorted by class.
 
         Args:
@@ -226,7 +226,7 @@ class Dataset:
         return self.take(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int), self.split)
 
 
-class Loaded(NamedTuple):
+class LoadedData(NamedTuple):
     """What a source gave: its training images, its own test images if it has any, and one line on each change made."""
 
     train: Dataset
@@ -375,7 +375,7 @@ def _require_images(shape: tuple[int, ...]) -> None:
         raise InputError(f"images: shape {shape} holds no pixels; give at least one image")
     if shape[3] not in (1, 3):
         hint = "; channels come last: transpose to N x H x W x C" if shape[1] in (1, 3) else ""
-        raise InputError(f"images: shape {shape} has {shape[3]} channels; accepted: 1 (grey) or 3 (RGB){hint}")
+        raise InputError(f"images: shape {shape} has {shape[3]} channels; accepted: 1 (gray) or 3 (RGB){hint}")
 
 
 def _levels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.arrays import readable
 from keras_vae.data.convert import CHANNELS, MODES, Conversion, color_note, resize_note
-from keras_vae.data.dataset import Dataset, Loaded
+from keras_vae.data.dataset import Dataset, LoadedData
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,20 +32,20 @@ _THREADED_PIXELS = 128 * 128
 
 def load_folder(
     folder: Path, conversion: Conversion, *, background: str | None = None, progress: Progress = silent
-) -> Loaded:
+) -> LoadedData:
     """Return the images of a folder, in the order of their paths.
 
     Sub-folders of the first level become the classes, by sorted name; images directly in the folder have no labels.
-    Links are followed. EXIF orientation is applied. Files that are grey stay grey, all others become RGB.
+    Links are followed. EXIF orientation is applied. Files that are gray stay gray, all others become RGB.
 
     Args:
         folder: Searched with all its sub-folders for PNG, JPEG, WebP, BMP and GIF files, which are known by suffix.
-        conversion: The size and colour to bring the images to; where it says neither, all must agree.
-        background: Any colour Pillow names, to put behind transparent pixels.
+        conversion: The size and color to bring the images to; where it says neither, all must agree.
+        background: Any color Pillow names, to put behind transparent pixels.
         progress: Shown while files are read.
 
     Returns:
-        The images, without a test part; notes on what was ignored, resized or recoloured.
+        The images, without a test part; notes on what was ignored, resized or recolored.
 
     Raises:
         InputError: When there are no images, when they differ, and when a file is damaged, animated, transparent
@@ -57,7 +57,7 @@ def load_folder(
     with readable(folder):
         name = folder.resolve().name or "images"
         dataset = Dataset.from_arrays(images, found.labels, name=name, classes=found.classes)
-    return Loaded(dataset, None, (*found.notes, *changes))
+    return LoadedData(dataset, None, (*found.notes, *changes))
 
 
 class Found(NamedTuple):
@@ -94,7 +94,7 @@ class Decoded(NamedTuple):
     Args:
         pixels: (H, W, C).
         size: What height and width were before conversion.
-        color: `"grey"` or `"rgb"`, likewise.
+        color: `"gray"` or `"rgb"`, likewise.
         background: Whether transparent pixels had one put behind them.
     """
 
@@ -153,8 +153,8 @@ def read_images(
     Args:
         folder: Where they lie, for messages.
         files: At least one.
-        conversion: The size and colour to bring them to; where it says neither, all must agree.
-        background: The colour behind transparent pixels, as `opaque` returns it.
+        conversion: The size and color to bring them to; where it says neither, all must agree.
+        background: The color behind transparent pixels, as `opaque` returns it.
         progress: Shown while files are read.
 
     Returns:
@@ -181,7 +181,7 @@ def read_images(
             colors = " and ".join(
                 f"{path} is {color}" for path, color in ((files[0], first.color), (file, image.color))
             )
-            raise InputError(f"grey and colour images are mixed: {colors}; give --color grey or --color rgb")
+            raise InputError(f"gray and color images are mixed: {colors}; give --color gray or --color rgb")
         images[index] = image.pixels
         resized += image.size != image.pixels.shape[:2]
         recolored += CHANNELS[image.color] != image.pixels.shape[2]
@@ -202,8 +202,8 @@ def decode_image(file: Path | BinaryIO, conversion: Conversion, background: tupl
 
     Args:
         file: Its path, or an open file.
-        conversion: The size and colour to bring it to.
-        background: The colour behind transparent pixels, as `opaque` returns it.
+        conversion: The size and color to bring it to.
+        background: The color behind transparent pixels, as `opaque` returns it.
 
     Raises:
         InputError: It moves, is transparent without a background, or has more than 8 bits a channel.
@@ -242,18 +242,18 @@ def _flat(image: "Image", background: tuple[int, ...] | None) -> "Image":
     """Return an image of mode L or RGB, with the background behind transparent pixels."""
     from PIL import Image
 
-    grey = _is_grey(image)
+    gray = _is_gray(image)
     if _lets_light_through(image):
         if background is None:
-            raise InputError("transparent pixels; give --background white, black or another colour")
+            raise InputError("transparent pixels; give --background white, black or another color")
         canvas = Image.new("RGBA", image.size, background)
         canvas.alpha_composite(image.convert("RGBA"))
-        image, grey = canvas, grey and len(set(background)) == 1
+        image, gray = canvas, gray and len(set(background)) == 1
     image = image.convert("RGB") if image.mode not in ("1", "L") else image
-    return image.convert("L" if grey else "RGB")
+    return image.convert("L" if gray else "RGB")
 
 
-def _is_grey(image: "Image") -> bool:
+def _is_gray(image: "Image") -> bool:
     if image.mode in ("P", "PA"):
         palette = np.asarray(image.getpalette("RGB")).reshape(-1, 3)
         return bool((palette == palette[:, :1]).all())
@@ -261,14 +261,14 @@ def _is_grey(image: "Image") -> bool:
 
 
 def opaque(background: str) -> tuple[int, ...]:
-    """Return the red, green and blue of a colour that Pillow names.
+    """Return the red, green and blue of a color that Pillow names.
 
     Raises:
         InputError: It names none, or one that lets light through.
     """
     from PIL import ImageColor
 
-    accepted = "accepted: an opaque colour such as white, black or #808080"
+    accepted = "accepted: an opaque color such as white, black or #808080"
     try:
         color = ImageColor.getrgb(background)
     except ValueError:

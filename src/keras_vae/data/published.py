@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.progress import Progress
 from keras_vae.data.arrays import load_arrays, readable
-from keras_vae.data.dataset import Dataset, Loaded
+from keras_vae.data.dataset import Dataset, LoadedData
 
 DATA_VARIABLE = "KERAS_VAE_DATA"
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
@@ -38,7 +38,7 @@ class Remote(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """A set of 28 x 28 grey images that Keras hosts.
+    """A set of 28 x 28 gray images that Keras hosts.
 
     Args:
         name: What the user calls it; a local file of it is `<name>.npz`, in Keras's layout.
@@ -52,7 +52,7 @@ class Published:
     classes: tuple[str, ...]
     size: str
     remotes: tuple[Remote, ...]
-    read: Callable[[Sequence[Path], str, tuple[str, ...]], Loaded]
+    read: Callable[[Sequence[Path], str, tuple[str, ...]], LoadedData]
 
     def locate(self) -> str:
         """Return where the images would be taken from now, in words."""
@@ -65,7 +65,7 @@ class Published:
         cached = self.cached()
         return f"Keras cache {cached[0]}" if all(path.exists() for path in cached) else f"download, {self.size}"
 
-    def load(self, progress: Progress) -> Loaded:
+    def load(self, progress: Progress) -> LoadedData:
         """Return the images, from the first place that has them.
 
         Args:
@@ -112,14 +112,14 @@ class Published:
         home = os.path.expanduser(os.environ.get("KERAS_HOME") or os.path.join("~", ".keras"))
         return [Path(home, "datasets", remote.folder, remote.file) for remote in self.remotes]
 
-    def _checked(self, loaded: Loaded, path: Path) -> Loaded:
+    def _checked(self, loaded: LoadedData, path: Path) -> LoadedData:
         """Refuse another data set under this name."""
         train, test, notes = loaded
         if test is None or test.labels is None or {train.image_shape, test.image_shape} != {(28, 28, 1)}:
             raise InputError(
-                f"{path} is not {self.name}; accepted: x_train, y_train, x_test, y_test with grey images of 28x28"
+                f"{path} is not {self.name}; accepted: x_train, y_train, x_test, y_test with gray images of 28x28"
             )
-        return Loaded(train, test, (f"{self.name} was read from {path}", *notes))
+        return LoadedData(train, test, (f"{self.name} was read from {path}", *notes))
 
     def _fetch(self, remote: Remote, target: Path, progress: Progress) -> None:
         try:
@@ -164,15 +164,15 @@ def _download(url: str, target: Path, sha256: str, progress: Progress) -> None:
         os.replace(part, target)
 
 
-def _read_npz(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> Loaded:
+def _read_npz(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> LoadedData:
     return load_arrays(paths[0], name=name, classes=classes)
 
 
-def _read_idx(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> Loaded:
+def _read_idx(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> LoadedData:
     x_train, y_train, x_test, y_test = map(_idx, paths)
     part = partial(Dataset.from_arrays, name=name, classes=classes)
     with readable(paths[0].parent):
-        return Loaded(part(x_train, y_train, split="train"), part(x_test, y_test, split="test"), ())
+        return LoadedData(part(x_train, y_train, split="train"), part(x_test, y_test, split="test"), ())
 
 
 def _idx(path: Path) -> NDArray[np.uint8]:

@@ -14,12 +14,12 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.data import sprites, streams
 from keras_vae.data.arrays import load_arrays, readable
 from keras_vae.data.convert import Color, Conversion, convert
-from keras_vae.data.dataset import Dataset, Loaded, require_alike
+from keras_vae.data.dataset import Dataset, LoadedData, require_alike
 from keras_vae.data.folders import load_folder
 from keras_vae.data.published import FASHION_MNIST, MNIST
 from keras_vae.data.streams import Stream
 
-__all__ = ["SOURCES", "Available", "Loaded", "Source", "Stream", "available", "load", "stream"]
+__all__ = ["SOURCES", "Available", "LoadedData", "Source", "Stream", "available", "load", "stream"]
 
 
 _ARRAYS = (".npz", ".npy")
@@ -38,7 +38,7 @@ class Source:
 
     name: str
     description: str
-    load: Callable[[Progress], Loaded]
+    load: Callable[[Progress], LoadedData]
     locate: Callable[[], str]
 
 
@@ -57,14 +57,14 @@ def load(
     color: Color | None = None,
     background: str | None = None,
     progress: Progress | None = None,
-) -> Loaded:
+) -> LoadedData:
     """Return the images of a named source, a `.npz` or `.npy` file, or a folder.
 
     Args:
         source: A name in `SOURCES`, or a path; a name wins over a file of that name, which `./name` reaches.
         image_size: Height and width to bring all images to: scaled until they cover it, then cut evenly.
-        color: `"grey"` or `"rgb"` to turn all images to; folders that mix the two need it.
-        background: Colour put behind the transparent pixels of a folder's images.
+        color: `"gray"` or `"rgb"` to turn all images to; folders that mix the two need it.
+        background: Color put behind the transparent pixels of a folder's images.
         progress: Shown while files are downloaded, read or converted.
 
     Returns:
@@ -91,11 +91,11 @@ def load(
         )
     train, notes = convert(loaded.train, conversion, show)
     if loaded.test is None:
-        return Loaded(train, None, loaded.notes + notes)
+        return LoadedData(train, None, loaded.notes + notes)
     test, test_notes = convert(loaded.test, conversion, show)
     with readable(path):
         require_alike(train, test)
-    return Loaded(train, test, loaded.notes + notes + test_notes)
+    return LoadedData(train, test, loaded.notes + notes + test_notes)
 
 
 def stream(
@@ -144,7 +144,7 @@ def _not_found(name: str, path: Path) -> InputError:
     )
 
 
-def _load_digits(progress: Progress) -> Loaded:
+def _load_digits(progress: Progress) -> LoadedData:
     """Return scikit-learn's 1,797 handwritten digits, 8 x 8 pixels of 17 levels, drawn larger at 28 x 28.
 
     Each gets a border of one black pixel, so that strokes end inside the image as MNIST's do, is resampled from 10 x 10
@@ -162,22 +162,24 @@ def _load_digits(progress: Progress) -> Loaded:
     t = np.clip((fine - 0.2) / 0.7, 0, 1)
     images = t * t * (3 - 2 * t)
     note = "digits were resampled from 8x8 to 28x28, and their edges sharpened"
-    return Loaded(Dataset.from_arrays(images, bunch.target, name="digits", classes=tuple("0123456789")), None, (note,))
+    return LoadedData(
+        Dataset.from_arrays(images, bunch.target, name="digits", classes=tuple("0123456789")), None, (note,)
+    )
 
 
 SOURCES = {
     source.name: source
     for source in (
-        Source("mnist", "handwritten digits, 60,000 + 10,000 test images, 28x28 grey", MNIST.load, MNIST.locate),
+        Source("mnist", "handwritten digits, 60,000 + 10,000 test images, 28x28 gray", MNIST.load, MNIST.locate),
         Source(
             "fashion_mnist",
-            "pieces of clothing, 60,000 + 10,000 test images, 28x28 grey",
+            "pieces of clothing, 60,000 + 10,000 test images, 28x28 gray",
             FASHION_MNIST.load,
             FASHION_MNIST.locate,
         ),
         Source(
             "digits",
-            "small handwritten digits, 1,797 images, enlarged to 28x28 grey; no download",
+            "small handwritten digits, 1,797 images, enlarged to 28x28 gray; no download",
             _load_digits,
             lambda: "embedded in scikit-learn",
         ),

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
-from keras_vae.data.dataset import Dataset, Factors, Loaded
+from keras_vae.data.dataset import Dataset, Factors, LoadedData
 
 NAMES = ("shape", "scale", "orientation", "x", "y")
 SIZES = (3, 6, 40, 32, 32)
@@ -96,7 +96,7 @@ def index_of(factors: ArrayLike) -> NDArray[np.int64]:
     return np.ravel_multi_index(tuple(_checked(factors).T), SIZES).astype(np.int64)
 
 
-def load(progress: Progress) -> Loaded:
+def load(progress: Progress) -> LoadedData:
     """Return 60,000 training and 20,000 test images, always the same ones, drawn at random without replacement.
 
     Args:
@@ -108,7 +108,7 @@ def load(progress: Progress) -> Loaded:
     # NumPy promises that the stream of this generator never changes, and so neither do the images.
     chosen = np.random.RandomState(0).permutation(COUNT)[: TRAIN + TEST]
     note = f"sprites: {TRAIN + TEST:,} of all {COUNT:,} combinations of factors, the same at every loading"
-    return Loaded(_part(chosen[:TRAIN], "train"), _part(chosen[TRAIN:], "test"), (note,))
+    return LoadedData(_part(chosen[:TRAIN], "train"), _part(chosen[TRAIN:], "test"), (note,))
 
 
 def _part(index: NDArray[np.int64], split: str) -> Dataset:
@@ -129,7 +129,7 @@ def _checked(factors: ArrayLike) -> NDArray[np.int64]:
 
 @cache
 def _tiles() -> NDArray[np.uint8]:
-    """Return every shape in every scale and orientation, (3, 6, 40, 33, 33), its centre in the middle pixel."""
+    """Return every shape in every scale and orientation, (3, 6, 40, 33, 33), its center in the middle pixel."""
     offsets = np.arange(_TILE) - _TILE // 2
     column, row = np.meshgrid(offsets / _RADIUS, offsets / _RADIUS)
     scales = np.linspace(0.5, 1, SIZES[1])[:, np.newaxis, np.newaxis, np.newaxis]

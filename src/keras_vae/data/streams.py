@@ -102,7 +102,7 @@ def of_arrays(path: Path, conversion: Conversion) -> Stream:
 
     Args:
         path: As `arrays.load_arrays` takes it.
-        conversion: The size and colour to bring the images to.
+        conversion: The size and color to bring the images to.
 
     Raises:
         InputError: The file cannot be read or holds no images. Images that are no good are refused when they are read.
@@ -129,8 +129,8 @@ def of_folder(folder: Path, conversion: Conversion, *, background: str | None = 
 
     Args:
         folder: As `folders.load_folder` takes it.
-        conversion: The size and colour to bring the images to.
-        background: Any colour Pillow names, to put behind transparent pixels.
+        conversion: The size and color to bring the images to.
+        background: Any color Pillow names, to put behind transparent pixels.
 
     Raises:
         InputError: There are no images. Files that are no good are refused when they are read.

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.core.registry import LayerPart
+from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Array, Tensor
 
 
-class MaskedAffine(LayerPart):
+class MaskedAffineBijector(ComponentLayer):
     r"""One affine step, \(v_i = u_i e^{s_i} + t_i\), whose shift t and log-scale s look at u of lower degree only.
 
     With the degrees 0, 1, …, D − 1 it is a step of an autoregressive flow (Kingma et al., arXiv 1606.04934;
@@ -26,11 +26,11 @@ class MaskedAffine(LayerPart):
         **kwargs: As for every Keras layer.
     """
 
-    def __init__(self, degrees: Sequence[int], hidden: Sequence[int], context_dim: int = 0, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, degrees: Sequence[int], hidden: Sequence[int], context_dim: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.degrees, self.hidden, self.context_dim = tuple(degrees), tuple(hidden), context_dim
-        self.passes = max(self.degrees) + 1
-        inner = [np.arange(width) % max(self.passes - 1, 1) for width in self.hidden]
+        self.num_passes = max(self.degrees) + 1
+        inner = [np.arange(width) % max(self.num_passes - 1, 1) for width in self.hidden]
         layers = [np.array(self.degrees), *inner]
         # Outputs look strictly below their degree; between hidden layers, equal degrees may meet.
         self.masks: list[Array] = [
@@ -56,34 +56,34 @@ class MaskedAffine(LayerPart):
         ]
         self.built = True
 
-    def transform(self, u: Tensor, context: Tensor = None, frozen: bool = False) -> tuple[Tensor, Tensor]:
+    def transform(self, u: Tensor, context: Tensor = None, detach_weights: bool = False) -> tuple[Tensor, Tensor]:
         """Return v and the log-scales, both (…, D), of u: one pass.
 
         Args:
             u: (…, D).
             context: (…, context_dim), broadcastable.
-            frozen: Whether the weights are constants to gradients.
+            detach_weights: Whether the weights are constants to gradients.
         """
-        shift, log_scale = self._shift_and_log_scale(u, context, frozen)
+        shift, log_scale = self._shift_and_log_scale(u, context, detach_weights)
         return u * ops.exp(log_scale) + shift, log_scale
 
-    def inverse(self, v: Tensor, context: Tensor = None, frozen: bool = False) -> tuple[Tensor, Tensor]:
+    def inverse(self, v: Tensor, context: Tensor = None, detach_weights: bool = False) -> tuple[Tensor, Tensor]:
         """Return u and minus the log-scales, both (…, D), of v: as many passes as there are degrees.
 
         Args:
             v: (…, D).
             context: (…, context_dim), broadcastable.
-            frozen: Whether the weights are constants to gradients.
+            detach_weights: Whether the weights are constants to gradients.
         """
         # After pass k, every dimension of a degree below k is exact.
         u = ops.zeros_like(v)
-        for _ in range(self.passes):
-            shift, log_scale = self._shift_and_log_scale(u, context, frozen)
+        for _ in range(self.num_passes):
+            shift, log_scale = self._shift_and_log_scale(u, context, detach_weights)
             u = (v - shift) * ops.exp(-log_scale)
         return u, -log_scale
 
-    def _shift_and_log_scale(self, u: Tensor, context: Tensor, frozen: bool) -> tuple[Tensor, Tensor]:
-        constant = ops.stop_gradient if frozen else ops.convert_to_tensor
+    def _shift_and_log_scale(self, u: Tensor, context: Tensor, detach_weights: bool) -> tuple[Tensor, Tensor]:
+        constant = ops.stop_gradient if detach_weights else ops.convert_to_tensor
         features = u
         for index, (kernel, mask, bias) in enumerate(zip(self.kernels, self.masks, self.biases, strict=True)):
             # PyTorch does not multiply by NumPy arrays what has a gradient.

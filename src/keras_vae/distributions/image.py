@@ -51,7 +51,7 @@ class Bernoulli:
 
         Args:
             x: Images in [0, 1], (…, H, W, C). Between 0 and 1 the value is the negative cross-entropy, which is
-                what the classic VAE minimises on grey levels; it is a normalised log-probability on {0, 1} only.
+                what the classic VAE minimizes on gray levels; it is a normalized log-probability on {0, 1} only.
 
         Returns:
             Log-probabilities in nats, (…).
@@ -80,7 +80,7 @@ class ContinuousBernoulli:
     r"""Independent pixels of density \(p(x_i) = e^{l_i x_i} / \int_0^1 e^{l_i t} dt\) on [0, 1].
 
     With \(\lambda = \sigma(l)\) this is \(C(\lambda) \lambda^x (1 - \lambda)^{1 - x}\) of Loaiza-Ganem and Cunningham
-    (arXiv 1907.06845). The normaliser is \(e^{l/2} \sinh(l/2) / (l/2)\), which is 1 at \(\lambda = \tfrac12\).
+    (arXiv 1907.06845). The normalizer is \(e^{l/2} \sinh(l/2) / (l/2)\), which is 1 at \(\lambda = \tfrac12\).
 
     Args:
         logits: \(l\), (…, H, W, C).
@@ -178,8 +178,8 @@ class Laplace(_LocationScale):
         return -ops.abs(noise) - _LOG_TWO
 
     def _noise(self, uniform: Tensor) -> Tensor:
-        centred = 2.0 * uniform - 1.0
-        return -ops.sign(centred) * ops.log1p(-ops.abs(centred))
+        centered = 2.0 * uniform - 1.0
+        return -ops.sign(centered) * ops.log1p(-ops.abs(centered))
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,10 +319,10 @@ def _log_bin(levels: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     where the difference is no float, and an edge bin is a product of fewer of them.
     """
     inverse_scale = ops.exp(-log_scale)
-    centred, half = _signed(levels) - location, 1.0 / 255.0
+    centered, half = _signed(levels) - location, 1.0 / 255.0
     first, last = levels < 0.5, levels > 254.5
-    from_above = ops.where(last, 0.0, -ops.softplus(-(centred + half) * inverse_scale))
-    from_below = ops.where(first, 0.0, -ops.softplus((centred - half) * inverse_scale))
+    from_above = ops.where(last, 0.0, -ops.softplus(-(centered + half) * inverse_scale))
+    from_below = ops.where(first, 0.0, -ops.softplus((centered - half) * inverse_scale))
     width = ops.log(-ops.expm1(-2.0 * half * inverse_scale))
     return from_above + from_below + ops.where(ops.logical_or(first, last), 0.0, width)
 

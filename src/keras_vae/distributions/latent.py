@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from keras_vae.core.typing import Tensor
-from keras_vae.distributions.bijectors import MaskedAffine
+from keras_vae.distributions.bijectors import MaskedAffineBijector
 
 Seed: TypeAlias = int | keras.random.SeedGenerator
 """An integer, which makes a draw repeatable, or the generator of the layer that draws."""
@@ -24,8 +24,8 @@ View = TypeVar("View")
 _LOG_TWO_PI = math.log(2 * math.pi)
 
 
-class Draw(NamedTuple):
-    """Reparameterised draws from a distribution: a differentiable function of its parameters.
+class SampleWithLogProb(NamedTuple):
+    """Reparameterized draws from a distribution: a differentiable function of its parameters.
 
     Args:
         z: The draws, (…, D).
@@ -57,7 +57,7 @@ class Posterior(Protocol):
     def log_var(self) -> Tensor:
         """The logarithm of the variance of each latent dimension, (…, D)."""
 
-    def draw(self, noise: Tensor) -> Draw:
+    def rsample(self, noise: Tensor) -> SampleWithLogProb:
         """Return the draws that standard normal noise (…, D) becomes."""
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Posterior(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Normal:
+class DiagonalNormal:
     r"""Normal with diagonal covariance over the last axis, \(N(\mu, \operatorname{diag} e^{\log\sigma^2})\).
 
     Args:
@@ -76,7 +76,7 @@ class Normal:
     mean: Tensor
     log_var: Tensor
 
-    def draw(self, noise: Tensor) -> Draw:
+    def rsample(self, noise: Tensor) -> SampleWithLogProb:
         r"""Return \(z = \mu + \sigma\varepsilon\) (Kingma and Welling, arXiv 1312.6114).
 
         Args:
@@ -86,11 +86,11 @@ class Normal:
             The draws and their log-densities, differentiable in both parameters.
         """
         z = noise * ops.exp(0.5 * self.log_var) + self.mean
-        return Draw(z, -0.5 * ops.sum(ops.square(noise) + self.log_var + _LOG_TWO_PI, axis=-1))
+        return SampleWithLogProb(z, -0.5 * ops.sum(ops.square(noise) + self.log_var + _LOG_TWO_PI, axis=-1))
 
     def sample(self, count: int, seed: Seed) -> Tensor:
         """Return `count` draws, (count, D)."""
-        return self.draw(keras.random.normal((count, self.mean.shape[-1]), dtype="float32", seed=seed)).z
+        return self.rsample(keras.random.normal((count, self.mean.shape[-1]), dtype="float32", seed=seed)).z
 
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Return \(\log N(z; \mu, \sigma^2)\), summed over the last axis, in nats, (…)."""
@@ -100,7 +100,7 @@ class Normal:
         r"""Return \(\log N(z_d; \mu_d, \sigma_d^2)\) in nats, (…, D)."""
         return -0.5 * (ops.square(z - self.mean) * ops.exp(-self.log_var) + self.log_var + _LOG_TWO_PI)
 
-    def kl(self, other: "Normal") -> Tensor:
+    def kl_divergence(self, other: "DiagonalNormal") -> Tensor:
         r"""Return the closed-form divergence from `self` to `other`, dimension by dimension.
 
         \(\tfrac12 \left[ e^{\lambda_d - \lambda'_d} + (\mu_d - \mu'_d)^2 e^{-\lambda'_d} - 1 - \lambda_d
@@ -118,7 +118,7 @@ class Normal:
 
 
 @dataclass(frozen=True, eq=False)
-class FullNormal:
+class MultivariateNormalTriL:
     r"""Normal with any covariance over the last axis, \(N(\mu, LL^\top)\).
 
     Args:
@@ -134,19 +134,19 @@ class FullNormal:
         """The logarithms of the covariance's diagonal, (…, D)."""
         return ops.log(ops.sum(ops.square(self.scale), axis=-1))
 
-    def draw(self, noise: Tensor) -> Draw:
+    def rsample(self, noise: Tensor) -> SampleWithLogProb:
         r"""Return \(z = \mu + L\varepsilon\) of standard normal noise (…, D)."""
         z = self.mean + ops.sum(self.scale * noise[..., None, :], axis=-1)
-        return Draw(z, -0.5 * ops.sum(ops.square(noise) + _LOG_TWO_PI, axis=-1) - self._log_det())
+        return SampleWithLogProb(z, -0.5 * ops.sum(ops.square(noise) + _LOG_TWO_PI, axis=-1) - self._log_det())
 
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Return \(\log N(z; \mu, LL^\top)\) in nats, (…), of codes (…, D)."""
-        centred = z - self.mean
-        scale = ops.broadcast_to(self.scale, (*ops.shape(centred), ops.shape(centred)[-1]))
-        noise = ops.solve_triangular(scale, centred[..., None], lower=True)[..., 0]
+        centered = z - self.mean
+        scale = ops.broadcast_to(self.scale, (*ops.shape(centered), ops.shape(centered)[-1]))
+        noise = ops.solve_triangular(scale, centered[..., None], lower=True)[..., 0]
         return -0.5 * ops.sum(ops.square(noise) + _LOG_TWO_PI, axis=-1) - self._log_det()
 
-    def kl(self, other: Normal) -> Tensor:
+    def kl_divergence(self, other: DiagonalNormal) -> Tensor:
         r"""Return the closed-form divergence to a diagonal normal, in nats, (…, 1).
 
         \(\tfrac12 \left[ \sum_d \frac{(LL^\top)_{dd} + (\mu_d - \mu'_d)^2}{\sigma'^2_d} - D
@@ -160,7 +160,7 @@ class FullNormal:
 
 
 @dataclass(frozen=True, eq=False)
-class PointMass:
+class Deterministic:
     """All the mass on one code: the limit of a normal without noise.
 
     It has no density. Its log-density counts as 0, so that its rate is −log p(z) and no bound on anything.
@@ -176,10 +176,10 @@ class PointMass:
         """Minus infinity, (…, D)."""
         return ops.full_like(self.mean, -math.inf)
 
-    def draw(self, noise: Tensor) -> Draw:
+    def rsample(self, noise: Tensor) -> SampleWithLogProb:
         """Return the code itself, as often as there is noise (…, D) to ignore."""
         z = ops.broadcast_to(self.mean, ops.shape(noise))
-        return Draw(z, self.log_prob(z))
+        return SampleWithLogProb(z, self.log_prob(z))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return zeros, (…)."""
@@ -207,29 +207,29 @@ class Mixture:
         # One integer must not make the same noise twice.
         generator = keras.random.SeedGenerator(seed) if isinstance(seed, int) else seed
         chosen = keras.random.categorical(self.logits[None], count, seed=generator)[0]
-        picked = map_tensors(self.components, lambda tensor: ops.take(tensor, chosen, axis=0))
+        picked = tree_map(self.components, lambda tensor: ops.take(tensor, chosen, axis=0))
         shape = (count, self.components.mean.shape[-1])
-        return picked.draw(keras.random.normal(shape, dtype="float32", seed=generator)).z
+        return picked.rsample(keras.random.normal(shape, dtype="float32", seed=generator)).z
 
 
 @dataclass(frozen=True, eq=False)
-class Flow:
+class TransformedDistribution:
     r"""A normal seen through invertible steps: \(\log p(z) = \log N(u) + \log |\det \partial u / \partial z|\).
 
     Args:
         base: The distribution of u.
-        steps: What u passes through, or, where `normalising`, what z passes through to become u.
-        normalising: Which of the two directions takes one pass through a step; the other one takes as many as the
+        steps: What u passes through, or, where `normalizing`, what z passes through to become u.
+        normalizing: Which of the two directions takes one pass through a step; the other one takes as many as the
             step has degrees. Priors are asked for densities, posteriors for draws.
         context: What the steps depend on besides, (…, context_dim), or None.
-        frozen: Whether the weights of the steps are constants to gradients.
+        detach_weights: Whether the weights of the steps are constants to gradients.
     """
 
-    base: Normal
-    steps: Sequence[MaskedAffine]
-    normalising: bool
+    base: DiagonalNormal
+    steps: Sequence[MaskedAffineBijector]
+    normalizing: bool
     context: Tensor = None
-    frozen: bool = False
+    detach_weights: bool = False
 
     @property
     def mean(self) -> Tensor:
@@ -241,11 +241,11 @@ class Flow:
         """The base's log-variances with the steps' own scales at its mean added, (…, D)."""
         return self.base.log_var + 2.0 * self._generate(self.base.mean)[1]
 
-    def draw(self, noise: Tensor) -> Draw:
+    def rsample(self, noise: Tensor) -> SampleWithLogProb:
         """Return the draws that standard normal noise (…, D) becomes."""
-        start = self.base.draw(noise)
+        start = self.base.rsample(noise)
         z, log_scale = self._generate(start.z)
-        return Draw(z, start.log_prob - ops.sum(log_scale, axis=-1))
+        return SampleWithLogProb(z, start.log_prob - ops.sum(log_scale, axis=-1))
 
     def sample(self, count: int, seed: Seed) -> Tensor:
         """Return `count` draws, (count, D)."""
@@ -254,22 +254,22 @@ class Flow:
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log-densities in nats, (…), of codes (…, D)."""
         log_scale = ops.zeros_like(z)
-        for step in self.steps if self.normalising else reversed(self.steps):
-            apply = step.transform if self.normalising else step.inverse
-            z, change = apply(z, self.context, self.frozen)
+        for step in self.steps if self.normalizing else reversed(self.steps):
+            apply = step.transform if self.normalizing else step.inverse
+            z, change = apply(z, self.context, self.detach_weights)
             log_scale = log_scale + change
         return self.base.log_prob(z) + ops.sum(log_scale, axis=-1)
 
     def _generate(self, u: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = ops.zeros_like(u)
-        for step in reversed(self.steps) if self.normalising else self.steps:
-            apply = step.inverse if self.normalising else step.transform
-            u, change = apply(u, self.context, self.frozen)
+        for step in reversed(self.steps) if self.normalizing else self.steps:
+            apply = step.inverse if self.normalizing else step.transform
+            u, change = apply(u, self.context, self.detach_weights)
             log_scale = log_scale + change
         return u, log_scale
 
 
-def kl(posterior: Any, prior: Any, draw: Draw) -> Tensor:  # noqa: ANN401
+def kl_divergence(posterior: Any, prior: Any, draw: SampleWithLogProb) -> Tensor:
     r"""Return \(KL(q \| p)\) in closed form where there is one, else \(\log q(z) - \log p(z)\) of a draw \(z \sim q\).
 
     Args:
@@ -281,24 +281,28 @@ def kl(posterior: Any, prior: Any, draw: Draw) -> Tensor:  # noqa: ANN401
         Nats, (…, G), whose sum over the last axis is the divergence or its estimate: one for each of G = D dimensions
         where both are diagonal normals, else G = 1.
     """
-    if isinstance(posterior, Normal | FullNormal) and isinstance(prior, Normal):
-        return posterior.kl(prior)
+    if isinstance(posterior, DiagonalNormal | MultivariateNormalTriL) and isinstance(prior, DiagonalNormal):
+        return posterior.kl_divergence(prior)
     return (draw.log_prob - prior.log_prob(draw.z))[..., None]
 
 
-def detached(distribution: View) -> View:
+def stop_gradient(distribution: View) -> View:
     """Return the distribution with parameters that are constants to gradients."""
-    constant = map_tensors(distribution, ops.stop_gradient)
-    return dataclasses.replace(constant, frozen=True) if isinstance(constant, Flow) else constant
+    constant = tree_map(distribution, ops.stop_gradient)
+    return (
+        dataclasses.replace(constant, detach_weights=True)
+        if isinstance(constant, TransformedDistribution)
+        else constant
+    )
 
 
-def map_tensors(distribution: View, function: Callable[[Tensor], Tensor]) -> View:
+def tree_map(distribution: View, function: Callable[[Tensor], Tensor]) -> View:
     """Return the distribution with a function applied to every tensor in it."""
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(distribution):  # type: ignore[arg-type]
         value = getattr(distribution, field.name)
         if dataclasses.is_dataclass(value):
-            changed[field.name] = map_tensors(value, function)
+            changed[field.name] = tree_map(value, function)
         elif ops.is_tensor(value) or isinstance(value, keras.KerasTensor):
             changed[field.name] = function(value)
     return dataclasses.replace(distribution, **changed)  # type: ignore[type-var]

@@ -47,7 +47,7 @@ class Scorer:
         model: "BaseVAE",
         x: Array,
         *,
-        condition: Any = None,  # noqa: ANN401
+        condition: Any = None,
         samples: int = 64,
         seed: int = 0,
     ) -> Self:
@@ -75,7 +75,7 @@ class Scorer:
         scores = blind(x, condition=condition)
         return cls(model, blind.samples, seed, scores | _typicality(scores, scores))
 
-    def __call__(self, x: Array, *, condition: Any = None) -> Scores:  # noqa: ANN401
+    def __call__(self, x: Array, *, condition: Any = None) -> Scores:
         """Return every score of every image.
 
         Args:
@@ -87,7 +87,7 @@ class Scorer:
         """
         from keras import ops
 
-        terms = self.model.terms(x, self.seed, condition=condition, draws=self.samples)
+        terms = self.model.elbo_terms(x, self.seed, condition=condition, draws=self.samples)
         scores: Scores = {}
         if self.model.is_stochastic:
             weights = ops.convert_to_numpy(terms.log_weight).astype("float64")

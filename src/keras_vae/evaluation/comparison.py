@@ -16,8 +16,8 @@ TIE = 2.0
 """Numbers whose difference is within so many standard errors of it count as equal."""
 
 _MEASURED = ("split", "held_out", "checksum", "images")
-_LIKELIHOOD = (*_MEASURED, "condition", "likelihood", "binarisation", "normalised", "density", "bound")
-_SAMPLES = (*_MEASURED, "training_checksum", "samples", "images_scored", "binarisation", "features")
+_LIKELIHOOD = (*_MEASURED, "condition", "likelihood", "binarization", "normalized", "density", "bound")
+_SAMPLES = (*_MEASURED, "training_checksum", "samples", "images_scored", "binarization", "features")
 _SCORES = (*_MEASURED, "bins")
 
 
@@ -45,9 +45,9 @@ COLUMNS = (
     Column("likelihood", "kl_loss", 0, _LIKELIHOOD),
     Column("latents", "active_units", 0, _MEASURED),
     Column("latents", "mutual_information", 0, _MEASURED),
-    Column("latents", "knn_accuracy", 1, (*_MEASURED, "probe_images", "neighbours")),
+    Column("latents", "knn_accuracy", 1, (*_MEASURED, "probe_images", "neighbors")),
     Column("latents", "linear_probe_accuracy", 1, (*_MEASURED, "probe_images")),
-    *(Column("samples", name, -1, _SAMPLES) for name in ("frechet_distance", "kernel_distance")),
+    *(Column("samples", name, -1, _SAMPLES) for name in ("frechet_distance", "kid")),
     *(Column("samples", name, 1, _SAMPLES) for name in ("precision", "recall", "density", "coverage")),
     *(
         Column("disentanglement", name, 1, _SCORES)
@@ -214,7 +214,7 @@ def _names(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple("/".join(path.parts[-depth:]) for path in paths)
 
 
-def _cell(value: Any) -> Cell | None:  # noqa: ANN401
+def _cell(value: Any) -> Cell | None:
     if isinstance(value, Mapping):
         number = value.get("mean", value.get("count"))
         return None if number is None else Cell(float(number), value.get("standard_error"), False)
@@ -233,11 +233,11 @@ def _ranked(cells: Sequence[Cell | None], better: int) -> list[Cell | None]:
     return [marked(cell) for cell in cells]
 
 
-def _key(value: Any) -> str:  # noqa: ANN401
+def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401
+def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(value.get("name", value))
     return value[:12] if isinstance(value, str) else str(value)

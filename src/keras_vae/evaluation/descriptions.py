@@ -30,7 +30,7 @@ NUMBERS = {
         "How much a code says that the prior does not, here {bits} bits: near 0 the code is ignored (posterior"
         " collapse); when it is very high, samples look unlike the data."
     ),
-    "bits_per_dim": "The same cost for each pixel and colour, in bits. Lower is better.",
+    "bits_per_dim": "The same cost for each pixel and color, in bits. Lower is better.",
 }
 REQUIRED = ("negative_elbo", "reconstruction_loss", "kl_loss")
 
@@ -54,7 +54,7 @@ LATENTS = {
         " it is large, `vae fit-prior` helps.",
     ),
     "knn_accuracy": Quantity(
-        "nearest-neighbour accuracy",
+        "nearest-neighbor accuracy",
         "How often the labels of the nearest codes tell an image's label. Higher is better.",
     ),
     "linear_probe_accuracy": Quantity(
@@ -66,7 +66,7 @@ SAMPLES = {
     "frechet_distance": Quantity(
         "Fréchet distance", "How far samples are from real images, as a classifier sees both. Lower is better."
     ),
-    "kernel_distance": Quantity("kernel distance", "The same, without bias when images are few. Lower is better."),
+    "kid": Quantity("kernel distance", "The same, without bias when images are few. Lower is better."),
     "precision": Quantity("precision", "Share of samples that look like some real image. Higher is better."),
     "recall": Quantity("recall", "Share of real images that look like some sample. Higher is better."),
     "density": Quantity("density", "Precision that counts how crowded the place is; about 1 for real images."),
@@ -97,9 +97,9 @@ NOT_HELD_OUT = Caveat(
     "the model was trained on these images too, so the numbers flatter it.",
     ("nll", "negative_elbo", "reconstruction_loss", "kl_loss"),
 )
-NOT_NORMALISED = Caveat(
-    "not a normalised likelihood",
-    "a Bernoulli is a distribution over black and white, and these images have grey levels. The number compares models"
+NOT_NORMALIZED = Caveat(
+    "not a normalized likelihood",
+    "a Bernoulli is a distribution over black and white, and these images have gray levels. The number compares models"
     " of this kind on the same images; it is not comparable with other likelihoods, and even a perfect reconstruction"
     " does not reach 0.",
     ("nll", "negative_elbo", "reconstruction_loss"),
@@ -112,12 +112,12 @@ UNTRUSTED = Caveat(
 )
 NOT_A_BOUND = Caveat(
     "no bound",
-    "the posterior has no noise, so this is no bound on −log p(x), only what was minimised in other units.",
+    "the posterior has no noise, so this is no bound on −log p(x), only what was minimized in other units.",
     ("negative_elbo", "kl_loss"),
 )
 DENSITY = Caveat(
     "a density",
-    "of grey values in [0, 1], which may exceed 1 and its nats fall below 0: not comparable with likelihoods that give"
+    "of gray values in [0, 1], which may exceed 1 and its nats fall below 0: not comparable with likelihoods that give"
     " each level a probability.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
@@ -137,7 +137,7 @@ FIGURES = {
         "Latent grid",
         "The decoder draws an image for every point of a grid in the latent space. The axes give the two coordinates"
         " that vary.",
-        "Neighbours change smoothly into each other, and every kind of image has a region of its own.",
+        "Neighbors change smoothly into each other, and every kind of image has a region of its own.",
         "Sudden jumps, wide areas of blur, or the same image everywhere: then the code is not used.",
     ),
     "samples": Caption(
@@ -146,7 +146,7 @@ FIGURES = {
         "Each could be taken for a real image, and they differ from one another.",
         "Smudges and in-between shapes: the prior reaches places where no training image was put.",
     ),
-    "neighbours": Caption(
+    "neighbors": Caption(
         "Samples and what they resemble",
         "New images above, and below each the training image that is nearest to it, pixel by pixel.",
         "Alike in kind, different in detail: the model has learnt what images are.",
@@ -175,7 +175,7 @@ FIGURES = {
         "Rate and distortion",
         "The two losses against each other, epoch by epoch: what a code costs, and what it leaves unexplained. Dotted"
         " lines join points of equal negative ELBO.",
-        "The path runs down and to the right, then across the lines towards the lower left.",
+        "The path runs down and to the right, then across the lines toward the lower left.",
         "A path that stays at the left edge: codes carry nothing. Validation above training: over-fitting.",
     ),
     "reconstructions": Caption(
@@ -192,7 +192,7 @@ FIGURES = {
     ),
     "latents": Caption(
         "Latent space",
-        "Where the encoder puts images: the mean of each image's posterior, coloured by label where there are labels."
+        "Where the encoder puts images: the mean of each image's posterior, colored by label where there are labels."
         " Dashed is the prior: in two dimensions circles of 1 and 2 standard deviations, which hold 39% and 86% of its"
         " draws; in one dimension its density.",
         "The points fill the prior without holes, and images of a kind lie together.",
@@ -203,7 +203,7 @@ FIGURES = {
         "The losses of each epoch, in nats per image: on the images trained on, and on validation images where some"
         " were kept apart.",
         "The curves fall, level out, and stay close together.",
-        "Validation rises while training falls (over-fitting: stop earlier or regularise); still falling at the end"
+        "Validation rises while training falls (over-fitting: stop earlier or regularize); still falling at the end"
         " (train longer); KL loss at 0 (posterior collapse: lower β or raise it slowly).",
     ),
 }

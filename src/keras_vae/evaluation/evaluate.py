@@ -164,10 +164,10 @@ def evaluate(
         if stage not in STAGES:
             raise unknown("stage", stage, STAGES)
     run.check_complete()
-    run = run.writable()
+    run = run.writable_copy()
     request = request or Request(seed=run.experiment.seed)
     model = model or run.load_model(prior)
-    measured = run.model_facts(prior)
+    measured = run.model_fingerprint(prior)
     checksum = (held_out(splits) or splits.train).checksum
     key = {"schema": SCHEMA, "model": measured, **({} if on is None else {"checksum": checksum})}
     evaluation = run.read_evaluation(on) or {}

@@ -133,7 +133,7 @@ def random(image_shape: ImageShape, *, seed: int = 0) -> Features:
 def inception(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) -> Features:
     """Return the pooled features of Keras's InceptionV3, trained on ImageNet (Szegedy et al., arXiv 1512.00567).
 
-    Images are resized to `side` × `side`, bilinearly, and grey is repeated to RGB. The weights are Keras's: distances
+    Images are resized to `side` × `side`, bilinearly, and gray is repeated to RGB. The weights are Keras's: distances
     compare with each other, and not with published ones, which come from weights of another origin.
 
     Args:
@@ -157,9 +157,9 @@ def inception(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) -> Featur
     inputs = layers.Input(image_shape, dtype="uint8")
     units = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(inputs)
     resized = layers.Resizing(side, side, interpolation="bilinear", antialias=True, dtype="float32")(units)
-    coloured = layers.Concatenate()([resized] * 3) if image_shape[-1] == 1 else resized
+    colored = layers.Concatenate()([resized] * 3) if image_shape[-1] == 1 else resized
     return Features(
-        "inception", _model(inputs, network(coloured, training=False)), {"side": side, "weights": "imagenet (Keras)"}
+        "inception", _model(inputs, network(colored, training=False)), {"side": side, "weights": "imagenet (Keras)"}
     )
 
 
@@ -216,9 +216,9 @@ def _classes(dataset: Dataset) -> int:
 def _pools(splits: Splits, seed: int) -> tuple[Dataset, NDArray[np.int64], Dataset]:
     """Return the images that the classifier learns from, their labels, and the images that judge its accuracy."""
     judged = held_out(splits)
-    labelled = [(part, part.labels) for part in splits if part is not None and part is not judged]
-    images = np.concatenate([part.images for part, _ in labelled])
-    labels = np.concatenate([labels for _, labels in labelled if labels is not None] or [np.zeros(0, np.int64)])
+    labeled = [(part, part.labels) for part in splits if part is not None and part is not judged]
+    images = np.concatenate([part.images for part, _ in labeled])
+    labels = np.concatenate([labels for _, labels in labeled if labels is not None] or [np.zeros(0, np.int64)])
     if len(labels) < len(images) or len(np.unique(labels)) < 2:
         raise InputError(
             f"features = classifier: {splits.train.name} has no labels of two classes or more; take features = random"

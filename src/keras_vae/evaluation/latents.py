@@ -13,8 +13,8 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.likelihood import condition, held_out, mean_and_error, observed, provenance
-from keras_vae.models.vae import VAE, Moments
+from keras_vae.evaluation.likelihood import binarize_if_needed, condition, held_out, mean_and_error, provenance
+from keras_vae.models.vae import VAE, PosteriorMoments
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -25,7 +25,7 @@ IMAGES = 10_000
 ACTIVE_VARIANCE = 0.01
 """The variance of E[z|x] over images above which a dimension counts as used (Burda et al., arXiv 1509.00519)."""
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """How many of the nearest codes vote on a label."""
 
 _PAIRS_AT_ONCE = 2**22
@@ -51,7 +51,7 @@ def measure_latents(
     r"""Measure the codes of a VAE: rates, active units, mutual information, moments, and what labels they tell.
 
     The rate is taken apart as \(E_x KL(q(z|x) \| p(z)) = I(x; z) + KL(q(z) \| p(z))\) (Hoffman and Johnson 2016, "ELBO
-    surgery"), all three by one draw an image: `sampled_rate = mutual_information + marginal_kl`, while `kl_loss` and
+    surgery"), all three by one draw an image: `kl_monte_carlo = mutual_information + marginal_kl`, while `kl_loss` and
     `rates` are in closed form, where there is one. With \(q(z) = \tfrac1N \sum_j q(z|x_j)\) over the N measured images
     the mutual information cannot exceed log N, the `mutual_information_cap`: near it, it is an underestimate.
 
@@ -77,13 +77,13 @@ def measure_latents(
         )
     if images < 1:
         raise InputError(f"images = {images}: must be ≥ 1")
-    measured = _chosen(observed(model, splits, held_out(splits) or splits.train), images, seed)
+    measured = _chosen(binarize_if_needed(model, splits, held_out(splits) or splits.train), images, seed)
     told, notes = condition(model, measured), list[str]()
     verbs: list[Any] = [model.encode, model.draw, model.terms]
     moments, z, terms = (
         verb(measured.images, seed=seed, condition=told) for verb in progress(verbs, "encoding images")
     )
-    rates = ops.convert_to_numpy(terms.rates)
+    rates = ops.convert_to_numpy(terms.kl_per_group)
     log_prior = ops.convert_to_numpy(terms.log_prior)[:, 0].astype("float64")
     if not all(np.isfinite(values).all() for values in (moments.z_mean, z, rates)):
         raise RunError("latents: codes or rates are not finite: the training diverged; see `vae doctor`")
@@ -124,9 +124,9 @@ def aggregate(z_mean: Array, z_log_var: Array, z: Array, progress: Progress = si
         >>> (own - mixed).round(4).tolist()  # log 3/2 twice, and log 3
         [0.4055, 0.4055, 1.0986]
     """
-    # Multiplied out, all pairs are two matrix products; centred, little is lost to cancellation.
-    centre = z_mean.mean(axis=0, dtype="float64")
-    mean, log_var, codes = z_mean - centre, z_log_var.astype("float64"), z - centre
+    # Multiplied out, all pairs are two matrix products; centered, little is lost to cancellation.
+    center = z_mean.mean(axis=0, dtype="float64")
+    mean, log_var, codes = z_mean - center, z_log_var.astype("float64"), z - center
     precision = np.exp(-log_var)
     constants = -0.5 * np.sum(np.square(mean) * precision + log_var + math.log(2 * math.pi), axis=1)
     count = len(codes)
@@ -170,8 +170,8 @@ def aggregate_moments(z: Array) -> dict[str, Any]:
         null where there is one; and `squared_deviation` \(\|\mu\|^2 + \|\Sigma - I\|_F^2\).
     """
     codes = z.astype("float64")
-    mean, centred = codes.mean(axis=0), codes - codes.mean(axis=0)
-    covariance = centred.T @ centred / len(codes)
+    mean, centered = codes.mean(axis=0), codes - codes.mean(axis=0)
+    covariance = centered.T @ centered / len(codes)
     scale = np.sqrt(np.diag(covariance))
     # A dimension that never moves goes with no other.
     correlation = covariance / np.outer(*(2 * [np.where(scale > 0, scale, math.inf)]))
@@ -185,7 +185,7 @@ def aggregate_moments(z: Array) -> dict[str, Any]:
 
 
 def probe(codes: Array, labels: Array, test_codes: Array, test_labels: Array) -> dict[str, Any]:
-    """Return how well codes tell labels: of their neighbours' votes, of a linear classifier, and of no code at all.
+    """Return how well codes tell labels: of their neighbors' votes, of a linear classifier, and of no code at all.
 
     Args:
         codes: Codes to learn from, (N, D).
@@ -194,7 +194,7 @@ def probe(codes: Array, labels: Array, test_codes: Array, test_labels: Array) ->
         test_labels: Their labels, (M,).
 
     Returns:
-        `knn_accuracy`, `linear_probe_accuracy` of a logistic regression on standardised codes, and `chance_accuracy` of
+        `knn_accuracy`, `linear_probe_accuracy` of a logistic regression on standardized codes, and `chance_accuracy` of
         always saying the most frequent label; each a mean with its standard error.
     """
     from sklearn.dummy import DummyClassifier
@@ -204,7 +204,7 @@ def probe(codes: Array, labels: Array, test_codes: Array, test_labels: Array) ->
     from sklearn.preprocessing import StandardScaler
 
     classifiers = {
-        "knn_accuracy": KNeighborsClassifier(min(NEIGHBOURS, len(codes))),
+        "knn_accuracy": KNeighborsClassifier(min(NEIGHBORS, len(codes))),
         "linear_probe_accuracy": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         "chance_accuracy": DummyClassifier(),
     }
@@ -231,11 +231,11 @@ def _by_dimension(rates: Array, latent_dim: int, notes: list[str]) -> list[dict[
 
 
 def _surgery(
-    model: VAE, moments: Moments, z: Array, log_prior: Doubles, notes: list[str], progress: Progress
+    model: VAE, moments: PosteriorMoments, z: Array, log_prior: Doubles, notes: list[str], progress: Progress
 ) -> dict[str, Any]:
     """Return the rate of one draw an image, and the two parts of it."""
     section: dict[str, Any] = dict.fromkeys(
-        ("sampled_rate", "mutual_information", "mutual_information_cap", "marginal_kl")
+        ("kl_monte_carlo", "mutual_information", "mutual_information_cap", "marginal_kl")
     )
     if not isinstance(model.posterior, DiagonalNormal):
         reason = "is known for the posterior normal alone" if model.is_stochastic else "has no density without noise"
@@ -246,7 +246,7 @@ def _surgery(
     if isinstance(model.prior, ConditionalNormal):
         notes.append("marginal_kl: under a conditional prior there is no one p(z) to compare q(z) with")
     else:
-        section |= {"sampled_rate": mean_and_error(own - log_prior), "marginal_kl": mean_and_error(mixed - log_prior)}
+        section |= {"kl_monte_carlo": mean_and_error(own - log_prior), "marginal_kl": mean_and_error(mixed - log_prior)}
     return section
 
 
@@ -263,7 +263,7 @@ def _probed(
 ) -> dict[str, Any]:
     """Return the accuracies of probes fitted to training codes and scored on the measured ones."""
     section: dict[str, Any] = dict.fromkeys(
-        ("knn_accuracy", "linear_probe_accuracy", "chance_accuracy", "neighbours", "probe_images")
+        ("knn_accuracy", "linear_probe_accuracy", "chance_accuracy", "neighbors", "probe_images")
     )
     if measured.labels is None or splits.train.labels is None:
         return section
@@ -273,7 +273,7 @@ def _probed(
         test_codes, test_labels = z_mean[scored], measured.labels[scored]
         notes.append("knn_accuracy, linear_probe_accuracy: fitted to one half of the images, scored on the other")
     else:
-        train = observed(model, splits, _chosen(splits.train, images, seed))
+        train = binarize_if_needed(model, splits, _chosen(splits.train, images, seed))
         codes = model.encode(train.images, seed=seed, condition=condition(model, train)).z_mean
         # `take` keeps labels where there are some, which a type cannot say.
         labels = np.asarray(train.labels)
@@ -283,5 +283,5 @@ def _probed(
         return section
     if model.condition is not None:
         notes.append("knn_accuracy, linear_probe_accuracy: the encoder is told the label, which codes need not repeat")
-    section |= {"neighbours": min(NEIGHBOURS, len(codes)), "probe_images": len(codes)}
+    section |= {"neighbors": min(NEIGHBORS, len(codes)), "probe_images": len(codes)}
     return section | probe(codes, labels, test_codes, test_labels)

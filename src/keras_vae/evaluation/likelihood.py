@@ -17,8 +17,8 @@ from keras_vae.data.dataset import Dataset, Splits
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-BINARISATION_SEED = 777
-"""That of the published numbers on dynamically binarised MNIST."""
+BINARIZATION_SEED = 777
+"""That of the published numbers on dynamically binarized MNIST."""
 
 TRUSTED_SAMPLE_SIZE = 5.0
 """The least effective sample size, of 95 images in 100, for which an importance-weighted estimate is trusted."""
@@ -61,8 +61,8 @@ def _are_training_images(splits: Splits) -> bool:
     return images is not None and 2 * sum(hash(image.tobytes()) in known for image in images.images) >= len(images)
 
 
-def binarised(splits: Splits, dataset: Dataset) -> Dataset:
-    """Return one of the splits in black and white, each pixel drawn once with its grey value as the probability.
+def binarized(splits: Splits, dataset: Dataset) -> Dataset:
+    """Return one of the splits in black and white, each pixel drawn once with its gray value as the probability.
 
     The draws are those of the protocol that published numbers follow (Tomczak and Welling, arXiv 1705.07120, in their
     code): NumPy's legacy generator with seed 777. Where the source has test images of its own and more training images
@@ -75,7 +75,7 @@ def binarised(splits: Splits, dataset: Dataset) -> Dataset:
     Returns:
         Images of the levels 0 and 255.
     """
-    generator = np.random.RandomState(BINARISATION_SEED)
+    generator = np.random.RandomState(BINARIZATION_SEED)
     if dataset is splits.test and dataset.positions is None:
         _draw(_last_of_source(splits, len(dataset)), generator)
     return replace(dataset, images=_draw(dataset.images, generator) * np.uint8(255))
@@ -88,9 +88,9 @@ def mean_and_error(values: Array) -> dict[str, float | None]:
     return {"mean": float(doubles.mean()), "standard_error": error}
 
 
-def observed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:
-    """Return one of the splits as a model is measured on it: drawn once, where its likelihood binarises at random."""
-    return binarised(splits, dataset) if model.likelihood.binarises_at_random else dataset
+def binarize_if_needed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:
+    """Return one of the splits as a model is measured on it: drawn once, where its likelihood binarizes at random."""
+    return binarized(splits, dataset) if model.likelihood.binarizes_at_random else dataset
 
 
 def measure_likelihood(
@@ -127,16 +127,16 @@ def measure_likelihood(
 
     if samples < 0:
         raise InputError(f"samples = {samples}: must be ≥ 1, or 0 to leave out the importance-weighted estimate")
-    measured = observed(model, splits, held_out(splits) or splits.train)
+    measured = binarize_if_needed(model, splits, held_out(splits) or splits.train)
     told = condition(model, measured)
-    terms = model.terms(measured.images, seed, condition=told)
+    terms = model.elbo_terms(measured.images, seed, condition=told)
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
         "likelihood": registry.spec("likelihood", model.likelihood)["name"],
-        "binarisation": getattr(model.likelihood, "binarize", "none"),
-        "binarisation_seed": BINARISATION_SEED if model.likelihood.binarises_at_random else None,
+        "binarization": getattr(model.likelihood, "binarize", "none"),
+        "binarization_seed": BINARIZATION_SEED if model.likelihood.binarizes_at_random else None,
         "condition": None if model.condition is None else registry.spec("condition", model.condition)["name"],
-        "normalised": model.likelihood.is_normalised_on(measured.images),
+        "normalized": model.likelihood.is_normalized_on(measured.images),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
         **{
@@ -167,7 +167,7 @@ def _importance_weighted(
     log_likelihood, sample_size = estimates
     nll = mean_and_error(-log_likelihood)
     percentile = float(np.percentile(sample_size, 5))
-    comparable = model.likelihood.is_normalised_on(measured.images) and not model.likelihood.is_density
+    comparable = model.likelihood.is_normalized_on(measured.images) and not model.likelihood.is_density
     bits = math.log(2) * math.prod(measured.image_shape)
     return {
         "samples": samples,

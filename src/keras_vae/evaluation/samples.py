@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Scored = Literal["means", "draws"]
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 """k of precision, recall, density and coverage."""
 
 FEATURE_SEED = 0
@@ -35,7 +35,7 @@ _VALUES_AT_ONCE = 2**24
 _ENOUGH_HELD_OUT = 100
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """For each of n images, the nearest of others.
 
     Args:
@@ -50,7 +50,7 @@ class Neighbours(NamedTuple):
 class Manifold(NamedTuple):
     r"""How much two sets of vectors overlap, each set taken for the union of balls about its vectors.
 
-    A ball reaches to its centre's k-th nearest neighbour in its own set.
+    A ball reaches to its center's k-th nearest neighbor in its own set.
 
     Args:
         precision: The share of samples within a ball of the real ones (Kynkäänniemi et al., arXiv 1904.06991).
@@ -78,18 +78,18 @@ def measure_samples(
     """Compare samples of a model with the images held out, and those with the training images.
 
     All sets are of one size, the largest that samples, held-out and training images allow: every one of the numbers
-    depends on it. The memorisation check takes all of them. Models with a condition draw labels in the proportions of
+    depends on it. The memorization check takes all of them. Models with a condition draw labels in the proportions of
     the training data. Pixels are rounded to 8 bits.
 
     Args:
         model: A trained model.
         splits: The images of its run. Where nothing was held out, samples are compared with the training images, and
-            there is neither a floor nor a check for memorisation.
+            there is neither a floor nor a check for memorization.
         n: How many samples, at least 2.
         features: By what to compare; see `features.choose`.
         scored: `"means"`, mean images; or `"draws"`, pixels drawn from p(x|z), which only a Bernoulli has: the real
-            images are then binarised as the model takes them, and drawn with the grey level as the probability if it
-            takes grey.
+            images are then binarized as the model takes them, and drawn with the gray level as the probability if it
+            takes gray.
         seed: Fixes samples, draws, and which images are compared.
         progress: Shown for each of the steps.
 
@@ -102,7 +102,7 @@ def measure_samples(
     """
     if n < 2:
         raise InputError(f"n = {n}: sets of samples are compared; ask for at least 2, better 10000")
-    observed = _binarising(model, scored)
+    observed = _binarizing(model, scored)
     if not isinstance(features, Features):
         features = choose(features, splits, seed=FEATURE_SEED, progress=progress)
     held = held_out(splits)
@@ -110,8 +110,8 @@ def measure_samples(
     sampled = _draw(model, splits, n, seed, progress)
     real, trained = reference.images, splits.train.images
     if observed is not None:
-        sampled = _binarised(Bernoulli(binarize="dynamic"), sampled, [seed, 1])
-        real, trained = _binarised(observed, real, [seed, 2]), _binarised(observed, trained, [seed, 3])
+        sampled = _binarized(Bernoulli(binarize="dynamic"), sampled, [seed, 1])
+        real, trained = _binarized(observed, real, [seed, 2]), _binarized(observed, trained, [seed, 3])
     fakes = features(sampled, progress, "features of the samples")
     trains = features(trained, progress, "features of the training images")
     reals = trains if held is None else features(real, progress, "features of the held-out images")
@@ -129,12 +129,12 @@ def measure_samples(
         "training_checksum": splits.train.checksum,
         "samples": n,
         "images_scored": scored,
-        "binarisation": "none" if observed is None else observed.binarize,
+        "binarization": "none" if observed is None else observed.binarize,
         "features": features.describe(),
-        "neighbours": NEIGHBOURS,
+        "neighbors": NEIGHBORS,
         **numbers[0],
         "floor": numbers[1] if held is not None else None,
-        "memorisation": None if held is None else memorisation(fakes, reals, trains, progress=progress),
+        "memorization": None if held is None else memorization(fakes, reals, trains, progress=progress),
         "notes": [*features.notes, *_notes(splits, n, count, fakes.shape[1])],
     }
 
@@ -147,13 +147,13 @@ def compare(samples: Array, real: Array) -> dict[str, Any]:
         real: (N, F), likewise.
 
     Returns:
-        `frechet_distance`, `kernel_distance` with its standard error, and the fields of `Manifold`.
+        `frechet_distance`, `kid` with its standard error, and the fields of `Manifold`.
     """
     count = min(len(samples), len(real))
-    overlap = manifold(samples, real)._asdict() if count > NEIGHBOURS else dict.fromkeys(Manifold._fields)
+    overlap = manifold(samples, real)._asdict() if count > NEIGHBORS else dict.fromkeys(Manifold._fields)
     return {
         "frechet_distance": frechet_distance(samples, real) if count > 1 else None,
-        "kernel_distance": kernel_distance(samples, real) if count > 1 else None,
+        "kid": kid(samples, real) if count > 1 else None,
         **overlap,
     }
 
@@ -190,7 +190,7 @@ def _normal(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return mean, np.asarray(root, np.float64)
 
 
-def kernel_distance(first: Array, second: Array) -> dict[str, float | None]:
+def kid(first: Array, second: Array) -> dict[str, float | None]:
     r"""Return the unbiased squared maximum mean discrepancy under \(k(x, y) = (x \cdot y / F + 1)^3\), and its error.
 
     The kernel Inception distance of Bińkowski et al., arXiv 1801.01401. It is the mean over at most ten disjoint
@@ -228,13 +228,13 @@ def _discrepancy(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     return within(first) + within(second) - 2 * float(kernel(first, second).mean())
 
 
-def manifold(samples: Array, real: Array, k: int = NEIGHBOURS) -> Manifold:
+def manifold(samples: Array, real: Array, k: int = NEIGHBORS) -> Manifold:
     """Return precision, recall, density and coverage of samples.
 
     Args:
         samples: (N, F), N > k.
         real: (M, F), M > k.
-        k: Which neighbour a ball reaches to.
+        k: Which neighbor a ball reaches to.
 
     Returns:
         The four; 1 each, but for the density, where the sets are the same. Distances are found block by block, so
@@ -260,15 +260,13 @@ def manifold(samples: Array, real: Array, k: int = NEIGHBOURS) -> Manifold:
 
 
 def _radii(rows: Array, k: int) -> NDArray[np.floating]:
-    """Return the distance of each vector from its k-th neighbour."""
+    """Return the distance of each vector from its k-th neighbor."""
     from sklearn.neighbors import NearestNeighbors
 
     return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows).kneighbors()[0][:, -1]
 
 
-def nearest(
-    images: Array, among: Array, *, progress: Progress = silent, label: str = "nearest neighbours"
-) -> Neighbours:
+def nearest(images: Array, among: Array, *, progress: Progress = silent, label: str = "nearest neighbors") -> Neighbors:
     """Return the nearest of a set for each image, block by block, so that memory does not grow with the set.
 
     Args:
@@ -282,7 +280,7 @@ def nearest(
 
     Example:
         >>> nearest(np.array([[0.0, 3.0]]), np.array([[9.0, 9.0], [0.0, 1.0]]))
-        Neighbours(indices=array([1]), distances=array([2.]))
+        Neighbors(indices=array([1]), distances=array([2.]))
     """
     from sklearn.metrics import pairwise_distances_argmin_min
 
@@ -295,16 +293,16 @@ def nearest(
         found, gaps = pairwise_distances_argmin_min(queries, _vectors(among[start:stop]))
         closer = gaps < distances
         indices[closer], distances[closer] = found[closer] + start, gaps[closer]
-    return Neighbours(indices, distances)
+    return Neighbors(indices, distances)
 
 
-def memorisation(samples: Array, held: Array, trained: Array, *, progress: Progress = silent) -> dict[str, Any]:
+def memorization(samples: Array, held: Array, trained: Array, *, progress: Progress = silent) -> dict[str, Any]:
     r"""Ask whether samples lie nearer to training images than images that the model has never seen.
 
     The three-sample test of Meehan et al., arXiv 2004.05675, in one cell: the distances of samples and of held-out
     images to their nearest training image are compared by the Mann–Whitney statistic. The samples of a model that
     copies lie nearer; those of one that only smooths do too, so that the numbers are to be read with the precision and
-    with pictures of the neighbours.
+    with pictures of the neighbors.
 
     Args:
         samples: Vectors of samples, (N, F).
@@ -313,8 +311,8 @@ def memorisation(samples: Array, held: Array, trained: Array, *, progress: Progr
         progress: Shown meanwhile.
 
     Returns:
-        `share_nearer`, the probability that a sample is nearer to its training image than a held-out image is to its
-        own, one half if nothing is copied; `three_sample_z`, the same in standard deviations, negative if samples
+        `mann_whitney_auc`, the probability that a sample is nearer to its training image than a held-out image is to
+        its own, one half if nothing is copied; `three_sample_z`, the same in standard deviations, negative if samples
         are nearer; the median distances and their ratio; `share_of_near_copies`, how many samples are nearer than all
         but the nearest hundredth of the held-out images, 0.01 if nothing is copied; and `copying_suspected`, a z below
         −5 or near copies above 0.05. The last two are None below 100 held-out images.
@@ -335,7 +333,7 @@ def memorisation(samples: Array, held: Array, trained: Array, *, progress: Progr
         "samples": n,
         "held_out_images": m,
         "training_images": len(trained),
-        "share_nearer": 1 - farther / (n * m),
+        "mann_whitney_auc": 1 - farther / (n * m),
         "three_sample_z": z,
         "median_distance": medians[0],
         "median_distance_held_out": medians[1],
@@ -362,7 +360,7 @@ def _draw(model: "BaseVAE", splits: Splits, n: int, seed: int, progress: Progres
     return images
 
 
-def _binarising(model: "BaseVAE", scored: Scored) -> Bernoulli | None:
+def _binarizing(model: "BaseVAE", scored: Scored) -> Bernoulli | None:
     """Return how real images become comparable with the draws that are scored, or None for means."""
     if scored not in get_args(Scored):
         raise InputError(f"scored = {scored!r}: accepted: {', '.join(get_args(Scored))}")
@@ -374,16 +372,16 @@ def _binarising(model: "BaseVAE", scored: Scored) -> Bernoulli | None:
     return likelihood if likelihood.binarize != "none" else replace(likelihood, binarize="dynamic")
 
 
-def _binarised(likelihood: Bernoulli, images: NDArray[np.uint8], seed: list[int]) -> NDArray[np.uint8]:
+def _binarized(likelihood: Bernoulli, images: NDArray[np.uint8], seed: list[int]) -> NDArray[np.uint8]:
     """Return images in black and white as a likelihood observes them, with noise from NumPy."""
     rng = np.random.default_rng(seed)
 
-    def observe(batch: NDArray[np.uint8]) -> Any:  # noqa: ANN401
+    def preprocess(batch: NDArray[np.uint8]) -> Any:
         noise = rng.random(batch.shape, dtype="float32") if likelihood.draws_pixels else None
-        return likelihood.observe(to_unit(batch), None if noise is None else ops.convert_to_tensor(noise))
+        return likelihood.preprocess(to_unit(batch), None if noise is None else ops.convert_to_tensor(noise))
 
     size = fitting_batch_size(images.shape[1:])
-    return (in_batches(observe, images, batch_size=size) * 255).astype(np.uint8)
+    return (in_batches(preprocess, images, batch_size=size) * 255).astype(np.uint8)
 
 
 def _notes(splits: Splits, n: int, count: int, dimensions: int) -> Iterator[str]:
@@ -394,15 +392,15 @@ def _notes(splits: Splits, n: int, count: int, dimensions: int) -> Iterator[str]
         yield f"{count} samples of {n} compared: as many as there are {fewest} images"
     if count < 2:
         yield "the Fréchet and kernel distances need more than 1 image a side"
-    if count <= NEIGHBOURS:
-        yield f"precision, recall, density and coverage need more than {NEIGHBOURS} images a side, not {count}"
+    if count <= NEIGHBORS:
+        yield f"precision, recall, density and coverage need more than {NEIGHBORS} images a side, not {count}"
     if 1 < count <= dimensions:
         yield (
             f"{count} images a side for {dimensions} features: the Fréchet distance is far above what many images"
             " would give, and compares with its floor only"
         )
     if held is None:
-        yield "no held-out data: compared with the training images, without floor and memorisation check"
+        yield "no held-out data: compared with the training images, without floor and memorization check"
     elif len(held) < _ENOUGH_HELD_OUT:
         yield f"{len(held)} held-out images are too few to tell copies from chance: {_ENOUGH_HELD_OUT} are needed"
 

@@ -8,7 +8,7 @@ from keras_vae.evaluation.descriptions import LATENTS, SAMPLES, SCORES
 _NATS = ("negative_elbo", "reconstruction_loss", "kl_loss", "nll")
 
 
-def summarise(evaluation: Mapping[str, Any]) -> list[str]:
+def summarize(evaluation: Mapping[str, Any]) -> list[str]:
     """Return what an evaluation found, for a terminal.
 
     Args:
@@ -50,12 +50,12 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
         )
         if not section["trusted"]:
             yield "few draws count: nll is likely too high; raise --samples"
-    if section["binarisation"] in ("static", "dynamic"):
-        yield f"binarised once, by draws of seed {section['binarisation_seed']}"
-    if not section["normalised"]:
-        yield "grey levels under this likelihood: not a normalised likelihood"
+    if section["binarization"] in ("static", "dynamic"):
+        yield f"binarized once, by draws of seed {section['binarization_seed']}"
+    if not section["normalized"]:
+        yield "gray levels under this likelihood: not a normalized likelihood"
     if section["density"]:
-        yield "a density of grey values: not comparable with probabilities of levels"
+        yield "a density of gray values: not comparable with probabilities of levels"
     if not section["bound"]:
         yield "a posterior without noise: negative_elbo is no bound on −log p(x)"
 
@@ -79,7 +79,7 @@ def _samples(section: Mapping[str, Any]) -> Iterator[str]:
             (line,) = _numbers({name: section[name]})
             (real,) = _numbers({name: floor[name]}) if floor.get(name) is not None else ("",)
             yield f"{line:<42}{'real images' if real else ''}{real[len(name.ljust(20)) :]}"
-    copying = section["memorisation"]
+    copying = section["memorization"]
     if copying and copying["copying_suspected"]:
         yield "samples lie nearer to training images than new images do: the model repeats what it has seen"
     scored = "mean images" if section["images_scored"] == "means" else "draws of pixels"

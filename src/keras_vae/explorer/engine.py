@@ -50,7 +50,7 @@ class Engine:
             ]
         return np.concatenate(images)[: len(codes)]
 
-    def encode(self, images: Array, label: Any = None) -> Any:  # noqa: ANN401
+    def encode(self, images: Array, label: Any = None) -> Any:
         """Return the codes that stand for images.
 
         Args:
@@ -66,7 +66,7 @@ class Engine:
         with self.lock:
             return self.model.reconstruct(image, condition=label)
 
-    def sample(self, count: int, seed: int, labels: Any = None) -> Array:  # noqa: ANN401
+    def sample(self, count: int, seed: int, labels: Any = None) -> Array:
         """Return the mean images of draws from the prior, (count, H, W, C)."""
         with self.lock:
             return self.model.sample(count, seed, condition=labels)
@@ -76,15 +76,17 @@ class Engine:
         model: Any = self.model
         with self.lock:
             if not self.has_temperature:
-                return model.sample_codes(1, seed, condition=label)[0]
+                return model.sample_prior(1, seed, condition=label)[0]
             noise = np.random.default_rng(seed).standard_normal((1, model.latent_dim), dtype="float32")
-            return keras.ops.convert_to_numpy(model.codes_from(temperature * noise, self._told(label)))[0]
+            return keras.ops.convert_to_numpy(
+                model.prior_transform(temperature * noise, self._encode_condition(label))
+            )[0]
 
     def draws_of_prior(self, count: int, label: int | None = None) -> Array:
         """Return codes drawn from a VAE's prior, (count, latent_dim)."""
         model: Any = self.model
         with self.lock:
-            codes: Array = model.sample_codes(count, 0, condition=label)
+            codes: Array = model.sample_prior(count, 0, condition=label)
         return codes
 
     @functools.cached_property
@@ -92,15 +94,15 @@ class Engine:
         """Whether draws from a VAE's prior come from normal noise, which can be scaled."""
         try:
             model: Any = self.model
-            model.codes_from(np.zeros((1, model.latent_dim), "float32"), self._told(0))
+            model.prior_transform(np.zeros((1, model.latent_dim), "float32"), self._encode_condition(0))
         except InputError:
             return False
         return True
 
-    def _told(self, label: int | None) -> Any:  # noqa: ANN401
+    def _encode_condition(self, label: int | None) -> Any:
         return None if self.model.condition is None else self.model.condition.encode(np.array([label]))
 
-    def score(self, images: Array, label: Any = None, *, scorer: Scorer | None = None) -> Scores:  # noqa: ANN401
+    def score(self, images: Array, label: Any = None, *, scorer: Scorer | None = None) -> Scores:
         """Return the scores of images, with those that known images are needed for if the scorer has seen some."""
         scorer = scorer or Scorer(self.model, self.draws if self.model.is_stochastic else 1, 0, {})
         with self.lock:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.components.conditions import Label
+from keras_vae.components.conditions import ClassLabel
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import interpolate
 from keras_vae.core.progress import Progress
@@ -21,7 +21,7 @@ from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.anomaly import Scorer, differences
 from keras_vae.evaluation.diagnostics import INACTIVE_RATE, Evidence, Finding, diagnose, examine
 from keras_vae.evaluation.likelihood import condition
-from keras_vae.evaluation.samples import Neighbours
+from keras_vae.evaluation.samples import Neighbors
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
@@ -105,7 +105,7 @@ class Explorer:
     def __init__(self, run: Run, progress: Progress | None = None) -> None:
         self.run = run
         model = run.load_model()
-        if not isinstance(model.condition, Label | None):
+        if not isinstance(model.condition, ClassLabel | None):
             raise InputError(f"{run.path}: its model is told {model.condition}; the explorer knows labels alone")
         self.material: Material = gather(run, progress)
         height, width, channels = run.environment["data"]["image_shape"]
@@ -165,7 +165,7 @@ class Explorer:
     @functools.cached_property
     def shown(self) -> Dataset | None:
         """The images on the map, evenly spaced over those at hand."""
-        return None if self.material.shown is None else self.material.shown.spread(ON_MAP)
+        return None if self.material.shown is None else self.material.shown.subsample_evenly(ON_MAP)
 
     @functools.cached_property
     def codes(self) -> Array:
@@ -263,7 +263,7 @@ class Explorer:
 
     # ---- The other questions ----
 
-    def decode(self, code: Any, label: int | None = None) -> Array:  # noqa: ANN401
+    def decode(self, code: Any, label: int | None = None) -> Array:
         """Return the mean image of one code, (H, W, C), in [0, 1].
 
         Raises:
@@ -315,7 +315,7 @@ class Explorer:
         with self._measuring:
             if known is None or self._scorer is not None:
                 return
-            few = known.spread(_KNOWN_IMAGES)
+            few = known.subsample_evenly(_KNOWN_IMAGES)
             told, draws = condition(self.engine.model, few), self.engine.draws
             blocks = np.array_split(np.arange(len(few)), -(-len(few) // 4))
             scores = []
@@ -384,7 +384,7 @@ class Explorer:
         """How many training images samples are compared with, and how many there are."""
         return (0, 0) if self._trained is None else (len(self._trained.chosen), len(self._trained.images))
 
-    def neighbours(self, images: Array) -> tuple[Array, Neighbours] | None:
+    def neighbors(self, images: Array) -> tuple[Array, Neighbors] | None:
         """Return the nearest training image of each image, and which and how far; None without training images.
 
         As `evaluation.samples.nearest` does, but with all that does not depend on the images computed once: a page of
@@ -401,7 +401,7 @@ class Explorer:
         found = (rows @ trained.rows.T - trained.half_squares).argmax(axis=1)
         distances = np.linalg.norm(rows - trained.rows[found], axis=1).astype("float64")
         indices = trained.chosen[found]
-        return trained.images[indices], Neighbours(indices, distances)
+        return trained.images[indices], Neighbors(indices, distances)
 
     def picks(self, page: int = 0) -> tuple[Array, str]:
         """Return images to pick from, (SAMPLES, H, W, C), and what they are: held-out ones, else samples.
@@ -474,4 +474,4 @@ class Explorer:
             self.engine.draw(0, 1.0, self.label(None))
         self.place(blank, self.label(None))
         for prior in self.priors:
-            self.neighbours(self.sample(SAMPLES, 0, prior=prior))
+            self.neighbors(self.sample(SAMPLES, 0, prior=prior))

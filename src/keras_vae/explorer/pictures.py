@@ -17,7 +17,7 @@ _MAP = 1000
 
 
 def uri(image: Array) -> str:
-    """Return an image (H, W, C) in [0, 1] or uint8, or a grey or RGB picture of levels, as a data URI of a PNG."""
+    """Return an image (H, W, C) in [0, 1] or uint8, or a gray or RGB picture of levels, as a data URI of a PNG."""
     from PIL import Image
 
     levels = (
@@ -76,14 +76,14 @@ def picks(images: Array) -> str:
 
 
 def heat(difference: Array) -> NDArray[np.uint8]:
-    """Return a map (H, W, 1) in [0, 1] in colours of heat, (H, W, 3)."""
+    """Return a map (H, W, 1) in [0, 1] in colors of heat, (H, W, 3)."""
     from matplotlib import colormaps
 
     return np.rint(colormaps["inferno"](np.asarray(difference)[..., 0])[..., :3] * 255).astype("uint8")
 
 
-def colours(labels: NDArray[np.int64] | None, names: Sequence[str]) -> dict[int, str]:
-    """Return a colour for each label that occurs; of more than ten, in their order along one scale."""
+def colors(labels: NDArray[np.int64] | None, names: Sequence[str]) -> dict[int, str]:
+    """Return a color for each label that occurs; of more than ten, in their order along one scale."""
     if labels is None:
         return {}
     present = np.unique(labels).tolist()
@@ -97,10 +97,10 @@ def colours(labels: NDArray[np.int64] | None, names: Sequence[str]) -> dict[int,
 
 
 def legend(labels: NDArray[np.int64] | None, names: Sequence[str]) -> str:
-    """Return which colour is which label."""
+    """Return which color is which label."""
     keys = "".join(
-        f'<span><i style="background:{colour}"></i>{escape(_name(label, names))}</span>'
-        for label, colour in list(colours(labels, names).items())[:30]
+        f'<span><i style="background:{color}"></i>{escape(_name(label, names))}</span>'
+        for label, color in list(colors(labels, names).items())[:30]
     )
     return f'<div class="legend">{keys}</div>' if keys else ""
 
@@ -134,12 +134,12 @@ def latent_map(
         return _MAP * (0.5 + (u - view.u) / (2 * view.half)), high * (0.5 - (v - view.v) / (2 * view.half))
 
     drawn = []
-    chosen = colours(labels, names)
+    chosen = colors(labels, names)
     for index, (u, v) in enumerate(() if points is None else points.tolist()):
         x, y = place(u, v)
         if 0 <= x <= _MAP and 0 <= y <= high:
-            colour = PALETTE[0] if labels is None else chosen[int(labels[index])]
-            drawn.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="7" fill="{colour}"/>')
+            color = PALETTE[0] if labels is None else chosen[int(labels[index])]
+            drawn.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="7" fill="{color}"/>')
     ticks = []
     for value in _ticks(view.u, view.half):
         x, _ = place(value, 0)

@@ -63,14 +63,16 @@ def _named(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-class _Contained:
+class CSPMiddleware:
     """Sends the content security policy with everything; answers that are streamed pass through as they come."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Any]) -> None:  # noqa: ANN401
-        async def contained(message: Any) -> None:  # noqa: ANN401
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Any]) -> None:
+        """Answer a request, with the policy added to the headers of the response."""
+
+        async def contained(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
             await send(message)
@@ -78,7 +80,7 @@ class _Contained:
         await self.app(scope, receive, contained)
 
 
-def application(run: Run, *, host: str = HOST, progress: Progress | None = None) -> Any:  # noqa: ANN401
+def application(run: Run, *, host: str = HOST, progress: Progress | None = None) -> Any:
     """Return the page of a run as an ASGI application, compiled and ready.
 
     Args:
@@ -105,7 +107,7 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
         # A page on the web may lead its own name to this machine, and then ask in it.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_named(name) for name in LOOPBACK])
 
-    app.add_middleware(_Contained)
+    app.add_middleware(CSPMiddleware)
     return gr.mount_gradio_app(
         app,
         blocks,

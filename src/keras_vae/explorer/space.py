@@ -103,6 +103,6 @@ tags: [variational-autoencoder, keras]
 {run.experiment.description}
 
 Explores the model in `run/`, trained with keras-vae {__version__}, which is in `keras_vae/`. The training data
-is not: where it cannot be had, samples stand without their neighbours. `python app.py` runs it anywhere; `PORT` names
+is not: where it cannot be had, samples stand without their neighbors. `python app.py` runs it anywhere; `PORT` names
 the port.
 """

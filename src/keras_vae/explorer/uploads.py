@@ -1,4 +1,4 @@
-"""Pictures from outside: checked, and brought to the size and colour of a model's images."""
+"""Pictures from outside: checked, and brought to the size and color of a model's images."""
 
 import base64
 import binascii
@@ -59,7 +59,7 @@ def read_uri(uri: str) -> bytes:
 
 
 def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Picture:
-    """Return a picture in the size and colour of a model's images.
+    """Return a picture in the size and color of a model's images.
 
     Args:
         content: A PNG, JPEG, WebP, BMP or GIF file.
@@ -78,7 +78,7 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
             wide, high = opened.size
         if max(wide, high) > SIDES[1] or min(wide, high) < SIDES[0]:
             raise InputError(f"{wide}×{high} pixels: accepted are {SIDES[0]} to {SIDES[1]} a side")
-        color: Color = "grey" if channels == 1 else "rgb"
+        color: Color = "gray" if channels == 1 else "rgb"
         decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), opaque("white"))
     except InputError as error:
         raise InputError(f"picture: {error}") from None
@@ -87,8 +87,8 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
     notes = ["transparent pixels laid on white"] * decoded.background + ["dark and light swapped"] * invert
     if decoded.size != (height, width):
         notes.append(f"resized from {decoded.size[1]}×{decoded.size[0]} to {width}×{height}")
-    if color == "grey" != decoded.color:
-        notes.append("turned grey")
+    if color == "gray" != decoded.color:
+        notes.append("turned gray")
     return Picture(255 - decoded.pixels if invert else decoded.pixels, tuple(notes))
 
 

@@ -23,11 +23,11 @@ def asset(name: str) -> str:
     return resources.files("keras_vae.explorer").joinpath(f"assets/{name}").read_text("utf-8")
 
 
-def answer_to(
-    event: Any,  # noqa: ANN401
+def on_event(
+    event: Any,
     function: Callable[..., Any],
-    inputs: Any,  # noqa: ANN401
-    outputs: Any,  # noqa: ANN401
+    inputs: Any,
+    outputs: Any,
     *,
     may_fail: bool = False,
 ) -> None:
@@ -56,7 +56,7 @@ def failures_said(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with what a user can help told on the page."""
 
     @functools.wraps(function)
-    def told(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+    def told(*arguments: Any, **named: Any) -> Any:
         try:
             return function(*arguments, **named)
         except (InputError, RunError) as error:

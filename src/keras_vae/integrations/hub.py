@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import check_place, replacing_folder, write_text
-from keras_vae.evaluation.summary import summarise
+from keras_vae.evaluation.summary import summarize
 from keras_vae.runs.run import Run
 
 FILES = (
@@ -50,7 +50,7 @@ def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str
     run = run if isinstance(run, Run) else Run.open(run)
     run.check_complete()
     check_installed()
-    with _failures_said(repository), tempfile.TemporaryDirectory() as folder:
+    with wrap_errors(repository), tempfile.TemporaryDirectory() as folder:
         from huggingface_hub import HfApi
 
         for file in (file for pattern in FILES for file in sorted(run.path.glob(pattern))):
@@ -85,7 +85,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
     check_place(out, force=force, mark="experiment.toml", kind="run")
     check_installed()
-    with _failures_said(repository), replacing_folder(out) as folder:
+    with wrap_errors(repository), replacing_folder(out) as folder:
         from huggingface_hub import HfApi, snapshot_download
 
         if "experiment.toml" not in HfApi(library_name="keras-vae").list_repo_files(repository, revision=revision):
@@ -110,7 +110,8 @@ def check_installed() -> None:
 
 
 @contextlib.contextmanager
-def _failures_said(repository: str) -> Iterator[None]:
+def wrap_errors(repository: str) -> Iterator[None]:
+    """Raise the errors of the Hub's client as a `RunError` or an `InputError` of one line."""
     from huggingface_hub import errors
 
     try:
@@ -137,7 +138,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _card(run: Run, repository: str) -> str:
-    numbers = "\n".join(summarise(run.evaluation or {}))
+    numbers = "\n".join(summarize(run.evaluation or {}))
     return f"""---
 library_name: keras-vae
 tags: [variational-autoencoder, keras]

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.anomaly import Scorer
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 from keras_vae.runs.run import load
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         self.objective, self.image_shape, self.epochs, self.batch_size = objective, image_shape, epochs, batch_size
         self.learning_rate, self.seed = learning_rate, seed
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ANN401
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Train the model on rows.
 
         Args:
@@ -93,13 +93,13 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         experiment = Experiment.model_validate(tables)
         images = self._images(X)
         keras.utils.set_random_seed(self.seed)
-        self.model_ = experiment.build_model(Facts(images.shape[1:], len(images)))
+        self.model_ = experiment.build_model(DatasetInfo(images.shape[1:], len(images)))
         self.model_.compile(optimizer=keras.optimizers.Adam(self.learning_rate))
-        self.model_.initialise_prior(images, seed=self.seed)
+        self.model_.initialize_prior(images, seed=self.seed)
         self.model_.fit(images, batch_size=batch_size, epochs=self.epochs, verbose=0)
         return self
 
-    def transform(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    def transform(self, X: Any) -> NDArray[np.float64]:
         """Return the posterior means of rows, (N, latent_dim).
 
         Args:
@@ -108,7 +108,7 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.asarray(self.model_.encode(self._images(self._rows(X))).z_mean, "float64")
 
-    def inverse_transform(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401
+    def inverse_transform(self, X: Any) -> NDArray[np.float64]:
         """Return the mean rows of codes, (N, F).
 
         Args:
@@ -118,7 +118,7 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         images = self.model_.decode(np.asarray(X, "float32"))
         return np.asarray(images.reshape(len(images), -1) * self.range_ + self.minimum_, "float64")
 
-    def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401
+    def score(self, X: Any, y: Any = None) -> float:
         """Return the mean ELBO of rows in nats, so that a search over arguments has something to raise.
 
         Args:
@@ -132,7 +132,7 @@ class VAETransformer(TransformerMixin, BaseEstimator):
     def _n_features_out(self) -> int:
         return self.latent_dim
 
-    def _rows(self, X: Any) -> Array:  # noqa: ANN401
+    def _rows(self, X: Any) -> Array:
         return validate_data(self, X, dtype="float64", reset=False)
 
     def _images(self, rows: Array) -> NDArray[np.float32]:
@@ -174,7 +174,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.run, self.score, self.samples = run, score, samples
         self.false_positive_rate, self.seed = false_positive_rate, seed
 
-    def fit(self, X: Array, y: Any = None, *, condition: Any = None) -> Self:  # noqa: ANN401
+    def fit(self, X: Array, y: Any = None, *, condition: Any = None) -> Self:
         """Learn how normal images score.
 
         Args:
@@ -190,15 +190,15 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.offset_ = -self.scorer_.threshold(self.score, self.false_positive_rate)
         return self
 
-    def score_samples(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:  # noqa: ANN401
+    def score_samples(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:
         """Return minus the score of images, (N,): the lower, the stranger."""
         check_is_fitted(self)
         return -self.scorer_(X, condition=condition)[self.score]
 
-    def decision_function(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:  # noqa: ANN401
+    def decision_function(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:
         """Return how far images are from being anomalies, (N,), in nats: below zero they are."""
         return self.score_samples(X, condition=condition) - self.offset_
 
-    def predict(self, X: Array, *, condition: Any = None) -> NDArray[np.int64]:  # noqa: ANN401
+    def predict(self, X: Array, *, condition: Any = None) -> NDArray[np.int64]:
         """Return −1 for anomalies and 1 for the others, (N,)."""
         return np.where(self.decision_function(X, condition=condition) < 0, -1, 1)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import Objective
-from keras_vae.components.vector_quantizer import Codebook, CodePrior
-from keras_vae.core.registry import Part, part
+from keras_vae.components.vector_quantizer import AutoregressivePrior, VectorQuantizerEMA
+from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import ImageShape
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.hierarchical import HierarchicalVAE
@@ -17,20 +17,20 @@ from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
 
 
-class Parts(NamedTuple):
+class Components(NamedTuple):
     """What every architecture is put together from.
 
     Args:
         likelihood: p(x|z).
-        objective: What is minimised.
+        objective: What is minimized.
         condition: What the model is told besides the pixels, or None.
-        chosen: The parts that only some architectures take, by kind.
+        components: The parts that only some architectures take, by kind.
     """
 
     likelihood: Likelihood
     objective: Objective
     condition: Condition | None
-    chosen: Mapping[str, Any]
+    components: Mapping[str, Any]
 
     @property
     def width(self) -> int:
@@ -38,39 +38,39 @@ class Parts(NamedTuple):
         return 0 if self.condition is None else self.condition.width
 
 
-class Architecture(Part, abc.ABC):
+class Architecture(Component, abc.ABC):
     """What an architecture can do."""
 
     kind: ClassVar[str] = "architecture"
-    takes: ClassVar[Mapping[str, Any]]
-    """The parts that it lets be chosen, by kind, each with its default."""
+    default_components: ClassVar[Mapping[str, Any]]
+    """The parts that it lets be components, by kind, each with its default."""
 
     @abc.abstractmethod
-    def __call__(self, image_shape: ImageShape, parts: Parts, seed: int | None) -> BaseVAE:
+    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> BaseVAE:
         """Return the model for images (H, W, C), untrained and not compiled."""
 
 
-@part("vae")
+@register("vae")
 @dataclass(frozen=True)
-class OneVector(Architecture):
+class VAEArchitecture(Architecture):
     """`VAE`: one vector of codes an image (Kingma and Welling, arXiv 1312.6114)."""
 
-    takes: ClassVar[Mapping[str, Any]] = {
+    default_components: ClassVar[Mapping[str, Any]] = {
         "latent_dim": 2,
         "network": {"name": "conv"},
         "prior": {"name": "standard-normal"},
         "posterior": {"name": "normal"},
     }
 
-    def __call__(self, image_shape: ImageShape, parts: Parts, seed: int | None) -> VAE:
+    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> VAE:
         """Return the model for images (H, W, C), untrained and not compiled."""
         height, width, channels = image_shape
-        latent_dim, network = parts.chosen["latent_dim"], parts.chosen["network"]
-        prior, posterior = parts.chosen["prior"], parts.chosen["posterior"]
+        latent_dim, network = parts.components["latent_dim"], parts.components["network"]
+        prior, posterior = parts.components["prior"], parts.components["posterior"]
         # Said of the parts, before networks are built for images that no part describes.
         parts.likelihood.check_images(image_shape)
         return VAE(
-            network.encoder((height, width, channels + parts.width), latent_dim, posterior.heads(latent_dim)),
+            network.encoder((height, width, channels + parts.width), latent_dim, posterior.param_sizes(latent_dim)),
             network.decoder(latent_dim + parts.width, (height, width, parts.likelihood.decoder_channels(channels))),
             prior=prior,
             likelihood=parts.likelihood,
@@ -81,9 +81,9 @@ class OneVector(Architecture):
         )
 
 
-@part("ladder")
+@register("ladder")
 @dataclass(frozen=True)
-class Ladder(Architecture):
+class LadderArchitecture(Architecture):
     """`HierarchicalVAE`: groups of latent maps, from coarse to fine (Vahdat and Kautz, arXiv 2007.03898).
 
     Args:
@@ -93,14 +93,14 @@ class Ladder(Architecture):
         blocks: Residual blocks at each size, and after each group.
     """
 
-    takes: ClassVar[Mapping[str, Any]] = {}
+    default_components: ClassVar[Mapping[str, Any]] = {}
 
     widths: tuple[int, ...] = (32, 64, 96)
     groups: tuple[int, ...] = (1, 1, 1)
     latent_channels: int = 8
     blocks: int = 1
 
-    def __call__(self, image_shape: ImageShape, parts: Parts, seed: int | None) -> HierarchicalVAE:
+    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> HierarchicalVAE:
         """Return the model for images (H, W, C), untrained and not compiled."""
         return HierarchicalVAE(
             image_shape,
@@ -115,13 +115,13 @@ class Ladder(Architecture):
         )
 
 
-@part("vq")
+@register("vq")
 @dataclass(frozen=True)
-class VectorQuantised(Architecture):
+class VQVAEArchitecture(Architecture):
     """`VQVAE`: codes by number on a map, under an autoregressive prior (van den Oord et al., arXiv 1711.00937).
 
     Args:
-        codes: How many codes there are.
+        num_codes: Number of codes.
         code_dim: The length of each.
         commitment: Weight of the squared distance of the encoder's outputs from their codes.
         decay: By how much a code keeps to where it was, a step.
@@ -129,23 +129,23 @@ class VectorQuantised(Architecture):
         prior_blocks: Blocks of attention in it.
     """
 
-    takes: ClassVar[Mapping[str, Any]] = {"network": {"name": "conv"}}
+    default_components: ClassVar[Mapping[str, Any]] = {"network": {"name": "conv"}}
 
-    codes: int = 128
+    num_codes: int = 128
     code_dim: int = 32
     commitment: float = 0.25
     decay: float = 0.99
     prior_width: int = 64
     prior_blocks: int = 3
 
-    def __call__(self, image_shape: ImageShape, parts: Parts, seed: int | None) -> VQVAE:
+    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> VQVAE:
         """Return the model for images (H, W, C), untrained and not compiled."""
         return VQVAE.from_network(
-            parts.chosen["network"],
+            parts.components["network"],
             image_shape,
             code_dim=self.code_dim,
-            codebook=Codebook(self.codes, self.decay, self.commitment),
-            prior=CodePrior(self.prior_width, self.prior_blocks),
+            codebook=VectorQuantizerEMA(self.num_codes, self.decay, self.commitment),
+            prior=AutoregressivePrior(self.prior_width, self.prior_blocks),
             likelihood=parts.likelihood,
             objective=parts.objective,
             condition=parts.condition,

@@ -11,26 +11,26 @@ from keras import ops
 
 from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
-from keras_vae.components.objectives import Latents, Objective, Terms
+from keras_vae.components.objectives import ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Sampler
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import check_images, to_unit
-from keras_vae.core.registry import LayerPart
+from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches, split_off
 from keras_vae.models.importance_sampling import ImportanceSampling
 
 
-class Given(NamedTuple):
+class Batch(NamedTuple):
     """A batch as a model takes it.
 
     Args:
         images: In [0, 1], as the likelihood observes them, (N, H, W, C), float32.
         condition: Their condition, (N, width), or None.
         noise: Standard normal noise for K draws of z an image, (N, K, latent_dim).
-        features: What `infer` returned for the images, or None: then the encoder runs.
+        features: What `encode_features` returned for the images, or None: then the encoder runs.
     """
 
     images: Tensor
@@ -48,10 +48,10 @@ class Mean(keras.metrics.Mean):
 
 
 class BaseVAE(keras.Model, abc.ABC):
-    """A `keras.Model` that turns a batch into `Terms` and whose loss is `objective` of them.
+    """A `keras.Model` that turns a batch into `ELBOTerms` and whose loss is `objective` of them.
 
-    Trackers, each the mean over the images of an epoch, in nats per image: `total_loss` (what is minimised, with
-    the penalties of regularised layers, if there are any), `reconstruction_loss`, `kl_loss` and `negative_elbo`.
+    Trackers, each the mean over the images of an epoch, in nats per image: `total_loss` (what is minimized, with
+    the penalties of regularized layers, if there are any), `reconstruction_loss`, `kl_loss` and `negative_elbo`.
     Keras's own `loss` is `total_loss` by another name; callbacks look for it.
 
     Images are passed as an array or, where the model has a condition, as `{"images": x, "condition": c}`.
@@ -69,10 +69,10 @@ class BaseVAE(keras.Model, abc.ABC):
     """
 
     part_names: ClassVar[tuple[str, ...]]
-    """The constructor's arguments that are objects to be serialised."""
+    """The constructor's arguments that are objects to be serialized."""
 
     code_name: ClassVar[str] = "z"
-    """What `images_of` takes, by the name that exported graphs give it."""
+    """What `decode_tensors` takes, by the name that exported graphs give it."""
 
     image_shape: Shape
     latent_dim: int
@@ -84,7 +84,7 @@ class BaseVAE(keras.Model, abc.ABC):
         objective: Objective,
         condition: Condition | None,
         seed: int | None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         # Autocasting would round the targets to the compute dtype of a mixed policy; the networks cast for themselves.
         super().__init__(autocast=False, **kwargs)
@@ -92,17 +92,17 @@ class BaseVAE(keras.Model, abc.ABC):
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
         # Schedules count steps; the optimizer's own count is out of reach inside a step on JAX.
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
-        self.trackers: dict[str, Mean] = {}
-        self.track("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
+        self.loss_trackers: dict[str, Mean] = {}
+        self._add_trackers("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
         if backend.xla_slows_convolutions():
             self.supports_jit = False
 
     @abc.abstractmethod
-    def weigh(self, given: Given, training: bool | None) -> Any:  # noqa: ANN401
+    def forward(self, given: Batch, training: bool | None) -> Any:
         """Return a named tuple of tensors with a batch axis; `terms` and `reconstruction` are among them."""
 
-    def infer(self, inputs: dict[str, Array]) -> Any:  # noqa: ANN401
-        """Return what `weigh` needs of the encoder for a batch, once for any number of draws; here, nothing.
+    def encode_features(self, inputs: dict[str, Array]) -> Any:
+        """Return what `forward` needs of the encoder for a batch, once for any number of draws; here, nothing.
 
         Args:
             inputs: As for `call`.
@@ -114,8 +114,8 @@ class BaseVAE(keras.Model, abc.ABC):
         """Build what is not built yet for images (H, W, C), and return the number of latent dimensions."""
 
     @abc.abstractmethod
-    def codes_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what stands for images in latent space, by name; what `images_of` takes comes first.
+    def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what stands for images in latent space, by name; what `decode_tensors` takes comes first.
 
         This and the two below it draw nothing, and take symbolic tensors as well: exported graphs are made of them.
 
@@ -124,16 +124,16 @@ class BaseVAE(keras.Model, abc.ABC):
         """
 
     @abc.abstractmethod
-    def images_of(self, codes: Tensor, condition: Tensor) -> Tensor:
+    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images (N, H, W, C) in [0, 1] of codes.
 
         Args:
-            codes: As `codes_of` returns them.
+            codes: As `encode_tensors` returns them.
             condition: The vectors of their conditions, (N, width), or None.
         """
 
     @abc.abstractmethod
-    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+    def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of the codes that standard normal noise (N, latent_dim) becomes under the prior.
 
         Raises:
@@ -141,26 +141,26 @@ class BaseVAE(keras.Model, abc.ABC):
         """
 
     @abc.abstractmethod
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Any:  # noqa: ANN401
+    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Any:
         """Return the codes of images."""
 
     @abc.abstractmethod
-    def decode(self, z: Any, batch_size: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def decode(self, z: Any, batch_size: int | None = None, *, condition: Any = None) -> Array:
         """Return the mean images of codes, in [0, 1], (N, H, W, C), float32."""
 
     @abc.abstractmethod
     def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
         """Return `sample`'s images; what was asked for is checked."""
 
-    def track(self, *names: str) -> None:
-        """Report the means over an epoch of what goes by these names; `measures` gives those of a model's own."""
-        self.trackers.update({name: Mean(name=name) for name in names})
+    def _add_trackers(self, *names: str) -> None:
+        """Report the means over an epoch of what goes by these names; `extra_metrics` gives those of a model's own."""
+        self.loss_trackers.update({name: Mean(name=name) for name in names})
 
-    def measures(self, output: Any) -> dict[str, Tensor]:  # noqa: ANN401
+    def extra_metrics(self, output: Any) -> dict[str, Tensor]:
         """Return what a model tracks besides its terms, by name: scalars, or one value an image."""
         return {}
 
-    def describe_codes(self, x: Array, terms: Terms, *, condition: Any = None) -> dict[str, Any]:  # noqa: ANN401
+    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
         """Return what an evaluation says of the codes of images in a model with codes of its own kind; here, nothing.
 
         Args:
@@ -180,10 +180,10 @@ class BaseVAE(keras.Model, abc.ABC):
         """Whether codes are drawn, so that more draws of them tell more about p(x)."""
         return True
 
-    def initialise_prior(self, x: Array, *, condition: Any = None, seed: int = 0) -> None:  # noqa: ANN401
+    def initialize_prior(self, x: Array, *, condition: Any = None, seed: int = 0) -> None:
         """Start a prior that begins from data with images; here, there is none."""
 
-    def latents(self, output: Any) -> Latents:  # noqa: ANN401
+    def latents(self, output: Any) -> Latents:
         """Return the codes of a batch for the objectives that compare them; models without a vector have none.
 
         Raises:
@@ -194,7 +194,7 @@ class BaseVAE(keras.Model, abc.ABC):
             "not have; take a VAE, or objective = 'elbo'"
         )
 
-    def build(self, input_shape: Any) -> None:  # noqa: ANN401
+    def build(self, input_shape: Any) -> None:
         """Trace the model once: networks get their weights, and parts that do not fit are refused.
 
         Args:
@@ -220,7 +220,7 @@ class BaseVAE(keras.Model, abc.ABC):
         self.image_shape = image_shape
         self.built = True
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ANN401
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Encode, draw, decode, and weigh the terms.
 
         Args:
@@ -233,13 +233,13 @@ class BaseVAE(keras.Model, abc.ABC):
             The output of the batch, a named tuple of tensors.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
-        images, condition = self.observe(inputs)
+        images, condition = self.preprocess(inputs)
         noise = inputs.get("noise")
         if noise is None:
-            noise = self.sampler.noise((ops.shape(images)[0], self.objective.draws, self.latent_dim))
-        return self.weigh(Given(images, condition, noise, inputs.get("features")), training)
+            noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
+        return self.forward(Batch(images, condition, noise, inputs.get("features")), training)
 
-    def observe(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return images in [0, 1] as the likelihood takes them, and their conditions as vectors, or None.
 
         Raises:
@@ -256,13 +256,13 @@ class BaseVAE(keras.Model, abc.ABC):
             if "condition" not in inputs:
                 raise InputError(f"condition missing: this model is told {self.condition}; {_PASS_CONDITION}")
             condition = self.condition.encode(inputs["condition"])
-        return self.likelihood.observe(images, pixel_noise), condition
+        return self.likelihood.preprocess(images, pixel_noise), condition
 
     def compute_loss(
         self,
         x: Tensor = None,
         y: Tensor = None,
-        y_pred: Any = None,  # noqa: ANN401
+        y_pred: Any = None,
         sample_weight: Tensor = None,
         training: bool = True,
     ) -> Tensor:
@@ -277,37 +277,37 @@ class BaseVAE(keras.Model, abc.ABC):
                 f"For labels to condition on, {_PASS_CONDITION}"
             )
         output = self(x, training=training) if y_pred is None else y_pred
-        terms: Terms = output.terms
+        terms: ELBOTerms = output.terms
         latents: Any = None
-        if self.objective.compares_images:
+        if self.objective.requires_batch:
             latents = self.latents(output)
             if latents.z.shape[0] == 1:
                 raise InputError(f"a batch of one image: {self.objective} compares images; use batches of at least two")
         penalty = terms.penalty + sum(self.losses, ops.zeros(()))
         total_loss = self.objective(terms, latents, self.step) + penalty
         # One step that is not finite, which an optimizer may skip, does not spoil the epoch's means.
-        images = ops.cast(ops.shape(terms.rates)[0], "float32")
+        images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
         counted = ops.where(ops.isfinite(ops.mean(total_loss)), images, 0.0)
         losses = {name: getattr(terms, name) for name in ("reconstruction_loss", "kl_loss", "negative_elbo")}
-        for name, value in {"total_loss": total_loss, **losses, **self.measures(output)}.items():
+        for name, value in {"total_loss": total_loss, **losses, **self.extra_metrics(output)}.items():
             mean = ops.mean(value)
-            self.trackers[name].update_state(ops.where(counted > 0, mean, 0.0), sample_weight=counted)
+            self.loss_trackers[name].update_state(ops.where(counted > 0, mean, 0.0), sample_weight=counted)
         if training:
             self.step.assign_add(1)
         return ops.mean(total_loss)
 
     def fit(
         self,
-        x: Any = None,  # noqa: ANN401
-        y: Any = None,  # noqa: ANN401
+        x: Any = None,
+        y: Any = None,
         batch_size: int | None = None,
         epochs: int = 1,
-        verbose: Any = "auto",  # noqa: ANN401
-        callbacks: Any = None,  # noqa: ANN401
+        verbose: Any = "auto",
+        callbacks: Any = None,
         validation_split: float = 0.0,
-        validation_data: Any = None,  # noqa: ANN401
+        validation_data: Any = None,
         shuffle: bool = True,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, after a look at the arrays.
 
@@ -343,26 +343,26 @@ class BaseVAE(keras.Model, abc.ABC):
 
     def evaluate(
         self,
-        x: Any = None,  # noqa: ANN401
-        y: Any = None,  # noqa: ANN401
+        x: Any = None,
+        y: Any = None,
         batch_size: int | None = None,
-        verbose: Any = "auto",  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        verbose: Any = "auto",
+        **kwargs: Any,
+    ) -> Any:
         """Evaluate as `keras.Model.evaluate` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x, **kwargs)
         if y is None and not kwargs.get("steps"):
             x, _ = backend.feed_arrays(x, batch_size)
         return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:  # noqa: ANN401
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Predict as `keras.Model.predict` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x)
         if not kwargs.get("steps"):
             x, _ = backend.feed_arrays(x, batch_size)
         return super().predict(x, batch_size, verbose, **kwargs)
 
-    def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:
         """Return mean images of codes drawn from the prior.
 
         Args:
@@ -381,7 +381,7 @@ class BaseVAE(keras.Model, abc.ABC):
         self._check_built()
         return self._sample(n, seed, self._conditions(condition, n))
 
-    def reconstruct(self, x: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def reconstruct(self, x: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
         """Return the mean images of the codes that stand for images: encode, then decode, without noise.
 
         Args:
@@ -398,15 +398,15 @@ class BaseVAE(keras.Model, abc.ABC):
         codes = self.encode(x, batch_size, condition=condition)
         return self.decode(codes[0] if isinstance(codes, tuple) else codes, batch_size, condition=condition)
 
-    def terms(
+    def elbo_terms(
         self,
         x: Array,
         seed: int = 0,
         batch_size: int | None = None,
         *,
-        condition: Any = None,  # noqa: ANN401
+        condition: Any = None,
         draws: int = 1,
-    ) -> Terms:
+    ) -> ELBOTerms:
         """Return the terms of the loss for every image.
 
         The noise comes from NumPy, so that one model and one seed give the same numbers on every backend.
@@ -419,7 +419,7 @@ class BaseVAE(keras.Model, abc.ABC):
             draws: Draws of z an image, K.
 
         Returns:
-            `Terms` of float32 NumPy arrays, in nats per image; what it derives from them are the backend's tensors.
+            `ELBOTerms` of float32 NumPy arrays, in nats per image; what it derives from them are the backend's tensors.
 
         Raises:
             InputError: The images do not fit the model, or `draws` is below one.
@@ -437,7 +437,7 @@ class BaseVAE(keras.Model, abc.ABC):
         seed: int = 0,
         batch_size: int | None = None,
         *,
-        condition: Any = None,  # noqa: ANN401
+        condition: Any = None,
     ) -> Array:
         r"""Return the evidence lower bound \(\log p(x|z) - KL(q(z|x) \| p(z)) \le \log p(x)\) of every image.
 
@@ -453,7 +453,7 @@ class BaseVAE(keras.Model, abc.ABC):
         Raises:
             InputError: The images do not fit the model.
         """
-        return -ops.convert_to_numpy(self.terms(x, seed, batch_size, condition=condition).negative_elbo)
+        return -ops.convert_to_numpy(self.elbo_terms(x, seed, batch_size, condition=condition).negative_elbo)
 
     def log_likelihood(
         self,
@@ -461,11 +461,11 @@ class BaseVAE(keras.Model, abc.ABC):
         samples: int = 100,
         seed: int = 0,
         *,
-        condition: Any = None,  # noqa: ANN401
+        condition: Any = None,
     ) -> Array:
         r"""Return the importance-weighted estimate \(\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\) of log p(x).
 
-        Burda et al. (arXiv 1509.00519). It is a lower bound in expectation and rises with K towards log p(x).
+        Burda et al. (arXiv 1509.00519). It is a lower bound in expectation and rises with K toward log p(x).
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
@@ -489,7 +489,7 @@ class BaseVAE(keras.Model, abc.ABC):
         samples: int,
         seed: int = 0,
         *,
-        condition: Any = None,  # noqa: ANN401
+        condition: Any = None,
     ) -> ImportanceSampling:
         """Return what estimates log p(x) block by block; arguments and errors as for `log_likelihood`."""
         if samples < 1:
@@ -497,7 +497,7 @@ class BaseVAE(keras.Model, abc.ABC):
         return ImportanceSampling(self, self._inputs(x, condition, seed), samples, seed)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the parts, serialised."""
+        """Return the parts, serialized."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.part_names}
         return {**super().get_config(), **parts, "seed": self.seed}
 
@@ -513,7 +513,7 @@ class BaseVAE(keras.Model, abc.ABC):
             }
         )
 
-    def _check(self, x: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _check(self, x: Any, **kwargs: Any) -> Any:
         for name in ("sample_weight", "class_weight"):
             if kwargs.get(name) is not None:
                 raise InputError(f"{name} given: every image weighs the same in the mean over images")
@@ -536,7 +536,7 @@ class BaseVAE(keras.Model, abc.ABC):
         if not self.built:
             raise InputError("the model's sizes are not known yet: fit it first, or call build((None, H, W, C))")
 
-    def _inputs(self, x: Array, condition: Any, seed: int) -> dict[str, Array]:  # noqa: ANN401
+    def _inputs(self, x: Array, condition: Any, seed: int) -> dict[str, Array]:
         """Return what `call` takes, checked, with the noise that a likelihood that draws pixels needs."""
         x = ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
         check_images(x, self.image_shape if self.built else (None, None, None))
@@ -550,7 +550,7 @@ class BaseVAE(keras.Model, abc.ABC):
             inputs["pixel_noise"] = np.random.default_rng([seed, 1]).random(x.shape, dtype="float32")
         return inputs
 
-    def _conditions(self, condition: Any, n: int) -> Array | None:  # noqa: ANN401
+    def _conditions(self, condition: Any, n: int) -> Array | None:
         """Return the conditions of n images, one given for all of them repeated."""
         if self.condition is None:
             if condition is not None:
@@ -567,19 +567,19 @@ class BaseVAE(keras.Model, abc.ABC):
         return values
 
     @property
-    def _width(self) -> int:
+    def _condition_dim(self) -> int:
         """The size of the condition's vector; 0 without one."""
         return 0 if self.condition is None else self.condition.width
 
-    def _told(self, conditions: Array | None) -> Array | None:
+    def _encode_condition(self, conditions: Array | None) -> Array | None:
         """Return the vectors of conditions, (n, width)."""
         return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))
 
     def _build_parts(self, parts: Iterable[Any], latent_shape: Shape, input_shape: Shape) -> None:
         """Make the weights of those parts that have any, for codes and inputs of the encoder of these shapes."""
         for part in parts:
-            if isinstance(part, LayerPart) and not part.built:
-                part.build(latent_shape, input_shape, (None, self._width))
+            if isinstance(part, ComponentLayer) and not part.built:
+                part.build(latent_shape, input_shape, (None, self._condition_dim))
 
     def _symbolic_inputs(self, image_shape: Shape) -> dict[str, keras.KerasTensor]:
         inputs = {"images": keras.KerasTensor((None, *image_shape), dtype="uint8")}
@@ -590,7 +590,7 @@ class BaseVAE(keras.Model, abc.ABC):
     def _in_batches(
         self,
         function: Callable[..., Result],
-        inputs: Any,  # noqa: ANN401
+        inputs: Any,
         batch_size: int | None,
         copies: int = 1,
     ) -> Result:
@@ -610,7 +610,7 @@ class BaseVAE(keras.Model, abc.ABC):
         """
         return max(1, fitting_batch_size(self.image_shape, draws) // self.output_size)
 
-    def _decoded(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
+    def _likelihood(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
         """Return p(x|z), a view of the decoder's outputs (…, H, W, channels), refused where they do not fit."""
         expected = (*images.shape[1:-1], self.likelihood.decoder_channels(images.shape[-1]))
         if not all(size in (None, got) for size, got in zip(expected, outputs.shape[-3:], strict=True)):

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 _PIXELS_AT_ONCE = 1024 * 28 * 28
 
 
-def split_off(x: Any, share: float) -> tuple[Any, Any]:  # noqa: ANN401
+def split_off(x: Any, share: float) -> tuple[Any, Any]:
     """Return aligned arrays without their last share, and that share.
 
     Args:
@@ -58,7 +58,7 @@ def fitting_batch_size(image_shape: Shape, draws: int = 1) -> int:
     return max(1, min(1024, _PIXELS_AT_ONCE // (height * width)) // draws)
 
 
-def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int) -> Result:  # noqa: ANN401
+def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int) -> Result:
     """Apply a function to aligned batches and join what it returns, so that memory does not grow with the data.
 
     Args:

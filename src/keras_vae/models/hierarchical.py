@@ -9,22 +9,22 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_vae.components.conditions import Condition, with_channels
+from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
-from keras_vae.components.objectives import ELBO, Objective, Terms
+from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
-from keras_vae.distributions.latent import Normal
-from keras_vae.models.base import BaseVAE, Given
-from keras_vae.networks.base import as_widths, check_counts
+from keras_vae.distributions.latent import DiagonalNormal
+from keras_vae.models.base import BaseVAE, Batch
+from keras_vae.networks.base import check_counts, validate_widths
 from keras_vae.networks.convolutions import Conv2D
-from keras_vae.networks.resnet import normalise, residual_block
+from keras_vae.networks.resnet import normalize, residual_block
 
 
-class LadderOutput(NamedTuple):
+class HierarchicalVAEOutput(NamedTuple):
     """What a `HierarchicalVAE` returns for a batch of images.
 
     Args:
@@ -35,10 +35,10 @@ class LadderOutput(NamedTuple):
 
     reconstruction: Tensor
     z: Tensor
-    terms: Terms
+    terms: ELBOTerms
 
 
-class Step(NamedTuple):
+class GroupTerms(NamedTuple):
     """What one group adds to the terms of K draws an image.
 
     Args:
@@ -66,7 +66,7 @@ class HierarchicalVAE(BaseVAE):
     A bottom-up network shows every group a feature map of the image at its size. Top-down, a map h that starts as a
     learned constant is what prior and posterior see; every draw is merged into it, and the last one becomes the image.
 
-    Trackers besides those of every model: `rate_1` … `rate_L`, the rate of each group, coarsest first.
+    Trackers besides those of every model: `kl_group_1` … `rate_L`, the rate of each group, coarsest first.
 
     Args:
         image_shape: (H, W, C) of the images, of any size.
@@ -75,7 +75,7 @@ class HierarchicalVAE(BaseVAE):
         latent_channels: Channels of a group's map.
         blocks: Residual blocks at each size of the bottom-up network, and after each group.
         likelihood: p(x|z).
-        objective: What is minimised.
+        objective: What is minimized.
         condition: What is told to the bottom-up network and to the start of the top-down one.
         seed: Where the sampling noise starts; None takes a random start.
         **kwargs: As for every Keras model.
@@ -105,7 +105,7 @@ class HierarchicalVAE(BaseVAE):
         objective: Objective | None = None,
         condition: Condition | None = None,
         seed: int | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             likelihood=likelihood or Bernoulli(),
@@ -115,16 +115,18 @@ class HierarchicalVAE(BaseVAE):
             **kwargs,
         )
         _check_objective(self)
-        self.ladder = ladder = Ladder(image_shape, as_widths(widths), tuple(groups), latent_channels, blocks)
+        self.ladder = ladder = LadderNetworks(
+            image_shape, validate_widths(widths), tuple(groups), latent_channels, blocks
+        )
         self.map_shapes = tuple((*ladder.size(level), latent_channels) for level in ladder.levels)
-        self.bottom_up, self.start = ladder.bottom_up(self._width), ladder.start(self._width)
+        self.bottom_up, self.start = ladder.bottom_up(self._condition_dim), ladder.start(self._condition_dim)
         if not self.supports_jit:
             self.bottom_up.supports_jit = False
         self.priors = [ladder.prior(level) for level in ladder.levels]
         self.posteriors = [ladder.posterior(level) for level in ladder.levels]
         self.merges = [ladder.merge(*pair) for pair in zip(ladder.levels, (*ladder.levels[1:], 0), strict=True)]
         self.head = ladder.head(self.likelihood.decoder_channels(image_shape[-1]))
-        self.track(*(f"rate_{number + 1}" for number in range(len(ladder.levels))))
+        self._add_trackers(*(f"kl_group_{number + 1}" for number in range(len(ladder.levels))))
         self.build((None, *image_shape))
 
     def measure_sizes(self, image_shape: Shape) -> int:
@@ -139,7 +141,7 @@ class HierarchicalVAE(BaseVAE):
         self._build_parts([self.likelihood], (None, latent_dim), (None, *image_shape))
         return latent_dim
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:  # noqa: ANN401
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Encode, draw, decode and weigh the terms; or, without images, decode what is given.
 
         Args:
@@ -148,91 +150,94 @@ class HierarchicalVAE(BaseVAE):
             training: As for every Keras model.
 
         Returns:
-            A `LadderOutput`; without images, the mean images (N, H, W, C).
+            A `HierarchicalVAEOutput`; without images, the mean images (N, H, W, C).
         """
         if not isinstance(inputs, dict) or "images" in inputs:
             return super().call(inputs, training)
         condition = None if self.condition is None else self.condition.encode(inputs["condition"])
         if "z" in inputs:
-            return self.images_of(inputs["z"], condition)
-        return self.images_from(inputs["noise"], condition)
+            return self.decode_tensors(inputs["z"], condition)
+        return self.generate_from_noise(inputs["noise"], condition)
 
-    def codes_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the posterior means `z` of all groups, (N, latent_dim), each given the means above it."""
-        images, condition = self.observe(inputs)
-        seen, means = keras.tree.flatten(self.bottom_up(with_channels(images, condition))), list[Tensor]()
+        images, condition = self.preprocess(inputs)
+        encoder_features, means = (
+            keras.tree.flatten(self.bottom_up(concat_condition(images, condition))),
+            list[Tensor](),
+        )
 
-        def choose(group: int, features: Tensor) -> Tensor:
-            means.append(self._densities(group, features, seen)[1].mean)
+        def sample_group(group: int, features: Tensor) -> Tensor:
+            means.append(self._densities(group, features, encoder_features)[1].mean)
             return means[-1]
 
-        self._descend(self._start(images[:, 0, 0], condition), choose)
+        self._top_down(self._start(images[:, 0, 0], condition), sample_group)
         return {"z": ops.concatenate(means, axis=-1)}
 
-    def images_of(self, codes: Tensor, condition: Tensor) -> Tensor:
+    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of codes (N, latent_dim)."""
-        pieces = self._cut(codes)
-        return self.likelihood(self._descend(self._start(codes, condition), lambda group, _: pieces[group])).mean()
+        pieces = self._split_groups(codes)
+        return self.likelihood(self._top_down(self._start(codes, condition), lambda group, _: pieces[group])).mean()
 
-    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+    def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of the draws that noise becomes, group by group."""
-        pieces = self._cut(noise)
+        pieces = self._split_groups(noise)
 
-        def choose(group: int, features: Tensor) -> Tensor:
-            return _normal(self.priors[group](features)).draw(pieces[group]).z
+        def sample_group(group: int, features: Tensor) -> Tensor:
+            return _normal(self.priors[group](features)).rsample(pieces[group]).z
 
-        return self.likelihood(self._descend(self._start(noise, condition), choose)).mean()
+        return self.likelihood(self._top_down(self._start(noise, condition), sample_group)).mean()
 
-    def weigh(self, given: Given, training: bool | None) -> LadderOutput:
+    def forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output of a batch: climb, then descend, drawing group by group."""
-        images, condition, noise, climbed = given
-        draws, pieces, steps = ops.shape(noise)[1], self._cut(noise), list[Step]()
-        if climbed is None:
-            climbed = self.bottom_up(with_channels(images, condition), training=training)
-        seen = [_copied(features, draws) for features in keras.tree.flatten(climbed)]
+        images, condition, noise, bottom_up_features = given
+        draws, pieces, steps = ops.shape(noise)[1], self._split_groups(noise), list[GroupTerms]()
+        if bottom_up_features is None:
+            bottom_up_features = self.bottom_up(concat_condition(images, condition), training=training)
+        encoder_features = [_copied(features, draws) for features in keras.tree.flatten(bottom_up_features)]
 
-        def choose(group: int, features: Tensor) -> Tensor:
-            prior, posterior = self._densities(group, features, seen, training)
-            draw = posterior.draw(ops.reshape(pieces[group], ops.shape(prior.mean)))
-            rate = ops.sum(posterior.kl(prior), axis=-1)
-            step = Step(draw.z, prior.log_prob(draw.z), draw.log_prob, rate)
-            steps.append(Step(*(ops.reshape(part, (-1, draws, *part.shape[1:])) for part in step)))
+        def sample_group(group: int, features: Tensor) -> Tensor:
+            prior, posterior = self._densities(group, features, encoder_features, training)
+            draw = posterior.rsample(ops.reshape(pieces[group], ops.shape(prior.mean)))
+            rate = ops.sum(posterior.kl_divergence(prior), axis=-1)
+            step = GroupTerms(draw.z, prior.log_prob(draw.z), draw.log_prob, rate)
+            steps.append(GroupTerms(*(ops.reshape(part, (-1, draws, *part.shape[1:])) for part in step)))
             return draw.z
 
         start = _copied(self._start(noise[:, 0], condition), draws)
-        outputs = self._descend(start, choose, training)
+        outputs = self._top_down(start, sample_group, training)
         outputs = ops.reshape(outputs, (-1, draws, *outputs.shape[1:]))
-        log_likelihood = self._decoded(outputs, images).log_prob(images[:, None])
-        log_prior, log_posterior = (sum(getattr(step, name) for step in steps) for name in Step._fields[1:3])
-        rates = ops.stack([ops.mean(step.rate, axis=1) for step in steps], axis=1)
-        terms = Terms(log_likelihood, log_prior, log_posterior, rates, ops.zeros_like(rates[:, 0]))
+        log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
+        log_prior, log_posterior = (sum(getattr(step, name) for step in steps) for name in GroupTerms._fields[1:3])
+        kl_per_group = ops.stack([ops.mean(step.rate, axis=1) for step in steps], axis=1)
+        terms = ELBOTerms(log_likelihood, log_prior, log_posterior, kl_per_group, ops.zeros_like(kl_per_group[:, 0]))
         z = ops.concatenate([step.z[:, 0] for step in steps], axis=-1)
-        return LadderOutput(self._decoded(outputs[:, 0], images).mean(), z, terms)
+        return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean(), z, terms)
 
-    def describe_codes(self, x: Array, terms: Terms, *, condition: Any = None) -> dict[str, Any]:  # noqa: ANN401
+    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
         """Return the mean rate of each group, in nats."""
-        return {"group_rates": ops.convert_to_numpy(terms.rates).astype("float64").mean(axis=0).tolist()}
+        return {"group_rates": ops.convert_to_numpy(terms.kl_per_group).astype("float64").mean(axis=0).tolist()}
 
-    def infer(self, inputs: dict[str, Array]) -> list[Tensor]:
+    def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the features of the way up for a batch."""
-        climbed: list[Tensor] = keras.tree.flatten(
-            self.bottom_up.predict_on_batch(with_channels(*self.observe(inputs)))
+        bottom_up_features: list[Tensor] = keras.tree.flatten(
+            self.bottom_up.predict_on_batch(concat_condition(*self.preprocess(inputs)))
         )
-        return climbed
+        return bottom_up_features
 
-    def measures(self, output: LadderOutput) -> dict[str, Tensor]:
+    def extra_metrics(self, output: HierarchicalVAEOutput) -> dict[str, Tensor]:
         """Return the rate of each group."""
-        rates = output.terms.rates
-        return {f"rate_{group + 1}": rates[:, group] for group in range(rates.shape[1])}
+        kl_per_group = output.terms.kl_per_group
+        return {f"kl_group_{group + 1}": kl_per_group[:, group] for group in range(kl_per_group.shape[1])}
 
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Array:  # noqa: ANN401
+    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Array:
         """Return the codes of images, taken top-down: each group's posterior mean, given the means above it.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             batch_size: Images at a time; None takes as many as fit in little memory.
             condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarisation under a likelihood that draws pixels.
+            seed: Fixes the binarization under a likelihood that draws pixels.
 
         Returns:
             (N, latent_dim), float32, the groups one after the other, coarsest first.
@@ -247,7 +252,7 @@ class HierarchicalVAE(BaseVAE):
 
         return self._in_batches(means, self._inputs(x, condition, seed), batch_size)
 
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
         """Return the mean images of codes.
 
         Args:
@@ -267,26 +272,26 @@ class HierarchicalVAE(BaseVAE):
         return self._generated({"z": z}, self._conditions(condition, len(z)), batch_size)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the settings, and the parts serialised."""
+        """Return the settings, and the parts serialized."""
         names = ("image_shape", "widths", "groups", "latent_channels", "blocks")
         values = {name: getattr(self.ladder, name) for name in names}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return {**super().get_config(), **plain}
 
-    def _descend(
-        self, features: Tensor, choose: Callable[[int, Tensor], Tensor], training: bool | None = False
+    def _top_down(
+        self, features: Tensor, sample_group: Callable[[int, Tensor], Tensor], training: bool | None = False
     ) -> Tensor:
-        """Return the likelihood's parameters, `choose` taking the codes (M, D) of a group at its features."""
+        """Return the likelihood's parameters, `sample_group` taking the codes (M, D) of a group at its features."""
         for group, merge in enumerate(self.merges):
-            features = merge([features, choose(group, features)], training=training)
+            features = merge([features, sample_group(group, features)], training=training)
         return ops.cast(self.head(features, training=training), "float32")
 
     def _densities(
-        self, group: int, features: Tensor, seen: Sequence[Tensor], training: bool | None = False
-    ) -> tuple[Normal, Normal]:
+        self, group: int, features: Tensor, encoder_features: Sequence[Tensor], training: bool | None = False
+    ) -> tuple[DiagonalNormal, DiagonalNormal]:
         """Return prior and posterior of a group at its features, given those of the image at every level."""
         parameters = self.priors[group](features, training=training)
-        change = self.posteriors[group]([features, seen[self.ladder.levels[group] - 1]], training=training)
+        change = self.posteriors[group]([features, encoder_features[self.ladder.levels[group] - 1]], training=training)
         return _normal(parameters), _normal(parameters + change)
 
     def _start(self, like: Tensor, condition: Tensor) -> Tensor:
@@ -294,7 +299,7 @@ class HierarchicalVAE(BaseVAE):
         constant = ops.ones_like(like[:, :1])
         return self.start(constant if condition is None else ops.concatenate([constant, condition], axis=-1))
 
-    def _cut(self, codes: Tensor) -> list[Tensor]:
+    def _split_groups(self, codes: Tensor) -> list[Tensor]:
         """Return each group's part of codes or noise (…, latent_dim)."""
         ends = np.cumsum([math.prod(shape) for shape in self.map_shapes])
         return [codes[..., start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
@@ -313,7 +318,7 @@ class HierarchicalVAE(BaseVAE):
 
 
 @dataclass(frozen=True)
-class Ladder:
+class LadderNetworks:
     """The networks of a hierarchy, each a functional model. Level l is the size of the image after l halvings.
 
     Args:
@@ -408,7 +413,7 @@ class Ladder:
     def head(self, channels: int) -> keras.Model:
         """Return the model of features of the image's size → the parameters of the likelihood."""
         features = self._features(0)
-        outputs = Conv2D(channels, 3, padding="same", dtype="float32")(normalise(features))
+        outputs = Conv2D(channels, 3, padding="same", dtype="float32")(normalize(features))
         return keras.Model(features, outputs, name="head")
 
     def _features(self, level: int) -> Tensor:
@@ -423,13 +428,13 @@ class Ladder:
         # Near zero at first: a standard normal prior, and a posterior equal to it.
         small = keras.initializers.RandomNormal(stddev=1e-3)
         moments = Conv2D(2 * self.latent_channels, 3, padding="same", kernel_initializer=small, dtype="float32")
-        return moments(normalise(features))
+        return moments(normalize(features))
 
 
-def _normal(moments: Tensor) -> Normal:
+def _normal(moments: Tensor) -> DiagonalNormal:
     """Return the normal over all positions of a map of moments (M, rows, columns, 2·channels)."""
     mean, log_var = (ops.reshape(part, (-1, math.prod(part.shape[1:]))) for part in ops.split(moments, 2, axis=-1))
-    return Normal(mean, clip_keeping_gradients(log_var, *LOG_VAR_RANGE))
+    return DiagonalNormal(mean, clip_keeping_gradients(log_var, *LOG_VAR_RANGE))
 
 
 def _copied(features: Tensor, draws: Tensor) -> Tensor:
@@ -441,7 +446,7 @@ def _copied(features: Tensor, draws: Tensor) -> Tensor:
 
 def _check_objective(model: HierarchicalVAE) -> None:
     objective = model.objective
-    if objective.compares_images or objective.needs_prior_draws:
+    if objective.requires_batch or objective.needs_prior_draws:
         model.latents(None)
     # Leaving out the score of q by holding each group's own parameters would leave out, with it, how they depend on
     # the groups above.

@@ -65,7 +65,7 @@ class ImportanceSampling:
     def __call__(self, block: slice) -> Estimate:
         """Return the estimates of a block of images, one of `blocks`."""
         batch = {name: values[block] for name, values in self.inputs.items()}
-        features = self.model.infer(batch)
+        features = self.model.encode_features(batch)
         if features is not None:
             batch["features"] = keras.tree.map_structure(ops.convert_to_numpy, features)
         generators = [np.random.default_rng([self.seed, 2, image]) for image in range(block.start, block.stop)]

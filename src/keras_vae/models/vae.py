@@ -7,28 +7,28 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.conditions import Condition, with_channels
+from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
-from keras_vae.components.objectives import ELBO, Latents, Objective, Terms
+from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
-from keras_vae.components.priors import ConditionalNormal, Context, Prior, StandardNormal, VampPrior
+from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions import latent
-from keras_vae.distributions.latent import Draw
-from keras_vae.models.base import BaseVAE, Given
+from keras_vae.distributions.latent import SampleWithLogProb
+from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.conv import Conv
 
 
-class Moments(NamedTuple):
+class PosteriorMoments(NamedTuple):
     """The posterior of a batch: `z_mean` and `z_log_var`, each (N, latent_dim)."""
 
     z_mean: Array
     z_log_var: Array
 
 
-class Output(NamedTuple):
+class VAEOutput(NamedTuple):
     """What a `VAE` returns for a batch of images: tensors only, so that every backend can carry it.
 
     Args:
@@ -43,27 +43,27 @@ class Output(NamedTuple):
     z_mean: Tensor
     z_log_var: Tensor
     z: Tensor
-    terms: Terms
+    terms: ELBOTerms
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class VAE(BaseVAE):
     r"""A variational autoencoder (Kingma and Welling, arXiv 1312.6114).
 
-    Minimises `objective`, by default the negative evidence lower bound
+    Minimizes `objective`, by default the negative evidence lower bound
     \(-\log p(x|z) + KL(q(z|x) \| p(z))\), \(z \sim q(z|x)\), in nats, summed over each image and averaged over images.
     Everything a Keras user knows works on it unchanged. `VAE()` is the classic convolutional model for MNIST.
 
     Args:
-        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → what `posterior.heads` names, by default
+        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → what `posterior.param_sizes` names, by default
             `[z_mean, z_log_var]`, each (N, latent_dim). Under a condition it sees `condition.width` more channels.
         decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, channels). Under a
             condition it sees `condition.width` more numbers.
         prior: p(z).
         likelihood: p(x|z); `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
         posterior: q(z|x).
-        objective: What is minimised; `ELBO(beta=…)` weights the KL.
-        condition: What both networks and the prior are told besides, such as `Label(classes=10)`.
+        objective: What is minimized; `ELBO(beta=…)` weights the KL.
+        condition: What both networks and the prior are told besides, such as `ClassLabel(classes=10)`.
         seed: Where the sampling noise starts; None takes a random start.
         **kwargs: As for every Keras model.
 
@@ -93,7 +93,7 @@ class VAE(BaseVAE):
         objective: Objective | None = None,
         condition: Condition | None = None,
         seed: int | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         if (encoder is None) != (decoder is None):
             given, missing = ("decoder", "encoder") if encoder is None else ("encoder", "decoder")
@@ -106,8 +106,8 @@ class VAE(BaseVAE):
             **kwargs,
         )
         self.prior, self.posterior = prior or StandardNormal(), posterior or DiagonalNormal()
-        extra = self._width
-        self.encoder = encoder or Conv().encoder((28, 28, 1 + extra), 2, self.posterior.heads(2))
+        extra = self._condition_dim
+        self.encoder = encoder or Conv().encoder((28, 28, 1 + extra), 2, self.posterior.param_sizes(2))
         self.decoder = decoder or Conv().decoder(2 + extra, (28, 28, self.likelihood.decoder_channels(1)))
         self.likelihood.check_decoder(self.decoder)
         self.objective.check_posterior(self.posterior)
@@ -128,45 +128,45 @@ class VAE(BaseVAE):
             *batch_and_size, channels = self.encoder.input_shape
             self.build((*batch_and_size, channels and channels - extra))
 
-    def weigh(self, given: Given, training: bool | None) -> Output:
+    def forward(self, given: Batch, training: bool | None) -> VAEOutput:
         """Return the output of a batch: encode, draw, decode, weigh."""
         images, condition, noise, features = given
         if features is None:
-            features = self._features(self.encoder(with_channels(images, condition), training=training))
+            features = self._features(self.encoder(concat_condition(images, condition), training=training))
         # The axis of draws comes second everywhere.
         posterior = self.posterior([feature[:, None] for feature in features])
         context = self._context(None if condition is None else condition[:, None])
         prior = self.prior(context)
 
-        def decoded(draw: Draw) -> tuple[Tensor, Terms]:
+        def decoded(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
             outputs = self._decode(draw.z, context.condition, training)
-            log_likelihood = self._decoded(outputs, images).log_prob(images[:, None])
-            rates = ops.mean(latent.kl(posterior, prior, draw), axis=1)
-            penalties = ops.zeros_like(rates[:, 0])
-            return outputs, Terms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, rates, penalties)
+            log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
+            kl_per_group = ops.mean(latent.kl_divergence(posterior, prior, draw), axis=1)
+            penalties = ops.zeros_like(kl_per_group[:, 0])
+            return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
 
-        draw = posterior.draw(noise)
+        draw = posterior.rsample(noise)
         if training:
-            draw = self.objective.estimator(posterior, draw, lambda draw: decoded(draw)[1].log_weight)
+            draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decoded(draw)[1].log_weight)
         outputs, terms = decoded(draw)
-        reconstruction = self._decoded(outputs[:, 0], images).mean()
-        return Output(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
+        reconstruction = self._likelihood(outputs[:, 0], images).mean()
+        return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
 
-    def infer(self, inputs: dict[str, Array]) -> list[Tensor]:
+    def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's features of a batch."""
-        return self._features(self.encoder.predict_on_batch(with_channels(*self.observe(inputs))))
+        return self._features(self.encoder.predict_on_batch(concat_condition(*self.preprocess(inputs))))
 
-    def codes_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the posterior's moments; of a posterior without noise, `z_mean` alone."""
-        posterior = self.posterior(self._features(self.encoder(with_channels(*self.observe(inputs)))))
+        posterior = self.posterior(self._features(self.encoder(concat_condition(*self.preprocess(inputs)))))
         return {"z_mean": posterior.mean} | ({"z_log_var": posterior.log_var} if self.is_stochastic else {})
 
-    def images_of(self, codes: Tensor, condition: Tensor) -> Tensor:
+    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of codes (N, latent_dim)."""
         told = codes if condition is None else ops.concatenate([codes, condition], axis=-1)
         return self.likelihood(ops.cast(self.decoder(told), "float32")).mean()
 
-    def codes_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+    def prior_transform(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the draws (N, latent_dim) that standard normal noise becomes under a normal prior or a flow.
 
         Args:
@@ -180,22 +180,22 @@ class VAE(BaseVAE):
         if not hasattr(density, "draw"):
             name = type(density).__name__.lower()
             raise InputError(f"a draw from the prior, a {name}, takes more than normal noise, as to choose a component")
-        return density.draw(noise).z
+        return density.rsample(noise).z
 
-    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of `codes_from`; errors as there."""
-        return self.images_of(self.codes_from(noise, condition), condition)
+    def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return the mean images of `prior_transform`; errors as there."""
+        return self.decode_tensors(self.prior_transform(noise, condition), condition)
 
     def measure_sizes(self, image_shape: Shape) -> int:
         """Build what is not built yet for images (H, W, C), and return the number of latent dimensions."""
-        channels = None if image_shape[-1] is None else image_shape[-1] + self._width
+        channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = (None, *image_shape[:-1], channels)
         features = self._features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)))
         latent_dim = int(features[0].shape[-1])
         self._build_parts((self.prior, self.posterior, self.likelihood), (None, latent_dim), inputs)
         return latent_dim
 
-    def latents(self, output: Output) -> Latents:
+    def latents(self, output: VAEOutput) -> Latents:
         """Return the codes of a batch, and draws from the prior for an objective that needs them."""
         prior = None
         if self.objective.needs_prior_draws:
@@ -213,14 +213,16 @@ class VAE(BaseVAE):
         """Whether codes are drawn."""
         return not isinstance(self.posterior, Deterministic)
 
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Moments:  # noqa: ANN401
+    def encode(
+        self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0
+    ) -> PosteriorMoments:
         """Return the posterior's moments.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             batch_size: Images at a time; None takes as many as fit in little memory.
             condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarisation under a likelihood that draws pixels.
+            seed: Fixes the binarization under a likelihood that draws pixels.
 
         Returns:
             `z_mean` and `z_log_var`, each (N, latent_dim), float32.
@@ -230,12 +232,12 @@ class VAE(BaseVAE):
         """
 
         def moments(batch: dict[str, Array]) -> list[Tensor]:
-            posterior = self.posterior(self.infer(batch))
+            posterior = self.posterior(self.encode_features(batch))
             return [posterior.mean, posterior.log_var]
 
-        return Moments(*self._in_batches(moments, self._inputs(x, condition, seed), batch_size))
+        return PosteriorMoments(*self._in_batches(moments, self._inputs(x, condition, seed), batch_size))
 
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
         """Return the mean images of codes.
 
         Args:
@@ -253,7 +255,7 @@ class VAE(BaseVAE):
         z = np.asarray(z, "float32")
         if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
             raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
-        told = self._told(self._conditions(condition, len(z)))
+        told = self._encode_condition(self._conditions(condition, len(z)))
         if told is not None:
             z = np.concatenate([z, told], axis=1)
         return self._in_batches(
@@ -262,7 +264,7 @@ class VAE(BaseVAE):
             batch_size,
         )
 
-    def draw(self, x: Array, seed: int = 0, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def sample_posterior(self, x: Array, seed: int = 0, *, condition: Any = None) -> Array:
         """Return one draw of z from the posterior of every image.
 
         Args:
@@ -289,7 +291,7 @@ class VAE(BaseVAE):
         shared = {name: getattr(self, name) for name in self.part_names}
         return type(self)(**{**shared, "prior": prior}, seed=self.seed)
 
-    def initialise_prior(self, x: Array, *, condition: Any = None, seed: int = 0) -> None:  # noqa: ANN401
+    def initialize_prior(self, x: Array, *, condition: Any = None, seed: int = 0) -> None:
         """Start a prior that begins from data, such as the VampPrior, with images drawn at random; others stay.
 
         Args:
@@ -302,26 +304,26 @@ class VAE(BaseVAE):
         """
         if isinstance(self.prior, VampPrior):
             inputs = self._inputs(x, condition, seed)
-            chosen = np.random.default_rng(seed).permutation(len(x))[: self.prior.components]
-            images, conditions = self.observe({name: values[chosen] for name, values in inputs.items()})
-            self.prior.initialise(ops.convert_to_numpy(with_channels(images, conditions)))
+            chosen = np.random.default_rng(seed).permutation(len(x))[: self.prior.num_components]
+            images, conditions = self.preprocess({name: values[chosen] for name, values in inputs.items()})
+            self.prior.initialize(ops.convert_to_numpy(concat_condition(images, conditions)))
 
-    def sample_codes(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def sample_prior(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:
         """Return codes drawn from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
-        prior = self.prior(self._context(self._told(self._conditions(condition, n))))
+        prior = self.prior(self._context(self._encode_condition(self._conditions(condition, n))))
         return ops.convert_to_numpy(prior.sample(n, self.sampler.seed_generator if seed is None else seed))
 
     def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        return self.decode(self.sample_codes(n, seed, condition=conditions), condition=conditions)
+        return self.decode(self.sample_prior(n, seed, condition=conditions), condition=conditions)
 
-    def _features(self, outputs: Any) -> list[Tensor]:  # noqa: ANN401
+    def _features(self, outputs: Any) -> list[Tensor]:
         if isinstance(outputs, dict):
             raise InputError(
                 f"encoder returns a dict of {', '.join(map(str, outputs))}, which has no order: return them in a list, "
-                f"as {', '.join(self.posterior.heads(1))}"
+                f"as {', '.join(self.posterior.param_sizes(1))}"
             )
         features = keras.tree.flatten(outputs)
-        sizes = self.posterior.heads(int(features[0].shape[-1]) if len(features[0].shape) == 2 else 1)
+        sizes = self.posterior.param_sizes(int(features[0].shape[-1]) if len(features[0].shape) == 2 else 1)
         if [tuple(feature.shape[1:]) for feature in features] != [(size,) for size in sizes.values()]:
             wanted = ", ".join(f"{name} (n, {size})" for name, size in sizes.items())
             raise InputError(
@@ -330,8 +332,10 @@ class VAE(BaseVAE):
             )
         return [ops.cast(feature, "float32") for feature in features]
 
-    def _context(self, condition: Tensor) -> Context:
-        return Context(self.latent_dim, lambda inputs: self.posterior(self._features(self.encoder(inputs))), condition)
+    def _context(self, condition: Tensor) -> PriorInputs:
+        return PriorInputs(
+            self.latent_dim, lambda inputs: self.posterior(self._features(self.encoder(inputs))), condition
+        )
 
     def _decode(self, z: Tensor, condition: Tensor, training: bool | None) -> Tensor:
         """Return the decoder's outputs (N, K, …) of codes (N, K, D), all draws in one batch."""

@@ -1,4 +1,4 @@
-"""The vector-quantised variational autoencoder: codes by number, on a map."""
+"""The vector-quantized variational autoencoder: codes by number, on a map."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -7,14 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.conditions import Condition, with_channels
+from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
-from keras_vae.components.objectives import ELBO, Objective, Terms
-from keras_vae.components.vector_quantizer import Codebook, CodePrior, usage
+from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
+from keras_vae.components.vector_quantizer import AutoregressivePrior, VectorQuantizerEMA, codebook_usage
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
-from keras_vae.models.base import BaseVAE, Given
+from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.base import Network, SpatialNetwork
 
 
@@ -24,7 +24,7 @@ class Codes(NamedTuple):
     indices: Array
 
 
-class CodesOutput(NamedTuple):
+class VQVAEOutput(NamedTuple):
     """What a `VQVAE` returns for a batch of images: tensors only, so that every backend can carry it.
 
     Args:
@@ -35,15 +35,15 @@ class CodesOutput(NamedTuple):
 
     reconstruction: Tensor
     indices: Tensor
-    terms: Terms
+    terms: ELBOTerms
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class VQVAE(BaseVAE):
-    r"""A vector-quantised variational autoencoder (van den Oord et al., arXiv 1711.00937; Razavi et al., 1906.00446).
+    r"""A vector-quantized variational autoencoder (van den Oord et al., arXiv 1711.00937; Razavi et al., 1906.00446).
 
     q(k|x) is sure of one map k of indices, so the rate is \(-\log p(k)\) under an autoregressive prior that is trained
-    along with the rest, and distortion + rate bounds −log p(x). What is minimised,
+    along with the rest, and distortion + rate bounds −log p(x). What is minimized,
 
     \[-\log p(x|e_k) - \beta \log p(k) + c \, \|z_e - \mathrm{sg}(e_k)\|^2,\]
 
@@ -59,8 +59,8 @@ class VQVAE(BaseVAE):
         codebook: The vectors that the map is made of.
         prior: p(k), over maps of indices.
         likelihood: p(x|k).
-        objective: What is minimised; `ELBO(beta=…)` weights what the prior learns from.
-        condition: What both networks and the prior are told besides, such as `Label(classes=10)`.
+        objective: What is minimized; `ELBO(beta=…)` weights what the prior learns from.
+        condition: What both networks and the prior are told besides, such as `ClassLabel(classes=10)`.
         seed: Where the noise starts; None takes a random start.
         **kwargs: As for every Keras model.
 
@@ -68,8 +68,8 @@ class VQVAE(BaseVAE):
         InputError: The parts do not fit together.
 
     Example:
-        >>> from keras_vae import Conv
-        >>> vae = VQVAE.from_network(Conv(), (28, 28, 1), codebook=Codebook(codes=16), code_dim=8, seed=0)
+        >>> from keras_vae.networks import Conv
+        >>> vae = VQVAE.from_network(Conv(), (28, 28, 1), codebook=VectorQuantizerEMA(num_codes=16), code_dim=8, seed=0)
         >>> vae.encode(np.zeros((4, 28, 28, 1), "uint8")).indices.shape
         (4, 7, 7)
     """
@@ -85,13 +85,13 @@ class VQVAE(BaseVAE):
         encoder: keras.Model,
         decoder: keras.Model,
         *,
-        codebook: Codebook | None = None,
-        prior: CodePrior | None = None,
+        codebook: VectorQuantizerEMA | None = None,
+        prior: AutoregressivePrior | None = None,
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
         seed: int | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             likelihood=likelihood or Bernoulli(),
@@ -102,15 +102,15 @@ class VQVAE(BaseVAE):
         )
         _check_parts(self.objective, prior)
         self.encoder, self.decoder = encoder, decoder
-        self.codebook, self.prior = codebook or Codebook(), prior or CodePrior()
-        self.track("perplexity", "used_codes")
+        self.codebook, self.prior = codebook or VectorQuantizerEMA(), prior or AutoregressivePrior()
+        self._add_trackers("perplexity", "used_codes")
         self.likelihood.check_decoder(decoder)
         if not self.supports_jit:
             encoder.supports_jit = decoder.supports_jit = self.prior.supports_jit = False
         # Keras knows the shapes of functional and sequential models; a subclassed one is built by its first images.
         if hasattr(encoder, "input_shape"):
             *batch_and_size, channels = encoder.input_shape
-            self.build((*batch_and_size, channels and channels - self._width))
+            self.build((*batch_and_size, channels and channels - self._condition_dim))
 
     @classmethod
     def from_network(
@@ -121,7 +121,7 @@ class VQVAE(BaseVAE):
         code_dim: int = 64,
         likelihood: Likelihood | None = None,
         condition: Condition | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> Self:
         """Return the model whose encoder and decoder are of a family, for images of a shape.
 
@@ -147,33 +147,33 @@ class VQVAE(BaseVAE):
         decoder = network.map_decoder((*network.map_size(image_shape), code_dim + extra), outputs)
         return cls(encoder, decoder, likelihood=likelihood, condition=condition, **kwargs)
 
-    def weigh(self, given: Given, training: bool | None) -> CodesOutput:
-        """Return the output of a batch: encode, quantise, decode, weigh."""
+    def forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
+        """Return the output of a batch: encode, quantize, decode, weigh."""
         images, condition, noise, _ = given
-        maps = self._map(self.encoder(with_channels(images, condition), training=training))
-        uniform = self.sampler.uniform((self.codebook.codes,)) if training else None
+        maps = self._map(self.encoder(concat_condition(images, condition), training=training))
+        uniform = self.sampler.uniform((self.codebook.num_codes,)) if training else None
         vectors, indices, distance = self.codebook(maps, uniform)
-        outputs = self.decoder(with_channels(vectors, condition), training=training)
-        pixels, log_prior = self._decoded(outputs, images), self.prior.log_prob(indices, condition)
+        outputs = self.decoder(concat_condition(vectors, condition), training=training)
+        pixels, log_prior = self._likelihood(outputs, images), self.prior.log_prob(indices, condition)
         # q is sure of its codes: further draws repeat the first.
         draws = ops.shape(noise)[:2]
         log_likelihood, log_priors = (
             ops.broadcast_to(nats[:, None], draws) for nats in (pixels.log_prob(images), log_prior)
         )
         penalty = self.codebook.commitment * distance
-        terms = Terms(log_likelihood, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], penalty)
-        return CodesOutput(pixels.mean(), indices, terms)
+        terms = ELBOTerms(log_likelihood, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], penalty)
+        return VQVAEOutput(pixels.mean(), indices, terms)
 
-    def codes_of(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the map of `indices` of each image, (N, rows, columns), int32."""
-        return {"indices": self.codebook.nearest(self._map(self.encoder(with_channels(*self.observe(inputs)))))}
+        return {"indices": self.codebook.nearest(self._map(self.encoder(concat_condition(*self.preprocess(inputs)))))}
 
-    def images_of(self, codes: Tensor, condition: Tensor) -> Tensor:
+    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of maps of indices (N, rows, columns)."""
-        maps = with_channels(ops.take(self.codebook.vectors, codes, axis=0), condition)
+        maps = concat_condition(ops.take(self.codebook.vectors, codes, axis=0), condition)
         return self.likelihood(ops.cast(self.decoder(maps), "float32")).mean()
 
-    def images_from(self, noise: Tensor, condition: Tensor) -> Tensor:
+    def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Refuse: draws are made position by position.
 
         Raises:
@@ -181,15 +181,15 @@ class VQVAE(BaseVAE):
         """
         raise InputError("the prior of a VQ model draws one code after another, each in a pass of its own")
 
-    def measures(self, output: CodesOutput) -> dict[str, Tensor]:
+    def extra_metrics(self, output: VQVAEOutput) -> dict[str, Tensor]:
         """Return how the codes of a batch are used."""
-        perplexity, used_codes = usage(output.indices, self.codebook.codes)
+        perplexity, used_codes = codebook_usage(output.indices, self.codebook.num_codes)
         return {"perplexity": perplexity, "used_codes": used_codes}
 
-    def describe_codes(self, x: Array, terms: Terms, *, condition: Any = None) -> dict[str, Any]:  # noqa: ANN401
+    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
         """Return how the codes of images are used: their perplexity and how many of the codebook's occur."""
-        # The one-hot vectors of `usage` are no room to take for a whole data set.
-        counts = np.bincount(self.encode(x, condition=condition).indices.ravel(), minlength=self.codebook.codes)
+        # The one-hot vectors of `codebook_usage` are no room to take for a whole data set.
+        counts = np.bincount(self.encode(x, condition=condition).indices.ravel(), minlength=self.codebook.num_codes)
         used = counts[counts > 0] / counts.sum()
         return {"perplexity": float(np.exp(-(used * np.log(used)).sum())), "used_codes": len(used)}
 
@@ -200,29 +200,29 @@ class VQVAE(BaseVAE):
 
     def measure_sizes(self, image_shape: Shape) -> int:
         """Build what is not built yet for images (H, W, C), and return the number of codes of an image."""
-        channels = None if image_shape[-1] is None else image_shape[-1] + self._width
+        channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = keras.KerasTensor((None, *image_shape[:-1], channels))
         _, rows, columns, size = self._map(self.encoder.compute_output_spec(inputs)).shape
-        wanted = (None, rows, columns, size + self._width)
+        wanted = (None, rows, columns, size + self._condition_dim)
         got = getattr(self.decoder, "input_shape", wanted)
         if any(None not in pair and pair[0] != pair[1] for pair in zip(got, wanted, strict=False)):
             raise InputError(f"decoder takes {got}: for this encoder's map and condition it must take {wanted}")
         if not self.codebook.built:
             self.codebook.build((None, rows, columns, size))
         if not self.prior.built:
-            self.prior.build((None, rows, columns, self.codebook.codes), (None, self._width))
+            self.prior.build((None, rows, columns, self.codebook.num_codes), (None, self._condition_dim))
         self._build_parts([self.likelihood], (None, rows * columns), inputs.shape)
         self.map_shape = (rows, columns)
         return int(rows * columns)
 
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Codes:  # noqa: ANN401
+    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Codes:
         """Return the codes of images.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             batch_size: Images at a time; None takes as many as fit in little memory.
             condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarisation under a likelihood that draws pixels.
+            seed: Fixes the binarization under a likelihood that draws pixels.
 
         Returns:
             `indices` (N, rows, columns), int32.
@@ -232,12 +232,12 @@ class VQVAE(BaseVAE):
         """
 
         def codes(batch: dict[str, Array]) -> Tensor:
-            maps = self.encoder.predict_on_batch(with_channels(*self.observe(batch)))
+            maps = self.encoder.predict_on_batch(concat_condition(*self.preprocess(batch)))
             return self.codebook.nearest(ops.convert_to_tensor(self._map(maps)))
 
         return Codes(self._in_batches(codes, self._inputs(x, condition, seed), batch_size))
 
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:  # noqa: ANN401
+    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
         """Return the mean images of codes.
 
         Args:
@@ -258,14 +258,16 @@ class VQVAE(BaseVAE):
                 f"z, {z.dtype} of shape {z.shape}: this model decodes whole numbers, n ≥ 1 maps of indices "
                 f"{('n', *self.map_shape)}"
             )
-        if z.min() < 0 or z.max() >= self.codebook.codes:
-            raise InputError(f"z: indices from {z.min()} to {z.max()}: they run from 0 to {self.codebook.codes - 1}")
+        if z.min() < 0 or z.max() >= self.codebook.num_codes:
+            raise InputError(
+                f"z: indices from {z.min()} to {z.max()}: they run from 0 to {self.codebook.num_codes - 1}"
+            )
         vectors = ops.convert_to_numpy(self.codebook.vectors)
-        told = self._told(self._conditions(condition, len(z)))
+        told = self._encode_condition(self._conditions(condition, len(z)))
         inputs = {"indices": z} if told is None else {"indices": z, "condition": told}
 
         def images(batch: dict[str, Array]) -> Tensor:
-            maps = with_channels(vectors[batch["indices"]], batch.get("condition"))
+            maps = concat_condition(vectors[batch["indices"]], batch.get("condition"))
             return self.likelihood(ops.cast(self.decoder.predict_on_batch(maps), "float32")).mean()
 
         return self._in_batches(images, inputs, batch_size)
@@ -274,9 +276,9 @@ class VQVAE(BaseVAE):
         if seed is None:
             state = ops.convert_to_numpy(self.sampler.seed_generator.next())
         generator = np.random.default_rng(state.astype("uint32") if seed is None else seed)
-        return self.decode(self.prior.sample(n, generator, self._told(conditions)), condition=conditions)
+        return self.decode(self.prior.sample(n, generator, self._encode_condition(conditions)), condition=conditions)
 
-    def _map(self, outputs: Any) -> Tensor:  # noqa: ANN401
+    def _map(self, outputs: Any) -> Tensor:
         maps = keras.tree.flatten(outputs)
         if len(maps) != 1 or len(maps[0].shape) != 4 or None in tuple(maps[0].shape[1:]):
             raise InputError(
@@ -286,9 +288,9 @@ class VQVAE(BaseVAE):
         return ops.cast(maps[0], "float32")
 
 
-def _check_parts(objective: Objective, prior: Any) -> None:  # noqa: ANN401
+def _check_parts(objective: Objective, prior: Any) -> None:
     if not isinstance(objective, ELBO):
-        reason = "compares codes of one vector each" if objective.compares_images else "weighs several draws of codes"
+        reason = "compares codes of one vector each" if objective.requires_batch else "weighs several draws of codes"
         raise InputError(
             f"objective = {objective}: it {reason}, and a VQ model is sure of one map of indices an image; take ELBO()"
         )
@@ -297,7 +299,7 @@ def _check_parts(objective: Objective, prior: Any) -> None:  # noqa: ANN401
             f"objective = {objective}: the rate of a VQ model trains its prior alone, and a target would make "
             "that worse; take ELBO() without free_bits and capacity"
         )
-    if prior is not None and not isinstance(prior, CodePrior):
+    if prior is not None and not isinstance(prior, AutoregressivePrior):
         raise InputError(
             f"prior = {type(prior).__name__}: it describes vectors, and a VQ model has maps of indices; take "
             "CodePrior()"

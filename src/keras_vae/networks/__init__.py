@@ -1,4 +1,9 @@
 """Networks: families of encoders and decoders for images of any size."""
 
 # Importing the package registers every family, whichever of its modules was asked for.
-from keras_vae.networks import conv, mlp, resnet  # noqa: F401
+from keras_vae.networks.base import Network
+from keras_vae.networks.conv import Conv
+from keras_vae.networks.mlp import MLP
+from keras_vae.networks.resnet import ResNet
+
+__all__ = ["MLP", "Conv", "Network", "ResNet"]

@@ -8,12 +8,12 @@ import keras
 from keras import layers
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import Part
+from keras_vae.core.registry import Component
 from keras_vae.core.typing import ImageShape, Tensor
 from keras_vae.networks.convolutions import Conv2D
 
 
-class Network(Part, abc.ABC):
+class Network(Component, abc.ABC):
     """A family of networks: an encoder, and the decoder that mirrors it.
 
     A family says how features come from images and how outputs come from z. Heads and outputs are float32 under every
@@ -22,13 +22,15 @@ class Network(Part, abc.ABC):
 
     kind: ClassVar[str] = "network"
 
-    def encoder(self, image_shape: ImageShape, latent_dim: int, heads: Mapping[str, int] | None = None) -> keras.Model:
+    def encoder(
+        self, image_shape: ImageShape, latent_dim: int, param_sizes: Mapping[str, int] | None = None
+    ) -> keras.Model:
         """Return the model named `encoder`: images (N, H, W, C) → a list of tensors (N, size), one for each head.
 
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
             latent_dim: The number of latent dimensions.
-            heads: Sizes of the outputs by name; None stands for `z_mean` and `z_log_var`, each of `latent_dim`.
+            param_sizes: Sizes of the outputs by name; None stands for `z_mean` and `z_log_var`, each of `latent_dim`.
 
         Returns:
             The model. Every head is a dense layer of its name on the same features; Keras returns the tensor itself
@@ -38,13 +40,13 @@ class Network(Part, abc.ABC):
             InputError: A size is below one, or there is no head.
         """
         check_counts(latent_dim=latent_dim)
-        heads = {"z_mean": latent_dim, "z_log_var": latent_dim} if heads is None else heads
-        if not heads:
+        param_sizes = {"z_mean": latent_dim, "z_log_var": latent_dim} if param_sizes is None else param_sizes
+        if not param_sizes:
             raise InputError("heads = {}: name at least one, such as {'z_mean': 2}")
-        check_counts(**heads)
+        check_counts(**param_sizes)
         images = _images(image_shape)
         features = self.features(images)
-        outputs = [layers.Dense(size, name=name, dtype="float32")(features) for name, size in heads.items()]
+        outputs = [layers.Dense(size, name=name, dtype="float32")(features) for name, size in param_sizes.items()]
         return keras.Model(images, outputs, name="encoder")
 
     def decoder(self, latent_dim: int, image_shape: ImageShape) -> keras.Model:
@@ -81,7 +83,7 @@ class SpatialNetwork(Network):
     Models with codes on a map, as a VQ-VAE has them, take `map_encoder` and `map_decoder`.
     """
 
-    dense: int
+    dense_units: int
 
     @property
     @abc.abstractmethod
@@ -94,11 +96,11 @@ class SpatialNetwork(Network):
         """The activation of the dense layers between map and vector, by Keras's name."""
 
     @abc.abstractmethod
-    def down(self, images: Tensor) -> Tensor:
+    def downsample(self, images: Tensor) -> Tensor:
         """Return the feature map (N, rows, columns, F) of images (N, H, W, C)."""
 
     @abc.abstractmethod
-    def up(self, features: Tensor) -> Tensor:
+    def upsample(self, features: Tensor) -> Tensor:
         """Return features (N, rows·2^halvings, columns·2^halvings, F′) of a map (N, rows, columns, any)."""
 
     @abc.abstractmethod
@@ -112,7 +114,7 @@ class SpatialNetwork(Network):
             image_shape: (H, W, C).
 
         Example:
-            >>> from keras_vae import Conv
+            >>> from keras_vae.networks import Conv
             >>> Conv(widths=(32, 64)).map_size((31, 45, 3))
             (8, 12)
         """
@@ -132,7 +134,7 @@ class SpatialNetwork(Network):
         """
         check_counts(channels=channels)
         images = _images(image_shape)
-        outputs = Conv2D(channels, 1, dtype="float32")(self.down(images))
+        outputs = Conv2D(channels, 1, dtype="float32")(self.downsample(images))
         return keras.Model(images, outputs, name="encoder")
 
     def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
@@ -156,11 +158,11 @@ class SpatialNetwork(Network):
 
     def features(self, images: Tensor) -> Tensor:
         """Return features (N, dense) of images (N, H, W, C), both symbolic."""
-        features = self.down(images)
+        features = self.downsample(images)
         channels = self.vector_channels(*features.shape[1:3])
         if channels != features.shape[-1]:
             features = Conv2D(channels, 1)(features)
-        return layers.Dense(self.dense, activation=self.activation)(layers.Flatten()(features))
+        return layers.Dense(self.dense_units, activation=self.activation)(layers.Flatten()(features))
 
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
         """Return float32 outputs (N, H, W, C) of z (N, latent_dim), both symbolic."""
@@ -171,7 +173,7 @@ class SpatialNetwork(Network):
 
     def _to_images(self, features: Tensor, image_shape: ImageShape) -> Tensor:
         *size, channels = image_shape
-        outputs = Conv2D(channels, 3, padding="same", dtype="float32")(self.up(features))
+        outputs = Conv2D(channels, 3, padding="same", dtype="float32")(self.upsample(features))
         spare = [got - wanted for got, wanted in zip(outputs.shape[1:3], size, strict=True)]
         if any(spare):
             crop = tuple((extra // 2, extra - extra // 2) for extra in spare)
@@ -179,7 +181,7 @@ class SpatialNetwork(Network):
         return outputs
 
 
-def as_widths(widths: Iterable[int]) -> tuple[int, ...]:
+def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:
     """Return widths as a tuple, whatever sequence a file or a caller has them in.
 
     Args:
@@ -189,7 +191,7 @@ def as_widths(widths: Iterable[int]) -> tuple[int, ...]:
         InputError: There is none, or one is below one.
 
     Example:
-        >>> as_widths([32, 64])
+        >>> validate_widths([32, 64])
         (32, 64)
     """
     if not isinstance(widths, Iterable) or isinstance(widths, str):
@@ -210,7 +212,7 @@ def check_counts(**counts: int) -> None:
         InputError: One of them is below one.
 
     Example:
-        >>> check_counts(dense=16, blocks=1)
+        >>> check_counts(dense_units=16, blocks=1)
     """
     for name, count in counts.items():
         if count < 1:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from keras_vae.core.registry import part
+from keras_vae.core.registry import register
 from keras_vae.core.typing import Tensor
-from keras_vae.networks.base import SpatialNetwork, as_widths, check_counts
+from keras_vae.networks.base import SpatialNetwork, check_counts, validate_widths
 from keras_vae.networks.convolutions import Conv2D, Conv2DTranspose
 
 
-@part("conv")
+@register("conv")
 @dataclass(frozen=True)
 class Conv(SpatialNetwork):
     """Strided convolutions down, transposed convolutions up, as in the classic VAE.
@@ -19,7 +19,7 @@ class Conv(SpatialNetwork):
 
     Args:
         widths: Channels after each halving, first to last.
-        dense: Units of the dense layer between the convolutions and the moments.
+        dense_units: Units of the dense layer between the convolutions and the moments.
 
     Raises:
         InputError: A size is below one, or there is no halving.
@@ -30,13 +30,13 @@ class Conv(SpatialNetwork):
     """
 
     widths: tuple[int, ...] = (32, 64)
-    dense: int = 16
+    dense_units: int = 16
     activation: ClassVar[str] = "relu"
 
     def __post_init__(self) -> None:
         """Refuse sizes that no layer can have."""
-        object.__setattr__(self, "widths", as_widths(self.widths))
-        check_counts(dense=self.dense)
+        object.__setattr__(self, "widths", validate_widths(self.widths))
+        check_counts(dense_units=self.dense_units)
 
     @property
     def halvings(self) -> int:
@@ -47,14 +47,14 @@ class Conv(SpatialNetwork):
         """Return the last width: the map is flattened as it is."""
         return self.widths[-1]
 
-    def down(self, images: Tensor) -> Tensor:
+    def downsample(self, images: Tensor) -> Tensor:
         """Return the feature map (N, rows, columns, F) of images (N, H, W, C)."""
         features = images
         for width in self.widths:
             features = Conv2D(width, 3, strides=2, padding="same", activation=self.activation)(features)
         return features
 
-    def up(self, features: Tensor) -> Tensor:
+    def upsample(self, features: Tensor) -> Tensor:
         """Return features (N, rows·2^halvings, columns·2^halvings, F′) of a map (N, rows, columns, any)."""
         for width in reversed(self.widths):
             features = Conv2DTranspose(width, 3, strides=2, padding="same", activation=self.activation)(features)

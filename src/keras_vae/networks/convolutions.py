@@ -18,8 +18,8 @@ from keras_vae.core.typing import Tensor
 class Conv2D(layers.Conv2D):
     """`keras.layers.Conv2D`, as matrix products where that is faster.
 
-    With strides, the neighbourhoods of all pixels become the rows of one product; with so few filters that a pixel's
-    contributions to its neighbours take less room than the pixel, these come of one product and are added up.
+    With strides, the neighborhoods of all pixels become the rows of one product; with so few filters that a pixel's
+    contributions to its neighbors take less room than the pixel, these come of one product and are added up.
 
     Example:
         >>> Conv2D(8, 3, strides=2, padding="same")(ops.zeros((1, 7, 5, 3))).shape[1:]
@@ -33,7 +33,7 @@ class Conv2D(layers.Conv2D):
         height, width, channels, filters = kernel.shape
         if self.strides != (1, 1):
             if backend.xla_runs_convolutions_slowly():
-                return convolve_by_neighbourhoods(inputs, kernel, self.strides)
+                return convolve_by_neighborhoods(inputs, kernel, self.strides)
         elif height * width * filters <= channels and backend.runs_thin_convolutions_slowly():
             return convolve_by_contributions(inputs, kernel)
         return super().convolution_op(inputs, kernel)
@@ -71,7 +71,7 @@ def _has_product_form(layer: Conv2D | Conv2DTranspose, inputs: Tensor) -> bool:
     )
 
 
-def convolve_by_neighbourhoods(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]) -> Tensor:
+def convolve_by_neighborhoods(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]) -> Tensor:
     """Return a strided convolution with padding "same" as one matrix product.
 
     Args:
@@ -86,18 +86,18 @@ def convolve_by_neighbourhoods(inputs: Tensor, kernel: Tensor, strides: tuple[in
     rows, *vertical = _same(inputs.shape[1], height, step_down)
     columns, *horizontal = _same(inputs.shape[2], width, step_right)
     padded = ops.pad(inputs, ((0, 0), vertical, horizontal, (0, 0)))
-    neighbourhoods = [
+    neighborhoods = [
         padded[:, i : i + rows * step_down : step_down, j : j + columns * step_right : step_right]
         for i in range(height)
         for j in range(width)
     ]
-    return _product(ops.concatenate(neighbourhoods, axis=-1), ops.reshape(kernel, (-1, kernel.shape[-1])))
+    return _product(ops.concatenate(neighborhoods, axis=-1), ops.reshape(kernel, (-1, kernel.shape[-1])))
 
 
 def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Return a convolution with padding "same" and no strides as one matrix product and a sum of its shifted parts.
 
-    Its gradients are products as well, both with the neighbourhoods in the gradient of the outputs. A backend would
+    Its gradients are products as well, both with the neighborhoods in the gradient of the outputs. A backend would
     find its way back through every single part. The taps lie along the first axis, so that a part, which is as thin as
     the outputs, is copied by rows and not by pixels.
 
@@ -116,8 +116,8 @@ def convolve_by_contributions(inputs: Tensor, kernel: Tensor) -> Tensor:
         padded = ops.transpose(upstream, (3, 0, 1, 2))
         padded = ops.pad(padded, ((0, 0), (0, 0), vertical[::-1], horizontal[::-1]))
         ends = [(height - 1 - i, width - 1 - j) for i, j in taps]
-        neighbours = ops.concatenate([padded[:, :, i : i + rows, j : j + columns] for i, j in ends], axis=0)
-        sums = ops.reshape(neighbours, (len(taps) * filters, -1))
+        neighbors = ops.concatenate([padded[:, :, i : i + rows, j : j + columns] for i, j in ends], axis=0)
+        sums = ops.reshape(neighbors, (len(taps) * filters, -1))
         return ops.matmul(ops.transpose(sums), matrix), ops.matmul(sums, vectors)
 
     @differentiated_by(gradients)
@@ -138,7 +138,7 @@ def convolve_transposed(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]
     """Return a transposed convolution with padding "same" as one matrix product.
 
     Along one axis, with stride s, y[s·q + r] = Σ_d x[q − d] · kernel[s·d + r + crop] for each phase r in 0…s−1. Across
-    the width the neighbours x[q − d] are gathered before the product, whose outputs are then the phases themselves;
+    the width the neighbors x[q − d] are gathered before the product, whose outputs are then the phases themselves;
     along the height the products of the rows are added up after it. Either way alone moves more memory.
 
     Args:
@@ -150,17 +150,17 @@ def convolve_transposed(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]
         (N, H·stride, W·stride, F).
     """
     (rows, columns, channels), (height, width, filters, _) = inputs.shape[1:], kernel.shape
-    crop, first, last = _neighbours(width, strides[1])
+    crop, first, last = _neighbors(width, strides[1])
     across = last - first + 1
     spare = -(strides[1] * first + crop)
     kernel = ops.pad(kernel, ((0, 0), (spare, strides[1] * across - width - spare), (0, 0), (0, 0)))
     kernel = ops.reshape(kernel, (height, across, strides[1], filters, channels))
     kernel = ops.reshape(ops.transpose(kernel, (1, 4, 0, 2, 3)), (across * channels, -1))
     padded = ops.pad(inputs, ((0, 0), (0, 0), (last, -first), (0, 0)))
-    neighbours = [padded[:, :, last - d : last - d + columns] for d in range(first, last + 1)]
-    products = _product(ops.concatenate(neighbours, axis=-1), kernel)
+    neighbors = [padded[:, :, last - d : last - d + columns] for d in range(first, last + 1)]
+    products = _product(ops.concatenate(neighbors, axis=-1), kernel)
 
-    crop, first, last = _neighbours(height, strides[0])
+    crop, first, last = _neighbors(height, strides[0])
     size = strides[1] * filters
     padded = ops.pad(products, ((0, 0), (last, -first), (0, 0), (0, 0)))
     phases = []
@@ -182,8 +182,8 @@ def _same(size: int, taps: int, stride: int) -> tuple[int, int, int]:
     return outputs, reach // 2, reach - reach // 2
 
 
-def _neighbours(taps: int, stride: int) -> tuple[int, int, int]:
-    """Return how much of the full transposed convolution is cropped in front, and the least and greatest neighbour."""
+def _neighbors(taps: int, stride: int) -> tuple[int, int, int]:
+    """Return how much of the full transposed convolution is cropped in front, and the least and greatest neighbor."""
     crop = (taps - stride) // 2
     return crop, -((stride - 1 + crop) // stride), (taps - 1 - crop) // stride
 

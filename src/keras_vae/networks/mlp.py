@@ -6,18 +6,18 @@ import keras
 from keras import layers
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import part
+from keras_vae.core.registry import register
 from keras_vae.core.typing import ImageShape, Tensor
-from keras_vae.networks.base import Network, as_widths
+from keras_vae.networks.base import Network, validate_widths
 
 
-@part("mlp")
+@register("mlp")
 @dataclass(frozen=True)
 class MLP(Network):
     r"""Dense layers, the decoder's in the reverse order of the encoder's (Burda et al., arXiv 1509.00519).
 
     With `residual`, every layer after the first is a block \(h + W_2\,\phi(W_1\,\mathrm{norm}(h))\), with layer
-    normalisation and \(W_2\) starting at zero, so that deep stacks train.
+    normalization and \(W_2\) starting at zero, so that deep stacks train.
 
     Args:
         widths: Units of each layer, from the image to the moments.
@@ -38,7 +38,7 @@ class MLP(Network):
 
     def __post_init__(self) -> None:
         """Refuse sizes that no layer can have and names that Keras does not know."""
-        object.__setattr__(self, "widths", as_widths(self.widths))
+        object.__setattr__(self, "widths", validate_widths(self.widths))
         try:
             keras.activations.get(self.activation)
         except (ValueError, TypeError):

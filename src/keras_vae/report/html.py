@@ -19,7 +19,7 @@ from keras_vae.evaluation.descriptions import (
     NAMES,
     NOT_A_BOUND,
     NOT_HELD_OUT,
-    NOT_NORMALISED,
+    NOT_NORMALIZED,
     NUMBERS,
     REQUIRED,
     SAMPLES,
@@ -103,7 +103,7 @@ def render(
 
 
 def _evaluated(likelihood: Mapping[str, Any]) -> str:
-    missing = [key for key in (*REQUIRED, "split", "images", "held_out", "normalised") if key not in likelihood]
+    missing = [key for key in (*REQUIRED, "split", "images", "held_out", "normalized") if key not in likelihood]
     if missing:
         raise InputError(f"evaluation has no {', '.join(missing)}: pass what evaluating a run returns")
     note = f"{_where(likelihood)}; ± is one standard error over images."
@@ -117,7 +117,7 @@ def _evaluated(likelihood: Mapping[str, Any]) -> str:
         warning
         for warning, due in {
             NOT_HELD_OUT: not likelihood["held_out"],
-            NOT_NORMALISED: not likelihood["normalised"],
+            NOT_NORMALIZED: not likelihood["normalized"],
             NOT_A_BOUND: not likelihood["bound"],
             DENSITY: likelihood["density"],
             UNTRUSTED: not likelihood.get("trusted", True),
@@ -154,7 +154,7 @@ def _samples(section: Mapping[str, Any]) -> str:
         )
         + "</p>"
     )
-    copying = section["memorisation"]
+    copying = section["memorization"]
     if copying and copying["copying_suspected"] is not None:
         verdict = (
             "Samples lie nearer to training images than new images do: the model repeats what it has seen."
@@ -195,7 +195,7 @@ def _table(quantities: Mapping[str, Quantity], *columns: Mapping[str, Any], head
     return f'<div class="scroll"><table class="quantities">{titles}<tbody>{rows}</tbody></table></div>'
 
 
-def _value(value: Any) -> str:  # noqa: ANN401
+def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         mean, error = measured(float(value["mean"]), value["standard_error"])
         return f"<b>{mean}</b> <small>{error}</small>"

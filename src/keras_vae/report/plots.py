@@ -65,8 +65,8 @@ class Subject:
         if not self.model.is_stochastic:
             return None
         dataset = _few(self.splits, 2000)
-        terms = self.model.terms(dataset.images, 0, condition=condition(self.model, dataset))
-        rates = ops.convert_to_numpy(terms.rates)
+        terms = self.model.elbo_terms(dataset.images, 0, condition=condition(self.model, dataset))
+        rates = ops.convert_to_numpy(terms.kl_per_group)
         return np.asarray(rates.mean(axis=0, dtype="float64")) if rates.shape[1] == self.model.latent_dim else None
 
     @functools.cached_property
@@ -192,7 +192,7 @@ def worst(subject: Subject, *, n: int = 20) -> "Figure":
         raise InputError(f"n = {n}: show at least one image")
     dataset = _few(subject.splits, 2000)
     told = condition(subject.model, dataset)
-    costs = ops.convert_to_numpy(subject.model.terms(dataset.images, condition=told).negative_elbo)
+    costs = ops.convert_to_numpy(subject.model.elbo_terms(dataset.images, condition=told).negative_elbo)
     chosen = dataset.take(np.argsort(costs)[::-1][:n], dataset.split)
     return figures.stacks(
         {
@@ -203,7 +203,7 @@ def worst(subject: Subject, *, n: int = 20) -> "Figure":
     )
 
 
-def neighbours(subject: Subject, *, n: int = 20, seed: int = 0, label: int | None = None) -> "Figure":
+def neighbors(subject: Subject, *, n: int = 20, seed: int = 0, label: int | None = None) -> "Figure":
     """Draw samples from the prior above the training images that are nearest to them.
 
     Args:
@@ -315,7 +315,7 @@ def _few(splits: Splits, n: int) -> Dataset:
     """Return at most n held-out images to show, of training images where none were held out."""
     if n < 1:
         raise InputError(f"n = {n}: show at least one image")
-    return (held_out(splits) or splits.train).spread(n)
+    return (held_out(splits) or splits.train).subsample_evenly(n)
 
 
 def curves(subject: Subject) -> "Figure":
@@ -338,7 +338,7 @@ def _check_epochs(subject: Subject) -> None:
 PLOTS: dict[str, Callable[..., "Figure | Strips"]] = {
     plot.__name__: plot
     for plot in (
-        *(grid, samples, neighbours, reconstructions, worst, latents, traversals, interpolation, rates),
+        *(grid, samples, neighbors, reconstructions, worst, latents, traversals, interpolation, rates),
         *(curves, rate_distortion),
     )
 }
@@ -365,7 +365,7 @@ def _has_vector(model: "BaseVAE") -> bool:
     return isinstance(model, VAE)
 
 
-def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:  # noqa: ANN401
+def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:
     """Draw a plot into a PNG file, or, if it moves, a GIF.
 
     Args:

@@ -17,7 +17,7 @@ from keras_vae.core.typing import ImageShape
 if TYPE_CHECKING:
     from keras_vae.components.schedules import Schedule
     from keras_vae.core.progress import Progress
-    from keras_vae.data.dataset import Loaded, Splits
+    from keras_vae.data.dataset import LoadedData, Splits
     from keras_vae.data.streams import Stream
     from keras_vae.models.base import BaseVAE
 
@@ -28,7 +28,7 @@ FORMAT = 1
 """The version of experiment files and run folders that this package writes, and the newest that it reads."""
 
 
-def _spec(value: Any) -> Any:  # noqa: ANN401
+def _spec(value: Any) -> Any:
     spec = {"name": value} if isinstance(value, str) else value
     if isinstance(spec, dict) and not isinstance(spec.get("name"), str):
         raise ValueError("give a short name, or a table with one under `name`")
@@ -39,20 +39,20 @@ Spec = Annotated[dict[str, Any], pydantic.BeforeValidator(_spec)]
 """A part: its short name and the arguments of its constructor; the name alone stands for its defaults."""
 
 
-class Table(pydantic.BaseModel):
+class ConfigModel(pydantic.BaseModel):
     """A table of the file: immutable, of the stated types, without other keys."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Data(Table):
+class Data(ConfigModel):
     """`[data]`: the images, and which of them are held out.
 
     Args:
         source: `mnist`, `fashion_mnist`, `digits`, or a path to a .npz, a .npy or a folder of images.
         image_size: [height, width] to resize to, or `"keep"`.
-        color: `"grey"`, `"rgb"`, or `"keep"`.
-        background: A colour to lay under transparent pixels, or `"refuse"`.
+        color: `"gray"`, `"rgb"`, or `"keep"`.
+        background: A color to lay under transparent pixels, or `"refuse"`.
         validation: Images held out of training and measured every epoch: how many, or a fraction below 1.
         test: Images held out and measured once, the same way; only where the source has no test split of its own.
         holdout: False trains on everything, test split included, so that no number is a held-out one.
@@ -60,7 +60,7 @@ class Data(Table):
 
     source: str = "mnist"
     image_size: list[Annotated[int, Field(ge=1)]] | Literal["keep"] = "keep"
-    color: Literal["grey", "rgb", "keep"] = "keep"
+    color: Literal["gray", "rgb", "keep"] = "keep"
     background: str = "refuse"
     validation: Annotated[int | float, Field(ge=0)] = 0.1
     test: Annotated[int | float, Field(ge=0)] = 0.1
@@ -74,7 +74,7 @@ class Data(Table):
         return value
 
 
-class Model(Table):
+class Model(ConfigModel):
     """`[model]`: the parts of the autoencoder, each a short name or a table with `name` and arguments.
 
     Args:
@@ -84,7 +84,7 @@ class Model(Table):
         prior: p(z).
         posterior: q(z|x).
         likelihood: p(x|z).
-        objective: What is minimised. A `beta` of `"1/latent_dim"` is the tutorials' mean over latent dimensions.
+        objective: What is minimized. A `beta` of `"1/latent_dim"` is the tutorials' mean over latent dimensions.
         condition: `label` tells the model each image's label.
     """
 
@@ -98,7 +98,7 @@ class Model(Table):
     condition: Spec | None = None
 
 
-class Plateau(Table):
+class Plateau(ConfigModel):
     """`[training.plateau]`: a learning rate that falls when the validation `negative_elbo` does not.
 
     Args:
@@ -110,7 +110,7 @@ class Plateau(Table):
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-class Training(Table):
+class Training(ConfigModel):
     """`[training]`: how the model is fitted.
 
     Args:
@@ -148,7 +148,7 @@ class Training(Table):
     keep: Literal["last", "best"] = "last"
 
 
-class Facts(NamedTuple):
+class DatasetInfo(NamedTuple):
     """What a model must know of the data it is trained on.
 
     Args:
@@ -162,7 +162,7 @@ class Facts(NamedTuple):
     classes: int = 0
 
     @classmethod
-    def of(cls, splits: "Splits") -> Self:
+    def from_splits(cls, splits: "Splits") -> Self:
         """Return what is known of loaded images."""
         train = splits.train
         labels = [part.labels.max() for part in splits if part is not None and part.labels is not None]
@@ -173,7 +173,7 @@ _FROM_DATA = {("condition", "label"): ("classes", "classes"), ("objective", "bet
 """Arguments of parts that follow from the data: kind and name of the part → argument, fact."""
 
 
-class Experiment(Table):
+class Experiment(ConfigModel):
     """Everything that decides a training; with the data, a backend and a machine it fixes the result.
 
     Args:
@@ -186,7 +186,7 @@ class Experiment(Table):
         format: The version of the file's layout.
 
     Example:
-        >>> Experiment.preset("classic").with_settings(["training.epochs=5"]).training.epochs
+        >>> Experiment.preset("classic").with_overrides(["training.epochs=5"]).training.epochs
         5
     """
 
@@ -247,7 +247,7 @@ class Experiment(Table):
         """Return the text of the file, every value written out."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
-    def with_settings(self, settings: Iterable[str]) -> Self:
+    def with_overrides(self, settings: Iterable[str]) -> Self:
         """Return the experiment with some values replaced.
 
         Args:
@@ -275,7 +275,7 @@ class Experiment(Table):
             table[last] = _parse_value(text.strip())
         return self._validate(tables, "--set")
 
-    def resolved(self, facts: Facts) -> Self:
+    def resolve(self, facts: DatasetInfo) -> Self:
         """Return the experiment with every default of every part written out, and with what data and hardware decide.
 
         Args:
@@ -326,7 +326,7 @@ class Experiment(Table):
         )
         return splits, loaded.notes
 
-    def load_source(self, track: "Progress | None" = None) -> "Loaded":
+    def load_source(self, track: "Progress | None" = None) -> "LoadedData":
         """Load the images as the source has them; arguments and errors as for `load_splits`."""
         from keras_vae.data import sources
 
@@ -348,7 +348,7 @@ class Experiment(Table):
             "background": None if data.background == "refuse" else data.background,
         }
 
-    def build_model(self, facts: Facts) -> "BaseVAE":
+    def build_model(self, facts: DatasetInfo) -> "BaseVAE":
         """Build the model, untrained and not compiled.
 
         Args:
@@ -360,16 +360,16 @@ class Experiment(Table):
         import keras
 
         from keras_vae.components.schedules import in_steps
-        from keras_vae.models.architectures import Parts
+        from keras_vae.models.architectures import Components
 
         built = self._build_parts(facts)
         objective = in_steps(built["objective"], self.steps(facts))
-        chosen = {kind: built[kind] for kind in built["architecture"].takes}
+        chosen = {kind: built[kind] for kind in built["architecture"].default_components}
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self._precision)
         try:
             return built["architecture"](
-                facts.image_shape, Parts(built["likelihood"], objective, built["condition"], chosen), self.seed
+                facts.image_shape, Components(built["likelihood"], objective, built["condition"], chosen), self.seed
             )
         finally:
             keras.config.set_dtype_policy(policy)
@@ -383,7 +383,7 @@ class Experiment(Table):
 
         return backend.preferred_precision()
 
-    def build_schedule(self, facts: Facts) -> "Schedule":
+    def build_schedule(self, facts: DatasetInfo) -> "Schedule":
         """Build the learning rate's schedule, in steps.
 
         Args:
@@ -394,7 +394,7 @@ class Experiment(Table):
 
         return in_steps(registry.build("schedule", self.training.schedule), self.steps(facts))
 
-    def steps(self, facts: Facts) -> int:
+    def steps(self, facts: DatasetInfo) -> int:
         """Return the number of steps of the whole training.
 
         Args:
@@ -402,20 +402,20 @@ class Experiment(Table):
         """
         return self.training.epochs * math.ceil(facts.images / self.training.batch_size)
 
-    def _build_parts(self, facts: Facts) -> dict[str, Any]:
+    def _build_parts(self, facts: DatasetInfo) -> dict[str, Any]:
         """Return every part of the model by kind, numbers as they are, and the schedule."""
         from keras_vae.core import registry
-        from keras_vae.models import registration  # noqa: F401  registers every part
+        from keras_vae.models import registration  # noqa: F401
 
         architecture = registry.build("architecture", self.model.architecture)
         given = self.model.model_dump(exclude_none=True)
         for kind in ("latent_dim", "network", "prior", "posterior"):
-            if kind in given and kind not in architecture.takes:
+            if kind in given and kind not in architecture.default_components:
                 raise InputError(
                     f"model.{kind} = {_named(given[kind])}: architecture = {_named(self.model.architecture)} has its "
                     f"own; leave {kind} out, or take architecture = vae"
                 )
-        specs = {**architecture.takes, **given, "schedule": self.training.schedule}
+        specs = {**architecture.default_components, **given, "schedule": self.training.schedule}
         # The tutorials' mean over latent dimensions, which must follow when their number is changed.
         if specs["objective"].get("beta") == "1/latent_dim":
             specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
@@ -432,7 +432,7 @@ class Experiment(Table):
         if learned and not built["objective"].trains_prior:
             raise InputError(
                 f"model.prior = {_named(specs['prior'])}: {built['objective']} leaves the prior as it is; take prior = "
-                "standard-normal and fit one afterwards with `vae fit-prior`, or an alpha below 1"
+                "standard-normal and fit one afterward with `vae fit-prior`, or an alpha below 1"
             )
         return {"condition": None, **built, "architecture": architecture}
 
@@ -450,11 +450,11 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def _named(value: Any) -> str:  # noqa: ANN401
+def _named(value: Any) -> str:
     return str(value["name"] if isinstance(value, dict) else value)
 
 
-def _parse_value(text: str) -> Any:  # noqa: ANN401
+def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

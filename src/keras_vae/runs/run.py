@@ -10,8 +10,8 @@
 
 Every file is replaced whole. A kill at any moment leaves a run that resumes, or one that is complete.
 
-Two complete runs come with the package, under `trained/`, and are opened by their names. Nothing is written into them:
-`Run.writable` returns a copy. `images.npz` in each holds a few of its test images, to show them where there is no data.
+Two complete runs come with the package, under `pretrained/`, and are opened by their names. Nothing is written into
+them: `Run.writable_copy` returns a copy. `images.npz` in each holds some of its test images.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from keras_vae.core.files import replacing, replacing_folder, write_text
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.data.sources import SOURCES
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -86,7 +86,7 @@ class Run:
         """Open a run folder, or a run that comes with the package.
 
         Args:
-            path: Where it is, or a name of `shipped`; a folder of that name wins.
+            path: Where it is, or a name of `pretrained_names`; a folder of that name wins.
 
         Raises:
             InputError: There is none, or a newer version made it.
@@ -97,9 +97,9 @@ class Run:
         """
         path = Path(path).expanduser()
         if not path.exists():
-            if str(path) not in shipped():
+            if str(path) not in pretrained_names():
                 raise InputError(
-                    f"no run at {path}: `vae train` makes one; with the package come {' and '.join(shipped())}"
+                    f"no run at {path}: `vae train` makes one; with the package come {' and '.join(pretrained_names())}"
                 )
             path = _SHIPPED / path
         run = cls(path)
@@ -111,7 +111,7 @@ class Run:
             raise InputError(f"{path / 'environment.json'} is damaged: it does not say what the run was made with")
         return run
 
-    def writable(self) -> "Run":
+    def writable_copy(self) -> "Run":
         """Return a run to write into: this one, or of one that comes with the package its copy in `runs/`.
 
         Raises:
@@ -125,7 +125,7 @@ class Run:
                 for file in self.path.iterdir():
                     # Not its permissions: a package may be installed read-only.
                     shutil.copyfile(file, folder / file.name)
-        elif not (copy.is_complete and copy.model_facts("original") == self.model_facts("original")):
+        elif not (copy.is_complete and copy.model_fingerprint("original") == self.model_fingerprint("original")):
             raise InputError(
                 f"{self.name} comes with the package, and {copy.path}, where its copy to write into would be, is "
                 f"something else: move that away, or name it by its path if it is the one that you mean"
@@ -222,7 +222,7 @@ class Run:
         write_text(file, json.dumps(evaluation, indent=2) + "\n")
         return file
 
-    def model_facts(self, prior: str | None = None) -> dict[str, str]:
+    def model_fingerprint(self, prior: str | None = None) -> dict[str, str]:
         """Return which model `load_model` loads from a complete run: its prior, and the checksum of its weights."""
         fitted = prior != "original" and self.has_fitted_prior
         # What Keras puts beside the weights differs each time: the time of saving, and addresses in memory.
@@ -269,7 +269,9 @@ class Run:
             raise InputError(f"{self.path} holds no model yet: go on with `vae train --resume {self.path}`")
         data = self.environment["data"]
         height, width, channels = data["image_shape"]
-        model = self.experiment.build_model(Facts((height, width, channels), data["images"]["train"], data["classes"]))
+        model = self.experiment.build_model(
+            DatasetInfo((height, width, channels), data["images"]["train"], data["classes"])
+        )
         model.set_weights(checkpoint[0]["weights"])
         return model
 
@@ -326,7 +328,7 @@ class Run:
     def _to_write(self, name: str) -> Path:
         """Return the path of a file of the run that is about to be written."""
         if self._is_shipped:
-            raise InputError(f"{self.name} comes with the package and stays as it is: write into Run.writable()")
+            raise InputError(f"{self.name} comes with the package and stays as it is: write into Run.writable_copy()")
         return self.path / name
 
     @property
@@ -354,7 +356,7 @@ class Run:
         return content
 
 
-def shipped() -> list[str]:
+def pretrained_names() -> list[str]:
     """Return the names of the runs that come with the package, sorted."""
     return sorted(file.parent.name for file in _SHIPPED.glob("*/experiment.toml"))
 

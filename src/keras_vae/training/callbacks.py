@@ -122,7 +122,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self._stop_if_asked()
 
 
-class StopOnNonFinite(keras.callbacks.Callback):
+class TerminateOnNonFinite(keras.callbacks.Callback):
     """Stops a training whose loss is not finite before the checkpoint sees it: the weights of the last epoch are kept.
 
     Args:
@@ -182,7 +182,7 @@ def _copied_weights(model: keras.Model) -> list[Array]:
     return [np.array(weight) for weight in model.get_weights()]
 
 
-class MeasureAverage(keras.callbacks.Callback):
+class EvaluateWithEMA(keras.callbacks.Callback):
     """Measures validation images with the averaged weights, and trains on with exactly those that were there.
 
     Keras's own `SwapEMAWeights` swaps by adding and subtracting under TensorFlow, which rounds.
@@ -217,7 +217,7 @@ def _epochs_since_best(history: Sequence[float]) -> int:
     return len(history) - 1 - int(np.argmin(history)) if history else 0
 
 
-class FollowValidation(keras.callbacks.Callback):
+class ReduceLearningRateOnPlateau(keras.callbacks.Callback):
     """Lowers the learning rate on plateaus and stops early, both as functions of the metrics so far alone.
 
     Args:
@@ -300,7 +300,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _columns(self, logs: dict[str, float]) -> list[str]:
         # Keras's own `loss` is `total_loss` again.
-        return [prefix + name for prefix in ("", "val_") for name in self.vae.trackers if prefix + name in logs]
+        return [prefix + name for prefix in ("", "val_") for name in self.vae.loss_trackers if prefix + name in logs]
 
     def _variables(self) -> dict[str, list[Any]]:
         weights = self.vae.weights

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.priors import Context, MixtureOfNormals, Prior
+from keras_vae.components.priors import MixtureOfNormals, Prior, PriorInputs
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress, silent
-from keras_vae.core.registry import LayerPart
+from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Tensor
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import condition, measure_likelihood
@@ -35,7 +35,7 @@ class DensityModel(keras.Model):
 
     def call(self, z: Tensor) -> Tensor:
         """Return log p(z) in nats, (N,)."""
-        return self.prior(Context(self.latent_dim, encode=_no_encoder)).log_prob(z)
+        return self.prior(PriorInputs(self.latent_dim, encode=_no_encoder)).log_prob(z)
 
     def compute_loss(
         self,
@@ -59,7 +59,7 @@ def fit_prior(
 ) -> dict[str, Any]:
     """Fit a density to the aggregate posterior of a run's model, and store the model with it as prior in the run.
 
-    Maximises the mean of log p(z) over z ~ q(z|x) of the training images, drawn anew every epoch (ex-post density
+    Maximizes the mean of log p(z) over z ~ q(z|x) of the training images, drawn anew every epoch (ex-post density
     estimation; Ghosh et al., arXiv 1903.12436). Encoder and decoder stay as they are, so that with a normal posterior
     `negative_elbo` under the new prior is a bound as well, and mostly a lower one.
 
@@ -77,7 +77,7 @@ def fit_prior(
         InputError: The run is unfinished, its model has no vector of codes, or the prior cannot be fitted.
     """
     run.check_complete()
-    run = run.writable()
+    run = run.writable_copy()
     run.check_images(splits)
     model = run.load_model(prior="original")
     if not isinstance(model, VAE):
@@ -85,7 +85,7 @@ def fit_prior(
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)
     prior = registry.build("prior", spec)
-    if not isinstance(prior, LayerPart) or spec["name"] not in _FITTED:
+    if not isinstance(prior, ComponentLayer) or spec["name"] not in _FITTED:
         raise InputError(f"prior = {spec['name']}: cannot be fitted to codes; take {' or '.join(_FITTED)}")
     prior.build((None, model.latent_dim), (None, *model.image_shape), (None, 0))
     _fit(prior, model, splits, epochs, seed, progress or silent)
@@ -108,12 +108,12 @@ def _fit(prior: Prior, model: VAE, splits: Splits, epochs: int, seed: int, progr
     steps = epochs * -(-len(images) // _BATCH_SIZE)
     density.compile(keras.optimizers.Adam(ScheduledRate(_LEARNING_RATE, Cosine(steps=steps, warm_up=0.05))))
     for epoch in progress(range(epochs), "fitting the prior"):
-        codes = model.draw(images, seed=epoch, condition=told)
+        codes = model.sample_posterior(images, seed=epoch, condition=told)
         if epoch == 0 and isinstance(prior, MixtureOfNormals):
-            prior.initialise(codes)
+            prior.initialize(codes)
         order = np.random.default_rng([seed, epoch]).permutation(len(codes))
         density.fit(codes[order], batch_size=_BATCH_SIZE, shuffle=False, verbose=0)
 
 
-def _no_encoder(inputs: Tensor) -> Any:  # noqa: ANN401
+def _no_encoder(inputs: Tensor) -> Any:
     raise InputError("a fitted prior has no encoder to look through; take realnvp or mixture")

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_vae.components.conditions import Vector
+from keras_vae.components.conditions import ContinuousCondition
 from keras_vae.components.schedules import Constant, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, unknown
@@ -16,15 +16,15 @@ from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import as_inputs, condition, measure_likelihood
 from keras_vae.models.base import BaseVAE
 from keras_vae.report.report import write_page
-from keras_vae.runs.experiment import Experiment, Facts
+from keras_vae.runs.experiment import DatasetInfo, Experiment
 from keras_vae.runs.run import SCHEMA, Run
 from keras_vae.training.callbacks import (
     Checkpoint,
-    FollowValidation,
-    MeasureAverage,
+    EvaluateWithEMA,
+    ReduceLearningRateOnPlateau,
     ShuffledBatches,
     ShuffleEachEpoch,
-    StopOnNonFinite,
+    TerminateOnNonFinite,
     has_stalled,
 )
 
@@ -53,12 +53,12 @@ def train(
 
     Example:
         >>> import tempfile
-        >>> experiment = Experiment.preset("classic").with_settings(["data.source=digits", "training.epochs=1"])
+        >>> experiment = Experiment.preset("classic").with_overrides(["data.source=digits", "training.epochs=1"])
         >>> splits, _ = experiment.load_splits()
         >>> train(experiment, splits, Path(tempfile.mkdtemp()) / "run").is_complete
         True
     """
-    experiment = experiment.resolved(Facts.of(splits))
+    experiment = experiment.resolve(DatasetInfo.from_splits(splits))
     watching = {
         "keep = 'best'": experiment.training.keep == "best",
         f"early_stopping = {experiment.training.early_stopping}": experiment.training.early_stopping > 0,
@@ -75,7 +75,7 @@ def train(
     model = _build(experiment, splits)
     leaves_one = 1 in (experiment.training.batch_size, len(splits.train) % experiment.training.batch_size)
     reason = None
-    if model.objective.compares_images:
+    if model.objective.requires_batch:
         reason = f"{experiment.model.objective['name']} compares the images of a batch"
     elif not backend.trains_on_single_images():
         reason = "PyTorch cannot compute its gradient on a CPU"
@@ -84,17 +84,17 @@ def train(
             f"training.batch_size = {experiment.training.batch_size}: {len(splits.train)} images leave a batch of "
             f"one, and {reason}; choose another size"
         )
-    if model.objective.compares_images and _validation_batch_size(model, splits) == 1:
+    if model.objective.requires_batch and _validation_batch_size(model, splits) == 1:
         raise InputError(
             f"data.validation: {len(splits.validation or ())} images are validated one by one, and "
             f"{experiment.model.objective['name']} compares the images of a batch; choose more or smaller ones, or 0"
         )
-    if isinstance(model.condition, Vector):
+    if isinstance(model.condition, ContinuousCondition):
         raise InputError(
             "model.condition = vector: no source of images has vectors beside them; take condition = label, or fit the "
             'model in Python on {"images": x, "condition": c}'
         )
-    model.initialise_prior(splits.train.images, condition=condition(model, splits.train), seed=experiment.seed)
+    model.initialize_prior(splits.train.images, condition=condition(model, splits.train), seed=experiment.seed)
     run = Run.create(out, experiment, describe_environment(splits))
     return _complete(run, model, splits, callbacks)
 
@@ -135,7 +135,7 @@ def describe_environment(splits: Splits) -> dict[str, Any]:
             "name": splits.train.name,
             "image_shape": list(splits.train.image_shape),
             "images": images,
-            "classes": Facts.of(splits).classes,
+            "classes": DatasetInfo.from_splits(splits).classes,
             "class_names": list(splits.train.classes),
             "checksum": splits.checksum,
         },
@@ -151,9 +151,14 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
     batches = ShuffledBatches(
         as_inputs(model, splits.train), training.batch_size, experiment.seed if training.shuffle else None
     )
-    watches = [ShuffleEachEpoch(batches), StopOnNonFinite(training), checkpoint, FollowValidation(training, checkpoint)]
+    watches = [
+        ShuffleEachEpoch(batches),
+        TerminateOnNonFinite(training),
+        checkpoint,
+        ReduceLearningRateOnPlateau(training, checkpoint),
+    ]
     if model.optimizer.use_ema:
-        watches.insert(0, MeasureAverage())
+        watches.insert(0, EvaluateWithEMA())
     if done < training.epochs and not has_stalled(checkpoint.metrics, training.early_stopping):
         model.fit(
             backend.feed(batches),
@@ -168,7 +173,7 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
     checkpoint.use_kept_weights()
     run.save_model(model)
     likelihood = measure_likelihood(model, splits, seed=experiment.seed)
-    run.write_evaluation({"schema": SCHEMA, "model": run.model_facts("original"), "likelihood": likelihood})
+    run.write_evaluation({"schema": SCHEMA, "model": run.model_fingerprint("original"), "likelihood": likelihood})
     write_page(run, model, splits)
     run.remove_checkpoint()
     return run
@@ -177,7 +182,7 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
 def _validation_batch_size(model: BaseVAE, splits: Splits) -> int | None:
     if splits.validation is None:
         return None
-    size = min(model.fitting_batch_size(model.objective.draws), len(splits.validation))
+    size = min(model.fitting_batch_size(model.objective.num_samples), len(splits.validation))
     # A last batch of one could not be compared with others.
     while size > 2 and len(splits.validation) % size == 1:
         size -= 1
@@ -187,7 +192,7 @@ def _validation_batch_size(model: BaseVAE, splits: Splits) -> int | None:
 def _build(experiment: Experiment, splits: Splits) -> BaseVAE:
     backend.make_deterministic()
     keras.utils.set_random_seed(experiment.seed)
-    facts = Facts.of(splits)
+    facts = DatasetInfo.from_splits(splits)
     model = experiment.build_model(facts)
     model.compile(optimizer=_optimizer(experiment, facts))
     # A checkpoint restores the optimizer's variables, so they must exist before the first step.
@@ -195,7 +200,7 @@ def _build(experiment: Experiment, splits: Splits) -> BaseVAE:
     return model
 
 
-def _optimizer(experiment: Experiment, facts: Facts) -> keras.optimizers.Optimizer:
+def _optimizer(experiment: Experiment, facts: DatasetInfo) -> keras.optimizers.Optimizer:
     training = experiment.training
     classes = {
         name.lower(): value

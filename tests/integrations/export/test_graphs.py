@@ -8,40 +8,31 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae import (
-    MLP,
-    VAE,
-    VQVAE,
+from keras_vae import VAE, VQVAE, HierarchicalVAE
+from keras_vae.components.conditions import ClassLabel, ContinuousCondition
+from keras_vae.components.likelihoods import (
     Bernoulli,
     Categorical,
-    ConditionalNormal,
     ContinuousBernoulli,
-    Conv,
-    Deterministic,
     DiscretizedLogistic,
-    FullCovarianceNormal,
-    HierarchicalVAE,
-    InverseAutoregressiveFlow,
-    Label,
     Laplace,
-    MixtureOfNormals,
     Normal,
-    RealNVP,
-    VampPrior,
-    Vector,
 )
-from keras_vae.components.vector_quantizer import Codebook
+from keras_vae.components.posteriors import Deterministic, FullCovarianceNormal, InverseAutoregressiveFlow
+from keras_vae.components.priors import ConditionalNormal, MixtureOfNormals, RealNVP, VampPrior
+from keras_vae.components.vector_quantizer import VectorQuantizerEMA
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.integrations.export.graphs import in_float32, trace
 from keras_vae.models.base import BaseVAE
+from keras_vae.networks import MLP, Conv
 
 SHAPE = (9, 11, 1)
 
 
 def small(likelihood: object = None, posterior: object = None, width: int = 0, **kwargs: object) -> VAE:
     likelihood, posterior, network = likelihood or Bernoulli(), posterior or FullCovarianceNormal(), MLP(widths=(6,))
-    encoder = network.encoder((9, 11, 1 + width), 3, posterior.heads(3))
+    encoder = network.encoder((9, 11, 1 + width), 3, posterior.param_sizes(3))
     decoder = network.decoder(3 + width, (9, 11, likelihood.decoder_channels(1)))
     return VAE(encoder, decoder, likelihood=likelihood, posterior=posterior, seed=0, **kwargs)
 
@@ -55,21 +46,21 @@ MODELS: dict[str, Callable[[], BaseVAE]] = {
     "continuous": lambda: small(ContinuousBernoulli()),
     "normal": lambda: small(Normal(scale="pixel")),
     "laplace": lambda: small(Laplace(scale="learned")),
-    "levels": lambda: small(DiscretizedLogistic(components=2)),
+    "levels": lambda: small(DiscretizedLogistic(num_components=2)),
     "categorical": lambda: small(Categorical()),
-    "flow": lambda: small(prior=RealNVP(couplings=2, hidden=(4,))),
-    "mixture": lambda: small(prior=MixtureOfNormals(components=2)),
-    "vamp": lambda: small(prior=VampPrior(components=2)),
-    "label": lambda: small(width=10, condition=Label(classes=10), prior=ConditionalNormal(hidden=4)),
-    "vector": lambda: small(width=2, condition=Vector(size=2)),
-    "ladder": lambda: HierarchicalVAE(SHAPE, widths=(2,), groups=(2,), latent_channels=1, condition=Label(10)),
+    "flow": lambda: small(prior=RealNVP(num_couplings=2, hidden=(4,))),
+    "mixture": lambda: small(prior=MixtureOfNormals(num_components=2)),
+    "vamp": lambda: small(prior=VampPrior(num_components=2)),
+    "label": lambda: small(width=10, condition=ClassLabel(classes=10), prior=ConditionalNormal(hidden=4)),
+    "vector": lambda: small(width=2, condition=ContinuousCondition(size=2)),
+    "ladder": lambda: HierarchicalVAE(SHAPE, widths=(2,), groups=(2,), latent_channels=1, condition=ClassLabel(10)),
     "vq": lambda: VQVAE.from_network(
-        Conv(widths=(2, 3)), SHAPE, codebook=Codebook(codes=8), code_dim=2, condition=Label(10)
+        Conv(widths=(2, 3)), SHAPE, codebook=VectorQuantizerEMA(num_codes=8), code_dim=2, condition=ClassLabel(10)
     ),
 }
 
 
-def randomised(name: str) -> BaseVAE:
+def randomized(name: str) -> BaseVAE:
     """Return a model of that name, every weight away from its start."""
     model, rng = MODELS[name](), np.random.default_rng(3)
     for weight in model.weights:
@@ -91,10 +82,10 @@ def conditions(model: BaseVAE, n: int) -> dict[str, Array]:
 
 @pytest.mark.parametrize("name", [pytest.param("ladder", marks=pytest.mark.slow), *sorted(MODELS.keys() - {"ladder"})])
 def test_graphs_say_what_the_verbs_say(name: str, images: Array) -> None:
-    model = randomised(name)
+    model = randomized(name)
     graphs, told = trace(model), conditions(model, len(images))
     # What has been drawn black or white passes both a likelihood that draws and a graph that does not.
-    drawn = model.likelihood.binarises_at_random
+    drawn = model.likelihood.binarizes_at_random
     seen = np.where(images >= 128, 255, 0).astype("uint8") if drawn else images
     assert 0 < (seen > 127).mean() < 1
     codes = model.encode(seen, condition=told.get("condition"))
@@ -127,11 +118,11 @@ def test_graphs_are_plain_keras_and_draw_nothing(name: str) -> None:
 
 def test_the_sampler_makes_of_noise_what_the_prior_makes_of_it() -> None:
     noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
-    model = randomised("dynamic")
+    model = randomized("dynamic")
     drawn = called(trace(model).networks["sampler"], noise=noise)["mean_images"]
     np.testing.assert_allclose(drawn, model.decode(noise), atol=1e-6)
 
-    model = randomised("label")
+    model = randomized("label")
     told = conditions(model, 5)
     weights = [ops.convert_to_numpy(weight) for weight in (*model.prior.inner.weights, *model.prior.outer.weights)]
     hidden = np.maximum(np.eye(10)[told["condition"]] @ weights[0] + weights[1], 0)
@@ -142,7 +133,7 @@ def test_the_sampler_makes_of_noise_what_the_prior_makes_of_it() -> None:
 
 
 def test_the_sampler_of_a_flow_inverts_it() -> None:
-    model = randomised("flow")
+    model = randomized("flow")
     noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
     density = model.prior(model._context(None))
     z = density.draw(ops.convert_to_tensor(noise)).z
@@ -156,7 +147,7 @@ def test_the_sampler_of_a_flow_inverts_it() -> None:
 
 
 def test_the_sampler_of_a_ladder_draws_as_the_model_does() -> None:
-    model = randomised("ladder")
+    model = randomized("ladder")
     noise = np.random.default_rng(4).standard_normal((3, model.latent_dim), dtype="float32")
     labels = np.array([1, 2, 3], "int32")
     drawn = called(trace(model).networks["sampler"], noise=noise, condition=labels)["mean_images"]
@@ -171,7 +162,7 @@ def test_what_is_not_defined_is_left_out_with_the_reason(name: str, reason: str)
 
 
 def test_graphs_take_floats_where_asked_to(images: Array) -> None:
-    model = randomised("normal")
+    model = randomized("normal")
     unit = (images / 255).astype("float32")
     levels, floats = (trace(model, pixels).networks["encoder"] for pixels in ("uint8", "float32"))
     np.testing.assert_allclose(
@@ -181,7 +172,7 @@ def test_graphs_take_floats_where_asked_to(images: Array) -> None:
 
 
 def test_mixed_precision_becomes_float32(images: Array) -> None:
-    model = randomised("normal")
+    model = randomized("normal")
     assert in_float32(model) is model
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

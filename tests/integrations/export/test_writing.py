@@ -14,12 +14,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_vae import VAE, Bernoulli, ConditionalNormal, Conv, Experiment, Label, Run, load
+from keras_vae import VAE, Experiment, Run, load
+from keras_vae.components.conditions import ClassLabel
+from keras_vae.components.likelihoods import Bernoulli
+from keras_vae.components.priors import ConditionalNormal
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.integrations.export import export, writing
 from keras_vae.integrations.export.card import snippet
 from keras_vae.integrations.export.formats import FORMATS
+from keras_vae.networks import Conv
 from keras_vae.training import trainer
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
@@ -37,13 +41,13 @@ def needs(form: str) -> str:
 @pytest.fixture(scope="module")
 def model() -> VAE:
     """A model with labels that draws pixels black or white, by convolutions back and forth."""
-    network = Conv(widths=(4, 6), dense=8)
+    network = Conv(widths=(4, 6), dense_units=8)
     vae = VAE(
         network.encoder((9, 11, 1 + 3), 2),
         network.decoder(2 + 3, (9, 11, 1)),
         likelihood=Bernoulli(binarize="dynamic"),
         prior=ConditionalNormal(hidden=4),
-        condition=Label(classes=3),
+        condition=ClassLabel(classes=3),
         seed=1,
     )
     rng = np.random.default_rng(0)
@@ -66,7 +70,7 @@ def folder(request: pytest.FixtureRequest, model: VAE, tmp_path_factory: pytest.
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on a handful of digits."""
-    experiment = Experiment.preset("classic").with_settings(
+    experiment = Experiment.preset("classic").with_overrides(
         ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
     )
     return trainer.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
@@ -168,7 +172,7 @@ def test_a_run_says_where_it_comes_from(trained: Path) -> None:
     environment = json.loads((trained / "environment.json").read_text("utf-8"))
     assert manifest["name"] == "run"
     assert manifest["data"]["checksum"] == environment["data"]["checksum"]
-    assert manifest["model"]["checksum"] == Run(trained).model_facts()["checksum"]
+    assert manifest["model"]["checksum"] == Run(trained).model_fingerprint()["checksum"]
     assert manifest["compared_with_the_model"]["images"] == 64
     assert manifest["compared_with_the_model"]["on"] == "digits, test split"
     with pytest.raises(InputError, match="exists: choose another name, or replace it with --force"):

@@ -34,14 +34,14 @@ LEAST_CONTRAST = 26
 BRIGHTNESS_GAP = 0.2
 """Of the scale, between the means of training and held-out images; those of random splits differ by less than 0.02."""
 
-GREY = (0.1, 0.9)
+GRAY = (0.1, 0.9)
 """Where a pixel is neither black nor white."""
 
-GREY_SHARE = 0.25
-"""Of the pixels. In MNIST 9 % are grey, in the digits of scikit-learn 13 %, in photographs most."""
+GRAY_SHARE = 0.25
+"""Of the pixels. In MNIST 9 % are gray, in the digits of scikit-learn 13 %, in photographs most."""
 
 FINEST_SCALE = 1 / 255
-"""The step between two grey levels: a density that is narrower describes the rounding."""
+"""The step between two gray levels: a density that is narrower describes the rounding."""
 
 OVERFIT_RISE = 0.01
 """Of the loss, which validation must rise by: published models that are worth telling apart differ by as much."""
@@ -155,7 +155,7 @@ def extreme_log_variance(evidence: Evidence) -> Finding | None:
             evidence.z_log_var < low,
             evidence.z_log_var.min(),
             "without noise the model is a plain autoencoder: between the codes of its images it has learned nothing",
-            f"raise model.objective.beta (now {evidence.beta:g}) towards 1"
+            f"raise model.objective.beta (now {evidence.beta:g}) toward 1"
             if evidence.beta < 1
             else "take a likelihood that expects less precision: a fixed scale, "
             'model.likelihood = { name = "normal", scale = 0.1 }',
@@ -210,37 +210,37 @@ def other_images_held_out(evidence: Evidence) -> Finding | None:
 
 
 def unfit_likelihood(evidence: Evidence) -> Finding | None:
-    """Find colours, or images full of grey, under a likelihood that knows black and white only."""
+    """Find colors, or images full of gray, under a likelihood that knows black and white only."""
     likelihood = evidence.experiment.model.likelihood
     if evidence.train is None or likelihood["name"] != "bernoulli":
         return None
-    colours = evidence.train.shape[-1] == 3
-    grey = float(((evidence.train > GREY[0] * 255) & (evidence.train < GREY[1] * 255)).mean())
-    if not colours and (grey < GREY_SHARE or likelihood.get("binarize", "none") != "none"):
+    colors = evidence.train.shape[-1] == 3
+    gray = float(((evidence.train > GRAY[0] * 255) & (evidence.train < GRAY[1] * 255)).mean())
+    if not colors and (gray < GRAY_SHARE or likelihood.get("binarize", "none") != "none"):
         return None
     return Finding(
         "likelihood unfit for the images",
         "the images have 3 channels"
-        if colours
-        else f"{grey:.0%} of the pixels are grey, between {GREY[0]} and {GREY[1]} of white",
+        if colors
+        else f"{gray:.0%} of the pixels are gray, between {GRAY[0]} and {GRAY[1]} of white",
         "a Bernoulli pixel is black or white: on other images its loss is no likelihood, and means come out flat",
-        'model.likelihood = { name = "discretized-logistic", components = 5 }'
-        if colours
+        'model.likelihood = { name = "discretized-logistic", num_components = 5 }'
+        if colors
         else "model.likelihood = continuous-bernoulli, or discretized-logistic",
     )
 
 
 def collapsed_pixel_scale(evidence: Evidence) -> Finding | None:
-    """Find a density of pixels that is narrower than the step between two grey levels."""
+    """Find a density of pixels that is narrower than the step between two gray levels."""
     name = evidence.experiment.model.likelihood["name"]
     if name not in ("normal", "laplace"):
         return None
     distortion = evidence.column("reconstruction_loss")
     each = distortion[-1] / math.prod(evidence.train.shape[1:]) if distortion and evidence.train is not None else 0.0
     if evidence.pixel_scale is not None and evidence.pixel_scale < FINEST_SCALE:
-        seen = f"the learned σ of a pixel is {evidence.pixel_scale:.4f}, and grey levels lie {FINEST_SCALE:.4f} apart"
+        seen = f"the learned σ of a pixel is {evidence.pixel_scale:.4f}, and gray levels lie {FINEST_SCALE:.4f} apart"
     elif each < math.log(FINEST_SCALE):
-        seen = f"the distortion is {each:.2f} nats a pixel, and grey levels allow no less than {-math.log(255):.2f}"
+        seen = f"the distortion is {each:.2f} nats a pixel, and gray levels allow no less than {-math.log(255):.2f}"
     else:
         return None
     return Finding(
@@ -353,13 +353,13 @@ def codes_far_from_prior(evidence: Evidence) -> Finding | None:
         f"over {len(nats)} dimensions that is {nats.sum():.1f} nats",
         "samples will look bad: they are decoded from places where no image has its code",
         "`vae fit-prior RUN` fits a prior to the codes as they are"
-        + (f"; or raise model.objective.beta (now {evidence.beta:g}) towards 1" if evidence.beta < 1 else ""),
+        + (f"; or raise model.objective.beta (now {evidence.beta:g}) toward 1" if evidence.beta < 1 else ""),
     )
 
 
 def collapsed_codebook(evidence: Evidence) -> Finding | None:
     """Find a codebook of which hardly any code is used."""
-    codes = evidence.experiment.model.architecture.get("codes")
+    codes = evidence.experiment.model.architecture.get("num_codes")
     perplexity, used = (evidence.column(name) for name in ("perplexity", "used_codes"))
     if not (codes and perplexity and used):
         return None

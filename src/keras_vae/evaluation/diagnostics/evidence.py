@@ -111,7 +111,7 @@ class Evidence:
 
     @property
     def loss(self) -> str:
-        """The column by which epochs compare: what is minimised, unless that changes with β from step to step."""
+        """The column by which epochs compare: what is minimized, unless that changes with β from step to step."""
         schedule = self.experiment.model.objective.get("schedule", {"name": "constant"})
         return "total_loss" if schedule["name"] == "constant" else "negative_elbo"
 
@@ -136,13 +136,13 @@ def gather(
     evidence = Evidence(
         experiment=run.experiment,
         metrics=run.metrics,
-        train=splits.train.spread(images).images,
-        held_out=None if others is None else others.spread(images).images,
+        train=splits.train.subsample_evenly(images).images,
+        held_out=None if others is None else others.subsample_evenly(images).images,
         has_fitted_prior=run.has_fitted_prior,
     )
     if model is None:
         return evidence
-    looked_at = (others or splits.train).spread(images)
+    looked_at = (others or splits.train).subsample_evenly(images)
     blocks = np.array_split(np.arange(len(looked_at)), -(-len(looked_at) // 256))
     codes = [
         _codes(model, looked_at.take(block, looked_at.split), seed)
@@ -159,10 +159,10 @@ def _codes(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]:
     told = condition(model, images)
     found: dict[str, Numbers] = {}
     if model.is_stochastic:
-        found["rates"] = model.terms(images.images, seed, condition=told).rates
+        found["rates"] = model.elbo_terms(images.images, seed, condition=told).kl_per_group
     if isinstance(model, VAE):
         moments = model.encode(images.images, condition=told, seed=seed)
-        found |= {"z": model.draw(images.images, seed, condition=told), "z_mean": moments.z_mean}
+        found |= {"z": model.sample_posterior(images.images, seed, condition=told), "z_mean": moments.z_mean}
         if model.is_stochastic:
             found["z_log_var"] = moments.z_log_var
     return found

@@ -8,7 +8,7 @@ import gradio as gr
 from keras_vae.core.errors import InputError
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import Levels, answer_to, asset, caption, label_chooser
+from keras_vae.explorer.widgets import Levels, asset, caption, label_chooser, on_event
 
 
 def between(explorer: Explorer, drawn: gr.State) -> None:
@@ -62,9 +62,9 @@ def between(explorer: Explorer, drawn: gr.State) -> None:
 
         return gif
 
-    answer_to(picks.pick, pick, [number, ends, side, label], [answer, ends, side])
-    answer_to(mine.click, take, [drawn, ends, side, label], [answer, ends, side], may_fail=True)
-    answer_to(other.click, turn, [number], [picks, number])
-    answer_to(label.input, strips, [ends, label], answer)
-    answer_to(line.click, save(False), [ends, label], saved)
-    answer_to(circle.click, save(True), [ends, label], saved)
+    on_event(picks.pick, pick, [number, ends, side, label], [answer, ends, side])
+    on_event(mine.click, take, [drawn, ends, side, label], [answer, ends, side], may_fail=True)
+    on_event(other.click, turn, [number], [picks, number])
+    on_event(label.input, strips, [ends, label], answer)
+    on_event(line.click, save(False), [ends, label], saved)
+    on_event(circle.click, save(True), [ends, label], saved)

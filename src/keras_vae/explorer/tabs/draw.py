@@ -11,7 +11,7 @@ import numpy as np
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures, uploads
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import Levels, answer_to, asset, caption, facts_list, label_chooser, vector_text
+from keras_vae.explorer.widgets import Levels, asset, caption, facts_list, label_chooser, on_event, vector_text
 
 
 def draw(explorer: Explorer, drawn: gr.State) -> None:
@@ -84,14 +84,14 @@ def draw(explorer: Explorer, drawn: gr.State) -> None:
     def again(image: Levels | None, label: str | None) -> str:
         return hint if image is None else place(image, label)
 
-    answer_to(pad.sketch, sketched, [label], [answer, drawn], may_fail=True)
-    answer_to(pad.wipe, lambda: (hint, None), [], [answer, drawn])
-    answer_to(upload.upload, uploaded, [upload, invert, label], [answer, drawn], may_fail=True)
-    answer_to(real.click, taken, [label], [answer, drawn])
-    answer_to(label.input, again, [drawn, label], answer)
+    on_event(pad.sketch, sketched, [label], [answer, drawn], may_fail=True)
+    on_event(pad.wipe, lambda: (hint, None), [], [answer, drawn])
+    on_event(upload.upload, uploaded, [upload, invert, label], [answer, drawn], may_fail=True)
+    on_event(real.click, taken, [label], [answer, drawn])
+    on_event(label.input, again, [drawn, label], answer)
 
 
-def _judged(explorer: Explorer, placed: Any, image: Array) -> dict[str, str]:  # noqa: ANN401
+def _judged(explorer: Explorer, placed: Any, image: Array) -> dict[str, str]:
     likelihood, draws = explorer.engine.model.likelihood, explorer.engine.draws
     nats = f"{-placed.nats:.1f}".replace("-", "\N{MINUS SIGN}")
     named = {
@@ -100,10 +100,10 @@ def _judged(explorer: Explorer, placed: Any, image: Array) -> dict[str, str]:  #
         "reconstruction_loss": ("log p(x|z)", f"{nats} nats"),
     }
     name, value = named[placed.score]
-    if not likelihood.is_normalised_on(image[None]):
-        value += "; not a normalised likelihood"
+    if not likelihood.is_normalized_on(image[None]):
+        value += "; not a normalized likelihood"
     elif likelihood.is_density:
-        value += "; a density of grey values"
+        value += "; a density of gray values"
     facts = {name: value}
     known = explorer.material.known
     if known is not None:

@@ -5,7 +5,7 @@ from html import escape
 import gradio as gr
 
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import answer_to
+from keras_vae.explorer.widgets import on_event
 
 
 def findings(explorer: Explorer, tab: gr.Tab) -> None:
@@ -15,4 +15,4 @@ def findings(explorer: Explorer, tab: gr.Tab) -> None:
     def show() -> str:
         return f'<iframe sandbox srcdoc="{escape(explorer.report)}" title="report of the run"></iframe>'
 
-    answer_to(tab.select, show, [], report, may_fail=True)
+    on_event(tab.select, show, [], report, may_fail=True)

@@ -10,13 +10,13 @@ from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.plane import View
 from keras_vae.explorer.widgets import (
-    answer_to,
     asset,
     dimension_name,
     facts_list,
     label_chooser,
     large,
     number_text,
+    on_event,
     vector_text,
 )
 
@@ -120,13 +120,13 @@ def latent_map(explorer: Explorer) -> None:
         return draw(kind, dims, None, show, label, mark)
 
     seen = [kind, dims, view, show, label, mark]
-    answer_to(picture.pick, pick, [kind, dims, view, label], [answer, coordinates, mark])
-    answer_to(picture.region, region, seen, [picture, view])
-    answer_to(closer.click, zoom(0.5), seen, [picture, view])
-    answer_to(further.click, zoom(2.0), seen, [picture, view])
-    answer_to(back.click, home_again, seen, [picture, view])
+    on_event(picture.pick, pick, [kind, dims, view, label], [answer, coordinates, mark])
+    on_event(picture.region, region, seen, [picture, view])
+    on_event(closer.click, zoom(0.5), seen, [picture, view])
+    on_event(further.click, zoom(2.0), seen, [picture, view])
+    on_event(back.click, home_again, seen, [picture, view])
     for chooser in (kind, across, up):
         seen_anew = [picture, view, answer, coordinates, dims, mark]
-        answer_to(chooser.input, other, [kind, across, up, show, label], seen_anew, may_fail=True)
+        on_event(chooser.input, other, [kind, across, up, show, label], seen_anew, may_fail=True)
     for chooser in (show, label):
-        answer_to(chooser.input, same, seen, [picture, view, answer, coordinates])
+        on_event(chooser.input, same, seen, [picture, view, answer, coordinates])

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import SAMPLES, Explorer
-from keras_vae.explorer.widgets import answer_to, caption
+from keras_vae.explorer.widgets import caption, on_event
 
 
 def samples(explorer: Explorer) -> None:
@@ -15,7 +15,7 @@ def samples(explorer: Explorer) -> None:
     def page(prior: str, label: str | None) -> str:
         told = None if label in (None, "all in turn") else explorer.label(label)
         images = explorer.sample(SAMPLES, int(np.random.default_rng().integers(2**31)), prior=prior, label=told)
-        found = explorer.neighbours(images)
+        found = explorer.neighbors(images)
         if found is None:
             return pictures.pairs(images, None, [])
         nearest, where = found
@@ -37,6 +37,6 @@ def samples(explorer: Explorer) -> None:
         )
     sheet = gr.HTML(page(explorer.priors[0], None), elem_classes="vae", elem_id="sample-sheet")
     gr.HTML(caption(below), elem_classes="vae")
-    answer_to(again.click, page, [prior, label], sheet)
+    on_event(again.click, page, [prior, label], sheet)
     for chooser in (prior, label):
-        answer_to(chooser.input, page, [prior, label], sheet)
+        on_event(chooser.input, page, [prior, label], sheet)

@@ -9,7 +9,7 @@ import numpy as np
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import answer_to, dimension_name, label_chooser, large
+from keras_vae.explorer.widgets import dimension_name, label_chooser, large, on_event
 
 MOST = 64
 """Sliders at most: those of the dimensions that carry most."""
@@ -82,9 +82,9 @@ def sliders(explorer: Explorer) -> None:
         return shown(middle, label)
 
     for control in (*controls, label):
-        answer_to(control.input, image, [code, label, *controls], answer)
-    answer_to(draw.click, drawn, [label, heat], [answer, code, *controls])
-    answer_to(reset.click, back, [label], [answer, code, *controls])
+        on_event(control.input, image, [code, label, *controls], answer)
+    on_event(draw.click, drawn, [label, heat], [answer, code, *controls])
+    on_event(reset.click, back, [label], [answer, code, *controls])
 
 
 def _pictured(explorer: Explorer, code: Array, label: str | None) -> str:

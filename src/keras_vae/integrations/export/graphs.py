@@ -21,7 +21,7 @@ CONVOLUTIONS = {
 """The layers that are Keras's own but for how they compute."""
 
 THRESHOLD = 0.5
-"""Where a likelihood that draws black or white for a grey pixel is cut in a graph, which draws nothing."""
+"""Where a likelihood that draws black or white for a gray pixel is cut in a graph, which draws nothing."""
 
 
 class Graphs(NamedTuple):
@@ -73,14 +73,14 @@ def trace(model: "BaseVAE", pixels: Pixels = "uint8") -> Graphs:
 
     with _failure_said():
         condition = None if model.condition is None else model.condition.encode(told["condition"])
-        codes = model.codes_of({"images": images, **told, "pixel_noise": THRESHOLD})
+        codes = model.encode_tensors({"images": images, **told, "pixel_noise": THRESHOLD})
         code, first = next(iter(codes.items()))
         given = keras.Input(first.shape[1:], dtype=first.dtype, name=model.code_name)
         add("encoder", images, **codes)
-        add("decoder", given, mean_images=model.images_of(given, condition))
-        add("reconstruct", images, mean_images=model.images_of(first, condition))
+        add("decoder", given, mean_images=model.decode_tensors(given, condition))
+        add("reconstruct", images, mean_images=model.decode_tensors(first, condition))
         try:
-            add("sampler", noise, mean_images=model.images_from(noise, condition))
+            add("sampler", noise, mean_images=model.generate_from_noise(noise, condition))
         except InputError as error:
             left_out["sampler"] = str(error)
     return Graphs(networks, code, left_out)
@@ -92,7 +92,7 @@ def _plain(network: keras.Model) -> keras.Model:
     As tensors of the backend TensorFlow would take them for inputs of the graph.
     """
 
-    def plain(config: Any) -> Any:  # noqa: ANN401
+    def plain(config: Any) -> Any:
         if isinstance(config, list | tuple):
             return type(config)(map(plain, config))
         if not isinstance(config, dict):

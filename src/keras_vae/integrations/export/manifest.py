@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_vae.components.conditions import Label
+from keras_vae.components.conditions import ClassLabel
 from keras_vae.core import backend, registry
 from keras_vae.core.typing import Tensor
 from keras_vae.integrations.export.format import Format
@@ -87,7 +87,7 @@ def manifest(
             **origin.get("model", {}),
         },
         "data": origin.get("data"),
-        "threshold": THRESHOLD if model.likelihood.binarises_at_random else None,
+        "threshold": THRESHOLD if model.likelihood.binarizes_at_random else None,
         "versions": _versions(form),
     }
 
@@ -101,7 +101,7 @@ def _port(name: str, tensor: Tensor, ranges: Mapping[str, list[float]]) -> dict[
 def _ranges(model: "BaseVAE") -> dict[str, list[float]]:
     """Return the least and greatest value of what is bounded, by name."""
     ranges: dict[str, list[float]] = {"images": [0.0, 1.0], "mean_images": [0.0, 1.0]}
-    if isinstance(model.condition, Label):
+    if isinstance(model.condition, ClassLabel):
         ranges["condition"] = [0, model.condition.classes - 1]
     if hasattr(model, "codebook"):
         ranges["indices"] = [0, model.codebook.codes - 1]

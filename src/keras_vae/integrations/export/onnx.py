@@ -38,7 +38,7 @@ def _teach_erfc() -> None:
     @tf_op("Erfc")
     class Erfc:
         @classmethod
-        def version_9(cls, graph: Any, node: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        def version_9(cls, graph: Any, node: Any, **kwargs: Any) -> None:
             (output,) = node.output
             shape, dtype = graph.get_shape(output), graph.get_dtype(output)
             graph.remove_node(node.name)

@@ -68,7 +68,7 @@ def compare(
     shown = images if pixels == "uint8" else (images / 255).astype("float32")
     # What is black or white already passes the likelihood's own draw as it is.
     white = np.where(images > 255 * THRESHOLD, 255, 0).astype("uint8")
-    observed = white if model.likelihood.binarises_at_random else images
+    observed = white if model.likelihood.binarizes_at_random else images
     codes = loaded["encoder"](images=shown, **told)[graphs.code]
     noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
 
@@ -100,14 +100,14 @@ def compare(
     return differences
 
 
-def _by_name(codes: Any) -> dict[str, Array]:  # noqa: ANN401
+def _by_name(codes: Any) -> dict[str, Array]:
     named: dict[str, Array] = codes._asdict() if hasattr(codes, "_asdict") else {"z": codes}
     return named
 
 
 def _sampled(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:
     told = None if model.condition is None else model.condition.encode(ops.convert_to_tensor(condition))
-    images: Array = ops.convert_to_numpy(model.images_from(ops.convert_to_tensor(noise), told))
+    images: Array = ops.convert_to_numpy(model.generate_from_noise(ops.convert_to_tensor(noise), told))
     return images
 
 

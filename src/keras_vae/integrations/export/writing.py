@@ -78,7 +78,7 @@ def export(
     if out is None:
         if not isinstance(source, Run):
             raise InputError("out = None: name a folder to write")
-        out = source.writable().path / "export" / format
+        out = source.writable_copy().path / "export" / format
     out = Path(out).expanduser()
     check_place(out, force=force, mark="manifest.json", kind="export")
     subject = _of_run(source, prior) if isinstance(source, Run) else _of_model(source)
@@ -94,7 +94,7 @@ class _Subject(NamedTuple):
 def _of_run(run: Run, prior: str | None) -> _Subject:
     run.check_complete()
     data = {name: run.environment["data"].get(name) for name in ("name", "checksum", "class_names")}
-    origin = {"name": run.name, "model": run.model_facts(prior), "data": data}
+    origin = {"name": run.name, "model": run.model_fingerprint(prior), "data": data}
     model = in_float32(run.load_model(prior))
     return _Subject(model, _examples(run, model), origin)
 
@@ -114,7 +114,7 @@ def _examples(run: Run, model: "BaseVAE") -> Examples:
         run.check_images(splits)
     except (InputError, RunError):
         return _random_examples(model)
-    dataset = (held_out(splits) or splits.train).spread(EXAMPLES)
+    dataset = (held_out(splits) or splits.train).subsample_evenly(EXAMPLES)
     told = condition(model, dataset)
     return Examples(
         dataset.images, None if told is None else told.astype("int32"), f"{dataset.name}, {dataset.split} split"

@@ -62,9 +62,9 @@ def overlay(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str | None
             lines.append(values)
             label = name if column.startswith("val_") else f"{name} (training)"
             marker = "o" if len(values) <= 30 else None
-            colour = PALETTE[number % len(PALETTE)]
+            color = PALETTE[number % len(PALETTE)]
             epochs = np.arange(1, len(values) + 1)
-            axes.plot(epochs, values, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=label)
+            axes.plot(epochs, values, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=label)
         if lines:
             longest = max(map(len, lines))
             padded = np.stack([np.pad(line, (0, longest - len(line)), constant_values=np.nan) for line in lines])
@@ -91,12 +91,12 @@ def rate_distortion(metrics: Mapping[str, Sequence[float]], title: str | None = 
     with style():
         figure = Figure(figsize=(WIDTH, 0.75 * WIDTH), layout="constrained")
         axes = figure.add_subplot()
-        for prefix, name, colour in (("", "train", TRAIN), ("val_", "validation", VALIDATION)):
+        for prefix, name, color in (("", "train", TRAIN), ("val_", "validation", VALIDATION)):
             if f"{prefix}kl_loss" not in metrics:
                 continue
             rate, distortion = (np.asarray(metrics[f"{prefix}{loss}"]) for loss in ("kl_loss", "reconstruction_loss"))
-            axes.plot(rate, distortion, color=colour, linewidth=1.4, marker="o", markersize=2.5, label=name)
-            axes.plot(rate[-1:], distortion[-1:], color=colour, marker="o", markersize=8, linewidth=0)
+            axes.plot(rate, distortion, color=color, linewidth=1.4, marker="o", markersize=2.5, label=name)
+            axes.plot(rate[-1:], distortion[-1:], color=color, marker="o", markersize=8, linewidth=0)
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
         left = max(0.0, left)
         for bound in np.linspace(left + low, right + high, 9)[1:-1]:
@@ -184,7 +184,7 @@ def _panel(
     values = np.stack(list(series.values()))
     finite = np.isfinite(values)
     for (name, line), known in zip(series.items(), finite, strict=True):
-        # A point without neighbours has no line to be part of.
+        # A point without neighbors has no line to be part of.
         alone = known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
         axes.plot(
             epochs,

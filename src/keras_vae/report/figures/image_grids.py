@@ -25,11 +25,11 @@ def contact_sheet(images: Array, *, columns: int | None = None, pad: int = 1, fi
     Args:
         images: Floats in [0, 1] or uint8, `(N, height, width, channels)`, 1 or 3 channels.
         columns: Images in a row; by default as many as make the picture about square.
-        pad: Pixels between neighbours; there are none around the outside.
+        pad: Pixels between neighbors; there are none around the outside.
         fill: Level, 0 to 255, of the gaps and of the places after the last image.
 
     Returns:
-        Grey `(rows * (height + pad) - pad, columns * (width + pad) - pad)`, or the same with a last axis of 3; this
+        Gray `(rows * (height + pad) - pad, columns * (width + pad) - pad)`, or the same with a last axis of 3; this
         is what Pillow's `Image.fromarray` takes.
 
     Raises:
@@ -153,7 +153,7 @@ def stacks(images: Mapping[str, Array], title: str | None = None, columns: int |
 
 
 def heat_maps(images: Array, reconstructions: Array, differences: Array, title: str | None = None) -> "Figure":
-    """Return images above their reconstructions, and below them where the two differ, in colours of heat.
+    """Return images above their reconstructions, and below them where the two differ, in colors of heat.
 
     Args:
         images: Floats in [0, 1] or uint8, `(N, height, width, channels)`, 1 or 3 channels.
@@ -170,8 +170,8 @@ def heat_maps(images: Array, reconstructions: Array, differences: Array, title: 
     from matplotlib import colormaps
 
     heat = colormaps["inferno"](_levels("differences", differences)[..., 0])[..., :3]
-    coloured = [np.broadcast_to(array, (*array.shape[:3], 3)) for array in (images, reconstructions)]
-    return stacks({"image": coloured[0], "reconstruction": coloured[1], "difference": heat}, title)
+    colored = [np.broadcast_to(array, (*array.shape[:3], 3)) for array in (images, reconstructions)]
+    return stacks({"image": colored[0], "reconstruction": colored[1], "difference": heat}, title)
 
 
 class Strips(NamedTuple):
@@ -275,7 +275,7 @@ def _page(
     """Return a figure around a picture, each of whose pixels covers the same whole number of figure pixels.
 
     Args:
-        page: Grey `(height, width)` or RGB `(height, width, 3)`.
+        page: Gray `(height, width)` or RGB `(height, width, 3)`.
         title: Line above.
         left: Room for labels on the left, in inches.
         bottom: Room for labels below, in inches.

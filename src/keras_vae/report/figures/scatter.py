@@ -24,13 +24,13 @@ def latents(
     dims: tuple[int, int] = (0, 1),
     title: str | None = None,
 ) -> "Figure":
-    """Return where the encoder puts images: posterior means coloured by label, over the prior's circles.
+    """Return where the encoder puts images: posterior means colored by label, over the prior's circles.
 
     A one-dimensional latent space gives a histogram for each label.
 
     Args:
         z_mean: Means of q(z|x), `(N, latent_dim)`.
-        labels: Class numbers, integers from 0, `(N,)`; without them all points have one colour.
+        labels: Class numbers, integers from 0, `(N,)`; without them all points have one color.
         classes: Names of the classes 0, 1, …; by default every number that occurs is a class, named by itself.
         dims: The two latent dimensions to show; left alone with one latent dimension.
         title: Line above the figure.
@@ -75,7 +75,7 @@ class _Classes(NamedTuple):
 
     @property
     def few(self) -> bool:
-        """Whether there is a colour for each."""
+        """Whether there is a color for each."""
         return len(self.names) <= len(PALETTE)
 
     @property
@@ -94,7 +94,7 @@ def _classes(labels: Array | None, names: Sequence[str] | None, count: int) -> _
     if low < 0:
         raise InputError(f"labels have {low} among them: classes are counted from 0")
     if names is None:
-        # Labels may be dates or identifiers: only those that occur get a name and a colour.
+        # Labels may be dates or identifiers: only those that occur get a name and a color.
         values, ranks = np.unique(labels, return_inverse=True)
         return _Classes(ranks.astype(np.int64), [str(value) for value in values.tolist()])
     if high >= len(names):
@@ -102,8 +102,8 @@ def _classes(labels: Array | None, names: Sequence[str] | None, count: int) -> _
     return _Classes(labels.astype(np.int64), list(names))
 
 
-def _colours(classes: _Classes) -> Any:  # noqa: ANN401
-    """Return a colour map with one entry a class."""
+def _colors(classes: _Classes) -> Any:
+    """Return a color map with one entry a class."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -122,7 +122,7 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
     else:
         # In the order of the data, the class that comes last would cover the others.
         order = np.random.default_rng(0).permutation(len(points))
-        colours = _colours(classes)
+        colors = _colors(classes)
         axes.scatter(
             points[order, 0],
             points[order, 1],
@@ -130,20 +130,20 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
             alpha=alpha,
             linewidths=0,
             c=classes.numbers[order],
-            cmap=colours,
+            cmap=colors,
             vmin=-0.5,
             vmax=len(classes.names) - 0.5,
         )
-        # Digits and letters are put on their classes, so that nobody need tell ten colours apart.
+        # Digits and letters are put on their classes, so that nobody need tell ten colors apart.
         for number in classes.present if classes.few and max(map(len, classes.names)) <= 2 else []:
             x, y = np.median(points[classes.numbers == number], axis=0)
             badge = {
                 "boxstyle": "circle,pad=0.25",
-                "facecolor": colours(number),
+                "facecolor": colors(number),
                 "edgecolor": "white",
                 "linewidth": 1.2,
             }
-            ink = "white" if _dark(colours(number)) else INK
+            ink = "white" if _dark(colors(number)) else INK
             name = classes.names[number]
             axes.text(x, y, name, color=ink, ha="center", va="center", weight="bold", fontsize=9, bbox=badge, zorder=4)
     halo = [withStroke(linewidth=3, foreground="white")]
@@ -157,8 +157,8 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
     axes.autoscale_view()
 
 
-def _dark(colour: tuple[float, float, float, float]) -> bool:
-    red, green, blue, _ = colour
+def _dark(color: tuple[float, float, float, float]) -> bool:
+    red, green, blue, _ = color
     return 0.3 * red + 0.59 * green + 0.11 * blue < 0.6
 
 
@@ -168,12 +168,12 @@ def _histograms(axes: "Axes", values: NDArray[np.float64], classes: _Classes | N
     if classes is None:
         axes.hist(values, bins, density=True, histtype="stepfilled", color=PALETTE[0], alpha=0.7)
     else:
-        colours = _colours(classes)
+        colors = _colors(classes)
         for number in classes.present:
-            chosen, colour = values[classes.numbers == number], colours(number)
+            chosen, color = values[classes.numbers == number], colors(number)
             if classes.few:
-                axes.hist(chosen, bins, density=True, histtype="stepfilled", color=colour, alpha=0.18)
-            axes.hist(chosen, bins, density=True, histtype="step", color=colour, linewidth=1.3)
+                axes.hist(chosen, bins, density=True, histtype="stepfilled", color=color, alpha=0.18)
+            axes.hist(chosen, bins, density=True, histtype="step", color=color, linewidth=1.3)
     z = np.linspace(low, high, 200)
     prior = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     axes.plot(z, prior, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)), label="prior")
@@ -182,22 +182,22 @@ def _histograms(axes: "Axes", values: NDArray[np.float64], classes: _Classes | N
 
 
 def _key(figure: "Figure", axes: "Axes", classes: _Classes | None) -> None:
-    """Say which colour is which class: a legend for a few, a colour bar for many."""
+    """Say which color is which class: a legend for a few, a color bar for many."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.lines import Line2D
 
     if classes is None:
         return
-    colours = _colours(classes)
+    colors = _colors(classes)
     if classes.few:
         handles = [
-            Line2D([], [], linestyle="", marker="o", markersize=7, color=colours(number), label=classes.names[number])
+            Line2D([], [], linestyle="", marker="o", markersize=7, color=colors(number), label=classes.names[number])
             for number in classes.present
         ]
         figure.legend(handles=handles, loc="outside right upper", handletextpad=0.1, labelspacing=0.7)
     else:
-        bar = figure.colorbar(ScalarMappable(Normalize(-0.5, len(classes.names) - 0.5), colours), ax=axes, pad=0.02)
+        bar = figure.colorbar(ScalarMappable(Normalize(-0.5, len(classes.names) - 0.5), colors), ax=axes, pad=0.02)
         shown = range(0, len(classes.names), math.ceil(len(classes.names) / 30))
         bar.set_ticks(list(shown), labels=[classes.names[number] for number in shown])
         bar.ax.tick_params(length=0, labelsize=8.5)

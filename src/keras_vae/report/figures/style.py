@@ -11,7 +11,7 @@ from keras_vae.core.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Petroff, "Accessible color sequences for data visualization" (2021): told apart under the common colour deficiencies.
+# Petroff, "Accessible color sequences for data visualization" (2021): told apart under the common color deficiencies.
 PALETTE = (
     "#3f90da",
     "#ffa90e",
