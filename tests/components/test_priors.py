@@ -110,7 +110,7 @@ def test_realnvp_bends_every_dimension_by_the_others() -> None:
     for step in density.steps:
         u = step.transform(u)[0]
     assert (np.abs(to_numpy(u) - z).max(0) > 0.1).all()
-    assert {step.passes for step in density.steps} == {2}
+    assert {step.num_passes for step in density.steps} == {2}
     back = u
     for step in reversed(density.steps):
         back = step.inverse(back)[0]

@@ -29,7 +29,7 @@ EVERY = [
 
 # What a part cannot do without; everything else of a model is as small as it can be.
 NEEDS = {
-    ("architecture", "vq"): ["model.architecture.codes=8", "model.architecture.code_dim=4"],
+    ("architecture", "vq"): ["model.architecture.num_codes=8", "model.architecture.code_dim=4"],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
     ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
     ("network", "mlp"): ["model.network.widths=[16, 8]"],

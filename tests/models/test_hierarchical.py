@@ -117,7 +117,7 @@ def test_training_moves_every_weight_and_reports_every_group(objective: Objectiv
     history = model.fit(images, batch_size=12, verbose=0).history
     assert all(not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
     assert math.isfinite(history["total_loss"][0])
-    kl_per_group = [history[f"rate_{number}"][0] for number in (1, 2)]
+    kl_per_group = [history[f"kl_group_{number}"][0] for number in (1, 2)]
     assert sum(kl_per_group) == pytest.approx(history["kl_loss"][0], rel=1e-4)
 
 

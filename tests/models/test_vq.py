@@ -55,7 +55,7 @@ def scrambled(vae: VQVAE) -> VQVAE:
     for part in (vae.encoder, vae.decoder, vae.prior):
         part.set_weights([rng.normal(0, 0.4, weight.shape) for weight in part.get_weights()])
     maps = vae.encoder.predict_on_batch(rng.random((24, *vae.image_shape), "float32"))
-    vae.codebook(ops.cast(maps, "float32"), np.linspace(0, 0.99, vae.codebook.codes).astype("float32"))
+    vae.codebook(ops.cast(maps, "float32"), np.linspace(0, 0.99, vae.codebook.num_codes).astype("float32"))
     return vae
 
 
