@@ -175,7 +175,9 @@ def test_closed_kl_agrees_with_monte_carlo(full: bool) -> None:
     prior = normal(rng.normal(size=3), 0.5 * rng.normal(size=3))
     draw = posterior.rsample(tensor(rng.normal(size=(200_000, 3))))
     # A mixture of one has no closed form.
-    estimates = to_numpy(kl_divergence(posterior, Mixture(tensor([0.0]), tree_map(prior, lambda values: values[None])), draw))
+    estimates = to_numpy(
+        kl_divergence(posterior, Mixture(tensor([0.0]), tree_map(prior, lambda values: values[None])), draw)
+    )
     closed = to_numpy(kl_divergence(posterior, prior, draw))
     assert estimates.shape == (200_000, 1)
     assert closed.shape == (1, 1 if full else 3)
@@ -196,7 +198,9 @@ def test_point_has_no_spread_and_costs_only_its_prior() -> None:
     draw = point.rsample(tensor(rng.normal(size=(4, 3, 2))))
     np.testing.assert_array_equal(to_numpy(draw.z), np.repeat(codes, 3, 1))
     np.testing.assert_allclose(
-        to_numpy(kl_divergence(point, prior, draw))[..., 0], -stats.norm.logpdf(np.repeat(codes, 3, 1)).sum(-1), rtol=1e-5
+        to_numpy(kl_divergence(point, prior, draw))[..., 0],
+        -stats.norm.logpdf(np.repeat(codes, 3, 1)).sum(-1),
+        rtol=1e-5,
     )
     assert (to_numpy(point.log_var) == -math.inf).all()
     assert not to_numpy(draw.log_prob).any()

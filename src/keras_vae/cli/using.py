@@ -110,13 +110,13 @@ def score(
 
     from keras_vae.core import tables
     from keras_vae.evaluation.anomaly import Scorer, differences
-    from keras_vae.evaluation.likelihood import condition as labels_of
+    from keras_vae.models.inputs import dataset_condition
     from keras_vae.report import figures
 
     model, known = opened.load_model(), splits.train.subsample_evenly(_KNOWN)
     condition = _teller(opened, model, stream, label)
     seed = opened.experiment.seed if seed is None else seed
-    scorer = Scorer.fitted(model, known.images, condition=labels_of(model, known), samples=samples, seed=seed)
+    scorer = Scorer.fitted(model, known.images, condition=dataset_condition(model, known), samples=samples, seed=seed)
     judge = by.value if by else next(iter(scorer.known))
     limit = None if threshold is None else scorer.threshold(judge, threshold)
 

@@ -242,6 +242,11 @@ class Splits(NamedTuple):
     test: Dataset | None
 
     @property
+    def held_out(self) -> Dataset | None:
+        """The images on which a model may be judged: the test split, else the validation split."""
+        return self.test if self.test is not None else self.validation
+
+    @property
     def checksum(self) -> str:
         """The checksums of the parts, in one text."""
         return "-".join(dataset.checksum for dataset in self if dataset is not None)

@@ -13,8 +13,9 @@ from sklearn.svm import LinearSVC
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.likelihood import condition, held_out, provenance
+from keras_vae.evaluation.likelihood import provenance
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.inputs import dataset_condition
 
 Codes = NDArray[np.floating[Any]]
 Values = NDArray[np.integer[Any]]
@@ -326,7 +327,7 @@ def measure_disentanglement(
     Raises:
         InputError: The data set has no factors, the model no vector, or there are too few images.
     """
-    dataset = held_out(splits) or splits.train
+    dataset = splits.held_out or splits.train
     if dataset.factors is None:
         raise InputError(
             f"data = {dataset.name}: its factors are not known, so that disentanglement cannot be measured; take "
@@ -338,7 +339,7 @@ def measure_disentanglement(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
     used = dataset.take(chosen, dataset.split)
     assert used.factors is not None
-    moments = model.encode(used.images, condition=condition(model, used), seed=seed)
+    moments = model.encode(used.images, condition=dataset_condition(model, used), seed=seed)
     codes = getattr(moments, "z_mean", None)
     if codes is None:
         raise InputError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.likelihood import held_out, measure_likelihood
+from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.runs.run import SCHEMA, Run
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def evaluate(
     request = request or Request(seed=run.experiment.seed)
     model = model or run.load_model(prior)
     measured = run.model_fingerprint(prior)
-    checksum = (held_out(splits) or splits.train).checksum
+    checksum = (splits.held_out or splits.train).checksum
     key = {"schema": SCHEMA, "model": measured, **({} if on is None else {"checksum": checksum})}
     evaluation = run.read_evaluation(on) or {}
     if any(evaluation.get(name) != value for name, value in key.items()):

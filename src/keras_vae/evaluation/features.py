@@ -20,7 +20,6 @@ from keras_vae.core.files import replacing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.likelihood import held_out
 from keras_vae.models.batching import fitting_batch_size
 
 Name = Literal["classifier", "random", "inception"]
@@ -215,7 +214,7 @@ def _classes(dataset: Dataset) -> int:
 
 def _pools(splits: Splits, seed: int) -> tuple[Dataset, NDArray[np.int64], Dataset]:
     """Return the images that the classifier learns from, their labels, and the images that judge its accuracy."""
-    judged = held_out(splits)
+    judged = splits.held_out
     labeled = [(part, part.labels) for part in splits if part is not None and part is not judged]
     images = np.concatenate([part.images for part, _ in labeled])
     labels = np.concatenate([labels for _, labels in labeled if labels is not None] or [np.zeros(0, np.int64)])

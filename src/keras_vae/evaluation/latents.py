@@ -13,7 +13,8 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.likelihood import binarize_if_needed, condition, held_out, mean_and_error, provenance
+from keras_vae.evaluation.likelihood import binarize_if_needed, mean_and_error, provenance
+from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE, PosteriorMoments
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def measure_latents(
         )
     if images < 1:
         raise InputError(f"images = {images}: must be ≥ 1")
-    measured = _chosen(binarize_if_needed(model, splits, held_out(splits) or splits.train), images, seed)
-    told, notes = condition(model, measured), list[str]()
+    measured = _chosen(binarize_if_needed(model, splits, splits.held_out or splits.train), images, seed)
+    told, notes = dataset_condition(model, measured), list[str]()
     verbs: list[Any] = [model.encode, model.draw, model.terms]
     moments, z, terms = (
         verb(measured.images, seed=seed, condition=told) for verb in progress(verbs, "encoding images")
@@ -267,14 +268,14 @@ def _probed(
     )
     if measured.labels is None or splits.train.labels is None:
         return section
-    if held_out(splits) is None:
+    if splits.held_out is None:
         fitted, scored = np.array_split(np.random.default_rng([seed, 4]).permutation(len(measured)), 2)
         codes, labels = z_mean[fitted], measured.labels[fitted]
         test_codes, test_labels = z_mean[scored], measured.labels[scored]
         notes.append("knn_accuracy, linear_probe_accuracy: fitted to one half of the images, scored on the other")
     else:
         train = binarize_if_needed(model, splits, _chosen(splits.train, images, seed))
-        codes = model.encode(train.images, seed=seed, condition=condition(model, train)).z_mean
+        codes = model.encode(train.images, seed=seed, condition=dataset_condition(model, train)).z_mean
         # `take` keeps labels where there are some, which a type cannot say.
         labels = np.asarray(train.labels)
         test_codes, test_labels = z_mean, measured.labels

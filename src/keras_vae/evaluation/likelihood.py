@@ -13,6 +13,7 @@ from keras_vae.core.files import replacing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.models.inputs import dataset_condition
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -26,28 +27,12 @@ TRUSTED_SAMPLE_SIZE = 5.0
 _IMAGES_BETWEEN_SAVES = 200
 
 
-def held_out(splits: Splits) -> Dataset | None:
-    """Return the images on which a model may be judged: the test split, else the validation split."""
-    return splits.test if splits.test is not None else splits.validation
-
-
-def condition(model: "BaseVAE", dataset: Dataset) -> Array | None:
-    """Return what a model is told about a data set's images besides the pixels: their labels, or nothing."""
-    return None if model.condition is None else dataset.labels
-
-
-def as_inputs(model: "BaseVAE", dataset: Dataset) -> Array | dict[str, Array]:
-    """Return a data set in the form in which a model takes it."""
-    labels = condition(model, dataset)
-    return dataset.images if labels is None else {"images": dataset.images, "condition": labels.astype("int32")}
-
-
 def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
     """Return what every section says of its numbers: which images, whether those were held out, and the seed."""
     return {
         "data": measured.name,
         "split": measured.split,
-        "held_out": held_out(splits) is not None and not _are_training_images(splits),
+        "held_out": splits.held_out is not None and not _are_training_images(splits),
         "images": len(measured),
         "checksum": measured.checksum,
         "seed": seed,
@@ -56,7 +41,7 @@ def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
 
 def _are_training_images(splits: Splits) -> bool:
     """Return whether half or more of the images "held out" are among the training images: the file of these, say."""
-    images = held_out(splits)
+    images = splits.held_out
     known = {hash(image.tobytes()) for image in splits.train.images}
     return images is not None and 2 * sum(hash(image.tobytes()) in known for image in images.images) >= len(images)
 
@@ -127,8 +112,8 @@ def measure_likelihood(
 
     if samples < 0:
         raise InputError(f"samples = {samples}: must be ≥ 1, or 0 to leave out the importance-weighted estimate")
-    measured = binarize_if_needed(model, splits, held_out(splits) or splits.train)
-    told = condition(model, measured)
+    measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
+    told = dataset_condition(model, measured)
     terms = model.elbo_terms(measured.images, seed, condition=told)
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
@@ -153,7 +138,7 @@ def measure_likelihood(
 def _importance_weighted(
     model: "BaseVAE", measured: Dataset, samples: int, seed: int, progress: Progress, partial: Path | None
 ) -> dict[str, Any]:
-    sampling = model.importance_sampling(measured.images, samples, seed, condition=condition(model, measured))
+    sampling = model.importance_sampling(measured.images, samples, seed, condition=dataset_condition(model, measured))
     estimates = _resumed(partial, len(measured))
     saved = done = int(np.isfinite(estimates).all(axis=0).sum())
     blocks = [block for block in sampling.blocks if block.stop > done]

@@ -16,8 +16,9 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.features import Features, choose
-from keras_vae.evaluation.likelihood import condition, held_out, provenance
+from keras_vae.evaluation.likelihood import provenance
 from keras_vae.models.batching import fitting_batch_size, in_batches
+from keras_vae.models.inputs import dataset_condition
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -105,7 +106,7 @@ def measure_samples(
     observed = _binarizing(model, scored)
     if not isinstance(features, Features):
         features = choose(features, splits, seed=FEATURE_SEED, progress=progress)
-    held = held_out(splits)
+    held = splits.held_out
     reference = splits.train if held is None else held
     sampled = _draw(model, splits, n, seed, progress)
     real, trained = reference.images, splits.train.images
@@ -345,7 +346,7 @@ def memorization(samples: Array, held: Array, trained: Array, *, progress: Progr
 
 def _draw(model: "BaseVAE", splits: Splits, n: int, seed: int, progress: Progress) -> NDArray[np.uint8]:
     """Return n mean images in 8 bits, a few at a time."""
-    labels = condition(model, splits.train)
+    labels = dataset_condition(model, splits.train)
     rng = np.random.default_rng([seed, 0])
     told = None if labels is None else rng.choice(labels, n)
     size = fitting_batch_size(splits.train.image_shape)
@@ -386,7 +387,7 @@ def _binarized(likelihood: Bernoulli, images: NDArray[np.uint8], seed: list[int]
 
 def _notes(splits: Splits, n: int, count: int, dimensions: int) -> Iterator[str]:
     """Yield what to keep in mind of numbers from `count` images a side."""
-    held = held_out(splits)
+    held = splits.held_out
     if count < n:
         fewest = "training" if held is None or len(splits.train) < len(held) else "held-out"
         yield f"{count} samples of {n} compared: as many as there are {fewest} images"

@@ -20,11 +20,11 @@ from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.anomaly import Scorer, differences
 from keras_vae.evaluation.diagnostics import INACTIVE_RATE, Evidence, Finding, diagnose, examine
-from keras_vae.evaluation.likelihood import condition
 from keras_vae.evaluation.samples import Neighbors
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
+from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
 from keras_vae.report import figures
@@ -172,7 +172,7 @@ class Explorer:
         """Posterior means of the images on the map, (N, latent_dim); none without images."""
         if self.shown is None or not self.has_vector:
             return np.zeros((0, self.engine.model.latent_dim), "float32")
-        return self.engine.encode(self.shown.images, condition(self.engine.model, self.shown))
+        return self.engine.encode(self.shown.images, dataset_condition(self.engine.model, self.shown))
 
     @functools.cached_property
     def rates(self) -> NDArray[np.float64] | None:
@@ -316,7 +316,7 @@ class Explorer:
             if known is None or self._scorer is not None:
                 return
             few = known.subsample_evenly(_KNOWN_IMAGES)
-            told, draws = condition(self.engine.model, few), self.engine.draws
+            told, draws = dataset_condition(self.engine.model, few), self.engine.draws
             blocks = np.array_split(np.arange(len(few)), -(-len(few) // 4))
             scores = []
             for block in blocks:

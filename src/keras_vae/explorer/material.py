@@ -11,7 +11,6 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.progress import Progress
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.sources import SOURCES
-from keras_vae.evaluation.likelihood import held_out
 from keras_vae.runs.run import Run
 
 IMAGES = "images.npz"
@@ -55,7 +54,7 @@ def gather(run: Run, progress: Progress | None = None) -> Material:
         try:
             splits, _ = run.experiment.load_splits(progress)
             run.check_images(splits)
-            return Material(held_out(splits) or splits.train, splits)
+            return Material(splits.held_out or splits.train, splits)
         except (InputError, RunError, OSError) as error:
             reason = str(error)
     if own.is_file():

@@ -13,7 +13,7 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.latent_grid import grid_points, interpolate
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.likelihood import condition, held_out
+from keras_vae.models.inputs import dataset_condition
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Subject:
         if not self.model.is_stochastic:
             return None
         dataset = _few(self.splits, 2000)
-        terms = self.model.elbo_terms(dataset.images, 0, condition=condition(self.model, dataset))
+        terms = self.model.elbo_terms(dataset.images, 0, condition=dataset_condition(self.model, dataset))
         rates = ops.convert_to_numpy(terms.kl_per_group)
         return np.asarray(rates.mean(axis=0, dtype="float64")) if rates.shape[1] == self.model.latent_dim else None
 
@@ -75,7 +75,7 @@ class Subject:
         carried = self.rates
         if carried is None:
             dataset = _few(self.splits, 2000)
-            codes = self.model.encode(dataset.images, condition=condition(self.model, dataset)).z_mean
+            codes = self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
             carried = codes.var(axis=0)
         return np.argsort(-carried, kind="stable")
 
@@ -156,7 +156,7 @@ def reconstructions(subject: Subject, *, n: int = 20) -> "Figure":
     return figures.stacks(
         {
             "original": images,
-            "reconstruction": subject.model.reconstruct(images, condition=condition(subject.model, dataset)),
+            "reconstruction": subject.model.reconstruct(images, condition=dataset_condition(subject.model, dataset)),
         },
         title=f"{subject.run.name}: reconstructions of {dataset.split} images",
     )
@@ -173,7 +173,7 @@ def latents(subject: Subject, *, n: int = 10_000, dims: tuple[int, int] | None =
     from keras_vae.report import figures
 
     dataset = _few(subject.splits, n)
-    z_mean = subject.model.encode(dataset.images, condition=condition(subject.model, dataset)).z_mean
+    z_mean = subject.model.encode(dataset.images, condition=dataset_condition(subject.model, dataset)).z_mean
     return figures.latents(z_mean, dataset.labels, dataset.classes or None, dims=dims or subject.plane)
 
 
@@ -191,13 +191,15 @@ def worst(subject: Subject, *, n: int = 20) -> "Figure":
     if n < 1:
         raise InputError(f"n = {n}: show at least one image")
     dataset = _few(subject.splits, 2000)
-    told = condition(subject.model, dataset)
+    told = dataset_condition(subject.model, dataset)
     costs = ops.convert_to_numpy(subject.model.elbo_terms(dataset.images, condition=told).negative_elbo)
     chosen = dataset.take(np.argsort(costs)[::-1][:n], dataset.split)
     return figures.stacks(
         {
             "original": chosen.images,
-            "reconstruction": subject.model.reconstruct(chosen.images, condition=condition(subject.model, chosen)),
+            "reconstruction": subject.model.reconstruct(
+                chosen.images, condition=dataset_condition(subject.model, chosen)
+            ),
         },
         title=f"{subject.run.name}: the {len(chosen)} costliest of {len(dataset):,} {dataset.split} images",
     )
@@ -266,7 +268,7 @@ def interpolation(
     if rows < 1:
         raise InputError(f"rows = {rows}: show at least one pair of images")
     dataset = _few(subject.splits, 2 * rows)
-    ends = subject.model.encode(dataset.images, condition=condition(subject.model, dataset)).z_mean
+    ends = subject.model.encode(dataset.images, condition=dataset_condition(subject.model, dataset)).z_mean
     half = len(ends) // 2
     if not half:
         raise InputError("an interpolation needs two images")
@@ -315,7 +317,7 @@ def _few(splits: Splits, n: int) -> Dataset:
     """Return at most n held-out images to show, of training images where none were held out."""
     if n < 1:
         raise InputError(f"n = {n}: show at least one image")
-    return (held_out(splits) or splits.train).subsample_evenly(n)
+    return (splits.held_out or splits.train).subsample_evenly(n)
 
 
 def curves(subject: Subject) -> "Figure":

@@ -15,7 +15,8 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Tensor
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.likelihood import condition, measure_likelihood
+from keras_vae.evaluation.likelihood import measure_likelihood
+from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE
 from keras_vae.runs.run import Run
 
@@ -103,7 +104,7 @@ def _fit(prior: Prior, model: VAE, splits: Splits, epochs: int, seed: int, progr
     dataset = splits.train
     if len(dataset) < _CODES_AN_EPOCH:
         dataset = dataset.take(np.arange(_CODES_AN_EPOCH) % len(dataset), dataset.split)
-    images, told = dataset.images, condition(model, dataset)
+    images, told = dataset.images, dataset_condition(model, dataset)
     density = DensityModel(prior, model.latent_dim)
     steps = epochs * -(-len(images) // _BATCH_SIZE)
     density.compile(keras.optimizers.Adam(ScheduledRate(_LEARNING_RATE, Cosine(steps=steps, warm_up=0.05))))

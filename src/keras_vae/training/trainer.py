@@ -13,8 +13,9 @@ from keras_vae.components.schedules import Constant, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.likelihood import as_inputs, condition, measure_likelihood
+from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.report.report import write_page
 from keras_vae.runs.experiment import DatasetInfo, Experiment
 from keras_vae.runs.run import SCHEMA, Run
@@ -94,7 +95,7 @@ def train(
             "model.condition = vector: no source of images has vectors beside them; take condition = label, or fit the "
             'model in Python on {"images": x, "condition": c}'
         )
-    model.initialize_prior(splits.train.images, condition=condition(model, splits.train), seed=experiment.seed)
+    model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=experiment.seed)
     run = Run.create(out, experiment, describe_environment(splits))
     return _complete(run, model, splits, callbacks)
 
@@ -149,7 +150,7 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
     done = checkpoint.restore()
     training = experiment.training
     batches = ShuffledBatches(
-        as_inputs(model, splits.train), training.batch_size, experiment.seed if training.shuffle else None
+        dataset_inputs(model, splits.train), training.batch_size, experiment.seed if training.shuffle else None
     )
     watches = [
         ShuffleEachEpoch(batches),
@@ -162,7 +163,7 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
     if done < training.epochs and not has_stalled(checkpoint.metrics, training.early_stopping):
         model.fit(
             backend.feed(batches),
-            validation_data=None if splits.validation is None else as_inputs(model, splits.validation),
+            validation_data=None if splits.validation is None else dataset_inputs(model, splits.validation),
             validation_batch_size=_validation_batch_size(model, splits),
             shuffle=False,
             initial_epoch=done,

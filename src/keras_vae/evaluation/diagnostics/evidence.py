@@ -12,7 +12,7 @@ from keras_vae.components.likelihoods import bounded_log_scale
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
-from keras_vae.evaluation.likelihood import condition, held_out
+from keras_vae.models.inputs import dataset_condition
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Metrics, Run
 
@@ -132,7 +132,7 @@ def gather(
         images: How many images of each split are looked at; codes are those of held-out images, where there are any.
         progress: Shown over the images.
     """
-    others = held_out(splits)
+    others = splits.held_out
     evidence = Evidence(
         experiment=run.experiment,
         metrics=run.metrics,
@@ -156,7 +156,7 @@ def _codes(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]:
     """Return rates, draws and moments of a block of images, of those that the model has."""
     from keras_vae.models.vae import VAE
 
-    told = condition(model, images)
+    told = dataset_condition(model, images)
     found: dict[str, Numbers] = {}
     if model.is_stochastic:
         found["rates"] = model.elbo_terms(images.images, seed, condition=told).kl_per_group

@@ -107,15 +107,15 @@ def _of_model(model: "BaseVAE") -> _Subject:
 
 
 def _examples(run: Run, model: "BaseVAE") -> Examples:
-    from keras_vae.evaluation.likelihood import condition, held_out
+    from keras_vae.models.inputs import dataset_condition
 
     try:
         splits, _ = run.experiment.load_splits()
         run.check_images(splits)
     except (InputError, RunError):
         return _random_examples(model)
-    dataset = (held_out(splits) or splits.train).subsample_evenly(EXAMPLES)
-    told = condition(model, dataset)
+    dataset = (splits.held_out or splits.train).subsample_evenly(EXAMPLES)
+    told = dataset_condition(model, dataset)
     return Examples(
         dataset.images, None if told is None else told.astype("int32"), f"{dataset.name}, {dataset.split} split"
     )
