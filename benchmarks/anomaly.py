@@ -31,11 +31,13 @@ from keras_vae.core.files import write_text
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset
+from keras_vae.data.info import DatasetInfo
 from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, differences
 from keras_vae.models.base import BaseVAE
 from keras_vae.report import figures
 from keras_vae.report.figures.style import PALETTE, style
-from keras_vae.runs.experiment import DatasetInfo, Experiment
+from keras_vae.runs.build import build_model
+from keras_vae.runs.experiment import Experiment
 
 LATENT_DIMS = (2, 32)
 DRAWS = 16
@@ -106,7 +108,7 @@ def trained(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
     """Return a small VAE trained on images, the same for the same arguments."""
     keras.utils.set_random_seed(0)
     settings = [f"model.latent_dim={latent_dim}", 'model.network={ name = "mlp", widths = [256, 256] }']
-    model = Experiment().with_overrides(settings).build_model(DatasetInfo(dataset.image_shape, len(dataset)))
+    model = build_model(Experiment().with_overrides(settings), DatasetInfo(dataset.image_shape, len(dataset)))
     model.compile(optimizer=keras.optimizers.Adam(2e-3))
     model.fit(dataset.images, batch_size=500, epochs=epochs, verbose=0)
     return model

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,6 +10,12 @@ import pytest
 from keras import ops
 
 from keras_vae.core.typing import Array, Tensor
+from keras_vae.data.dataset import Splits
+from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
+from keras_vae.report.report import write_report
+from keras_vae.runs.experiment import Experiment
+from keras_vae.runs.run import Run
+from keras_vae.training.trainer import train
 
 
 def on_tensorflow(reason: str) -> pytest.MarkDecorator:
@@ -84,3 +91,13 @@ def integral(log_density: Callable[[Tensor], Tensor], reach: float, points: int 
     axis = np.linspace(-reach, reach, points, dtype="float32")
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     return float(np.exp(to_numpy(log_density(tensor(grid))).astype("float64")).sum() * (2 * reach / (points - 1)) ** 2)
+
+
+def train_and_report(
+    experiment: Experiment, out: Path, splits: Splits | None = None, callbacks: Sequence[object] = ()
+) -> Run:
+    """Train a run, measure its ELBO and write its report, as `vae train` does."""
+    run = train(experiment, splits, out, callbacks=callbacks)
+    evaluate(run, splits, EvaluationConfig(samples=0), stages=["likelihood"])
+    write_report(run, splits)
+    return run

@@ -25,7 +25,7 @@ from rich.console import Console
 from keras_vae.core import backend
 from keras_vae.core.files import replacing_folder
 from keras_vae.core.progress import track
-from keras_vae.evaluation.evaluate import Request, evaluate
+from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.run import Run
 
@@ -42,9 +42,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000, help="K, the draws an image for −log p(x)")
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
-    run.check_complete()
-    splits, _ = run.experiment.load_splits()
-    run.check_images(splits)
+    run.require_complete()
+    splits = run.load_splits()
     model = without_optimizer(run.load_model("original"))
     with tempfile.TemporaryDirectory() as temporary:
         pretrained_names = Run(Path(temporary))
@@ -61,8 +60,8 @@ def main() -> None:
         evaluate(
             pretrained_names,
             splits,
-            only=("likelihood", "latents"),
-            request=Request(samples=arguments.samples, seed=run.experiment.seed),
+            stages=("likelihood", "latents"),
+            config=EvaluationConfig(samples=arguments.samples, seed=run.experiment.seed),
             progress=functools.partial(track, Console(stderr=True)),
         )
         with replacing_folder(TRAINED / arguments.name) as folder:

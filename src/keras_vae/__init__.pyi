@@ -5,13 +5,20 @@ from .components.objectives import ELBO
 from .core.errors import InputError, RunError
 from .core.registry import Component, ComponentLayer, register
 from .data.dataset import Dataset
+from .evaluation.comparison import compare
+from .evaluation.diagnostics import diagnose
+from .evaluation.evaluate import EvaluationConfig, evaluate
 from .integrations.sklearn import AnomalyDetector, VAETransformer
 from .models.base import BaseVAE
 from .models.hierarchical import HierarchicalVAE
 from .models.vae import VAE
 from .models.vq import VQVAE
+from .report.report import write_report
 from .runs.experiment import Experiment
-from .runs.run import Run, load
+from .runs.loading import load
+from .runs.run import Run
+from .training.prior_fitting import fit_prior
+from .training.trainer import resume, train
 
 __all__ = [
     "ELBO",
@@ -22,6 +29,7 @@ __all__ = [
     "Component",
     "ComponentLayer",
     "Dataset",
+    "EvaluationConfig",
     "Experiment",
     "HierarchicalVAE",
     "InputError",
@@ -29,8 +37,12 @@ __all__ = [
     "RunError",
     "VAETransformer",
     "__version__",
+    "compare",
     "conditions",
+    "diagnose",
     "distributions",
+    "evaluate",
+    "fit_prior",
     "likelihoods",
     "load",
     "networks",
@@ -38,5 +50,8 @@ __all__ = [
     "posteriors",
     "priors",
     "register",
+    "resume",
     "schedules",
+    "train",
+    "write_report",
 ]

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from helpers import on_tensorflow
+from helpers import on_tensorflow, train_and_report
 from keras_vae import cli, load
 from keras_vae.core import tables
 from keras_vae.data import sources
 from keras_vae.runs.experiment import Experiment, preset_names
-from keras_vae.training import trainer
 
 pytestmark = on_tensorflow("what it calls is tested on every backend")
 
@@ -67,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run."""
     experiment = Experiment.preset("classic").with_overrides([*SMALL[1::2], f"data.source={folder}"])
-    return trainer.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
+    return train_and_report(experiment, tmp_path_factory.mktemp("runs") / "run").path
 
 
 @pytest.fixture
@@ -214,7 +213,9 @@ def test_a_run_whose_images_are_gone_says_where_they_were(arguments: list[str], 
     source = Experiment.from_file(run / "experiment.toml").data.source
     (run / "experiment.toml").write_text(toml.replace(source, "/gone/photos"))
     outcome = vae(arguments[0], run, *arguments[1:])
-    assert_refused(outcome, "run was trained on /gone/photos, which is gone: put it back, or write where it is now")
+    assert_refused(
+        outcome, "run was trained on /gone/photos, which does not exist any more; restore it, or write its new path"
+    )
     assert "experiment.toml (data.source)" in outcome.err
 
 
@@ -239,7 +240,7 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(
     # The superuser, as who tests may run, is refused nothing.
     monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
     for command, out in (("encode", "a.npz"), ("sample", "a.png"), ("reconstruct", "a.png")):
-        assert_refused(vae(command, run, "--out", out), f"--out {out}: nothing may be written into the folder .")
+        assert_refused(vae(command, run, "--out", out), f"--out {out}: the folder . is not writable")
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])
@@ -247,7 +248,7 @@ def test_unfinished_run_is_not_put_to_use(command: str, vae: Vae, run: Path) -> 
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "state.npz").write_bytes(b"")
     assert_refused(
-        vae(command, run, "--out", "out.npz"), "run is unfinished: go on with `vae train --resume run` first"
+        vae(command, run, "--out", "out.npz"), "run is unfinished: complete it with `vae train --resume run` first"
     )
 
 
@@ -413,7 +414,7 @@ def test_bad_images_are_refused_and_nothing_is_written(
         (["--set", "training.batch_size=5000", "--data", "digits"], "training.batch_size = 5000"),
         (["--image-size", "28", "--data", "digits"], "--image-size 28: write height x width"),
         (["--resume", "nowhere"], "no run at nowhere"),
-        (["--resume", "nowhere", "--set", "seed=1"], "--resume goes on with the run as it was begun"),
+        (["--resume", "nowhere", "--set", "seed=1"], "--resume keeps all settings of the run"),
         (["--data", "digits", "--set", "model.objective=vae"], "unknown objective 'vae'"),
     ],
 )
@@ -507,12 +508,12 @@ def test_evaluate_on_other_images_leaves_the_runs_own_numbers(vae: Vae, run: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--samples", "0"], "samples = 0"),
+        (["--samples", "-1"], "samples = -1"),
         (["--generated", "1"], "generated = 1"),
         (["--only", "likelyhood"], "stage 'likelyhood'"),
         (["--only", "disentanglement"], "factors are not known"),
         (["--data", "nowhere"], "no source 'nowhere'"),
-        (["--prior", "fitted"], "has none"),
+        (["--prior", "fitted"], "has no fitted prior"),
     ],
 )
 def test_wrong_evaluation_is_one_line(options: list[str], message: str, vae: Vae, run: Path) -> None:

@@ -17,11 +17,13 @@ from keras_vae import VAE
 from keras_vae.core import backend, startup
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, split
+from keras_vae.data.info import DatasetInfo
 from keras_vae.networks import Conv
-from keras_vae.runs.experiment import DatasetInfo, Experiment
+from keras_vae.runs.build import build_model, resolve
+from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training import trainer
-from keras_vae.training.callbacks import ShuffledBatches
+from keras_vae.training.batches import ShuffledBatches
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,8 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(
 
         expected = "float32" if jax.default_backend() == "cpu" else "mixed_bfloat16"
     experiment = Experiment.preset("classic").with_overrides(["training.precision=auto"])
-    assert experiment.resolve(DatasetInfo((28, 28, 1), 100)).training.precision == expected
-    model = experiment.build_model(DatasetInfo((28, 28, 1), 100))
+    assert resolve(experiment, DatasetInfo((28, 28, 1), 100)).training.precision == expected
+    model = build_model(experiment, DatasetInfo((28, 28, 1), 100))
     assert {layer.compute_dtype for layer in model.encoder.layers if "conv" in layer.name} == {
         expected.removeprefix("mixed_")
     }

@@ -11,8 +11,10 @@ import keras_vae.models.registration  # noqa: F401
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.data.info import DatasetInfo
 from keras_vae.models.base import BaseVAE
-from keras_vae.runs.experiment import DatasetInfo, Experiment
+from keras_vae.runs.build import build_model, resolve
+from keras_vae.runs.experiment import Experiment
 
 FACTS = DatasetInfo(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (
@@ -86,10 +88,10 @@ def test_no_two_classes_are_saved_under_one_name() -> None:
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_part_trains_and_survives_saving_in_a_model(kind: str, name: str, images: Array, tmp_path: Path) -> None:
     written = experiment(kind, name)
-    resolved = written.resolve(FACTS)
+    resolved = resolve(written, FACTS)
     assert Experiment.from_toml(resolved.to_toml(), "text") == resolved
     keras.utils.set_random_seed(1)
-    model = resolved.build_model(FACTS)
+    model = build_model(resolved, FACTS)
     assert [layer.name for layer in model._flatten_layers() if not layer.built] == [], "Keras would run batches twice"
     data = inputs(model, images)
     told = data["condition"] if isinstance(data, dict) else None
@@ -122,7 +124,7 @@ def test_part_trains_and_survives_saving_in_a_model(kind: str, name: str, images
 )
 def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str, images: Array) -> None:
     mixed = experiment(kind, name).with_overrides(["training.precision=mixed_bfloat16"])
-    model = mixed.build_model(FACTS)
+    model = build_model(mixed, FACTS)
     data = inputs(model, images)
     terms = model.elbo_terms(images, condition=data["condition"] if isinstance(data, dict) else None)
     for value in terms:
@@ -178,7 +180,7 @@ def test_parts_that_do_not_go_together_are_refused_with_a_way_on(
     settings: list[str], facts: DatasetInfo, messages: list[str]
 ) -> None:
     with pytest.raises(InputError) as error:
-        Experiment().with_overrides(settings).build_model(facts)
+        build_model(Experiment().with_overrides(settings), facts)
     for message in messages:
         assert message.lower().replace("-", "") in str(error.value).lower().replace("-", "")
     assert "\n" not in str(error.value)

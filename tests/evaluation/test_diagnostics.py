@@ -12,14 +12,16 @@ from helpers import on_tensorflow
 from keras_vae import VAE
 from keras_vae.components.likelihoods import Normal
 from keras_vae.core.typing import Array
+from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.diagnostics import CHECKS, Evidence, Finding, diagnose, examine, gather
 from keras_vae.evaluation.diagnostics.evidence import _pixel_scale
 from keras_vae.networks import Conv
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.run import Metrics, Run
+from keras_vae.runs.files import Metrics
+from keras_vae.runs.run import Run
 from keras_vae.training import trainer
-from keras_vae.training.callbacks import Doctor
+from keras_vae.training.callbacks import ShowFindings
 
 RNG = np.random.default_rng(3)
 EPOCHS = 12
@@ -247,15 +249,9 @@ def test_what_is_no_fault_is_not_found(case: str) -> None:
     assert names(examine(Evidence(**HEALTHY | WELL[case]))) == []
 
 
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the drawing, which takes longer than these trainings."""
-    monkeypatch.setattr(trainer, "write_page", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def digits() -> Splits:
-    return experiment(*DIGITS).load_splits()[0]
+    return sources.load_splits(experiment(*DIGITS).data)[0]
 
 
 class Heard(list[str]):
@@ -265,9 +261,8 @@ class Heard(list[str]):
 
 def train(splits: Splits, out: Path, *settings: str, preset: str = "classic") -> tuple[Run, Heard]:
     heard, run = Heard(), Run(out / "run")
-    trainer.train(
-        experiment(*settings, preset=preset), splits, run.path, callbacks=[Doctor(run, splits, heard, images=128)]
-    )
+    live = ShowFindings(lambda model: examine(gather(run, splits, model, images=128)), heard)
+    trainer.train(experiment(*settings, preset=preset), splits, run.path, callbacks=[live])
     return run, heard
 
 

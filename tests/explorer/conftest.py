@@ -6,8 +6,11 @@ from explorer_runs import MakeRun
 
 from keras_vae import Run
 from keras_vae.core.typing import Array
+from keras_vae.data import sources
 from keras_vae.data.dataset import Splits
-from keras_vae.runs.experiment import DatasetInfo, Experiment
+from keras_vae.data.info import DatasetInfo
+from keras_vae.runs.build import build_model
+from keras_vae.runs.experiment import Experiment
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +34,9 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Arra
         labels = frames[1]
         np.savez(data, x_train=frames[0] if images is None else images, y_train=labels)
         experiment = Experiment(name="explored").with_overrides([f'data.source="{data}"', "seed=4", *settings])
-        splits, _ = experiment.load_splits()
+        splits, _ = sources.load_splits(experiment.data, experiment.seed)
         run = Run.create(folder / name, experiment, {"versions": {}, "backend": "tensorflow", "data": facts(splits)})
-        run.save_model(experiment.build_model(DatasetInfo.from_splits(splits)))
+        run.save_model(build_model(experiment, DatasetInfo.from_splits(splits)))
         losses = ("total_loss", "negative_elbo", "reconstruction_loss", "kl_loss")
         run.write_metrics({"epoch": [1.0, 2.0], **{name: [9.0, 8.0] for name in losses}})
         return run

@@ -16,8 +16,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from helpers import on_tensorflow
 from keras_vae import VAE, AnomalyDetector, VAETransformer
 from keras_vae.core.errors import InputError
+from keras_vae.data.info import DatasetInfo
 from keras_vae.evaluation.anomaly import Scorer
-from keras_vae.runs.experiment import DatasetInfo, Experiment
+from keras_vae.runs.build import build_model
+from keras_vae.runs.experiment import Experiment
 
 ROUNDING = "float32 sums depend in their last digits on how many rows are summed at once"
 
@@ -102,7 +104,7 @@ def test_the_detector_tells_a_model_its_condition() -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 60, (12, 8, 8, 1), dtype="uint8"), np.arange(12) % 3
     settings = ["model.condition=label", "model.network={ name = 'conv', widths = [4], dense_units = 4 }"]
-    vae = Experiment.preset("classic").with_overrides(settings).build_model(DatasetInfo((8, 8, 1), 12, classes=3))
+    vae = build_model(Experiment.preset("classic").with_overrides(settings), DatasetInfo((8, 8, 1), 12, classes=3))
     detector = AnomalyDetector(vae, samples=4).fit(images, condition=labels)
     for told in (labels, 1):
         expected = Scorer.fitted(vae, images, condition=told, samples=4)(images, condition=told)["nll"]

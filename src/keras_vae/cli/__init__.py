@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(training.train, inspecting.plot, inspecting.sample, training.fit_prior),
+    *(training.train, inspecting.plot, inspecting.sample, training.fit_prior, training.trust),
     *(measuring.evaluate, measuring.compare, measuring.doctor),
     *(using.encode, using.reconstruct, using.score),
     explorer.explore,

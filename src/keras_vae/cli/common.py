@@ -1,4 +1,4 @@
-"""What commands share: the options that they take, and how they read them, talk and answer."""
+"""Options that several commands share, and functions for their input and output."""
 
 import functools
 import importlib
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Backend(StrEnum):
-    """What Keras computes with."""
+    """The backends of Keras."""
 
     TENSORFLOW = "tensorflow"
     JAX = "jax"
@@ -36,85 +36,91 @@ class Backend(StrEnum):
 
 
 class Color(StrEnum):
-    """What `--color` turns images to."""
+    """Values of `--color`."""
 
     GRAY = "gray"
     RGB = "rgb"
 
 
 class PriorChoice(StrEnum):
-    """Which of a run's priors."""
+    """Values of `--prior`."""
 
     ORIGINAL = "original"
     FITTED = "fitted"
 
 
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, or a run of the package: mnist-2d or mnist-16d.")
+    Path, typer.Argument(metavar="RUN", help="A run folder, or a pretrained run: mnist-2d or mnist-16d.")
 ]
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
-ColorOption = Annotated[Color | None, typer.Option(help="Turn images gray, or into color.")]
+ColorOption = Annotated[Color | None, typer.Option(help="Convert images to gray or to color.")]
 BackgroundOption = Annotated[
     str | None, typer.Option(metavar="COLOR", help="Lay a color under transparent pixels, such as white.")
 ]
-SeedOption = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Makes the draw repeatable.")]
-LabelOption = Annotated[str | None, typer.Option(help="What to draw, in a model with labels: a number or a name.")]
-PriorOption = Annotated[PriorChoice | None, typer.Option(help="Which prior: the fitted one, where there is one.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Makes the result repeatable.")]
+LabelOption = Annotated[
+    str | None, typer.Option(help="Label of the images, for a conditional model: a number or a name.")
+]
+PriorOption = Annotated[PriorChoice | None, typer.Option(help="The prior. Default: the fitted one, if any.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def load_splits(experiment: "Experiment") -> "Splits":
-    """Load the images of an experiment, and say what they are."""
-    splits, notes = experiment.load_splits(progress())
+    """Load the images of an experiment, and print a summary of them."""
+    from keras_vae.data import sources
+
+    splits, notes = sources.load_splits(experiment.data, experiment.seed, progress())
     for note in notes:
         say(note)
     counts = " · ".join(f"{len(dataset):,} {name}" for name, dataset in splits._asdict().items() if dataset is not None)
     say(f"{experiment.name} · {splits.train.name}: {counts} · {'×'.join(map(str, splits.train.image_shape))}")
     if not experiment.data.holdout:
-        say("trained on train and test images together: no held-out data, so no number of this run is a held-out one")
+        say(
+            "trained on training and test images together: no held-out data, so no number of this run is a held-out one"
+        )
     return splits
 
 
 def load_own_splits(run: "Run") -> "Splits":
-    """Load the images that a run was trained on, and say what they are."""
-    run.check_data()
+    """Load the images that a run was trained on, and print a summary of them."""
+    run.require_source()
     return load_splits(run.experiment)
 
 
 def with_data(
     experiment: "Experiment", source: str | None, image_size: str | None, color: Color | None, background: str | None
 ) -> "Experiment":
-    """Return an experiment with the data that `--data` and the options beside it ask for; None keeps what it has."""
+    """Return an experiment with the data of `--data` and its related options; None keeps a setting."""
     from keras_vae.data.sources import SOURCES
 
     if source is not None and source not in SOURCES and os.path.exists(path := os.path.expanduser(source)):
-        # Later commands, run elsewhere, will look for it too.
+        # Later commands, run from elsewhere, must find it as well.
         source = str(Path(path).resolve())
-    asked = {
+    settings = {
         "data.source": source,
         "data.image_size": image_size and parse_size(image_size),
         "data.color": color and color.value,
         "data.background": background,
     }
     return experiment.with_overrides(
-        [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in asked.items() if value]
+        [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value]
     )
 
 
 def open_to_write(path: Path) -> "Run":
-    """Open a run that a command writes into, and say so where that is a copy of one that comes with the package."""
+    """Open a run to write into; for a pretrained run, open its copy and print a message."""
     from keras_vae.runs.run import Run
 
     run = Run.open(path)
     own = run.writable_copy()
     if own is not run:
-        say(f"{run.name} comes with the package: written into its copy {own.path}")
+        say(f"{run.name} is a pretrained run: written into its copy {own.path}")
     return own
 
 
 def print_answer(run: "Run", as_json: bool) -> None:
-    """Print what a run came to."""
+    """Print the evaluation of a run."""
     if as_json:
         print(json.dumps({"run": str(run.path), "evaluation": run.evaluation}))
     else:
@@ -122,7 +128,7 @@ def print_answer(run: "Run", as_json: bool) -> None:
 
 
 def print_result(run: "Run", evaluation: Mapping[str, Any] | None) -> None:
-    """Print an evaluation of a run, and where its report lies."""
+    """Print an evaluation of a run, and the path of its report."""
     from keras_vae.evaluation.summary import summarize
 
     print(f"run        {run.path}")
@@ -141,21 +147,21 @@ def print_table(rows: Iterable[tuple[str, ...]]) -> None:
 
 
 def console() -> "Console":
-    """Return the terminal that messages and progress go to."""
+    """Return the console of messages and progress bars: stderr."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
 def progress() -> "Progress":
-    """Return what shows how far long work is."""
+    """Return a progress bar for long work."""
     from keras_vae.core.progress import track
 
     return functools.partial(track, console())
 
 
 def say(message: str) -> None:
-    """Tell the user something that is not the result."""
+    """Print a message that is not the result."""
     print(message, file=sys.stderr)
 
 
@@ -170,12 +176,12 @@ def label_number(run: "Run", text: str | None) -> int | None:
 
 
 def quoted(path: Path) -> str:
-    """Return a path as a shell takes it."""
+    """Return a path, quoted for a shell."""
     return shlex.quote(str(path))
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return the height and width that `HxW` stands for."""
+    """Parse `HxW` into height and width."""
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise InputError(f"--image-size {text}: write height x width in pixels, such as 64x48")
@@ -183,15 +189,15 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
-    """Refuse a file to write that cannot be written, or that exists and is not to be replaced."""
+    """Refuse an output file that cannot be written, or that exists and must not be replaced."""
     if out is None:
         return
     if out.suffix not in suffixes:
         raise InputError(f"--out {out}: must end in {' or '.join(suffixes)}")
     if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}")
+        raise InputError(f"--out {out}: there is no folder {out.parent}; create it first")
     if not os.access(out.parent, os.W_OK):
-        raise InputError(f"--out {out}: nothing may be written into the folder {out.parent}")
+        raise InputError(f"--out {out}: the folder {out.parent} is not writable; choose another")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: choose another name")
     if out.exists() and not force:
@@ -199,7 +205,7 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
 
 
 def import_keras(backend: Backend | None = None) -> None:
-    """Import Keras with its backend, without the greetings that the libraries print while they load."""
+    """Import Keras with its backend, without the messages that libraries print while they load."""
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend.value
         startup.prepare()
@@ -207,11 +213,11 @@ def import_keras(backend: Backend | None = None) -> None:
     if chosen not in list(Backend):
         raise unknown("backend in KERAS_BACKEND", chosen, list(Backend))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # It counts a function's traces for inputs of different shapes as a mistake of the user's.
+    # It warns about retracing for inputs of different shapes, which is intended here.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with tempfile.TemporaryFile() as greetings:
+    with tempfile.TemporaryFile() as messages:
         stderr = os.dup(2)
-        os.dup2(greetings.fileno(), 2)
+        os.dup2(messages.fileno(), 2)
         try:
             importlib.import_module("keras_vae.models.registration")
         finally:

@@ -71,24 +71,25 @@ def evaluate(
 ) -> None:
     """Measure how good a model is on images held out, and write the numbers into the run."""
     from keras_vae.data.dataset import Splits
-    from keras_vae.evaluation.evaluate import Request
+    from keras_vae.data.sources import load_source
+    from keras_vae.evaluation.evaluate import EvaluationConfig
     from keras_vae.evaluation.evaluate import evaluate as measure
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     stages = tuple(stage.strip() for stage in only.split(",") if stage.strip()) if only else ()
-    request = Request(
+    config = EvaluationConfig(
         samples=samples,
-        generated=generated,
-        scored=scored.value,
+        num_generated=generated,
+        images=scored.value,
         features=None if features is None else features.value,
-        seed=opened.experiment.seed if seed is None else seed,
+        seed=seed,
     )
     loaded, on = None, None
     if data is not None:
-        loaded = with_data(opened.experiment, data, image_size, color, background).load_source(progress())
+        loaded = load_source(with_data(opened.experiment, data, image_size, color, background).data, progress())
     splits = load_own_splits(opened)
-    opened.check_images(splits)
+    opened.require_same_images(splits)
     if data is not None and loaded is not None:
         images = loaded.test or loaded.train
         # Without positions they are drawn in black and white as the test images of a source are.
@@ -101,17 +102,17 @@ def evaluate(
     result = measure(
         opened,
         splits,
-        only=stages,
-        request=request,
+        config=config,
+        stages=stages,
         prior=None if prior is None else prior.value,
         model=model,
         on=on,
         progress=progress(),
     )
     if on is None:
-        from keras_vae.report.report import write_page
+        from keras_vae.report.report import write_report
 
-        write_page(opened, model, splits, progress=progress())
+        write_report(opened, splits, model=model, progress=progress())
     if as_json:
         print(json.dumps(result))
     else:

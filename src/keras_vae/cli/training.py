@@ -1,4 +1,4 @@
-"""Commands that train: a model, or a prior for it."""
+"""Commands that train a model, or a prior for it."""
 
 import importlib.util
 import json
@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 
 
 def train(
-    what: Annotated[
+    source: Annotated[
         str | None,
-        typer.Argument(metavar="[PRESET | EXPERIMENT.toml]", help="A preset (`vae presets`) or a file; else classic."),
+        typer.Argument(
+            metavar="[PRESET | EXPERIMENT.toml]",
+            help="A preset (`vae presets`) or an experiment file. Default: classic.",
+        ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")] = None,
     data: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder of images.")
     ] = None,
@@ -51,74 +54,76 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
     ] = None,
-    backend: Annotated[Backend | None, typer.Option(help="What to compute with. Default: Keras's own choice.")] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE.py", help="Import components of your own; may be repeated."),
+    ] = None,
+    backend: Annotated[Backend | None, typer.Option(help="The backend. Default: as Keras is configured.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs into the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a model into a new run folder, then measure it and draw its figures."""
-    from keras_vae.runs.experiment import Experiment
-    from keras_vae.runs.run import Run
+    """Train a model into a new run folder, evaluate it, and write a report with figures."""
+    from keras_vae.runs import user_code
+    from keras_vae.runs.run import Run, free_path
 
     if resume is not None:
-        given = {
-            "a preset or file": what,
-            "--data": data,
-            "--image-size": image_size,
-            "--color": color,
-            "--background": background,
-            "--out": out,
-            "--set": settings,
-        }
-        for option, value in given.items():
-            if value:
-                raise InputError(f"{option} ({value}): --resume goes on with the run as it was begun, without {option}")
-        run = Run.open(resume)
-        if run.is_complete:
+        _refuse_with_resume(
+            {
+                "a preset or file": source,
+                "--data": data,
+                "--image-size": image_size,
+                "--color": color,
+                "--background": background,
+                "--out": out,
+                "--set": settings,
+                "--import": imports,
+            }
+        )
+        interrupted = Run.open(resume)
+        if interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report:
             say(f"{resume} is complete: nothing to resume")
-            print_answer(run, as_json)
+            print_answer(interrupted, as_json)
             return
-        experiment, path = run.experiment, resume
-        backend = backend or Backend(run.environment["backend"])
+        experiment, path = interrupted.experiment, resume
+        backend = backend or Backend(interrupted.environment["backend"])
     else:
-        what = what or "classic"
-        experiment = Experiment.from_file(Path(what)) if what.endswith(".toml") else Experiment.preset(what)
-        # Its own source, too, is to be found from everywhere.
-        experiment = with_data(experiment, data or experiment.data.source, image_size, color, background)
-        experiment = experiment.with_overrides(settings or [])
-        run, path = None, out or _free_folder(experiment.name)
+        experiment = _load_experiment(source or "classic", data, image_size, color, background, settings or [])
+        path = out or free_path(experiment.name)
         if path.exists():
             raise InputError(f"--out {path} exists: choose another folder, or `vae train --resume {quoted(path)}`")
+        user_code.require_files(imports or [])
 
-    # A wrong image is said at once: Keras takes seconds to import.
+    # Before Keras is imported, which takes seconds: problems with the images are reported at once.
     splits = load_splits(experiment)
     import_keras(backend)
-    _fit(experiment, splits, run, path, tensorboard)
+    _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
     print_answer(Run(path), as_json)
 
 
 def fit_prior(
     run: RunArgument,
-    prior: Annotated[str, typer.Option(help="A prior that is learned: realnvp or mixture.")] = "realnvp",
+    prior: Annotated[str, typer.Option(help="A prior that can be learned: realnvp or mixture.")] = "realnvp",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of it; may be repeated.")
     ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a density to the codes of a trained model, from which `vae sample` then draws."""
+    """Fit a prior to the codes of a trained model, which `vae sample` then uses."""
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
-    chosen = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
-    spec = Experiment().with_overrides(chosen).model.prior or {}
-    source = Run.open(run)
-    import_keras(Backend(source.environment["backend"]))
+    overrides = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
+    spec = Experiment().with_overrides(overrides).model.prior or {}
+    opened = Run.open(run)
+    import_keras(Backend(opened.environment["backend"]))
     from keras_vae.core import registry
     from keras_vae.training.prior_fitting import fit_prior
 
-    # Refused before images are loaded and a shipped run is copied.
+    # Before images are loaded, and before the copy of a pretrained run is made.
+    opened.import_code()
     registry.build("prior", spec)
-    splits = load_own_splits(source)
+    splits = load_own_splits(opened)
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"{run} has a fitted prior: replace it with --force")
@@ -132,36 +137,87 @@ def fit_prior(
         print(f"{name:<9} prior: negative_elbo {value['mean']:9.2f} ± {error:.2f} nats per image")
 
 
-def _fit(experiment: "Experiment", splits: "Splits", run: "Run | None", path: Path, tensorboard: bool) -> None:
+def trust(run: RunArgument) -> None:
+    """Allow the Python files that a run contains to be executed on this machine. Read them first."""
+    from keras_vae.runs import user_code
+    from keras_vae.runs.run import Run
+
+    opened = Run.open(run)
+    names, folder = opened.environment.get("code", []), opened.path / "code"
+    user_code.trust(user_code.read_kept(folder, names).values())
+    for name in names:
+        print(folder / name)
+    if not names:
+        say(f"{run} contains no Python files: nothing to trust")
+
+
+def _load_experiment(
+    source: str, data: str | None, image_size: str | None, color: Any, background: str | None, settings: list[str]
+) -> "Experiment":
+    from keras_vae.runs.experiment import Experiment
+
+    experiment = Experiment.load(source)
+    # Later commands, run from elsewhere, must find the experiment's own source as well.
+    experiment = with_data(experiment, data or experiment.data.source, image_size, color, background)
+    return experiment.with_overrides(settings)
+
+
+def _refuse_with_resume(given: dict[str, Any]) -> None:
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option} ({value}): --resume keeps all settings of the run; leave out {option}")
+
+
+def _train(
+    experiment: "Experiment",
+    splits: "Splits",
+    path: Path,
+    imports: list[Path],
+    tensorboard: bool,
+    *,
+    resumes: bool,
+) -> None:
+    from keras_vae.evaluation import diagnostics
     from keras_vae.runs.run import Run
     from keras_vae.training import trainer
-    from keras_vae.training.callbacks import Doctor, StopOnSignal, TrainingProgress
+    from keras_vae.training.callbacks import ShowFindings, StopOnSignal, TrainingProgress
 
-    terminal, resume = console(), f"`vae train --resume {quoted(path)}`"
-    progress = TrainingProgress(terminal, experiment.training.epochs)
-    doctor = Doctor(Run(path), splits, lambda finding: terminal.print(str(finding), style="yellow", highlight=False))
+    terminal, watched, resume = console(), Run(path), f"`vae train --resume {quoted(path)}`"
+    rows = TrainingProgress(terminal, experiment.training.epochs)
+    findings = ShowFindings(
+        lambda model: diagnostics.examine(diagnostics.gather(watched, splits, model, images=256)),
+        lambda finding: terminal.print(str(finding), style="yellow", highlight=False),
+    )
     try:
         with StopOnSignal() as stop:
-            callbacks = [progress, doctor, stop, *([_tensorboard(path)] if tensorboard else [])]
-            if run is None:
-                trainer.train(experiment, splits, path, callbacks=callbacks)
+            callbacks = [rows, findings, stop, *([_tensorboard(path)] if tensorboard else [])]
+            if resumes:
+                run = trainer.resume(path, splits, callbacks=callbacks)
             else:
-                trainer.resume(run, splits, callbacks=callbacks)
+                run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
+            terminal.print("evaluating and drawing figures …", style="dim")
+            _report(run, splits)
     except KeyboardInterrupt as interrupt:
-        progress.close()
-        say(f"stopped; every completed epoch is kept: go on with {resume}" if path.exists() else "stopped")
+        rows.close()
+        say(f"stopped; every completed epoch is kept: continue with {resume}" if path.exists() else "stopped")
         raise typer.Exit(128 + (interrupt.args or (signal.SIGINT,))[0]) from None
     except OSError as error:
         if not path.exists():
             raise
-        raise RunError(f"{error.strerror or error}; every completed epoch is kept: go on with {resume}") from None
+        raise RunError(f"{error.strerror or error}; every completed epoch is kept: continue with {resume}") from None
     finally:
-        progress.close()
+        rows.close()
 
 
-def _free_folder(name: str) -> Path:
-    paths = [Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, 10_000)]
-    return next(path for path in paths if not path.exists())
+def _report(run: "Run", splits: "Splits") -> None:
+    """Evaluate the ELBO of a complete run, unless there is an evaluation, and write the report."""
+    from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
+    from keras_vae.report.report import write_report
+
+    model = run.load_model()
+    if run.evaluation is None:
+        evaluate(run, splits, EvaluationConfig(samples=0), stages=("likelihood",), model=model)
+    write_report(run, splits, model=model)
 
 
 def _tensorboard(path: Path) -> Any:

@@ -104,7 +104,7 @@ def score(
     check_out(heat_maps, (".png",), force)
     opened, stream = _open(run, data, image_size, color, background)
     splits = load_own_splits(opened)
-    opened.check_images(splits)
+    opened.require_same_images(splits)
     import_keras()
     import numpy as np
 
@@ -192,14 +192,15 @@ def _open(
     run: Path, data: str | None, image_size: str | None, color: Color | None, background: str | None
 ) -> "tuple[Run, Stream]":
     """Open a run and the images to use it on, brought to its size and color where it was trained so."""
+    from keras_vae.data.sources import open_stream
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
-    opened.check_complete()
+    opened.require_complete()
     if data is None:
-        opened.check_data()
+        opened.require_source()
     experiment = with_data(opened.experiment, data, image_size, color, background)
-    stream = experiment.open_stream(progress())
+    stream = open_stream(experiment.data, progress())
     say(f"{opened.name} · {len(stream):,} images of {experiment.data.source}")
     return opened, stream
 

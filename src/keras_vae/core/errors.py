@@ -34,3 +34,16 @@ def unknown(what: str, name: str, accepted: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f" did you mean '{near[0]}'?" if near else ""
     return InputError(f"unknown {what} '{name}':{hint} Accepted: {', '.join(names)}")
+
+
+def first_line(error: Exception) -> str:
+    r"""Return the first line of an error's message, or the name of its class if it has none.
+
+    Args:
+        error: Any exception.
+
+    Example:
+        >>> first_line(OSError("no space left\non the device")), first_line(KeyError())
+        ('no space left', 'KeyError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, first_line
 
 
 @contextlib.contextmanager
@@ -101,6 +102,28 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def reporting_damage(file: Path) -> Iterator[None]:
+    """Turn the errors that a damaged file causes into an `InputError` that names the file.
+
+    Args:
+        file: The file that the block reads.
+
+    Raises:
+        InputError: The block raised such an error.
+
+    Example:
+        >>> with reporting_damage(Path("metrics.csv")):
+        ...     float("twelve")
+        Traceback (most recent call last):
+        keras_vae.core.errors.InputError: metrics.csv is damaged: could not convert string to float: 'twelve'
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} is damaged: {first_line(error)}") from None
 
 
 def _sync(path: Path) -> None:

@@ -95,6 +95,11 @@ def registered(kind: str) -> dict[str, type]:
     return dict(_PARTS[kind])
 
 
+def kinds() -> tuple[str, ...]:
+    """Return every kind that has registered classes."""
+    return tuple(_PARTS)
+
+
 def build(kind: str, spec: Mapping[str, Any]) -> Any:
     """Build the part that a table of an experiment file describes.
 

@@ -5,21 +5,34 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress, silent
-from keras_vae.data import sprites, streams
+from keras_vae.data import dataset, sprites, streams
 from keras_vae.data.arrays import load_arrays, readable
+from keras_vae.data.config import DataConfig
 from keras_vae.data.convert import Color, Conversion, convert
-from keras_vae.data.dataset import Dataset, LoadedData, require_alike
+from keras_vae.data.dataset import Dataset, LoadedData, Splits, require_alike
 from keras_vae.data.folders import load_folder
 from keras_vae.data.published import FASHION_MNIST, MNIST
 from keras_vae.data.streams import Stream
 
-__all__ = ["SOURCES", "Available", "LoadedData", "Source", "Stream", "available", "load", "stream"]
+__all__ = [
+    "SOURCES",
+    "Available",
+    "LoadedData",
+    "Source",
+    "Stream",
+    "available",
+    "load",
+    "load_source",
+    "load_splits",
+    "open_stream",
+    "stream",
+]
 
 
 _ARRAYS = (".npz", ".npy")
@@ -117,6 +130,56 @@ def stream(
         return streams.of_arrays(path, Conversion(image_size, color))
     loaded = load(source, image_size=image_size, color=color, background=background, progress=progress)
     return streams.of_datasets([part for part in (loaded.test, loaded.train) if part is not None])
+
+
+def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = None) -> tuple[Splits, tuple[str, ...]]:
+    """Load the images of a `[data]` table, and hold out the validation and test images.
+
+    Args:
+        config: The table.
+        seed: Decides which images are held out.
+        progress: Shown while files are downloaded, read or converted.
+
+    Returns:
+        The splits, and one line on each change made to the images.
+
+    Raises:
+        InputError: There is no such source, or its images cannot be used.
+        RunError: A download failed.
+
+    Example:
+        >>> splits, notes = load_splits(DataConfig(source="digits", test=97))
+        >>> len(splits.train), len(splits.validation), len(splits.test)
+        (1530, 170, 97)
+    """
+    loaded = load_source(config, progress)
+    splits = dataset.split(
+        loaded.train,
+        loaded.test,
+        validation=config.validation,
+        test_size=config.test,
+        holdout=config.holdout,
+        seed=seed,
+    )
+    return splits, loaded.notes
+
+
+def load_source(config: DataConfig, progress: Progress | None = None) -> LoadedData:
+    """Load all images of a `[data]` table without splitting them; arguments and errors as for `load_splits`."""
+    return load(config.source, progress=progress, **_conversion(config))
+
+
+def open_stream(config: DataConfig, progress: Progress | None = None) -> Stream:
+    """Open the images of a `[data]` table, to be read block by block; arguments and errors as for `load_splits`."""
+    return stream(config.source, progress=progress, **_conversion(config))
+
+
+def _conversion(config: DataConfig) -> dict[str, Any]:
+    return {
+        "image_size": None if config.image_size == "keep" else (config.image_size[0], config.image_size[1]),
+        "color": None if config.color == "keep" else config.color,
+        "background": None if config.background == "refuse" else config.background,
+    }
 
 
 def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:

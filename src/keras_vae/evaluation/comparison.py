@@ -146,14 +146,14 @@ class Comparison:
 _LEGEND = "{mark}: best, with all that the error bars do not tell from it (two standard errors of the difference)."
 
 
-def compare(runs: Sequence[Run]) -> Comparison:
+def compare(runs: Sequence[Run | str | Path]) -> Comparison:
     r"""Compare the evaluations of runs, number by number.
 
     Numbers are ranked only where the runs were measured alike. A run ties with the best where their difference is
     within two standard errors, \(2\sqrt{s_1^2 + s_2^2}\): more than they need, as the images are the same.
 
     Args:
-        runs: Two runs or more, each evaluated.
+        runs: Two or more evaluated runs: objects, folders, or names of pretrained runs.
 
     Returns:
         The table.
@@ -163,11 +163,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
     """
     if len(runs) < 2:
         raise InputError(f"{len(runs)} run given: compare two runs or more")
-    paths = [run.path.resolve() for run in runs]
+    opened = [Run.open(run) for run in runs]
+    paths = [run.path.resolve() for run in opened]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise InputError(f"{twice.name} is given twice: compare different runs")
-    evaluations = [_evaluation(run) for run in runs]
+    evaluations = [_evaluation(run) for run in opened]
     names, columns, notes = _names(paths), {}, list[str]()
     for column in COLUMNS:
         sections = [evaluation.get(column.section, {}) for evaluation in evaluations]
@@ -187,10 +188,10 @@ def compare(runs: Sequence[Run]) -> Comparison:
         if any(section.get("held_out") is False for section in evaluation.values() if isinstance(section, Mapping)):
             notes.append(f"{name}: no held-out data")
     facts = {
-        "epochs": tuple(float(len(run.metrics.get("epoch", ()))) for run in runs),
-        "seconds": tuple(math.fsum(run.metrics.get("seconds", ())) for run in runs),
+        "epochs": tuple(float(len(run.metrics.get("epoch", ()))) for run in opened),
+        "seconds": tuple(math.fsum(run.metrics.get("seconds", ())) for run in opened),
     }
-    metrics = {name: run.metrics for name, run in zip(names, runs, strict=True)}
+    metrics = {name: run.metrics for name, run in zip(names, opened, strict=True)}
     return Comparison(names, facts, columns, tuple(dict.fromkeys(notes)), metrics)
 
 

@@ -1,4 +1,4 @@
-"""The evaluation of a run: stage by stage, each a section of `evaluation.json`."""
+"""The evaluation of a run in stages, each a section of `evaluation.json`."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,111 +16,117 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 SAMPLES = 1000
-"""K, the draws of an image by which −log p(x) is estimated."""
+"""K, the number of draws of z per image for the importance-weighted estimate of −log p(x)."""
 
-GENERATED = 10_000
-"""How many images are generated to be compared with real ones."""
+NUM_GENERATED = 10_000
+"""Number of generated images that are compared with real ones."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of an evaluation.
+class EvaluationConfig:
+    """Settings of an evaluation.
 
     Args:
-        samples: K, the draws of an image by which −log p(x) is estimated.
-        generated: How many images are generated to be compared with real ones.
-        scored: Whether those are mean images, or draws of pixels from the likelihood.
-        features: What images are compared by, `"classifier"`, `"random"` or `"inception"`; None takes the classifier
-            where there are labels.
-        seed: Fixes every draw.
+        samples: K, the number of draws of z per image for the importance-weighted estimate of −log p(x); 0 measures
+            only the terms of the ELBO.
+        num_generated: Number of generated images that are compared with real ones.
+        images: Compare mean images (`"means"`), or draws of pixels from the likelihood (`"draws"`).
+        features: The features by which images are compared: `"classifier"`, `"random"` or `"inception"`. None uses the
+            classifier if there are labels, else random features.
+        seed: Determines every draw; None takes the seed of the run.
 
     Raises:
         InputError: A number is too small.
+
+    Example:
+        >>> EvaluationConfig(samples=100).num_generated
+        10000
     """
 
     samples: int = SAMPLES
-    generated: int = GENERATED
-    scored: Literal["means", "draws"] = "means"
+    num_generated: int = NUM_GENERATED
+    images: Literal["means", "draws"] = "means"
     features: str | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers from which nothing can be measured."""
-        if self.samples < 1:
-            raise InputError(f"samples = {self.samples}: −log p(x) is estimated from at least one draw an image")
-        if self.generated < 2:
-            raise InputError(f"generated = {self.generated}: compare at least two images")
+        """Refuse numbers that are too small."""
+        if self.samples < 0:
+            raise InputError(f"samples = {self.samples}: it is negative; choose 1 or more, or 0 for the ELBO alone")
+        if self.num_generated < 2:
+            raise InputError(f"num_generated = {self.num_generated}: too few images to compare; choose 2 or more")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a stage measures.
+class EvaluationContext:
+    """The inputs of a stage.
 
     Args:
         model: The model.
-        splits: The images it was trained on, and those held out.
-        request: How it is measured.
+        splits: The images that it was trained on, and those held out.
+        config: The settings.
+        seed: Determines every draw.
         progress: Shown over long work.
-        partial: A file for what is measured so far.
+        partial: A file for intermediate results.
     """
 
     model: "BaseVAE"
     splits: Splits
-    request: Request
+    config: EvaluationConfig
+    seed: int
     progress: Progress
     partial: Path | None
 
 
-def _likelihood(subject: Subject) -> dict[str, Any]:
-    request = subject.request
+def _likelihood(context: EvaluationContext) -> dict[str, Any]:
     return measure_likelihood(
-        subject.model,
-        subject.splits,
-        seed=request.seed,
-        samples=request.samples,
-        progress=subject.progress,
-        partial=subject.partial,
+        context.model,
+        context.splits,
+        seed=context.seed,
+        samples=context.config.samples,
+        progress=context.progress,
+        partial=context.partial,
     )
 
 
-def _latents(subject: Subject) -> dict[str, Any]:
+def _latents(context: EvaluationContext) -> dict[str, Any]:
     from keras_vae.evaluation.latents import measure_latents
 
-    return measure_latents(subject.model, subject.splits, seed=subject.request.seed, progress=subject.progress)
+    return measure_latents(context.model, context.splits, seed=context.seed, progress=context.progress)
 
 
-def _samples(subject: Subject) -> dict[str, Any]:
+def _samples(context: EvaluationContext) -> dict[str, Any]:
     from keras_vae.evaluation.samples import measure_samples
 
-    request = subject.request
+    config = context.config
     return measure_samples(
-        subject.model,
-        subject.splits,
-        n=request.generated,
-        features=request.features,
-        scored=request.scored,
-        seed=request.seed,
-        progress=subject.progress,
+        context.model,
+        context.splits,
+        n=config.num_generated,
+        features=config.features,
+        scored=config.images,
+        seed=context.seed,
+        progress=context.progress,
     )
 
 
-def _disentanglement(subject: Subject) -> dict[str, Any]:
+def _disentanglement(context: EvaluationContext) -> dict[str, Any]:
     from keras_vae.evaluation.disentanglement import measure_disentanglement
 
-    return measure_disentanglement(subject.model, subject.splits, seed=subject.request.seed, progress=subject.progress)
+    return measure_disentanglement(context.model, context.splits, seed=context.seed, progress=context.progress)
 
 
-STAGES: dict[str, Callable[[Subject], dict[str, Any]]] = {
+STAGES: dict[str, Callable[[EvaluationContext], dict[str, Any]]] = {
     "likelihood": _likelihood,
     "latents": _latents,
     "samples": _samples,
     "disentanglement": _disentanglement,
 }
-"""The stages by name, in the order in which they are measured."""
+"""The stages by name, in order."""
 
 
-def applicable(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
-    """Return the stages that make sense for a model and its images, those that are measured unless others are named."""
+def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
+    """Return the stages that a model and its images allow: the default of `evaluate`."""
     from keras_vae.models.vae import VAE
 
     has_vector, has_factors = isinstance(model, VAE), splits.train.factors is not None
@@ -129,61 +135,75 @@ def applicable(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
 
 
 def evaluate(
-    run: Run,
-    splits: Splits,
+    run: Run | str | Path,
+    splits: Splits | None = None,
+    config: EvaluationConfig | None = None,
     *,
-    only: Sequence[str] = (),
-    request: Request | None = None,
+    stages: Sequence[str] = (),
     prior: str | None = None,
     model: "BaseVAE | None" = None,
     on: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Measure a run stage by stage and write what was found into `evaluation.json` after each of them.
+    """Evaluate a run stage by stage, and write `evaluation.json` after each stage.
 
-    An evaluation that is interrupted goes on where it was when the same is asked for again.
+    An interrupted evaluation with the same settings resumes.
 
     Args:
-        run: A complete run; of one that comes with the package, its copy is written into.
-        splits: Its images; or other ones in the place of the test images.
-        only: The stages to measure, keys of `STAGES`; all that apply where none is named. Others keep their numbers,
-            as long as those are of the same weights.
-        request: How to measure.
-        prior: `"original"` or `"fitted"`; None takes the fitted prior where there is one.
-        model: The run's model, where the caller has it already.
-        on: The name of other images than the run's own; their numbers go to a file of their own.
+        run: A complete run, its folder, or the name of a pretrained run, whose copy is written to.
+        splits: Its images, or other images in place of the test images; None loads those of the run.
+        config: The settings.
+        stages: The stages to measure, keys of `STAGES`; by default all that are available. Other stages keep their
+            numbers, provided that these belong to the same weights.
+        prior: `"original"` or `"fitted"`; None prefers the fitted prior.
+        model: The run's model, if it is loaded already.
+        on: The name of other images than the run's own; their numbers go into `evaluation-NAME.json`.
         progress: Shown over long work.
 
     Returns:
         The content of the file.
 
     Raises:
-        InputError: The run is unfinished, a stage is unknown, or it cannot be measured on this model or these images.
+        InputError: The run is unfinished, or a stage is unknown or not available for this model or these images.
+
+    Example:
+        >>> evaluate("runs/digits", config=EvaluationConfig(samples=100), stages=["likelihood"])  # doctest: +SKIP
     """
-    for stage in only:
+    for stage in stages:
         if stage not in STAGES:
             raise unknown("stage", stage, STAGES)
-    run.check_complete()
+    run = Run.open(run)
+    run.require_complete()
+    if splits is None:
+        splits = run.load_splits(progress)
     run = run.writable_copy()
-    request = request or Request(seed=run.experiment.seed)
+    config = config or EvaluationConfig()
+    seed = run.experiment.seed if config.seed is None else config.seed
     model = model or run.load_model(prior)
-    measured = run.model_fingerprint(prior)
+    fingerprint = run.model_fingerprint(prior)
     checksum = (splits.held_out or splits.train).checksum
-    key = {"schema": SCHEMA, "model": measured, **({} if on is None else {"checksum": checksum})}
+    key = {"schema": SCHEMA, "model": fingerprint, **({} if on is None else {"checksum": checksum})}
     evaluation = run.read_evaluation(on) or {}
     if any(evaluation.get(name) != value for name, value in key.items()):
         evaluation = {}
-    from keras_vae.core import backend
-
-    evaluation |= {**key, "measured_with": backend.describe_software()}
-    asked = f"{measured['checksum']} {checksum} {request.samples} {request.seed}"
-    partial = run.path / f".likelihood.{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npy"
-    subject = Subject(model, splits, request, progress, partial)
-    stages = tuple(only) or applicable(model, splits)
+    evaluation |= {**key, **_measured_with(run, config)}
+    identity = f"{fingerprint['checksum']} {checksum} {config.samples} {seed}"
+    partial = run.path / f".likelihood.{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npy"
+    context = EvaluationContext(model, splits, config, seed, progress, partial)
+    stages = tuple(stages) or available_stages(model, splits)
     for stage in stages:
-        evaluation[stage] = STAGES[stage](subject)
+        evaluation[stage] = STAGES[stage](context)
         run.write_evaluation(evaluation, on)
-    # What other stages ask for leaves an interrupted likelihood to go on later.
+    # Without the likelihood stage, an interrupted one can still resume later.
     if "likelihood" in stages:
         partial.unlink(missing_ok=True)
     return evaluation
+
+
+def _measured_with(run: Run, config: EvaluationConfig) -> dict[str, Any]:
+    """Return the software of an evaluation, unless it is the quick one after training, on the software of the run."""
+    from keras_vae.core import backend
+
+    software = backend.describe_software()
+    is_same = software.items() <= run.environment.items()
+    return {} if config.samples == 0 and is_same else {"measured_with": software}

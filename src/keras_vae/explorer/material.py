@@ -52,8 +52,7 @@ def gather(run: Run, progress: Progress | None = None) -> Material:
     reason = "its data would have to be downloaded"
     if not (own.is_file() and _is_remote(run.experiment.data.source)):
         try:
-            splits, _ = run.experiment.load_splits(progress)
-            run.check_images(splits)
+            splits = run.load_splits(progress)
             return Material(splits.held_out or splits.train, splits)
         except (InputError, RunError, OSError) as error:
             reason = str(error)

@@ -56,7 +56,7 @@ def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
     Raises:
         InputError: The run is unfinished, or the folder exists.
     """
-    run.check_complete()
+    run.require_complete()
     check_place(out, force=force, mark="app.py", kind="Space")
     with replacing_folder(out) as folder:
         write_text(folder / "app.py", _APP)

@@ -15,6 +15,7 @@ from keras_vae.runs.run import Run
 FILES = (
     "experiment.toml",
     "environment.json",
+    "code/*.py",
     "metrics.csv",
     "*.keras",
     "evaluation*.json",
@@ -48,7 +49,7 @@ def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str
         keras_vae.core.errors.InputError: repository = digits: write OWNER/NAME
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    run.check_complete()
+    run.require_complete()
     check_installed()
     with wrap_errors(repository), tempfile.TemporaryDirectory() as folder:
         from huggingface_hub import HfApi
@@ -76,7 +77,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         force: Replaces a run that exists.
 
     Returns:
-        The run; no code of it is run, neither now nor when its model is loaded.
+        The run; its own Python files, if any, are executed only if you allow it; see `keras_vae.load`.
 
     Raises:
         InputError: There is no such repository, access is refused, it holds no run, or the folder exists.

@@ -11,9 +11,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.data.info import DatasetInfo
 from keras_vae.evaluation.anomaly import Scorer
-from keras_vae.runs.experiment import DatasetInfo, Experiment
-from keras_vae.runs.run import load
+from keras_vae.runs.build import build_model
+from keras_vae.runs.experiment import Experiment
+from keras_vae.runs.loading import load
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -93,7 +95,7 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         experiment = Experiment.model_validate(tables)
         images = self._images(X)
         keras.utils.set_random_seed(self.seed)
-        self.model_ = experiment.build_model(DatasetInfo(images.shape[1:], len(images)))
+        self.model_ = build_model(experiment, DatasetInfo(images.shape[1:], len(images)))
         self.model_.compile(optimizer=keras.optimizers.Adam(self.learning_rate))
         self.model_.initialize_prior(images, seed=self.seed)
         self.model_.fit(images, batch_size=batch_size, epochs=self.epochs, verbose=0)

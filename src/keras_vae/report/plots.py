@@ -52,9 +52,7 @@ class Subject:
     def splits(self) -> Splits:
         """The images it was trained on, and those held out."""
         if self._splits is None:
-            self.run.check_data()
-            self._splits, _ = self.run.experiment.load_splits(self._progress)
-            self.run.check_images(self._splits)
+            self._splits = self.run.load_splits(self._progress)
         return self._splits
 
     @functools.cached_property

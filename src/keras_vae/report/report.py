@@ -1,5 +1,6 @@
-"""A run's page: its figures, and the report that shows them beside its numbers and the doctor's findings."""
+"""The report of a run: its figures, and an HTML page that shows them with its numbers and diagnostics."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_vae.core.progress import Progress, silent
@@ -12,22 +13,40 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 
-def write_page(run: Run, model: "BaseVAE", splits: Splits, *, progress: Progress = silent) -> None:
-    """Draw every figure that a run's model can be shown in, and write `report.html`.
+def write_report(
+    run: Run | str | Path,
+    splits: Splits | None = None,
+    *,
+    model: "BaseVAE | None" = None,
+    progress: Progress = silent,
+) -> Path:
+    """Draw all figures that are available for a run, and write `report.html`.
 
     Args:
-        run: The run, its evaluation written.
-        model: Its model.
-        splits: Its images.
+        run: A complete run, its folder, or the name of a pretrained run, whose copy is written to.
+        splits: Its images; None loads them.
+        model: Its model, if it is loaded already.
         progress: Shown over the figures.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: The run is unfinished, or its images do not exist any more.
     """
-    subject = plots.Subject(run, model, splits)
-    # The doctor judges the training, and a prior that was fitted later is no part of it.
+    run = Run.open(run)
+    run.require_complete()
+    if splits is None:
+        splits = run.load_splits(progress)
+    run = run.writable_copy()
+    model = model or run.load_model()
+    context = plots.Subject(run, model, splits)
+    # The diagnostics concern the training, and a prior that was fitted later is not part of it.
     trained = None if run.has_fitted_prior else model
-    drawn = plots.applicable(subject)
+    drawn = plots.applicable(context)
     for kind in progress(drawn, "figures"):
-        plots.draw(subject, kind, run.figure_path(kind))
-    run.write_report(
+        plots.draw(context, kind, run.figure_path(kind))
+    return run.write_report(
         html.render(
             title=run.name,
             summary=run.experiment.description,

@@ -1,6 +1,7 @@
-"""A density fitted to the codes of a trained model: a prior from which better images are drawn."""
+"""A prior fitted to the codes of a trained model, which generates better images."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Tensor
-from keras_vae.data.dataset import Splits
+from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE
@@ -22,12 +23,12 @@ from keras_vae.runs.run import Run
 
 EPOCHS = 30
 _BATCH_SIZE = 256
-_CODES_AN_EPOCH = 10_000
+_CODES_PER_EPOCH = 10_000
 _LEARNING_RATE = 2e-3
 
 
 class DensityModel(keras.Model):
-    """A prior under maximum likelihood: its loss is −log p(z) in nats a code."""
+    """A prior trained by maximum likelihood: its loss is −log p(z), in nats per code."""
 
     def __init__(self, prior: Prior, latent_dim: int) -> None:
         super().__init__()
@@ -46,51 +47,55 @@ class DensityModel(keras.Model):
         sample_weight: Tensor = None,
         training: bool = True,
     ) -> Tensor:
-        """Return −log p(z), the mean over the batch."""
+        """Return the mean of −log p(z) over the batch, in nats."""
         return -ops.mean(self(x) if y_pred is None else y_pred)
 
 
 def fit_prior(
-    run: Run,
-    splits: Splits,
-    spec: Mapping[str, Any],
+    run: Run | str | Path,
+    splits: Splits | None = None,
+    prior: str | Mapping[str, Any] = "realnvp",
     *,
     epochs: int = EPOCHS,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Fit a density to the aggregate posterior of a run's model, and store the model with it as prior in the run.
+    """Fit a prior to the aggregate posterior of a run's model, and store the model with this prior in the run.
 
-    Maximizes the mean of log p(z) over z ~ q(z|x) of the training images, drawn anew every epoch (ex-post density
-    estimation; Ghosh et al., arXiv 1903.12436). Encoder and decoder stay as they are, so that with a normal posterior
-    `negative_elbo` under the new prior is a bound as well, and mostly a lower one.
+    Maximizes the mean of log p(z) over z ~ q(z|x) of the training images, sampled again every epoch (ex-post density
+    estimation; Ghosh et al., arXiv 1903.12436). Encoder and decoder do not change, so that with a normal posterior
+    `negative_elbo` under the new prior is a bound as well, and usually a lower one.
 
     Args:
-        run: A complete run of a `VAE`; of one that comes with the package, its copy is written into.
-        splits: Its images.
-        spec: The prior's short name under `name`, `realnvp` or `mixture`, and its arguments.
+        run: A complete run of a `VAE`, its folder, or the name of a pretrained run, whose copy is written to.
+        splits: Its images; None loads them.
+        prior: `realnvp` or `mixture`, or a dict with this short name under `name` and the arguments of the prior.
         epochs: Passes over the codes.
         progress: Shown over the epochs.
 
     Returns:
-        The evaluations under the `original` and the `fitted` prior.
+        The terms of the ELBO under the `original` and the `fitted` prior.
 
     Raises:
-        InputError: The run is unfinished, its model has no vector of codes, or the prior cannot be fitted.
+        InputError: The run is unfinished, its model has no single vector of codes, or the prior cannot be fitted.
     """
-    run.check_complete()
+    run = Run.open(run)
+    run.require_complete()
+    spec = {"name": prior} if isinstance(prior, str) else prior
+    if splits is None:
+        splits = run.load_splits(progress)
+    run.require_same_images(splits)
     run = run.writable_copy()
-    run.check_images(splits)
     model = run.load_model(prior="original")
     if not isinstance(model, VAE):
-        raise InputError(f"{run.path} holds a {type(model).__name__}, whose prior is part of it; fit-prior takes a VAE")
+        raise InputError(f"run = {run.path}: a {type(model).__name__} learns its prior in training; choose a VAE")
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)
-    prior = registry.build("prior", spec)
-    if not isinstance(prior, ComponentLayer) or spec["name"] not in _FITTED:
-        raise InputError(f"prior = {spec['name']}: cannot be fitted to codes; take {' or '.join(_FITTED)}")
-    prior.build((None, model.latent_dim), (None, *model.image_shape), (None, 0))
-    _fit(prior, model, splits, epochs, seed, progress or silent)
-    fitted = model.with_prior(prior)
+    density = registry.build("prior", spec)
+    if not isinstance(density, ComponentLayer) or spec["name"] not in _FITTED:
+        raise InputError(f"prior = {spec['name']}: cannot be fitted to codes; choose {' or '.join(_FITTED)}")
+    density.build((None, model.latent_dim), (None, *model.image_shape), (None, 0))
+    _fit(density, model, splits.train, epochs, seed, progress)
+    fitted = model.with_prior(density)
     run.save_model(fitted, fitted=True)
     priors = {"original": model, "fitted": fitted}
     return {name: measure_likelihood(under, splits, seed=seed) for name, under in priors.items()}
@@ -99,17 +104,16 @@ def fit_prior(
 _FITTED = ("realnvp", "mixture")
 
 
-def _fit(prior: Prior, model: VAE, splits: Splits, epochs: int, seed: int, progress: Progress) -> None:
-    # Few images are drawn from several times an epoch, or the fit would end before it has begun.
-    dataset = splits.train
-    if len(dataset) < _CODES_AN_EPOCH:
-        dataset = dataset.take(np.arange(_CODES_AN_EPOCH) % len(dataset), dataset.split)
-    images, told = dataset.images, dataset_condition(model, dataset)
+def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, progress: Progress) -> None:
+    # A small data set is sampled from several times per epoch; otherwise the fit would have too few steps.
+    if len(dataset) < _CODES_PER_EPOCH:
+        dataset = dataset.take(np.arange(_CODES_PER_EPOCH) % len(dataset), dataset.split)
+    images, conditions = dataset.images, dataset_condition(model, dataset)
     density = DensityModel(prior, model.latent_dim)
     steps = epochs * -(-len(images) // _BATCH_SIZE)
     density.compile(keras.optimizers.Adam(ScheduledRate(_LEARNING_RATE, Cosine(steps=steps, warm_up=0.05))))
     for epoch in progress(range(epochs), "fitting the prior"):
-        codes = model.sample_posterior(images, seed=epoch, condition=told)
+        codes = model.sample_posterior(images, seed=epoch, condition=conditions)
         if epoch == 0 and isinstance(prior, MixtureOfNormals):
             prior.initialize(codes)
         order = np.random.default_rng([seed, epoch]).permutation(len(codes))
@@ -117,4 +121,4 @@ def _fit(prior: Prior, model: VAE, splits: Splits, epochs: int, seed: int, progr
 
 
 def _no_encoder(inputs: Tensor) -> Any:
-    raise InputError("a fitted prior has no encoder to look through; take realnvp or mixture")
+    raise InputError("prior: a fitted prior cannot use the encoder; choose realnvp or mixture")

@@ -73,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = Experiment.preset("classic").with_overrides(
         ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
     )
-    return trainer.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
+    return trainer.train(experiment, out=tmp_path_factory.mktemp("runs") / "run").path
 
 
 def test_every_format_holds_graphs_that_run_as_the_model_does(folder: Path, model: VAE) -> None:
@@ -187,7 +187,7 @@ def test_a_run_without_its_images_is_compared_on_random_ones(trained: Path, monk
     def gone(*args: object) -> None:
         raise InputError("no such file")
 
-    monkeypatch.setattr(Experiment, "load_splits", gone)
+    monkeypatch.setattr(Run, "load_splits", gone)
     folder = export(trained, "keras", trained.parent / "elsewhere")
     assert json.loads((folder / "manifest.json").read_text())["compared_with_the_model"]["on"] == "random pixels"
 

@@ -1,5 +1,6 @@
 """The doctor: what is wrong with a run, how that was seen, why it matters, and which setting to change."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_vae.core.progress import Progress, silent
@@ -32,13 +33,13 @@ def examine(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def diagnose(
-    run: Run, splits: Splits, model: "BaseVAE | None" = None, progress: Progress = silent
+    run: Run | str | Path, splits: Splits | None = None, model: "BaseVAE | None" = None, progress: Progress = silent
 ) -> tuple[Finding, ...]:
     """Return what is wrong with a run, complete or not.
 
     Args:
-        run: The run.
-        splits: Its images.
+        run: The run, its folder, or the name of a pretrained run.
+        splits: Its images; None loads them.
         model: Its model under the prior that it was trained with, where the caller has it; else the run's is loaded,
             and if no epoch is complete yet, images and metrics are what is looked at.
         progress: Shown over the images.
@@ -49,6 +50,9 @@ def diagnose(
     Raises:
         InputError: A file of the run is damaged, or the images do not fit the model.
     """
+    run = Run.open(run)
+    if splits is None:
+        splits = run.load_splits(progress)
     if model is None and (run.is_complete or run.read_checkpoint() is not None):
         model = run.load_model("original")
     return examine(gather(run, splits, model, progress=progress))

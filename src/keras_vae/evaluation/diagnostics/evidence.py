@@ -14,7 +14,8 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.run import Metrics, Run
+from keras_vae.runs.files import Metrics
+from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

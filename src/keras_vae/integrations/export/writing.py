@@ -17,7 +17,8 @@ from keras_vae.integrations.export.formats import FORMATS
 from keras_vae.integrations.export.graphs import Pixels, in_float32, trace
 from keras_vae.integrations.export.manifest import manifest
 from keras_vae.integrations.export.parity import Examples, compare
-from keras_vae.runs.run import Run, load_model
+from keras_vae.runs.model_file import read_model
+from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -74,7 +75,7 @@ def export(
         )
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
-        source = load_model(path) if path.is_file() else Run.open(path)
+        source = read_model(path) if path.is_file() else Run.open(path)
     if out is None:
         if not isinstance(source, Run):
             raise InputError("out = None: name a folder to write")
@@ -92,7 +93,7 @@ class _Subject(NamedTuple):
 
 
 def _of_run(run: Run, prior: str | None) -> _Subject:
-    run.check_complete()
+    run.require_complete()
     data = {name: run.environment["data"].get(name) for name in ("name", "checksum", "class_names")}
     origin = {"name": run.name, "model": run.model_fingerprint(prior), "data": data}
     model = in_float32(run.load_model(prior))
@@ -110,8 +111,7 @@ def _examples(run: Run, model: "BaseVAE") -> Examples:
     from keras_vae.models.inputs import dataset_condition
 
     try:
-        splits, _ = run.experiment.load_splits()
-        run.check_images(splits)
+        splits = run.load_splits()
     except (InputError, RunError):
         return _random_examples(model)
     dataset = (splits.held_out or splits.train).subsample_evenly(EXAMPLES)

@@ -1,0 +1,37 @@
+"""The `[data]` table of an experiment file."""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from keras_vae.core.config import ConfigModel
+
+
+class DataConfig(ConfigModel):
+    """`[data]`: the images, and how many of them are held out.
+
+    Args:
+        source: `mnist`, `fashion_mnist`, `digits`, `sprites`, or a path to a .npz, a .npy or a folder of images.
+        image_size: [height, width] to resize to, or `"keep"`.
+        color: `"gray"`, `"rgb"`, or `"keep"`.
+        background: A color to lay under transparent pixels, or `"refuse"`.
+        validation: Images held out of training and measured every epoch: a number, or a fraction below 1.
+        test: Images held out and measured once, given in the same way; ignored if the source has its own test images.
+        holdout: False trains on all images, test images included, so that no number is measured on held-out images.
+    """
+
+    source: str = "mnist"
+    image_size: list[Annotated[int, Field(ge=1)]] | Literal["keep"] = "keep"
+    color: Literal["gray", "rgb", "keep"] = "keep"
+    background: str = "refuse"
+    validation: Annotated[int | float, Field(ge=0)] = 0.1
+    test: Annotated[int | float, Field(ge=0)] = 0.1
+    holdout: bool = True
+
+    @pydantic.field_validator("image_size")
+    @classmethod
+    def _check_two_sides(cls, value: list[int] | str) -> list[int] | str:
+        if isinstance(value, list) and len(value) != 2:
+            raise ValueError("give [height, width]")
+        return value

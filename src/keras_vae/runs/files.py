@@ -1,0 +1,70 @@
+"""Formats of a run's files: JSON, a CSV of metrics, and the archive of a checkpoint."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_vae.core.files import replacing, reporting_damage, write_text
+from keras_vae.core.typing import Array
+
+Metrics = dict[str, list[float]]
+"""Column → one value per epoch."""
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file, or None if there is no such file."""
+    if not file.exists():
+        return None
+    with reporting_damage(file):
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return content
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file."""
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def read_metrics(file: Path) -> Metrics:
+    """Return the columns of a CSV file; none if there is no such file."""
+    if not file.exists():
+        return {}
+    with reporting_damage(file):
+        rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8"))))
+        return {column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())}
+
+
+def write_metrics(file: Path, metrics: Mapping[str, Sequence[float]]) -> None:
+    """Write columns of equal length into a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(metrics)
+    writer.writerows(zip(*metrics.values(), strict=True))
+    write_text(file, text.getvalue())
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, list[Array]], Metrics] | None:
+    """Return the groups of arrays and the metrics of a checkpoint, or None if there is no such file."""
+    if not file.is_file():
+        return None
+    state: dict[str, list[Array]] = {}
+    with reporting_damage(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        metrics: Metrics = json.loads(str(archive["metrics"]))
+        # An archive keeps the order in which its arrays were written.
+        for name in archive.files:
+            if name != "metrics":
+                state.setdefault(name.partition("/")[0], []).append(archive[name])
+    return state, metrics
+
+
+def write_checkpoint(file: Path, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
+    """Write groups of arrays and the metrics into one file."""
+    arrays = {f"{group}/{index}": array for group, values in state.items() for index, array in enumerate(values)}
+    file.parent.mkdir(exist_ok=True)
+    with replacing(file) as temporary:
+        np.savez(temporary, allow_pickle=False, metrics=np.array(json.dumps(metrics)), **arrays)

@@ -1,0 +1,153 @@
+"""Python files of the user that register components, imported and kept with the runs that need them.
+
+A run keeps a copy of each file, in the folder `code`. A run may come from somebody else, and loading a model must not
+execute foreign code. Therefore a file of a run is executed only if this user has imported a file of the same content
+before (`vae train --import`, `train(..., imports=...)`) or has allowed it (`vae trust`, `load(..., trust_code=True)`).
+The checksums of these files are kept in `~/.keras/keras_vae/trusted_code.txt`, outside of all runs.
+"""
+
+import hashlib
+import os
+import sys
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from keras_vae.core.errors import InputError, first_line
+from keras_vae.core.files import write_text
+
+_MODULES = "keras_vae_user_code"
+"""Prefix of the modules' names."""
+
+_imported: set[str] = set()
+"""Checksums of the files that this process has executed."""
+
+
+def import_files(paths: Iterable[str | Path]) -> dict[str, bytes]:
+    """Import Python files that register components, and trust their content from now on.
+
+    Args:
+        paths: The files. They may import installed packages, but not each other.
+
+    Returns:
+        The content of each file by its name.
+
+    Raises:
+        InputError: A file is missing, raises an exception, or registers no component or one that exists already.
+    """
+    files = [Path(path) for path in paths]
+    require_files(files)
+    sources: dict[str, bytes] = {}
+    for file in files:
+        sources[file.name] = file.read_bytes()
+        _import(file, sources[file.name])
+    trust(sources.values())
+    return sources
+
+
+def require_files(files: Sequence[Path]) -> None:
+    """Refuse Python files that do not exist, or that have the same name.
+
+    Raises:
+        InputError: A file is missing, is not a `.py` file, or has the name of another one.
+    """
+    names = [file.name for file in files]
+    for file in files:
+        if file.suffix != ".py" or not file.is_file():
+            raise InputError(f"import = {file}: there is no such Python file; give the path of a .py file")
+        if names.count(file.name) > 1:
+            raise InputError(f"import = {file}: another file has the same name; rename one of them")
+
+
+def import_kept(folder: Path, names: Sequence[str], *, trusted: bool = False) -> None:
+    """Import the Python files that a run keeps.
+
+    Args:
+        folder: The folder that holds them.
+        names: Their names, in the order in which they are imported.
+        trusted: Trust their content from now on.
+
+    Raises:
+        InputError: A file is missing, is not trusted, or raises an exception.
+    """
+    sources = read_kept(folder, names)
+    if trusted:
+        trust(sources.values())
+    known = _trusted()
+    for name, source in sources.items():
+        if _checksum(source) not in known | _imported:
+            raise InputError(
+                f"{folder / name}: this run needs Python code that was never imported on this machine; read the file, "
+                f"then allow it with `vae trust {folder.parent}` or keras_vae.load(..., trust_code=True)"
+            )
+    for name, source in sources.items():
+        _import(folder / name, source)
+
+
+def read_kept(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Return the content of the Python files that a run keeps, by name.
+
+    Raises:
+        InputError: A file is missing, or lies outside of the folder.
+    """
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise InputError(f"{folder / name}: this run needs the file, and it is missing; restore it")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def trust(sources: Iterable[bytes]) -> None:
+    """Remember that Python files of this content may be executed when a run needs them."""
+    known = _trusted()
+    new = known | {_checksum(source) for source in sources}
+    if new != known:
+        _trust_file().parent.mkdir(parents=True, exist_ok=True)
+        write_text(_trust_file(), "".join(f"{checksum}\n" for checksum in sorted(new)))
+
+
+def _import(path: Path, source: bytes) -> None:
+    checksum = _checksum(source)
+    if checksum in _imported:
+        return
+    before = _components()
+    module = types.ModuleType(f"{_MODULES}.{path.stem}")
+    module.__file__ = str(path)
+    # Dataclasses look up the module of their annotations.
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    except Exception as error:
+        raise InputError(
+            f"import = {path}: it raises {type(error).__name__}: {first_line(error)}; correct it"
+        ) from None
+    after = _components()
+    changed = {key for key, cls in after.items() if before.get(key) is not cls}
+    if not changed:
+        raise InputError(
+            f'import = {path}: it registers no component; decorate a class with @keras_vae.register("its-name")'
+        )
+    for kind, name in sorted(changed & before.keys()):
+        # A file that was edited and is imported again may replace its own components.
+        if not before[kind, name].__module__.startswith(_MODULES):
+            raise InputError(f"import = {path}: the {kind} '{name}' exists already; choose another name")
+    _imported.add(checksum)
+
+
+def _components() -> Mapping[tuple[str, str], type]:
+    from keras_vae.core import registry
+    from keras_vae.models import registration  # noqa: F401
+
+    return {(kind, name): cls for kind in registry.kinds() for name, cls in registry.registered(kind).items()}
+
+
+def _checksum(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()
+
+
+def _trust_file() -> Path:
+    home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
+    return Path(os.path.expanduser(home), "keras_vae", "trusted_code.txt")
+
+
+def _trusted() -> set[str]:
+    return set(_trust_file().read_text("utf-8").split()) if _trust_file().is_file() else set()

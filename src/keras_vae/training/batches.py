@@ -1,0 +1,72 @@
+"""Batches of a training: their order, and the size of those that are validated."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_vae.core.typing import Array
+from keras_vae.models.base import BaseVAE
+
+
+class ShuffledBatches(keras.utils.PyDataset):
+    """The training images, in an order that depends only on the seed and the epoch.
+
+    Args:
+        images: Inputs of the model: (N, H, W, C), uint8, or a dict of aligned arrays.
+        batch_size: Images per batch; the last batch may be smaller.
+        seed: Determines the orders; None keeps the order of the images.
+    """
+
+    def __init__(self, images: Array | dict[str, Array], batch_size: int, seed: int | None) -> None:
+        super().__init__()
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.count = len(keras.tree.flatten(images)[0])
+        self.follow: Callable[[Array], object] | None = None
+        self.shuffle(0)
+
+    def shuffle(self, epoch: int) -> None:
+        """Set the order of an epoch, counted from 0."""
+        ordered = np.arange(self.count)
+        self.order = ordered if self.seed is None else np.random.default_rng([self.seed, epoch]).permutation(ordered)
+        if self.follow is not None:
+            self.follow(self.order)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return -(-self.count // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any]:
+        """Return the batch at `index`."""
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return (keras.tree.map_structure(lambda array: array[chosen], self.images),)
+
+
+class ShuffleEachEpoch(keras.callbacks.Callback):
+    """Shuffles batches at the start of every epoch.
+
+    Args:
+        batches: The batches.
+    """
+
+    def __init__(self, batches: ShuffledBatches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Shuffle."""
+        self.batches.shuffle(epoch)
+
+
+def validation_batch_size(model: BaseVAE, num_images: int) -> int:
+    """Return the number of validation images per batch: as many as fit into memory, without a last batch of one.
+
+    Args:
+        model: The model.
+        num_images: Number of validation images.
+    """
+    fitting = min(model.fitting_batch_size(model.objective.num_samples), num_images)
+    # Objectives that compare the images of a batch need two.
+    sizes = (*range(fitting, 1, -1), *range(fitting + 1, num_images))
+    return next((size for size in sizes if num_images % size != 1), num_images)
