@@ -1,4 +1,4 @@
-"""What the tests share: small images and small models."""
+"""Fixtures of all tests: small images and small models."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# JAX compiles every shape that a test comes up with; most of its time goes into making that code fast.
+# JAX compiles a program for each shape in the tests, and optimizing these programs would take most of the time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 
 from keras_vae import VAE
 from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.networks import Conv
 
 
@@ -32,13 +33,13 @@ MNIST = _find_mnist()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow tests first: one begun last would leave the other workers with nothing to do."""
+    """Run the slow tests first, so that no worker waits for one that starts last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture
 def real_mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The true MNIST, which the source `mnist` then is; what asks for it is skipped where there is none."""
+    """The real MNIST as the source `mnist`; tests that need it are skipped if it is missing."""
     if MNIST is None:
         pytest.skip("no mnist.npz in $KERAS_VAE_DATA or ../shared/data")
     monkeypatch.setenv("KERAS_VAE_DATA", str(MNIST))
@@ -54,8 +55,15 @@ def images() -> Array:
 
 
 @pytest.fixture
+def splits(images: Array) -> Splits:
+    """The images with three labels: 16 for training, 4 for validation and 4 for testing."""
+    dataset = Dataset.from_arrays(images, np.arange(24) % 3, name="frames")
+    return split(dataset, None, validation=4, test_size=4, holdout=True, seed=0)
+
+
+@pytest.fixture
 def make_vae() -> Callable[..., VAE]:
-    """Build a small VAE of the house's own networks for images of a shape."""
+    """Build a small VAE of the package's networks for images of a shape."""
 
     def make(image_shape: tuple[int, int, int] = (9, 11, 1), latent_dim: int = 3, **kwargs: object) -> VAE:
         network = Conv(widths=(4, 6), dense_units=8)

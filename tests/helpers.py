@@ -1,4 +1,4 @@
-"""What tests share: tensors, gradients that every backend computes in the same way, and what runs on one alone."""
+"""Helpers of several tests: tensors, gradients on every backend, and small trainings."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,9 +17,47 @@ from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training.trainer import train
 
+SMALL = [
+    "model.network.widths=[2, 3]",
+    "model.network.dense_units=4",
+    "training.epochs=4",
+    "training.batch_size=8",
+]
+"""Settings of a training that takes about a second."""
+
+
+def small(*settings: str) -> Experiment:
+    """Return a small experiment with further settings."""
+    return Experiment.preset("classic").with_overrides([*SMALL, *settings])
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Stops a training in the middle of an epoch, as Ctrl-C does."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__()
+        self.moment, self.epoch = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        if (self.epoch, batch) == self.moment:
+            raise KeyboardInterrupt
+
+
+def assert_equal_runs(one: Run, other: Run) -> None:
+    """Assert that models, optimizers and metrics are bitwise equal, except for the seconds per epoch."""
+    first, second = one.load_model(), other.load_model()
+    for left, right in zip(
+        [*first.variables, *first.optimizer.variables], [*second.variables, *second.optimizer.variables], strict=True
+    ):
+        np.testing.assert_array_equal(ops.convert_to_numpy(left), ops.convert_to_numpy(right))
+    assert {**one.metrics, "seconds": 0} == {**other.metrics, "seconds": 0}
+
 
 def on_tensorflow(reason: str) -> pytest.MarkDecorator:
-    """Skip a test on other backends than the default, because of what it says of them or of how long it takes."""
+    """Skip a test on other backends than TensorFlow, for the reason given."""
     return pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=reason)
 
 
@@ -34,9 +72,9 @@ def tensor(values: object) -> Tensor:
 def gradient(
     function: Callable[[Tensor], Tensor], values: object, layers: Sequence[keras.layers.Layer] = ()
 ) -> tuple[Array, list[Array]]:
-    """Return the gradient of a scalar function in its argument, and in the weights of layers that it calls.
+    """Return the gradients of a scalar function with respect to its argument and the weights of layers that it calls.
 
-    A step of plain gradient descent of rate 1 changes a weight by its gradient, on every backend.
+    A step of plain gradient descent with learning rate 1 changes each weight by its gradient, on every backend.
     """
 
     class Descent(keras.Model):
@@ -55,11 +93,11 @@ def gradient(
 
     model = Descent()
     model.values.assign(np.asarray(values, "float32"))
-    # One step is quickest as it stands, but on JAX, which compiles every operation of it by itself.
+    # A single step is fastest without compilation, except on JAX, which would compile each operation separately.
     model.compile(optimizer=keras.optimizers.SGD(1.0), run_eagerly=keras.backend.backend() != "jax")
     before = [to_numpy(weight).copy() for weight in model.trainable_weights]
     with warnings.catch_warnings():
-        # What is constant has none, and that is often what is asked.
+        # Some tests ask for the gradient of a constant.
         warnings.filterwarnings("ignore", "Gradients do not exist")
         model.train_on_batch(np.zeros((1, 1), "float32"))
     after = [to_numpy(weight).copy() for weight in model.trainable_weights]
@@ -70,7 +108,7 @@ def gradient(
 
 
 def randomize(layer: keras.layers.Layer, scale: float, seed: int = 0) -> None:
-    """Give every weight normal noise of a size, so that nothing is near its start."""
+    """Set every weight to normal noise of the given scale."""
     rng = np.random.default_rng(seed)
     for weight in layer.weights:
         weight.assign(rng.normal(scale=scale, size=weight.shape).astype("float32"))
@@ -87,7 +125,7 @@ def jacobians(function: Callable[[Tensor], Tensor], points: Array, step: float =
 
 
 def integral(log_density: Callable[[Tensor], Tensor], reach: float, points: int = 301) -> float:
-    """Return the integral of a density over a square of the plane, by the sum over a grid."""
+    """Return the integral of a density over a square of the plane, as a sum over a grid."""
     axis = np.linspace(-reach, reach, points, dtype="float32")
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     return float(np.exp(to_numpy(log_density(tensor(grid))).astype("float64")).sum() * (2 * reach / (points - 1)) ** 2)

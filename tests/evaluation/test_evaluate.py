@@ -1,4 +1,4 @@
-"""The evaluation of a run: which stages, in which file, and what is refused."""
+"""The evaluation of a run: its stages, its files, and invalid calls."""
 
 import json
 import shutil
@@ -10,15 +10,17 @@ import pytest
 from helpers import on_tensorflow
 from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.evaluation.evaluate import Request, applicable, evaluate
-from keras_vae.runs.experiment import DatasetInfo, Experiment
+from keras_vae.data.info import DatasetInfo
+from keras_vae.evaluation.evaluate import EvaluationConfig, available_stages, evaluate
+from keras_vae.runs.build import build_model
+from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training import trainer
 
-pytestmark = on_tensorflow("what the stages measure with is tested on every backend")
+pytestmark = on_tensorflow("the measurements of each stage are tested on every backend")
 
 SETTINGS = ("model.network={name='mlp',widths=[8]}", "training.epochs=1", "training.batch_size=8")
-QUICK = Request(samples=20, generated=30, features="random")
+QUICK = EvaluationConfig(samples=20, num_generated=30, features="random")
 
 
 def experiment(*settings: str) -> Experiment:
@@ -43,9 +45,9 @@ def run(trained: Path, tmp_path: Path) -> Run:
     return Run(Path(shutil.copytree(trained, tmp_path / "run")))
 
 
-def test_every_stage_that_applies_is_in_the_file(run: Run, splits: Splits) -> None:
-    result = evaluate(run, splits, request=QUICK)
-    assert list(result) == ["schema", "model", "likelihood", "measured_with", "latents", "samples"]
+def test_every_available_stage_is_in_the_file(run: Run, splits: Splits) -> None:
+    result = evaluate(run, splits, config=QUICK)
+    assert list(result) == ["schema", "model", "measured_with", "likelihood", "latents", "samples"]
     assert json.loads((run.path / "evaluation.json").read_text()) == result == run.evaluation
     for section in ("likelihood", "latents", "samples"):
         assert result[section]["split"] == "test"
@@ -56,26 +58,26 @@ def test_every_stage_that_applies_is_in_the_file(run: Run, splits: Splits) -> No
     assert not list(run.path.glob(".*"))
 
 
-def test_named_stages_only_and_others_keep_their_numbers(run: Run, splits: Splits) -> None:
-    first = evaluate(run, splits, only=["likelihood"], request=QUICK)
+def test_only_named_stages_change(run: Run, splits: Splits) -> None:
+    first = evaluate(run, splits, stages=["likelihood"], config=QUICK)
     assert "latents" not in first
-    second = evaluate(run, splits, only=["latents"], request=QUICK)
+    second = evaluate(run, splits, stages=["latents"], config=QUICK)
     assert second["likelihood"] == first["likelihood"]
-    assert evaluate(run, splits, only=["likelihood"], request=QUICK) == second
+    assert evaluate(run, splits, stages=["likelihood"], config=QUICK) == second
 
 
-def test_numbers_of_other_weights_do_not_stay(run: Run, splits: Splits) -> None:
-    evaluate(run, splits, only=["latents"], request=QUICK)
+def test_numbers_of_other_weights_are_removed(run: Run, splits: Splits) -> None:
+    evaluate(run, splits, stages=["latents"], config=QUICK)
     model = run.load_model()
     model.decoder.set_weights([1.5 * weight for weight in model.decoder.get_weights()])
     run.save_model(model)
-    assert "latents" not in evaluate(run, splits, only=["likelihood"], request=QUICK)
+    assert "latents" not in evaluate(run, splits, stages=["likelihood"], config=QUICK)
 
 
-def test_other_images_go_to_a_file_of_their_own(run: Run, splits: Splits) -> None:
+def test_other_images_have_a_file_of_their_own(run: Run, splits: Splits) -> None:
     before = run.evaluation
     other = splits._replace(test=splits.train.take(np.arange(3), "all"))
-    result = evaluate(run, other, only=["likelihood"], request=QUICK, on="three")
+    result = evaluate(run, other, stages=["likelihood"], config=QUICK, on="three")
     assert result["likelihood"]["images"] == 3
     assert run.evaluation == before
     assert run.read_evaluation("three") == result
@@ -89,27 +91,27 @@ VQ = Experiment.model_validate(
 )
 
 
-def test_factors_ask_for_disentanglement_and_codes_on_a_map_for_fewer_stages(splits: Splits, run: Run) -> None:
-    assert applicable(run.load_model(), splits) == ("likelihood", "latents", "samples")
-    model = VQ.resolve(DatasetInfo.from_splits(splits)).build_model(DatasetInfo.from_splits(splits))
-    assert applicable(model, splits) == ("likelihood", "samples")
+def test_discrete_codes_have_fewer_stages(splits: Splits, run: Run) -> None:
+    assert available_stages(run.load_model(), splits) == ("likelihood", "latents", "samples")
+    model = build_model(VQ, DatasetInfo.from_splits(splits))
+    assert available_stages(model, splits) == ("likelihood", "samples")
 
 
-def test_discrete_codes_report_what_is_defined(splits: Splits, tmp_path: Path) -> None:
+def test_discrete_codes_have_perplexity_but_no_nll(splits: Splits, tmp_path: Path) -> None:
     run = trainer.train(VQ, splits, tmp_path / "vq")
-    section = evaluate(run, splits, only=["likelihood"], request=QUICK)["likelihood"]
+    section = evaluate(run, splits, stages=["likelihood"], config=QUICK)["likelihood"]
     assert 1 <= section["perplexity"] <= section["used_codes"] <= 5
     assert "nll" not in section
 
 
-def test_unfinished_runs_unknown_stages_and_bad_numbers_are_refused(run: Run, splits: Splits) -> None:
+def test_unfinished_run_unknown_stage_and_invalid_numbers_are_refused(run: Run, splits: Splits) -> None:
     with pytest.raises(InputError, match=r"stage 'likelyhood'.*likelihood"):
-        evaluate(run, splits, only=["likelyhood"])
-    with pytest.raises(InputError, match="samples = 0"):
-        Request(samples=0)
-    with pytest.raises(InputError, match="generated = 1"):
-        Request(generated=1)
+        evaluate(run, splits, stages=["likelyhood"])
+    with pytest.raises(InputError, match="samples = -1"):
+        EvaluationConfig(samples=-1)
+    with pytest.raises(InputError, match="num_generated = 1: too few"):
+        EvaluationConfig(num_generated=1)
     (run.path / "checkpoint").mkdir()
     (run.path / "checkpoint" / "state.npz").write_bytes(b"")
-    with pytest.raises(InputError, match="unfinished: go on with `vae train --resume"):
+    with pytest.raises(InputError, match="unfinished: complete it with `vae train --resume"):
         evaluate(run, splits)

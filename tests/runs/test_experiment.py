@@ -1,26 +1,28 @@
-"""Experiments: TOML ↔ object, presets, settings, and what is refused."""
+"""Experiments: TOML ↔ object, presets, overrides, and invalid values."""
 
 from pathlib import Path
 
 import pytest
 
 from keras_vae.core.errors import InputError
-from keras_vae.runs.experiment import FORMAT, DatasetInfo, Experiment, preset_names
+from keras_vae.data.info import DatasetInfo
+from keras_vae.runs.build import resolve
+from keras_vae.runs.experiment import FORMAT, Experiment, preset_names
 
-FACTS = DatasetInfo(image_shape=(28, 28, 1), images=1000, classes=10)
+INFO = DatasetInfo(image_shape=(28, 28, 1), images=1000, classes=10)
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_preset_survives_its_own_toml_with_every_default_written(name: str) -> None:
-    resolved = Experiment.preset(name).resolve(FACTS)
+def test_resolved_preset_survives_a_round_trip_through_toml(name: str) -> None:
+    resolved = resolve(Experiment.preset(name), INFO)
     again = Experiment.from_toml(resolved.to_toml(), "text")
     assert again == resolved
-    assert again.resolve(FACTS) == resolved
+    assert resolve(again, INFO) == resolved
     assert resolved.name == name
     assert "seed = 0" in resolved.to_toml()
 
 
-def test_classic_is_what_the_readme_says() -> None:
+def test_classic_has_the_settings_of_the_readme() -> None:
     experiment = Experiment.preset("classic")
     assert experiment.data.source == "mnist"
     assert experiment.data.holdout
@@ -32,13 +34,13 @@ def test_classic_is_what_the_readme_says() -> None:
 
 def test_tutorial_weights_the_kl_by_one_over_latent_dim_and_holds_nothing_out() -> None:
     experiment = Experiment.preset("tutorial")
-    assert experiment.resolve(FACTS).model.objective["beta"] == 0.5
-    assert experiment.with_overrides(["model.latent_dim=8"]).resolve(FACTS).model.objective["beta"] == 1 / 8
+    assert resolve(experiment, INFO).model.objective["beta"] == 0.5
+    assert resolve(experiment.with_overrides(["model.latent_dim=8"]), INFO).model.objective["beta"] == 1 / 8
     assert not experiment.data.holdout
     assert "nothing held out" in experiment.description
 
 
-def test_settings_reach_into_tables_and_parse_as_toml() -> None:
+def test_overrides_set_nested_values_in_toml() -> None:
     experiment = Experiment.preset("classic").with_overrides(
         ["training.epochs=5", "model.objective.beta=4.0", "data.source=digits", "data.image_size=[16, 20]", "seed=3"]
     )
@@ -49,18 +51,18 @@ def test_settings_reach_into_tables_and_parse_as_toml() -> None:
     assert experiment.seed == 3
 
 
-def test_settings_may_choose_a_part_and_then_its_arguments() -> None:
+def test_overrides_may_choose_a_component_and_then_its_arguments() -> None:
     experiment = Experiment.preset("classic").with_overrides(["model.objective=elbo", "model.objective.beta=2.0"])
     assert experiment.model.objective == {"name": "elbo", "beta": 2.0}
 
 
 @pytest.mark.parametrize("text", ["objective = { beta = 4.0 }", "objective = { name = 5 }", "prior = 5"])
-def test_part_without_a_name_is_refused(text: str) -> None:
+def test_component_without_a_name_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"model\.(objective|prior)"):
         Experiment.from_toml(f"[model]\n{text}", "text")
 
 
-def test_part_may_be_named_alone() -> None:
+def test_component_may_be_a_name_only() -> None:
     experiment = Experiment.from_toml('[model]\nprior = "standard-normal"', "text")
     assert experiment.model.prior == {"name": "standard-normal"}
 
@@ -80,13 +82,13 @@ def test_part_may_be_named_alone() -> None:
         ("training.precision=float16", "training.precision = 'float16'"),
         ("data.validation=-0.1", "data.validation = -0.1"),
         ("data.image_size=[28]", "give [height, width]"),
-        ("data.color=gray", "did you mean 'color'"),
+        ("data.colour=gray", "did you mean 'color'"),
         ("training.epochs", "write key=value"),
         ("=5", "write key=value"),
         ("seed=-1", "seed = -1"),
     ],
 )
-def test_wrong_setting_is_refused_with_the_key_the_value_and_a_way_on(setting: str, message: str) -> None:
+def test_invalid_override_is_refused_with_its_key_and_value(setting: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         Experiment.preset("classic").with_overrides([setting])
     assert message in str(error.value)
@@ -102,7 +104,7 @@ def test_wrong_setting_is_refused_with_the_key_the_value_and_a_way_on(setting: s
         ("[models]", "did you mean 'model'"),
     ],
 )
-def test_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_invalid_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "experiment.toml"
     file.write_text(text)
     with pytest.raises(InputError) as error:
@@ -111,7 +113,7 @@ def test_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
     assert str(file) in str(error.value)
 
 
-def test_missing_or_binary_file_and_unknown_preset(tmp_path: Path) -> None:
+def test_missing_file_binary_file_and_unknown_preset_are_refused(tmp_path: Path) -> None:
     (tmp_path / "image.toml").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(InputError, match="not text"):
         Experiment.from_file(tmp_path / "image.toml")
@@ -121,7 +123,7 @@ def test_missing_or_binary_file_and_unknown_preset(tmp_path: Path) -> None:
         Experiment.preset("clasic")
 
 
-def test_there_is_a_preset_for_every_idea_and_each_names_its_paper() -> None:
+def test_every_preset_cites_its_paper() -> None:
     assert preset_names() == sorted(
         [
             "compact",

@@ -1,4 +1,4 @@
-"""Every preset trains, and so does what nobody has put together before."""
+"""Every preset trains, and so does an unusual combination of components."""
 
 from pathlib import Path
 
@@ -8,10 +8,11 @@ from keras import ops
 from PIL import Image
 
 import keras_vae
+from helpers import train_and_report
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.runs.experiment import Experiment, preset_names
-from keras_vae.training import trainer
 from keras_vae.training.prior_fitting import fit_prior
+from keras_vae.training.trainer import train
 
 SIZES = {"photo": (32, 40, 3)}
 
@@ -26,9 +27,9 @@ def splits_for(name: str) -> Splits:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
-def test_preset_trains_two_steps_and_draws(name: str, tmp_path: Path) -> None:
+def test_preset_trains_two_steps_and_generates_images(name: str, tmp_path: Path) -> None:
     experiment = Experiment.preset(name).with_overrides(["training.epochs=1", "training.batch_size=8"])
-    run = trainer.train(experiment, splits_for(name), tmp_path / "run")
+    run = train_and_report(experiment, tmp_path / "run", splits_for(name))
     assert run.is_complete
     assert np.isfinite(run.evaluation["likelihood"]["negative_elbo"]["mean"])
     model = keras_vae.load(run.path)
@@ -60,7 +61,7 @@ keep = "best"
 
 
 @pytest.mark.slow
-def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: Path) -> None:
+def test_unusual_combination_trains_saves_loads_and_samples(tmp_path: Path) -> None:
     """VampPrior, IAF, IWAE-5, residual network and labels, on a folder of 31×45 photographs in color."""
     generator = np.random.default_rng(0)
     for label in ("cat", "dog"):
@@ -71,11 +72,11 @@ def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: 
     (tmp_path / "experiment.toml").write_text(COMBINATION)
     experiment = Experiment.from_file(tmp_path / "experiment.toml")
     experiment = experiment.with_overrides([f"data.source='{tmp_path / 'photos'}'"])
-    splits, _ = experiment.load_splits()
-    run = trainer.train(experiment, splits, tmp_path / "run")
+    run = train(experiment, out=tmp_path / "run")
     model = run.load_model()
     assert model.sample(3, seed=1, condition=1).shape == (3, 31, 45, 3)
     np.testing.assert_array_equal(model.sample(3, seed=1, condition=1), run.load_model().sample(3, 1, condition=1))
+    splits = run.load_splits()
     labels = splits.test.labels
     bound = model.log_likelihood(splits.test.images, samples=20, condition=labels)
     assert np.isfinite(bound).all()
@@ -83,7 +84,7 @@ def test_combination_that_nobody_tried_trains_saves_loads_and_samples(tmp_path: 
 
 
 @pytest.mark.parametrize("spec", [{"name": "realnvp", "num_couplings": 4, "hidden": [16]}, {"name": "mixture"}])
-def test_fitted_prior_explains_the_codes_better_and_is_drawn_from(spec: dict[str, object], tmp_path: Path) -> None:
+def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[str, object], tmp_path: Path) -> None:
     experiment = Experiment.preset("classic").with_overrides(
         [
             *(
@@ -96,9 +97,9 @@ def test_fitted_prior_explains_the_codes_better_and_is_drawn_from(spec: dict[str
         ]
     )
     splits = splits_for("classic")
-    run = trainer.train(experiment, splits, tmp_path / "run")
+    run = train(experiment, splits, tmp_path / "run")
     original = run.load_model()
-    # Far from the prior that the model was trained with, whatever a few steps have made of it.
+    # Far from the prior of the training.
     original.encoder.get_layer("z_mean").bias.assign([1.5, -1.0])
     run.save_model(original)
     measured = fit_prior(run, splits, spec, epochs=10)
@@ -106,7 +107,7 @@ def test_fitted_prior_explains_the_codes_better_and_is_drawn_from(spec: dict[str
     fitted = keras_vae.load(run.path)
     assert keras_vae.core.registry.spec("prior", fitted.prior)["name"] == spec["name"]
     assert run.load_model(prior="original").prior == original.prior
-    codes = original.draw(np.concatenate([splits.train.images] * 20), seed=1)
+    codes = original.sample_posterior(np.concatenate([splits.train.images] * 20), seed=1)
     drawn = ops.convert_to_numpy(fitted.prior(fitted._context(None)).sample(4000, 1))
     np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.3 * codes.std(0).max())
     np.testing.assert_allclose(drawn.std(0), codes.std(0), rtol=0.4)

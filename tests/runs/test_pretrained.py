@@ -1,4 +1,4 @@
-"""The runs that come with the package: whole, small, as good as they say, and never written into."""
+"""The pretrained runs: complete, small, as good as documented, and read-only."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from helpers import on_tensorflow
 from keras_vae import AnomalyDetector, Run, cli, load
 from keras_vae.core.errors import InputError
 from keras_vae.data import sources
-from keras_vae.evaluation.likelihood import measure_likelihood, observed
+from keras_vae.evaluation.likelihood import binarize_if_needed, measure_likelihood
 from keras_vae.runs.run import pretrained_names
 
 NAMES = ("mnist-16d", "mnist-2d")
@@ -29,7 +29,7 @@ TRAINED = Path(keras_vae.__file__).parent / "runs" / "pretrained"
 def vae(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run `vae …` in a folder of its own: its exit code, its output and its messages."""
+    """Run `vae …` in an empty folder; return its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -46,7 +46,7 @@ def vae(
 
 @pytest.fixture(autouse=True)
 def untouched() -> object:
-    """Hold that the package is the same afterward."""
+    """Assert that no test changes the package."""
     before = contents(TRAINED)
     yield
     assert contents(TRAINED) == before
@@ -57,13 +57,13 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_there_are_two_and_they_are_small() -> None:
+def test_two_runs_take_less_than_two_megabytes() -> None:
     assert pretrained_names() == list(NAMES)
     assert sum(path.stat().st_size for path in TRAINED.rglob("*") if path.is_file()) < 2_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_is_a_whole_run_with_a_model_that_draws(name: str) -> None:
+def test_pretrained_run_is_complete_and_generates_digits(name: str) -> None:
     run = Run.open(name)
     assert {path.name for path in run.path.iterdir()} == FILES
     assert run.is_complete
@@ -81,7 +81,7 @@ def test_one_is_a_whole_run_with_a_model_that_draws(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_images_are_explained_as_well_as_the_test_images_were(name: str) -> None:
+def test_its_images_have_the_documented_negative_elbo(name: str) -> None:
     run, shown = Run.open(name), sources.load(TRAINED / name / "images.npz").train
     assert set(shown.labels.tolist()) == set(range(10))
     values = -load(name).elbo(observed_levels(run, shown.images))
@@ -96,7 +96,7 @@ def observed_levels(run: Run, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_names_no_place_of_the_machine_that_trained_it(name: str) -> None:
+def test_no_file_contains_a_path_of_the_training_machine(name: str) -> None:
     for file in ("environment.json", "evaluation.json", "experiment.toml"):
         text = (TRAINED / name / file).read_text()
         assert not [word for word in ("/home/", "/root/", "/work/", "/tmp/", "/Users/") if word in text]
@@ -104,39 +104,38 @@ def test_it_names_no_place_of_the_machine_that_trained_it(name: str) -> None:
 
 
 @pytest.mark.slow
-@on_tensorflow("numbers of other backends are held against these elsewhere")
+@on_tensorflow("other backends are compared elsewhere")
 @pytest.mark.parametrize("name", NAMES)
-def test_evaluated_again_it_finds_its_numbers(name: str, real_mnist: Path) -> None:
+def test_evaluation_reproduces_the_documented_numbers(name: str, real_mnist: Path) -> None:
     run, model = Run.open(name), load(name)
-    splits, _ = run.experiment.load_splits()
-    run.check_images(splits)
+    splits = run.load_splits()
     written = run.evaluation["likelihood"]
     again = measure_likelihood(model, splits, seed=written["seed"])
     for term in ("negative_elbo", "reconstruction_loss", "kl_loss"):
         assert again[term]["mean"] == pytest.approx(written[term]["mean"], rel=1e-5)
-    # All images by all draws take minutes: a tenth of them by fewer draws bound it from above, up to their noise.
-    fewer = observed(model, splits, splits.test).subsample_evenly(1000)
+    # All images with all samples take minutes. A tenth of them with fewer samples gives an upper bound, up to noise.
+    fewer = binarize_if_needed(model, splits, splits.test).subsample_evenly(1000)
     nll = -model.log_likelihood(fewer.images, samples=50, seed=0)
     error = nll.std() / np.sqrt(len(nll))
     assert written["nll"]["mean"] - 3 * error < nll.mean() < written["nll"]["mean"] + 3 * error + 1
     assert written["nll"]["mean"] < written["negative_elbo"]["mean"]
 
 
-def test_names_that_are_none_are_refused_with_those_that_are() -> None:
-    with pytest.raises(InputError, match=r"no run at mnist-3d: .+ with the package come mnist-16d and mnist-2d"):
+def test_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"no run at mnist-3d: .+ pretrained run: mnist-16d or mnist-2d"):
         Run.open("mnist-3d")
     with pytest.raises(InputError, match=r"no run at runs/mnist-2d"):
         Run.open("runs/mnist-2d")
 
 
-def test_a_folder_of_that_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_the_same_name_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(TRAINED / "mnist-16d", "mnist-2d")
     assert load("mnist-2d").latent_dim == 16
     assert Run.open("mnist-2d").writable_copy().path == Path("mnist-2d")
 
 
-def test_what_reads_takes_it_from_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
+def test_commands_that_read_use_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
     for words in (("info", "mnist-2d"), ("sample", "mnist-2d", "--out", "s.png"), ("compare", *NAMES)):
         code, _, err = vae(*words)
         assert code == 0, err
@@ -144,24 +143,24 @@ def test_what_reads_takes_it_from_the_package(vae: Callable[..., tuple[int, str,
     assert AnomalyDetector("mnist-2d", samples=2).fit(np.zeros((4, 28, 28, 1), "uint8")).offset_
 
 
-def test_what_writes_takes_a_copy_in_runs_and_says_so(vae: Callable[..., tuple[int, str, str]]) -> None:
+def test_commands_that_write_use_a_copy_and_print_its_path(vae: Callable[..., tuple[int, str, str]]) -> None:
     for words in (("evaluate", "mnist-2d", "--data", "nowhere.npz"), ("fit-prior", "mnist-2d", "--prior", "nonsense")):
         assert vae(*words)[0] == 2
         assert not Path("runs").exists()
     code, out, err = vae("sample", "mnist-2d", "-n", "4", "--seed", "1")
     assert (code, out) == (0, "runs/mnist-2d/figures/sheet.png\n")
-    assert "mnist-2d comes with the package: written into its copy runs/mnist-2d" in err
-    # The copy is there now, and taken again.
+    assert "mnist-2d is a pretrained run: written into its copy runs/mnist-2d" in err
+    # The copy exists now and is used again.
     code, out, _ = vae("plot", "mnist-2d", "grid", "-n", "4")
     assert (code, out) == (0, "runs/mnist-2d/figures/grid.png\n")
     assert vae("info", "runs/mnist-2d")[0] == 0
     shutil.copyfile(TRAINED / "mnist-16d" / "model.keras", "runs/mnist-2d/model.keras")
     code, out, err = vae("sample", "mnist-2d")
     assert (code, out) == (2, "")
-    assert "runs/mnist-2d, where its copy to write into would be, is something else" in err
+    assert "the folder of its copy, runs/mnist-2d, contains something else" in err
 
 
-def test_a_run_of_the_package_refuses_to_be_written_into() -> None:
+def test_pretrained_run_is_read_only() -> None:
     run = Run.open("mnist-2d")
     for write in (
         lambda: run.write_report("x"),
@@ -170,12 +169,12 @@ def test_a_run_of_the_package_refuses_to_be_written_into() -> None:
         lambda: run.figure_path("x"),
         lambda: run.save_model(run.load_model(), fitted=True),
     ):
-        with pytest.raises(InputError, match=r"stays as it is: write into Run\.writable_copy\(\)"):
+        with pytest.raises(InputError, match=r"read-only: write into Run\.writable_copy\(\)"):
             write()
 
 
-@on_tensorflow("no backend has a part in it")
-def test_the_wheel_holds_them(tmp_path: Path) -> None:
+@on_tensorflow("independent of the backend")
+def test_wheel_contains_the_pretrained_runs(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:

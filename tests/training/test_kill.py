@@ -1,4 +1,4 @@
-"""Real processes, killed and started again: the result is that of one never interrupted."""
+"""Processes that are killed and started again give the result of an uninterrupted one."""
 
 import json
 import random
@@ -17,7 +17,7 @@ from keras_vae import load
 from keras_vae.runs.run import Run
 
 KILLS = 5
-# Enough epochs that a training outlives the importing of Keras many times over.
+# Enough epochs that training takes much longer than importing Keras.
 EPOCHS = 30
 COMMAND = [sys.executable, "-c", "from keras_vae.cli import main; main()", "train"]
 SETTINGS = ["model.network.widths=[4, 8]", f"training.epochs={EPOCHS}", "training.batch_size=128", "training.keep=best"]
@@ -35,7 +35,7 @@ def epochs(run: Path) -> int:
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(tmp_path: Path) -> None:
+def test_training_killed_at_random_moments_resumes_to_bitwise_the_same_run(tmp_path: Path) -> None:
     subprocess.run([*COMMAND, *ARGUMENTS, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     assert epochs(tmp_path / "whole") == EPOCHS
 
@@ -43,16 +43,16 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(tmp_path: Path
     for kill in range(KILLS):
         arguments = ["--resume", str(cut)] if cut.exists() else [*ARGUMENTS, "--out", str(cut)]
         done, process = epochs(cut), subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
-        # Into training, and then anywhere: within a step, between epochs, while a file is being written.
+        # After at least one more epoch, at any moment: within a step, between epochs, or while a file is written.
         while epochs(cut) <= done:
-            assert process.poll() is None, "the training ended before it could be killed"
+            assert process.poll() is None, "training ended before it could be killed"
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.25))
         process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[kill % 3])
         assert process.wait() in ((-signal.SIGKILL,), (143,), (130,))[kill % 3]
         survived.append(epochs(cut))
         assert not Run(cut).is_complete
-    assert survived == sorted(set(survived)), "every attempt must have trained further"
+    assert survived == sorted(set(survived)), "every attempt must complete further epochs"
     subprocess.run([*COMMAND, "--resume", str(cut)], check=True, capture_output=True)
 
     whole, resumed = Run(tmp_path / "whole"), Run(cut)
@@ -67,7 +67,7 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(tmp_path: Path
 
 @pytest.mark.slow
 @on_tensorflow("the table does not depend on the backend")
-def test_encoding_killed_goes_on_with_the_block_that_is_missing(tmp_path: Path) -> None:
+def test_killed_encoding_resumes_with_the_first_missing_block(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), dtype="uint8")
     np.save(tmp_path / "images.npy", images)
     command = [*COMMAND[:-1], "encode", "mnist-2d", "--data", "images.npy", "--out", "z.npz"]
@@ -81,7 +81,7 @@ def test_encoding_killed_goes_on_with_the_block_that_is_missing(tmp_path: Path) 
         process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "z.npz").exists()
-    # What is gone on with is not computed again.
+    # Existing blocks are not computed again.
     with np.load(part / "000000001.npz") as block:
         marked = {**block, "z_mean": block["z_mean"] + 100}
     np.savez(part / "000000001.npz", **marked)

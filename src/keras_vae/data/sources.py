@@ -150,7 +150,7 @@ def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = N
     Example:
         >>> splits, notes = load_splits(DataConfig(source="digits", test=97))
         >>> len(splits.train), len(splits.validation), len(splits.test)
-        (1530, 170, 97)
+        (1520, 180, 97)
     """
     loaded = load_source(config, progress)
     splits = dataset.split(

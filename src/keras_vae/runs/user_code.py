@@ -12,12 +12,15 @@ import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_vae.core.errors import InputError, first_line
 from keras_vae.core.files import write_text
 
 _MODULES = "keras_vae_user_code"
 """Prefix of the modules' names."""
+
+_Components = Mapping[str, Mapping[str, type]]
 
 _imported: set[str] = set()
 """Checksums of the files that this process has executed."""
@@ -106,10 +109,29 @@ def trust(sources: Iterable[bytes]) -> None:
 
 
 def _import(path: Path, source: bytes) -> None:
-    checksum = _checksum(source)
-    if checksum in _imported:
+    """Execute a file once per process; if it is refused, the components are those from before."""
+    import keras
+
+    from keras_vae.core import registry
+    from keras_vae.models import registration  # noqa: F401
+
+    if _checksum(source) in _imported:
         return
-    before = _components()
+    components, objects = registry.snapshot(), keras.saving.get_custom_objects()
+    before = dict(objects)
+    try:
+        _execute(path, source)
+        _check_registered(path, components, registry.snapshot())
+        _check_registered_class_names(path, before, objects)
+    except InputError:
+        registry.restore(components)
+        objects.clear()
+        objects.update(before)
+        raise
+    _imported.add(_checksum(source))
+
+
+def _execute(path: Path, source: bytes) -> None:
     module = types.ModuleType(f"{_MODULES}.{path.stem}")
     module.__file__ = str(path)
     # Dataclasses look up the module of their annotations.
@@ -120,24 +142,35 @@ def _import(path: Path, source: bytes) -> None:
         raise InputError(
             f"import = {path}: it raises {type(error).__name__}: {first_line(error)}; correct it"
         ) from None
-    after = _components()
-    changed = {key for key, cls in after.items() if before.get(key) is not cls}
+
+
+def _check_registered(path: Path, before: _Components, after: _Components) -> None:
+    """Refuse a file that registers no component, or replaces one that is not the user's own."""
+    changed = [
+        (kind, name, before.get(kind, {}).get(name))
+        for kind, classes in after.items()
+        for name, cls in classes.items()
+        if before.get(kind, {}).get(name) is not cls
+    ]
     if not changed:
         raise InputError(
             f'import = {path}: it registers no component; decorate a class with @keras_vae.register("its-name")'
         )
-    for kind, name in sorted(changed & before.keys()):
-        # A file that was edited and is imported again may replace its own components.
-        if not before[kind, name].__module__.startswith(_MODULES):
+    for kind, name, existing in changed:
+        if existing is not None and not _is_user_code(existing):
             raise InputError(f"import = {path}: the {kind} '{name}' exists already; choose another name")
-    _imported.add(checksum)
 
 
-def _components() -> Mapping[tuple[str, str], type]:
-    from keras_vae.core import registry
-    from keras_vae.models import registration  # noqa: F401
+def _check_registered_class_names(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Refuse a class that Keras would load instead of another one of the same name."""
+    for name, existing in before.items():
+        if after.get(name) is not existing and not _is_user_code(existing):
+            raise InputError(f"import = {path}: a class '{name}' exists already; rename the class")
 
-    return {(kind, name): cls for kind in registry.kinds() for name, cls in registry.registered(kind).items()}
+
+def _is_user_code(cls: Any) -> bool:
+    # A file that was edited and is imported again may replace its own components.
+    return str(cls.__module__).startswith(_MODULES)
 
 
 def _checksum(source: bytes) -> str:

@@ -1,0 +1,139 @@
+"""Python files of the user: imported for a training, kept with the run, and executed only if they are trusted."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import SMALL, Interrupt, assert_equal_runs, on_tensorflow, small
+from keras_vae.core import registry
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
+from keras_vae.runs import user_code
+from keras_vae.runs.run import Run
+from keras_vae.training.trainer import train
+
+pytestmark = on_tensorflow("independent of the backend")
+
+PARTS = '''
+"""A prior with its mean elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras_vae
+from keras import ops
+from keras_vae.components.priors import StandardNormal
+
+
+@keras_vae.register("my-prior")
+@dataclass(frozen=True)
+class MyPrior(StandardNormal):
+    """The standard normal under a name of its own."""
+'''
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, in which no code is trusted, and a working folder with images and a Python file."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("my_parts.py").write_text(PARTS)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def frames(images: Array) -> None:
+    np.savez("frames.npz", images=images)
+
+
+def vae(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `vae …` in a new process."""
+    command = [sys.executable, "-c", "from keras_vae.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_imported_components_train_resume_and_load_in_new_processes(home: Path, frames: None) -> None:
+    experiment = small("model.prior=my-prior", "data.source=frames.npz")
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, out="run", imports=["my_parts.py"], callbacks=[Interrupt(1, 0)])
+    settings = [part for setting in [*SMALL, "model.prior=my-prior"] for part in ("--set", setting)]
+    whole = vae("train", "--data", "frames.npz", "--import", "my_parts.py", "--out", "whole", *settings)
+    assert whole.returncode == 0, whole.stderr
+    Path("my_parts.py").unlink()
+    assert Path("run/code/my_parts.py").read_text() == PARTS
+    assert Run.open("run").environment["code"] == ["my_parts.py"]
+    resumed = vae("train", "--resume", "run")
+    assert resumed.returncode == 0, resumed.stderr
+    assert_equal_runs(Run.open("run"), Run.open("whole"))
+    sampled = vae("sample", "run", "-n", "2", "--out", "s.npz")
+    assert sampled.returncode == 0, sampled.stderr
+    loaded = python("import keras_vae; print(type(keras_vae.load('run').prior).__name__)")
+    assert loaded.stdout.strip() == "MyPrior", loaded.stderr
+
+    # The same run on another machine.
+    shutil.rmtree(home)
+    refused = vae("sample", "run", "--out", "t.npz")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "run/code/my_parts.py: this run needs Python code that was never imported on this machine" in refused.stderr
+    assert vae("info", "run").returncode == 0
+    trusted = vae("trust", "run")
+    assert trusted.stdout.strip() == "run/code/my_parts.py"
+    assert vae("sample", "run", "--out", "t.npz").returncode == 0
+    # Edited code must be allowed again.
+    Path("run/code/my_parts.py").write_text(PARTS + "\nprint('changed')\n")
+    assert "never imported on this machine" in vae("sample", "run", "--out", "u.npz").stderr
+    allowed = python("import keras_vae; print(keras_vae.load('run', trust_code=True).latent_dim)")
+    assert allowed.stdout.split() == ["changed", "2"], allowed.stderr
+
+
+def test_imported_file_registers_its_components_and_is_trusted() -> None:
+    sources = user_code.import_files(["my_parts.py"])
+    assert sources == {"my_parts.py": PARTS.encode()}
+    assert registry.spec("prior", registry.build("prior", {"name": "my-prior"})) == {"name": "my-prior"}
+    Path("code").mkdir()
+    shutil.copyfile("my_parts.py", "code/my_parts.py")
+    user_code.import_kept(Path("code"), ["my_parts.py"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", r"import = bad\.py: it registers no component; decorate a class with @keras_vae\.register"),
+        ("raise ValueError('no\\nway')\n", r"import = bad\.py: it raises ValueError: no; correct it"),
+        ("def broken(:\n", r"import = bad\.py: it raises SyntaxError"),
+        (PARTS.replace("my-prior", "vamp"), r"import = bad\.py: the prior 'vamp' exists already"),
+        (PARTS.replace("MyPrior", "VampPrior"), r"import = bad\.py: a class 'keras_vae>VampPrior' exists already"),
+    ],
+)
+def test_file_without_new_components_is_refused(text: str, message: str) -> None:
+    before = registry.registered("prior")
+    Path("bad.py").write_text(text)
+    with pytest.raises(InputError, match=message):
+        user_code.import_files(["bad.py"])
+    assert registry.registered("prior") == before
+    Path("code").mkdir()
+    shutil.copyfile("bad.py", "code/bad.py")
+    with pytest.raises(InputError, match="never imported on this machine"):
+        user_code.import_kept(Path("code"), ["bad.py"])
+
+
+def test_missing_files_and_equal_names_are_refused() -> None:
+    with pytest.raises(InputError, match=r"import = nowhere\.py: there is no such Python file"):
+        user_code.import_files(["nowhere.py"])
+    Path("other").mkdir()
+    shutil.copyfile("my_parts.py", "other/my_parts.py")
+    with pytest.raises(InputError, match="another file has the same name"):
+        user_code.import_files(["my_parts.py", "other/my_parts.py"])
+    for name in ("nowhere.py", "../my_parts.py"):
+        with pytest.raises(InputError, match="it is missing; restore it"):
+            user_code.import_kept(Path("other"), [name], trusted=True)

@@ -1,0 +1,85 @@
+"""Checks of an experiment: what is refused before anything is written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import small
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.data.info import DatasetInfo
+from keras_vae.runs.build import build, build_model
+from keras_vae.runs.validate import validate
+from keras_vae.training.trainer import train
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["training.batch_size=17"], "training.batch_size = 17: there are only 16 training images"),
+        (["training.optimizer=adm"], "did you mean 'adam'"),
+        (["model.objective.beta=-2.0"], "beta = -2.0"),
+        (["model.prior=gauss"], "unknown prior 'gauss'"),
+    ],
+)
+def test_invalid_experiment_writes_nothing(settings: list[str], message: str, splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        train(small(*settings), splits, tmp_path / "run")
+    assert message in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keep_best_without_validation_images_is_refused(images: Array, tmp_path: Path) -> None:
+    dataset = Dataset.from_arrays(images, name="frames")
+    with pytest.raises(InputError, match="no validation images"):
+        train(
+            small("training.keep=best"),
+            split(dataset, None, validation=0, test_size=4, holdout=True, seed=0),
+            tmp_path / "r",
+        )
+
+
+def test_schedules_count_the_steps_of_the_whole_training(splits: Splits) -> None:
+    info = DatasetInfo.from_splits(splits)
+    experiment = small("training.schedule=cosine", "model.objective.schedule=warm-up")
+    model = build(experiment, info)
+    # 4 epochs of 2 steps.
+    assert model.optimizer.learning_rate is not None
+    assert model.optimizer._learning_rate.schedule.steps == 8
+    assert model.objective.schedule.steps == 1
+    later = experiment.with_overrides(["training.epochs=40"])
+    assert build_model(later, info).objective.schedule.steps == 8
+
+
+def test_schedule_and_plateau_are_not_combined(splits: Splits) -> None:
+    with pytest.raises(InputError, match="use only one of the two"):
+        validate(small("training.schedule=cosine", "training.plateau.patience=1"), splits)
+
+
+@pytest.mark.parametrize(
+    ("settings", "validation", "message"),
+    [
+        (
+            ["model.objective=info-vae"],
+            1,
+            "data.validation = 0.05: there is one validation image, and info-vae compares",
+        ),
+        (
+            ["model.condition={ name = 'vector', size = 2 }"],
+            4,
+            "model.condition = vector: image sources provide labels, not vectors",
+        ),
+        (["model.objective={ name = 'info-vae', alpha = 1.0 }", "model.prior=realnvp"], 4, "does not train the prior"),
+        (["model.objective=info-vae", "training.batch_size=1"], 4, "leave a batch of one, and info-vae compares"),
+    ],
+)
+def test_invalid_combinations_are_refused_before_anything_is_written(
+    settings: list[str], validation: int, message: str, images: Array, tmp_path: Path
+) -> None:
+    dataset = Dataset.from_arrays(images, np.arange(24) % 3, name="frames")
+    splits = split(dataset, None, validation=validation, test_size=4, holdout=True, seed=0)
+    with pytest.raises(InputError, match=message):
+        train(small(*settings), splits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
