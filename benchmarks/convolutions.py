@@ -4,8 +4,8 @@
 
 This measures the forward pass and the gradients with respect to inputs and weights of a batch of 128 in float32,
 compiled, in turns. The two differ where `keras_vae.networks.convolutions` computes a layer as matrix products: under
-JAX on a CPU, and for layers with a single filter under TensorFlow. The last row is the whole training step of the classic model, with
-our layers and with Keras's.
+JAX on a CPU, and for layers with a single filter under TensorFlow. The last row is the whole training step of the
+classic model, with our layers and with Keras's.
 """
 
 import argparse
