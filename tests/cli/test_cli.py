@@ -254,8 +254,8 @@ def test_unfinished_run_is_not_put_to_use(command: str, vae: Vae, run: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["curves", "--range", "-1", "1"], "unknown option of the curves plot 'bounds'"),
-        (["grid", "--seed", "1"], "unknown option of the grid plot 'seed'"),
+        (["curves", "--range", "-1", "1"], "curves plot: option = 'bounds': unknown"),
+        (["grid", "--seed", "1"], "grid plot: option = 'seed': unknown"),
         (["grid", "-n", "0"], "n is 0: a grid needs at least 1 point a side"),
         (["grid", "--range", "1", "-1"], "bounds are 1, -1: pass two finite numbers, the smaller one first"),
         (["grid", "--dims", "0", "2"], "dims are 0, 2: pass two different dimensions from 0 to 1"),
@@ -375,8 +375,8 @@ NAN = np.full((20, 6, 6), np.nan)
     [
         (lambda path: None, "nowhere.npz", "nowhere.npz; accepted: mnist, fashion_mnist, digits, sprites, or"),
         (empty_folder, "folder", "folder holds no images; it holds notes.txt; accepted: .png"),
-        (truncated, "folder", "b.png cannot be read: it is no whole PNG"),
-        (text_as_png, "folder", "b.png cannot be read: it is no whole PNG"),
+        (truncated, "folder", "b.png: cannot be read: it is no whole PNG"),
+        (text_as_png, "folder", "b.png: cannot be read: it is no whole PNG"),
         (of_two_sizes, "folder", "b.png 5x5; give --image-size HxW to resize them"),
         (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: it holds names (2,); accepted: x_train"),
         (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; accepted: floats in [0, 1]"),
@@ -388,7 +388,7 @@ NAN = np.full((20, 6, 6), np.nan)
         (
             lambda path: path.write_bytes(b"PK\x03\x04 half a zip"),
             "x.npz",
-            "x.npz cannot be read: ",
+            "x.npz: cannot be read: ",
         ),
     ],
 )
@@ -414,7 +414,7 @@ def test_bad_images_are_refused_and_nothing_is_written(
         (["--image-size", "28", "--data", "digits"], "--image-size 28: write height x width"),
         (["--resume", "nowhere"], "no run at nowhere"),
         (["--resume", "nowhere", "--set", "seed=1"], "--resume goes on with the run as it was begun"),
-        (["--data", "digits", "--set", "model.objective=vae"], "unknown objective 'vae'"),
+        (["--data", "digits", "--set", "model.objective=vae"], "objective = 'vae': unknown"),
     ],
 )
 def test_wrong_call_is_one_line_and_nothing_is_written(

@@ -159,7 +159,7 @@ def test_files_that_are_no_arrays(tmp_path: Path, name: str, content: bytes) -> 
     (tmp_path / name).write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(InputError, match=rf"{name} cannot be read: .") as caught:
+        with pytest.raises(InputError, match=rf"{name}: cannot be read: .") as caught:
             load_arrays(tmp_path / name)
     assert "\n" not in str(caught.value)
 

@@ -88,5 +88,5 @@ def test_sizes_that_are_refused(size: tuple[int, int]) -> None:
 
 
 def test_colors_that_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown color 'gray': did you mean 'gray'"):
-        Conversion(color="gray")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="color = 'grey': unknown; did you mean 'gray'"):
+        Conversion(color="grey")  # type: ignore[arg-type]

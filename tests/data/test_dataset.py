@@ -137,7 +137,7 @@ def test_labels_that_are_refused(labels: object, classes: tuple[str, ...], messa
         ({"images": LEVELS[..., None] / 255}, "images: float64"),
         ({"labels": np.zeros(5, np.int32)}, "labels: int32"),
         ({"labels": np.zeros(4, np.int64)}, "for 5 images"),
-        ({"split": "trian"}, "unknown split 'trian': did you mean 'train'"),
+        ({"split": "trian"}, "split = 'trian': unknown; did you mean 'train'"),
     ],
 )
 def test_the_constructor_keeps_its_promises(change: dict[str, Any], message: str) -> None:

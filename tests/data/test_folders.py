@@ -107,7 +107,7 @@ def test_a_damaged_file_is_named(folder: Path, suffix: str, damage: str) -> None
     bad = write(folder / f"b.{suffix}", RGB[1])
     whole = bad.read_bytes()
     bad.write_bytes({"truncated": whole[: len(whole) * 2 // 3], "text": b"not an image\n", "empty": b""}[damage])
-    with pytest.raises(InputError, match=rf"b\.{suffix} cannot be read: ") as caught:
+    with pytest.raises(InputError, match=rf"b\.{suffix}: cannot be read: ") as caught:
         load_folder(folder, Conversion())
     assert str(caught.value).count(str(bad)) == 1
     assert "\n" not in str(caught.value)

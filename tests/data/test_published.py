@@ -165,7 +165,7 @@ def test_a_damaged_file_in_the_cache_is_named(home: Path, end: int) -> None:
     write_idx(folder)
     file = folder / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:end])
-    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte.gz cannot be read: ."):
+    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte.gz: cannot be read: ."):
         FASHION_MNIST.load(silent)
 
 

@@ -238,7 +238,7 @@ def test_where_nothing_is_told_apart_the_network_is_random(labels: Array | None)
 
 
 def test_unknown_features_are_refused(splits: Splits) -> None:
-    with pytest.raises(InputError, match=r"unknown features 'inceptoin': did you mean 'inception'\?"):
+    with pytest.raises(InputError, match=r"features = 'inceptoin': unknown; did you mean 'inception'\?"):
         choose("inceptoin", splits)
 
 

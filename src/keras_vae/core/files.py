@@ -6,7 +6,40 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, first_line
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise every error of a block that reads a file as an `InputError` whose one line starts with the path.
+
+    Args:
+        path: The file or folder that the block reads.
+
+    Yields:
+        None.
+
+    Raises:
+        InputError: The block failed.
+
+    Example:
+        >>> with reading(Path("settings.json")):
+        ...     int("seven")
+        Traceback (most recent call last):
+        keras_vae.core.errors.InputError: settings.json: cannot be read: invalid literal for int() with base 10: 'seven'
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit in memory; use a part of it") from error
+    # NumPy, zipfile, zlib and Pillow raise a dozen kinds of errors for damaged files.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        if isinstance(error, ValueError) and "allow_pickle" in reason:
+            reason = "it holds Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
+        raise InputError(f"{path}: cannot be read: {reason}") from error
 
 
 @contextlib.contextmanager

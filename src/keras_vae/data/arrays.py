@@ -2,8 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
+from keras_vae.core.files import reading
 from keras_vae.data.dataset import Dataset, Factors, LoadedData
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
@@ -66,7 +66,7 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
         InputError: When the file cannot be read, is damaged or holds no images.
     """
     # NumPy leaves a damaged file open when it is the one to open it.
-    with readable(path), path.open("rb") as opened:
+    with reading(path), path.open("rb") as opened:
         file = np.load(opened, allow_pickle=False)
         if isinstance(file, np.ndarray):
             return _loaded([_Part(file)], path, name, classes, [])
@@ -109,7 +109,7 @@ class Rows:
         Raises:
             InputError: The file is damaged, or these are no images.
         """
-        with readable(self.path):
+        with reading(self.path):
             images, labels, scale = self.read(start, stop), self.labels, self._scale
             if self.are_dsprites and not len(scale):
                 images = images.astype("uint8") * np.uint8(255)
@@ -150,7 +150,7 @@ def open_arrays(path: Path) -> list[Rows]:
     Raises:
         InputError: The file cannot be read, or holds no images.
     """
-    with readable(path):
+    with reading(path):
         if not zipfile.is_zipfile(path):
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             return [Rows(path, "all", _count(array.shape), lambda start, stop: array[start:stop])]
@@ -191,33 +191,6 @@ def _count(shape: tuple[int, ...]) -> int:
     if not shape:
         raise InputError("images: a single number; accepted: N x H x W or N x H x W x C, C = 1 or 3")
     return shape[0]
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn whatever the bytes of a file provoke into one line that names the file.
-
-    Args:
-        path: The file that is read inside the `with` block.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        InputError: When the block fails.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise InputError(f"{path}: its images do not fit in memory") from error
-    # NumPy, zipfile, zlib and Pillow raise a dozen kinds of error for damaged files.
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, ValueError) and "allow_pickle" in reason:
-            reason = "it holds Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
-        raise InputError(f"{path} cannot be read: {reason}") from error
 
 
 def _loaded(parts: Sequence[_Part], path: Path, name: str, classes: Sequence[str], notes: list[str]) -> LoadedData:

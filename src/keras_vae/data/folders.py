@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
+from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress, silent
-from keras_vae.data.arrays import readable
 from keras_vae.data.convert import CHANNELS, MODES, Conversion, color_note, resize_note
 from keras_vae.data.dataset import Dataset, LoadedData
 
@@ -54,7 +54,7 @@ def load_folder(
     paint = None if background is None else opaque(background)
     found = find_images(folder)
     images, changes = read_images(folder, found.files, conversion, paint, progress)
-    with readable(folder):
+    with reading(folder):
         name = folder.resolve().name or "images"
         dataset = Dataset.from_arrays(images, found.labels, name=name, classes=found.classes)
     return LoadedData(dataset, None, (*found.notes, *changes))
@@ -78,7 +78,7 @@ def find_images(folder: Path) -> Found:
     Raises:
         InputError: There are none, or some lie directly in the folder and others in sub-folders.
     """
-    with readable(folder):
+    with reading(folder):
         files, ignored = _scan(folder, frozenset())
     if not files:
         held = f"; it holds {_some(ignored)}" if ignored else ""
@@ -165,11 +165,11 @@ def read_images(
     """
 
     def decode(file: Path) -> Decoded:
-        with readable(file):
+        with reading(file):
             return decode_image(file, conversion, background)
 
     first = decode(files[0])
-    with readable(folder):
+    with reading(folder):
         images = np.empty((len(files), *first.pixels.shape), np.uint8)
     resized = recolored = 0
     decoded = _threaded(decode, files) if math.prod(first.size) >= _THREADED_PIXELS else map(decode, files)

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress
-from keras_vae.data.arrays import load_arrays, readable
+from keras_vae.data.arrays import load_arrays
 from keras_vae.data.dataset import Dataset, LoadedData
 
 DATA_VARIABLE = "KERAS_VAE_DATA"
@@ -171,13 +172,13 @@ def _read_npz(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> Loa
 def _read_idx(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> LoadedData:
     x_train, y_train, x_test, y_test = map(_idx, paths)
     part = partial(Dataset.from_arrays, name=name, classes=classes)
-    with readable(paths[0].parent):
+    with reading(paths[0].parent):
         return LoadedData(part(x_train, y_train, split="train"), part(x_test, y_test, split="test"), ())
 
 
 def _idx(path: Path) -> NDArray[np.uint8]:
     """Return the array of a gzipped IDX file: two zero bytes, type, rank, big-endian sizes, then the values."""
-    with readable(path), gzip.open(path) as file:
+    with reading(path), gzip.open(path) as file:
         zeros, kind, rank = file.read(2), *file.read(2)
         if zeros != b"\0\0" or kind != _IDX_UBYTE:
             raise InputError("not an IDX file of unsigned bytes")

@@ -1,6 +1,5 @@
 """Names, files and folders → images."""
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data import sprites, streams
-from keras_vae.data.arrays import load_arrays, readable
+from keras_vae.data.arrays import load_arrays
 from keras_vae.data.convert import Color, Conversion, convert
 from keras_vae.data.dataset import Dataset, LoadedData, require_alike
 from keras_vae.data.folders import load_folder
@@ -93,7 +93,7 @@ def load(
     if loaded.test is None:
         return LoadedData(train, None, loaded.notes + notes)
     test, test_notes = convert(loaded.test, conversion, show)
-    with readable(path):
+    with reading(path):
         require_alike(train, test)
     return LoadedData(train, test, loaded.notes + notes + test_notes)
 
@@ -135,11 +135,9 @@ def available() -> tuple[Available, ...]:
 
 
 def _not_found(name: str, path: Path) -> InputError:
-    near = difflib.get_close_matches(name.lower(), SOURCES, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
     where = f", and no file or folder {path.absolute()}" if name else ""
     return InputError(
-        f"data: no source '{name}'{where}; {hint}accepted: {', '.join(SOURCES)},"
+        f"data = {name!r}: no such source{where}; {suggestion(name.lower(), SOURCES)}accepted: {', '.join(SOURCES)},"
         " or a path to a .npz or .npy file or a folder of images"
     )
 

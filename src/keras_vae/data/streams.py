@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.files import reading
 from keras_vae.core.progress import silent
-from keras_vae.data.arrays import open_arrays, readable
+from keras_vae.data.arrays import open_arrays
 from keras_vae.data.convert import Conversion, convert
 from keras_vae.data.dataset import Dataset, require_alike
 from keras_vae.data.folders import find_images, opaque, read_images
@@ -109,7 +110,7 @@ def of_arrays(path: Path, conversion: Conversion) -> Stream:
     """
     parts = open_arrays(path)
     firsts = [convert(rows.dataset(0, 1), conversion)[0] for rows in parts]
-    with readable(path):
+    with reading(path):
         require_alike(firsts[0], firsts[-1])
     blocks = [(rows, start, min(start + BLOCK, rows.count)) for rows in parts for start in range(0, rows.count, BLOCK)]
 

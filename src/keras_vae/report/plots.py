@@ -391,7 +391,7 @@ def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:
     accepted = [name for name in inspect.signature(PLOTS[kind]).parameters if name != "subject"]
     for option in options:
         if option not in accepted:
-            raise unknown(f"option of the {kind} plot", option, accepted)
+            raise unknown(f"{kind} plot: option", option, accepted)
     drawn = PLOTS[kind](subject, **options)
     if isinstance(drawn, figures.Strips):
         return figures.save_animation(drawn, out) if out.suffix == ".gif" else figures.save(figures.strips(drawn), out)

@@ -212,7 +212,7 @@ def _optimizer(experiment: Experiment, facts: DatasetInfo) -> keras.optimizers.O
         and value is not keras.optimizers.Optimizer
     }
     if training.optimizer.lower() not in classes:
-        raise unknown("optimizer in training.optimizer", training.optimizer, classes)
+        raise unknown("training.optimizer", training.optimizer, classes)
     options: dict[str, Any] = {"learning_rate": training.learning_rate}
     schedule = experiment.build_schedule(facts)
     if not isinstance(schedule, Constant):
