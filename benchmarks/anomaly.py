@@ -69,7 +69,7 @@ def main() -> None:
     strange: dict[int, list[tuple[Array, Array]]] = {size: [] for size in LATENT_DIMS}
     for digit in range(10):
         for size in LATENT_DIMS:
-            normal = train.take(np.flatnonzero(train.labels != digit), "train")
+            normal = train.subset(np.flatnonzero(train.labels != digit), "train")
             model = trained(normal, size, arguments.epochs)
             scores = scorer_of(model, normal)(test.images)
             for name, values in scores.items():

@@ -219,14 +219,14 @@ def test_a_run_whose_images_are_gone_says_where_they_were(arguments: list[str], 
 
 
 def test_images_that_are_no_good_leave_nothing_behind(vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keras_vae.data.streams.BLOCK", 4)
+    monkeypatch.setattr("keras_vae.data.streams.BLOCK_SIZE", 4)
     images = np.full((10, 9, 7, 1), 0.5, "float32")
     images[9, 0, 0] = np.nan
     np.save("x.npy", images)
     outcome = vae("encode", run, "--data", "x.npy", "--out", "z.npz")
     assert outcome.code == 2
     assert outcome.err.splitlines()[-1].endswith(
-        "from all/8 to all/9: images: NaN or infinite pixels; accepted: floats in [0, 1]"
+        "from all/8 to all/9: images: NaN or infinite pixels; pass floats in [0, 1]"
     )
     assert sorted(path.name for path in Path().iterdir()) == ["run", "x.npy"]
 
@@ -374,17 +374,21 @@ NAN = np.full((20, 6, 6), np.nan)
     ("make", "name", "message"),
     [
         (lambda path: None, "nowhere.npz", "nowhere.npz; accepted: mnist, fashion_mnist, digits, sprites, or"),
-        (empty_folder, "folder", "folder holds no images; it holds notes.txt; accepted: .png"),
-        (truncated, "folder", "b.png: cannot be read: it is no whole PNG"),
-        (text_as_png, "folder", "b.png: cannot be read: it is no whole PNG"),
-        (of_two_sizes, "folder", "b.png 5x5; give --image-size HxW to resize them"),
-        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: it holds names (2,); accepted: x_train"),
-        (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; accepted: floats in [0, 1]"),
-        (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; accepted: floats in [0, 1]"),
-        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images: shape (20, 36); accepted: N x H x W"),
-        (arrays(images=GOOD[:0]), "x.npz", "images: shape (0, 6, 6, 1) holds no pixels; give at least one image"),
-        (arrays(images=GOOD[:1]), "x.npz", "one image cannot be split or trained on; give at least two"),
-        (arrays(images=GOOD, labels=np.arange(7)), "x.npz", "labels: shape (7,) for 20 images; accepted: one integer"),
+        (empty_folder, "folder", "folder: no images, only notes.txt; accepted: .png"),
+        (truncated, "folder", "b.png: cannot be read: not a complete PNG"),
+        (text_as_png, "folder", "b.png: cannot be read: not a complete PNG"),
+        (of_two_sizes, "folder", "b.png 5x5; resize them with --image-size HxW"),
+        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: the file holds names (2,); pass x_train"),
+        (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; pass floats in [0, 1]"),
+        (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; pass floats in [0, 1]"),
+        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images.shape = (20, 36): not images; pass N x H x W"),
+        (arrays(images=GOOD[:0]), "x.npz", "images.shape = (0, 6, 6, 1): no pixels; pass at least one image"),
+        (arrays(images=GOOD[:1]), "x.npz", "a single image cannot be split or trained on; pass at least two"),
+        (
+            arrays(images=GOOD, labels=np.arange(7)),
+            "x.npz",
+            "labels.shape = (7,): there are 20 images; pass one integer",
+        ),
         (
             lambda path: path.write_bytes(b"PK\x03\x04 half a zip"),
             "x.npz",

@@ -1,6 +1,7 @@
 """The two exceptions that users meet, and the form of their messages.
 
-A message has one line: `name = value: what is wrong; what to do`. Messages about a file start with its path.
+A message has one line: `name = value: what is wrong; what to do`. A value too long to print, such as an array, is left
+out: `name: what is wrong; what to do`. A message about a file starts with its path.
 """
 
 import difflib

@@ -231,7 +231,7 @@ def _pools(splits: Splits, seed: int) -> tuple[Dataset, NDArray[np.int64], Datas
         return pool, labels[order], judged
     shuffled = np.random.default_rng(seed).permutation(len(pool))
     kept_back, learnt = np.split(shuffled, [max(1, len(pool) // 10)])
-    return pool.take(learnt, pool.split), labels[order][learnt], pool.take(kept_back, pool.split)
+    return pool.subset(learnt, pool.split), labels[order][learnt], pool.subset(kept_back, pool.split)
 
 
 def _network(image_shape: ImageShape, classes: int, seed: int) -> keras.Model:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError, first_line
 from keras_vae.core.typing import ImageShape
 from keras_vae.data.convert import Color, Conversion
-from keras_vae.data.folders import FORMATS, decode_image, opaque
+from keras_vae.data.folders import FORMATS, decode_image, parse_background
 
 MOST_BYTES = 10 * 2**20
 SIDES = 4, 4096
@@ -79,7 +79,7 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
         if max(wide, high) > SIDES[1] or min(wide, high) < SIDES[0]:
             raise InputError(f"{wide}×{high} pixels: accepted are {SIDES[0]} to {SIDES[1]} a side")
         color: Color = "gray" if channels == 1 else "rgb"
-        decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), opaque("white"))
+        decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), parse_background("white"))
     except InputError as error:
         raise InputError(f"picture: {error}") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:

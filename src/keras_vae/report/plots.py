@@ -193,7 +193,7 @@ def worst(subject: Subject, *, n: int = 20) -> "Figure":
     dataset = _few(subject.splits, 2000)
     told = dataset_condition(subject.model, dataset)
     costs = ops.convert_to_numpy(subject.model.elbo_terms(dataset.images, condition=told).negative_elbo)
-    chosen = dataset.take(np.argsort(costs)[::-1][:n], dataset.split)
+    chosen = dataset.subset(np.argsort(costs)[::-1][:n], dataset.split)
     return figures.stacks(
         {
             "original": chosen.images,
