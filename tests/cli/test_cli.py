@@ -157,7 +157,7 @@ def test_what_does_not_move_is_no_gif(vae: Vae, run: Path) -> None:
 def test_the_codes_of_a_folder_by_name_and_label(out: str, vae: Vae, run: Path, folder: Path) -> None:
     outcome = vae("encode", run, "--data", folder, "--out", out)
     assert (outcome.code, outcome.out.strip()) == (0, out), outcome.err
-    first = tables.column(Path(out), "z_mean_0" if out != "z.npz" else "z_mean")
+    first = tables.read_column(Path(out), "z_mean_0" if out != "z.npz" else "z_mean")
     model, images = load("run"), sources.load(folder).train.images
     assert first.reshape(30, -1)[:, 0] == pytest.approx(model.encode(images).z_mean[:, 0], abs=1e-6)
     if out == "z.csv":
@@ -256,9 +256,9 @@ def test_unfinished_run_is_not_put_to_use(command: str, vae: Vae, run: Path) -> 
     [
         (["curves", "--range", "-1", "1"], "curves plot: option = 'bounds': unknown"),
         (["grid", "--seed", "1"], "grid plot: option = 'seed': unknown"),
-        (["grid", "-n", "0"], "n is 0: a grid needs at least 1 point a side"),
-        (["grid", "--range", "1", "-1"], "bounds are 1, -1: pass two finite numbers, the smaller one first"),
-        (["grid", "--dims", "0", "2"], "dims are 0, 2: pass two different dimensions from 0 to 1"),
+        (["grid", "-n", "0"], "n = 0: too small; pass at least 1 point per side"),
+        (["grid", "--range", "1", "-1"], "bounds = (1, -1): must be two finite numbers, the smaller one first"),
+        (["grid", "--dims", "0", "2"], "dims = (0, 2): must be two different dimensions from 0 to 1"),
         (["grid", "--out", "grid.jpg"], "must end in .png"),
         (["grid", "--out", "nowhere/grid.png"], "there is no folder nowhere"),
         (["grid", "--out", "run/report.html"], "must end in .png"),
@@ -513,9 +513,9 @@ def test_evaluate_on_other_images_leaves_the_runs_own_numbers(vae: Vae, run: Pat
     [
         (["--samples", "0"], "samples = 0"),
         (["--generated", "1"], "generated = 1"),
-        (["--only", "likelyhood"], "stage 'likelyhood'"),
+        (["--only", "likelyhood"], "stage = 'likelyhood'"),
         (["--only", "disentanglement"], "factors are not known"),
-        (["--data", "nowhere"], "no source 'nowhere'"),
+        (["--data", "nowhere"], "data = 'nowhere': no such source"),
         (["--prior", "fitted"], "has none"),
     ],
 )
@@ -560,14 +560,14 @@ class TestExport:
         assert all(float(row[-1]) < 1e-4 for row in rows)
         again = vae("export", run, "--format", "keras")
         assert (again.code, again.out) == (2, "")
-        assert "--out run/export/keras exists" in again.err
+        assert "out = run/export/keras: exists" in again.err
         answer = json.loads(vae("export", run, "--format", "keras", "--force", "--json", "--pixels", "float32").out)
         assert answer["graphs"]["encoder"]["inputs"]["images"]["dtype"] == "float32"
 
     def test_what_is_wrong_is_said_before_anything_is_written(self, vae: Vae, run: Path, tmp_path: Path) -> None:
         for words, message in (
             (("export", "nowhere", "--format", "keras"), "no run at nowhere"),
-            (("export", run, "--format", "keras", "--out", run, "--force"), "--out run is not an earlier export"),
+            (("export", run, "--format", "keras", "--out", run, "--force"), "out = run: not an earlier export"),
             (("export", run, "--format", "keras", "--prior", "fitted"), "prior = 'fitted'"),
         ):
             outcome = vae(*words)

@@ -131,7 +131,7 @@ def score(
     if limit is not None:
         say(f"an anomaly has {judge} above {limit:.2f} nats, which {threshold:.1%} of the training images exceed")
     if heat_maps is not None:
-        strangest = np.argsort(tables.column(out, judge))[::-1][:n]
+        strangest = np.argsort(tables.read_column(out, judge))[::-1][:n]
         chosen = stream.subset(strangest)
         reconstructed = model.reconstruct(chosen.images, condition=condition(chosen))
         figure = figures.heat_maps(

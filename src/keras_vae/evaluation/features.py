@@ -275,7 +275,7 @@ def _body(network: keras.Model) -> keras.Model:
 
 def _model(inputs: Tensor, outputs: Tensor) -> keras.Model:
     model = keras.Model(inputs, outputs)
-    if backend.xla_slows_convolutions():
+    if backend.runs_faster_without_xla():
         model.supports_jit = False
     return model
 

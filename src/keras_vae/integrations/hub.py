@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_vae.core.errors import InputError, RunError, first_line
-from keras_vae.core.files import check_place, replacing_folder, write_text
+from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.evaluation.summary import summarize
 from keras_vae.runs.run import Run
 
@@ -83,7 +83,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         RunError: The Hub cannot be reached, or fails.
     """
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
-    check_place(out, force=force, mark="experiment.toml", kind="run")
+    check_destination(out, force=force, marker="experiment.toml", kind="run")
     check_installed()
     with wrap_errors(repository), replacing_folder(out) as folder:
         from huggingface_hub import HfApi, snapshot_download

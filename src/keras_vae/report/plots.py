@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, unknown
-from keras_vae.core.latent_grid import grid_points, interpolate
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.report.latent_grid import grid_points, interpolate
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:

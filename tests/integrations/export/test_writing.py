@@ -250,7 +250,7 @@ def test_what_cannot_be_exported_is_refused(model: VAE, trained: Path, tmp_path:
         export(tmp_path / "nowhere", "keras")
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("years")
-    with pytest.raises(InputError, match="is not an earlier export"):
+    with pytest.raises(InputError, match=": not an earlier export"):
         export(model, "keras", tmp_path / "precious", force=True)
     run = Run(trained)
     run.write_checkpoint({"weights": []}, {})

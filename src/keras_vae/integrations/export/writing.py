@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, RunError, first_line, unknown
-from keras_vae.core.files import check_place, replacing_folder, write_text
+from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.core.progress import Progress, silent
 from keras_vae.integrations.export.card import card
 from keras_vae.integrations.export.format import Format
@@ -80,7 +80,7 @@ def export(
             raise InputError("out = None: name a folder to write")
         out = source.writable_copy().path / "export" / format
     out = Path(out).expanduser()
-    check_place(out, force=force, mark="manifest.json", kind="export")
+    check_destination(out, force=force, marker="manifest.json", kind="export")
     subject = _of_run(source, prior) if isinstance(source, Run) else _of_model(source)
     return _write(subject, form, out, pixels, progress)
 
