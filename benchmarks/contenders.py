@@ -115,7 +115,7 @@ def with_convolutions(products: bool) -> Chunks:
     """Train it with every convolution as a matrix product, or with none."""
     from keras_vae.core import backend
 
-    backend.xla_runs_convolutions_slowly = backend.runs_thin_convolutions_slowly = lambda: products
+    backend.prefers_matmul_to_convolution = backend.prefers_matmul_for_few_filters = lambda: products
     return ours()
 
 
@@ -123,7 +123,7 @@ def with_xla() -> Chunks:
     """Train it compiled by XLA."""
     from keras_vae.core import backend
 
-    backend.xla_slows_convolutions = lambda: False
+    backend.runs_faster_without_xla = lambda: False
     return ours(jit_compile=True)
 
 

@@ -154,8 +154,8 @@ def test_another_seed_is_another_classifier(splits: Splits) -> None:
 
 
 def test_runs_that_differ_in_their_validation_images_share_one(dark_and_bright: Dataset) -> None:
-    test = dark_and_bright.take(np.arange(20), "test")
-    rest = dark_and_bright.take(np.arange(20, 60), "train")
+    test = dark_and_bright.subset(np.arange(20), "test")
+    rest = dark_and_bright.subset(np.arange(20, 60), "train")
     parts = [
         split(rest, test, validation=size, test_size=0.0, holdout=True, seed=seed)
         for size, seed in [(0.0, 0), (10, 0), (0.5, 7)]
@@ -238,7 +238,7 @@ def test_where_nothing_is_told_apart_the_network_is_random(labels: Array | None)
 
 
 def test_unknown_features_are_refused(splits: Splits) -> None:
-    with pytest.raises(InputError, match=r"unknown features 'inceptoin': did you mean 'inception'\?"):
+    with pytest.raises(InputError, match=r"features = 'inceptoin': unknown; did you mean 'inception'\?"):
         choose("inceptoin", splits)
 
 

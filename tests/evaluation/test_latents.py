@@ -331,7 +331,7 @@ def test_where_nothing_was_held_out_it_says_so_and_probes_half(dataset: Dataset)
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("held_out", [True, False])
 def test_few_images_are_enough(dataset: Dataset, count: int, held_out: bool) -> None:
-    few = dataset.take(np.arange(count), "test" if held_out else "train")
+    few = dataset.subset(np.arange(count), "test" if held_out else "train")
     found = checked(measure_latents(vae(), Splits(dataset, None, few) if held_out else Splits(few, None, None)))
     assert found["images"] == count
     assert found["mutual_information_cap"] == math.log(count)

@@ -309,7 +309,7 @@ def test_the_floor_is_that_of_training_images(splits: Splits) -> None:
 
 
 def test_three_test_images_give_what_three_can(splits: Splits) -> None:
-    few = splits._replace(test=splits.test.take(np.arange(3), "test"))
+    few = splits._replace(test=splits.test.subset(np.arange(3), "test"))
     section = measure_samples(Replaying(frames(40, 5)), few, n=40, features="random")
     assert plain(section)
     assert section["images"] == 3
@@ -328,7 +328,7 @@ def test_three_test_images_give_what_three_can(splits: Splits) -> None:
 
 
 def test_one_test_image_gives_no_distance(splits: Splits) -> None:
-    one = splits._replace(test=splits.test.take(np.arange(1), "test"))
+    one = splits._replace(test=splits.test.subset(np.arange(1), "test"))
     section = measure_samples(Replaying(frames(40, 5)), one, n=40, features="random")
     assert plain(section)
     assert section["frechet_distance"] is section["kid"] is None

@@ -337,7 +337,7 @@ def measure_disentanglement(
         raise InputError(f"points = {points}: must be at least 2")
     count = min(points, len(dataset))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    used = dataset.take(chosen, dataset.split)
+    used = dataset.subset(chosen, dataset.split)
     assert used.factors is not None
     moments = model.encode(used.images, condition=dataset_condition(model, used), seed=seed)
     codes = getattr(moments, "z_mean", None)

@@ -231,7 +231,7 @@ def _pools(splits: Splits, seed: int) -> tuple[Dataset, NDArray[np.int64], Datas
         return pool, labels[order], judged
     shuffled = np.random.default_rng(seed).permutation(len(pool))
     kept_back, learnt = np.split(shuffled, [max(1, len(pool) // 10)])
-    return pool.take(learnt, pool.split), labels[order][learnt], pool.take(kept_back, pool.split)
+    return pool.subset(learnt, pool.split), labels[order][learnt], pool.subset(kept_back, pool.split)
 
 
 def _network(image_shape: ImageShape, classes: int, seed: int) -> keras.Model:
@@ -275,7 +275,7 @@ def _body(network: keras.Model) -> keras.Model:
 
 def _model(inputs: Tensor, outputs: Tensor) -> keras.Model:
     model = keras.Model(inputs, outputs)
-    if backend.xla_slows_convolutions():
+    if backend.runs_faster_without_xla():
         model.supports_jit = False
     return model
 

@@ -219,7 +219,7 @@ def probe(codes: Array, labels: Array, test_codes: Array, test_labels: Array) ->
 def _chosen(dataset: Dataset, count: int, seed: int) -> Dataset:
     if len(dataset) <= count:
         return dataset
-    return dataset.take(np.sort(np.random.default_rng([seed, 3]).permutation(len(dataset))[:count]), dataset.split)
+    return dataset.subset(np.sort(np.random.default_rng([seed, 3]).permutation(len(dataset))[:count]), dataset.split)
 
 
 def _by_dimension(rates: Array, latent_dim: int, notes: list[str]) -> list[dict[str, Any]] | None:

@@ -94,7 +94,7 @@ class BaseVAE(keras.Model, abc.ABC):
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
         self.loss_trackers: dict[str, Mean] = {}
         self._add_trackers("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
-        if backend.xla_slows_convolutions():
+        if backend.runs_faster_without_xla():
             self.supports_jit = False
 
     @abc.abstractmethod
@@ -321,10 +321,10 @@ class BaseVAE(keras.Model, abc.ABC):
         if validation_data is None and y is None:
             x, validation_data = split_off(x, validation_split)
         if y is None and not kwargs.get("steps_per_epoch"):
-            x, shuffle = backend.feed_arrays(x, batch_size, shuffle)
+            x, shuffle = backend.array_pipeline(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
             size = kwargs.get("validation_batch_size") or batch_size
-            validation_data, _ = backend.feed_arrays(validation_data, size)
+            validation_data, _ = backend.array_pipeline(validation_data, size)
         # Built within the first step, its variables would have TensorFlow trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -352,14 +352,14 @@ class BaseVAE(keras.Model, abc.ABC):
         """Evaluate as `keras.Model.evaluate` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x, **kwargs)
         if y is None and not kwargs.get("steps"):
-            x, _ = backend.feed_arrays(x, batch_size)
+            x, _ = backend.array_pipeline(x, batch_size)
         return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Predict as `keras.Model.predict` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x)
         if not kwargs.get("steps"):
-            x, _ = backend.feed_arrays(x, batch_size)
+            x, _ = backend.array_pipeline(x, batch_size)
         return super().predict(x, batch_size, verbose, **kwargs)
 
     def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:

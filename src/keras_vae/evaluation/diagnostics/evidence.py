@@ -145,7 +145,7 @@ def gather(
     looked_at = (others or splits.train).subsample_evenly(images)
     blocks = np.array_split(np.arange(len(looked_at)), -(-len(looked_at) // 256))
     codes = [
-        _codes(model, looked_at.take(block, looked_at.split), seed)
+        _codes(model, looked_at.subset(block, looked_at.split), seed)
         for seed, block in enumerate(progress(blocks, "looking at the codes"))
     ]
     joined: dict[str, Any] = {name: np.concatenate([block[name] for block in codes]) for name in codes[0]}
