@@ -1,9 +1,12 @@
-"""Names for the values that pass between the parts."""
+"""Type aliases shared by all packages."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
 
 Tensor: TypeAlias = Any
 """A tensor of whichever backend runs; naming the classes would import all three."""
@@ -16,3 +19,6 @@ ImageShape: TypeAlias = tuple[int, int, int]
 
 Shape: TypeAlias = tuple[Any, ...]
 """The shape of a tensor: integers, and None where a size is open."""
+
+Seed: TypeAlias = "int | keras.random.SeedGenerator"
+"""An integer, which makes a draw reproducible, or the generator of the layer that draws."""
