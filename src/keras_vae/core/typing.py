@@ -1,9 +1,12 @@
-"""Type aliases."""
+"""Type aliases shared by all packages."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
 
 Tensor: TypeAlias = Any
 """A tensor of the current backend. Naming its classes would import all three backends."""
@@ -16,3 +19,6 @@ ImageShape: TypeAlias = tuple[int, int, int]
 
 Shape: TypeAlias = tuple[Any, ...]
 """Shape of a tensor: integers, or None for a size that is not fixed."""
+
+Seed: TypeAlias = "int | keras.random.SeedGenerator"
+"""An integer, which makes a draw reproducible, or the generator of the layer that draws."""

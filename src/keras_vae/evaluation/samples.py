@@ -378,7 +378,7 @@ def _binarized(likelihood: Bernoulli, images: NDArray[np.uint8], seed: list[int]
     rng = np.random.default_rng(seed)
 
     def preprocess(batch: NDArray[np.uint8]) -> Any:
-        noise = rng.random(batch.shape, dtype="float32") if likelihood.draws_pixels else None
+        noise = rng.random(batch.shape, dtype="float32") if likelihood.requires_noise else None
         return likelihood.preprocess(to_unit(batch), None if noise is None else ops.convert_to_tensor(noise))
 
     size = fitting_batch_size(images.shape[1:])

@@ -144,7 +144,7 @@ class Explorer:
         if told is None:
             return ()
         names = self.run.environment["data"].get("class_names") or ()
-        return tuple(names) if len(names) == told.width else tuple(map(str, range(told.width)))
+        return tuple(names) if len(names) == told.dim else tuple(map(str, range(told.dim)))
 
     def label(self, name: str | int | None) -> int | None:
         """Return the number of a label by its name or number; None takes the first, where the model is told one.

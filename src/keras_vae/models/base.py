@@ -249,7 +249,7 @@ class BaseVAE(keras.Model, abc.ABC):
         pixel_noise = None
         if "pixel_noise" in inputs:
             pixel_noise = ops.convert_to_tensor(inputs["pixel_noise"])
-        elif self.likelihood.draws_pixels:
+        elif self.likelihood.requires_noise:
             pixel_noise = self.sampler.uniform(ops.shape(images))
         condition = None
         if self.condition is not None:
@@ -546,7 +546,7 @@ class BaseVAE(keras.Model, abc.ABC):
         conditions = self._conditions(condition, len(x))
         if conditions is not None:
             inputs["condition"] = conditions
-        if self.likelihood.draws_pixels:
+        if self.likelihood.requires_noise:
             inputs["pixel_noise"] = np.random.default_rng([seed, 1]).random(x.shape, dtype="float32")
         return inputs
 
@@ -569,7 +569,7 @@ class BaseVAE(keras.Model, abc.ABC):
     @property
     def _condition_dim(self) -> int:
         """The size of the condition's vector; 0 without one."""
-        return 0 if self.condition is None else self.condition.width
+        return 0 if self.condition is None else self.condition.dim
 
     def _encode_condition(self, conditions: Array | None) -> Array | None:
         """Return the vectors of conditions, (n, width)."""

@@ -17,6 +17,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import DiagonalNormal
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.base import check_counts, validate_widths
@@ -199,7 +200,7 @@ class HierarchicalVAE(BaseVAE):
         def sample_group(group: int, features: Tensor) -> Tensor:
             prior, posterior = self._densities(group, features, encoder_features, training)
             draw = posterior.rsample(ops.reshape(pieces[group], ops.shape(prior.mean)))
-            rate = ops.sum(posterior.kl_divergence(prior), axis=-1)
+            rate = ops.sum(kl_divergence(posterior, prior), axis=-1)
             step = GroupTerms(draw.z, prior.log_prob(draw.z), draw.log_prob, rate)
             steps.append(GroupTerms(*(ops.reshape(part, (-1, draws, *part.shape[1:])) for part in step)))
             return draw.z
@@ -446,7 +447,7 @@ def _copied(features: Tensor, draws: Tensor) -> Tensor:
 
 def _check_objective(model: HierarchicalVAE) -> None:
     objective = model.objective
-    if objective.requires_batch or objective.needs_prior_draws:
+    if objective.requires_batch or objective.requires_prior_samples:
         model.latents(None)
     # Leaving out the score of q by holding each group's own parameters would leave out, with it, how they depend on
     # the groups above.

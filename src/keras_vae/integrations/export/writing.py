@@ -126,7 +126,7 @@ def _random_examples(model: "BaseVAE") -> Examples:
     shape = [size or 28 for size in model.image_shape]
     images, told = rng.integers(0, 256, (EXAMPLES, *shape), dtype="uint8"), None
     if model.condition is not None:
-        values = rng.integers(0, model.condition.width, (EXAMPLES, *model.condition.value_shape))
+        values = rng.integers(0, model.condition.dim, (EXAMPLES, *model.condition.value_shape))
         told = values.astype(model.condition.dtype)
     return Examples(images, told, "random pixels")
 
