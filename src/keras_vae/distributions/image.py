@@ -16,7 +16,7 @@ from typing import Protocol
 import keras
 from keras import ops
 
-from keras_vae.core.math import log_prob_of_likelier
+from keras_vae.core.math import log_prob_of_mode
 from keras_vae.core.typing import Tensor
 
 _PIXEL_AXES = (-3, -2, -1)
@@ -59,7 +59,7 @@ class Bernoulli:
         # x·l − log(1 + eˡ), by way of the value that is likelier: what x gives up against it, and its own probability.
         # Of l = 0 the sign is 0, and so the gradient is right, as that of |l| would not be on every backend.
         given_up = ops.sum(ops.subtract(2.0 * x - 1.0, ops.sign(self.logits)) * self.logits, axis=_PIXEL_AXES)
-        return given_up / 2 + log_prob_of_likelier(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
+        return given_up / 2 + log_prob_of_mode(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
 
     def mean(self) -> Tensor:
         """Return the probability that each pixel is 1, (…, H, W, C)."""
