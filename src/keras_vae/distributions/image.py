@@ -16,7 +16,7 @@ from typing import final
 import keras
 from keras import ops
 
-from keras_vae.core.math import log_prob_of_likelier
+from keras_vae.core.math import log_prob_of_mode
 from keras_vae.core.typing import Seed, Tensor
 
 _PIXEL_AXES = (-3, -2, -1)
@@ -67,7 +67,7 @@ class Bernoulli(ImageDistribution):
         # x·l − log(1 + eˡ) = log-probability of the likelier value of the pixel, minus the deficit of x.
         # `sign` is 0 at l = 0, which makes the gradient right there; that of |l| is wrong on some backends.
         deficit = ops.sum(ops.subtract(2.0 * x - 1.0, ops.sign(self.logits)) * self.logits, axis=_PIXEL_AXES)
-        return deficit / 2 + log_prob_of_likelier(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
+        return deficit / 2 + log_prob_of_mode(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
 
     def mean(self) -> Tensor:
         """Return the probability that each pixel is 1, (…, H, W, C)."""
