@@ -19,7 +19,7 @@ from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.anomaly import Scorer, differences
-from keras_vae.evaluation.diagnostics import INACTIVE_RATE, Evidence, Finding, diagnose, examine
+from keras_vae.evaluation.diagnostics import INACTIVE_KL, Finding, RunDiagnostics, diagnose, run_checks
 from keras_vae.evaluation.samples import Neighbors
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
@@ -195,7 +195,7 @@ class Explorer:
 
     def is_active(self, dimension: int) -> bool:
         """Whether a latent dimension carries anything; where that is not known, it may."""
-        return self.rates is None or bool(self.rates[dimension] >= INACTIVE_RATE)
+        return self.rates is None or bool(self.rates[dimension] >= INACTIVE_KL)
 
     @functools.cached_property
     def middle(self) -> NDArray[np.float32]:
@@ -421,8 +421,8 @@ class Explorer:
         """What the doctor says; without images, of the training alone."""
         if self.material.splits is None:
             run = self.run
-            evidence = Evidence(experiment=run.experiment, metrics=run.metrics, has_fitted_prior=run.has_fitted_prior)
-            return examine(evidence)
+            known = RunDiagnostics(run.experiment, run.metrics, has_fitted_prior=run.has_fitted_prior)
+            return run_checks(known)
         with Engine.lock:
             model = self.run.load_model("original") if self.run.has_fitted_prior else self.engine.model
 

@@ -293,12 +293,12 @@ def rates(subject: Subject) -> "Figure":
     Args:
         subject: The run.
     """
-    from keras_vae.evaluation.diagnostics import INACTIVE_RATE
+    from keras_vae.evaluation.diagnostics import INACTIVE_KL
     from keras_vae.report import figures
 
     if subject.rates is None:
         raise InputError("rates: of this posterior and prior only the sum over dimensions is known, kl_loss")
-    return figures.rates(subject.rates, INACTIVE_RATE, title=f"{subject.run.name}: rate of each latent dimension")
+    return figures.rates(subject.rates, INACTIVE_KL, title=f"{subject.run.name}: rate of each latent dimension")
 
 
 def rate_distortion(subject: Subject) -> "Figure":
