@@ -214,12 +214,12 @@ def neighbors(subject: Subject, *, n: int = 20, seed: int = 0, label: int | None
         seed: Fixes the draw.
         label: What they are drawn under, in a model with labels; None takes the labels in turn.
     """
-    from keras_vae.evaluation.samples import nearest
+    from keras_vae.evaluation.neighbors import nearest_neighbors
     from keras_vae.report import figures
 
     images = subject.model.sample(n, seed=seed, condition=_labels_in_turn(subject.model, n, label))
     trained = subject.splits.train.images
-    found = nearest(np.rint(images * 255).astype("uint8"), trained).indices
+    found = nearest_neighbors(np.rint(images * 255).astype("uint8"), trained).indices
     return figures.stacks(
         {"sample": images, "training image": trained[found].astype("float32") / 255},
         title=f"{subject.run.name}: samples, and the nearest training images",
