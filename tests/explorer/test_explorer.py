@@ -106,7 +106,7 @@ def test_neighbors_are_the_nearest_training_images(classic: Explorer) -> None:
 def test_dimensions_come_by_their_rates(make_run: MakeRun) -> None:
     run = make_run(*CLASSIC, "model.latent_dim=3")
     rates = [{"dimension": 2, "mean": 1.5}, {"dimension": 0, "mean": 0.4}, {"dimension": 1, "mean": 0.001}]
-    (run.path / "evaluation.json").write_text(json.dumps({"latents": {"rates": rates}}))
+    (run.path / "evaluation.json").write_text(json.dumps({"latents": {"kl_per_dimension": rates}}))
     explorer = Explorer(run)
     assert explorer.order == [2, 0, 1]
     assert [explorer.is_active(dimension) for dimension in range(3)] == [True, False, True]

@@ -20,6 +20,7 @@ from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.anomaly import Scorer, differences
 from keras_vae.evaluation.diagnostics import INACTIVE_KL, Finding, RunDiagnostics, diagnose, run_checks
+from keras_vae.evaluation.latents import dimensions_by_kl, evaluated_kl_per_dimension
 from keras_vae.evaluation.neighbors import NeighborIndex, Neighbors
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
@@ -175,21 +176,14 @@ class Explorer:
     @functools.cached_property
     def rates(self) -> NDArray[np.float64] | None:
         """The rate of each latent dimension in nats, as evaluated; None where it is not known by dimension."""
-        measured = ((self.run.evaluation or {}).get("latents") or {}).get("rates")
-        if not measured:
-            return None
-        rates = np.zeros(self.engine.model.latent_dim)
-        for rate in measured:
-            rates[rate["dimension"]] = rate["mean"]
-        return rates
+        return evaluated_kl_per_dimension(self.run.evaluation)
 
     @functools.cached_property
     def order(self) -> list[int]:
         """The latent dimensions, those that carry most first."""
-        if self.rates is not None:
-            return [int(dimension) for dimension in np.argsort(-self.rates, kind="stable")]
-        spread = self.codes.var(axis=0) if len(self.codes) else np.zeros(self.engine.model.latent_dim)
-        return [int(dimension) for dimension in np.argsort(-spread, kind="stable")]
+        # Without images there is no spread to order dimensions by.
+        z_mean = self.codes if len(self.codes) else np.zeros((1, self.engine.model.latent_dim))
+        return [int(dimension) for dimension in dimensions_by_kl(self.rates, lambda: z_mean)]
 
     def is_active(self, dimension: int) -> bool:
         """Whether a latent dimension carries anything; where that is not known, it may."""

@@ -216,7 +216,7 @@ class HierarchicalVAE(BaseVAE):
 
     def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
         """Return the mean rate of each group, in nats."""
-        return {"group_rates": ops.convert_to_numpy(terms.kl_per_group).astype("float64").mean(axis=0).tolist()}
+        return {"kl_per_group": ops.convert_to_numpy(terms.kl_per_group).astype("float64").mean(axis=0).tolist()}
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the features of the way up for a batch."""
