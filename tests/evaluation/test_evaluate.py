@@ -76,7 +76,7 @@ def test_numbers_of_other_weights_are_removed(run: Run, splits: Splits) -> None:
 
 def test_other_images_have_a_file_of_their_own(run: Run, splits: Splits) -> None:
     before = run.evaluation
-    other = splits._replace(test=splits.train.take(np.arange(3), "all"))
+    other = splits._replace(test=splits.train.subset(np.arange(3), "all"))
     result = evaluate(run, other, stages=["likelihood"], config=QUICK, on="three")
     assert result["likelihood"]["images"] == 3
     assert run.evaluation == before
@@ -105,7 +105,7 @@ def test_discrete_codes_have_perplexity_but_no_nll(splits: Splits, tmp_path: Pat
 
 
 def test_unfinished_run_unknown_stage_and_invalid_numbers_are_refused(run: Run, splits: Splits) -> None:
-    with pytest.raises(InputError, match=r"stage 'likelyhood'.*likelihood"):
+    with pytest.raises(InputError, match=r"stage = 'likelyhood'.*likelihood"):
         evaluate(run, splits, stages=["likelyhood"])
     with pytest.raises(InputError, match="samples = -1"):
         EvaluationConfig(samples=-1)

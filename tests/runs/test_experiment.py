@@ -73,7 +73,7 @@ def test_component_may_be_a_name_only() -> None:
         ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
         ("training.epochs=-1", "training.epochs = -1"),
         ("training.epochs=many", "training.epochs = 'many'"),
-        ("training.epoch=5", "unknown key in [training] 'epoch': did you mean 'epochs'?"),
+        ("training.epoch=5", "key of [training] = 'epoch': unknown; did you mean 'epochs'?"),
         ("trainin.epochs=5", "did you mean 'training'"),
         ("model.latent_dim=0", "model.latent_dim = 0"),
         ("model.latent_dim=2.5", "model.latent_dim = 2.5"),

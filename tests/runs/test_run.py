@@ -38,7 +38,7 @@ def test_missing_newer_and_damaged_runs_are_refused(complete: Run, tmp_path: Pat
     content = model.read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"not a zip at all"):
         model.write_bytes(damaged)
-        with pytest.raises(InputError, match="is damaged"):
+        with pytest.raises(InputError, match="cannot be read"):
             complete.load_model()
     newer = complete.experiment.to_toml().replace(f"format = {FORMAT}", f"format = {FORMAT + 1}")
     files.write_text(complete.path / "experiment.toml", newer)

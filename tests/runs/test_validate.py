@@ -21,7 +21,7 @@ from keras_vae.training.trainer import train
         (["training.batch_size=17"], "training.batch_size = 17: there are only 16 training images"),
         (["training.optimizer=adm"], "did you mean 'adam'"),
         (["model.objective.beta=-2.0"], "beta = -2.0"),
-        (["model.prior=gauss"], "unknown prior 'gauss'"),
+        (["model.prior=gauss"], "prior = 'gauss': unknown"),
     ],
 )
 def test_invalid_experiment_writes_nothing(settings: list[str], message: str, splits: Splits, tmp_path: Path) -> None:

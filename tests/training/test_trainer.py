@@ -194,7 +194,7 @@ def test_resume_refuses_other_images_and_another_backend(splits: Splits, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
     run = Run.open(tmp_path / "run")
-    other = splits._replace(train=splits.train.take(np.arange(16)[::-1], "train"))
+    other = splits._replace(train=splits.train.subset(np.arange(16)[::-1], "train"))
     with pytest.raises(InputError, match="not those that"):
         resume(run, other)
     environment = run.environment | {"backend": "theano"}

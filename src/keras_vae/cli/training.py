@@ -185,7 +185,7 @@ def _train(
     terminal, watched, resume = console(), Run(path), f"`vae train --resume {quoted(path)}`"
     rows = TrainingProgress(terminal, experiment.training.epochs)
     findings = ShowFindings(
-        lambda model: diagnostics.examine(diagnostics.gather(watched, splits, model, images=256)),
+        lambda model: diagnostics.run_checks(diagnostics.collect_diagnostics(watched, splits, model, images=256)),
         lambda finding: terminal.print(str(finding), style="yellow", highlight=False),
     )
     try:

@@ -41,5 +41,5 @@ def _first_error(cls: type[pydantic.BaseModel], error: pydantic.ValidationError,
     table: Any = cls
     for name in outer:
         table = table.model_fields[name].annotation
-    place = f"key in [{'.'.join(outer)}]" if outer else "key"
+    place = f"key of [{'.'.join(outer)}]" if outer else "key"
     return InputError(f"{where}: {unknown(place, key, table.model_fields)}")

@@ -39,8 +39,8 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
         yield _row("bits_per_dim", section["bits_per_dim"], "bits", digits=4)
     if "perplexity" in section:
         yield f"{'perplexity':<20} {section['perplexity']:9.1f} of the codes, {section['used_codes']} in use"
-    if "group_rates" in section:
-        yield f"{'group_rates':<20} {', '.join(f'{rate:.2f}' for rate in section['group_rates'])} nats"
+    if "kl_per_group" in section:
+        yield f"{'kl_per_group':<20} {', '.join(f'{rate:.2f}' for rate in section['kl_per_group'])} nats"
     yield from _where(section)
     if "nll" in section:
         size = section["effective_sample_size"]

@@ -86,7 +86,7 @@ def build(experiment: Experiment, info: DatasetInfo) -> BaseVAE:
     Raises:
         InputError: A component or the optimizer is unknown, or components do not fit together.
     """
-    backend.make_deterministic()
+    backend.enable_determinism()
     keras.utils.set_random_seed(experiment.seed)
     model = build_model(experiment, info)
     model.compile(optimizer=_build_optimizer(experiment.training, num_steps(experiment.training, info.images)))
@@ -106,7 +106,7 @@ def _precision(training: TrainingConfig) -> Literal["float32", "mixed_bfloat16"]
 def _build_optimizer(training: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
     classes = _optimizer_classes()
     if training.optimizer.lower() not in classes:
-        raise unknown("optimizer in training.optimizer", training.optimizer, classes)
+        raise unknown("training.optimizer", training.optimizer, classes)
     schedule = in_steps(registry.build("schedule", training.schedule), steps)
     rate = training.learning_rate
     options: dict[str, Any] = {

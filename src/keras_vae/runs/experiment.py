@@ -223,7 +223,7 @@ class Experiment(ConfigModel):
                     table[step] = {"name": table[step]}
                 if not isinstance(table.get(step), dict):
                     raise unknown(
-                        "table in --set", step, [name for name, value in table.items() if isinstance(value, dict)]
+                        "--set: table", step, [name for name, value in table.items() if isinstance(value, dict)]
                     )
                 table = table[step]
             table[last] = _parse_value(text.strip())

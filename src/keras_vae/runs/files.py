@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_vae.core.files import replacing, reporting_damage, write_text
+from keras_vae.core.files import reading, replacing, write_text
 from keras_vae.core.typing import Array
 
 Metrics = dict[str, list[float]]
@@ -20,7 +20,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
     """Return the content of a JSON file, or None if there is no such file."""
     if not file.exists():
         return None
-    with reporting_damage(file):
+    with reading(file):
         content: dict[str, Any] = json.loads(file.read_text("utf-8"))
     return content
 
@@ -34,7 +34,7 @@ def read_metrics(file: Path) -> Metrics:
     """Return the columns of a CSV file; none if there is no such file."""
     if not file.exists():
         return {}
-    with reporting_damage(file):
+    with reading(file):
         rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8"))))
         return {column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())}
 
@@ -53,7 +53,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, list[Array]], Metrics] | None
     if not file.is_file():
         return None
     state: dict[str, list[Array]] = {}
-    with reporting_damage(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+    with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
         metrics: Metrics = json.loads(str(archive["metrics"]))
         # An archive keeps the order in which its arrays were written.
         for name in archive.files:

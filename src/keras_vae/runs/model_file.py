@@ -25,7 +25,7 @@ def read_model(file: Path) -> "BaseVAE":
     from keras_vae.models.registration import BaseVAE
 
     if not zipfile.is_zipfile(file):
-        raise InputError(f"{file} is damaged: it is not the zip archive that a .keras file is")
+        raise InputError(f"{file}: cannot be read: not a .keras archive")
     try:
         with warnings.catch_warnings():
             # A file written under JAX asks for XLA, which TensorFlow does not use on a CPU.
@@ -34,11 +34,13 @@ def read_model(file: Path) -> "BaseVAE":
     except (ValueError, TypeError) as error:
         text = str(error)
         if "unsafe" in text or "safe_mode" in text or "lambda" in text.lower():
-            raise InputError(f"{file} asks to run code when it is loaded: refused") from None
-        raise InputError(f"{file} cannot be loaded: {first_line(error)}") from None
+            raise InputError(
+                f"{file}: asks to run code when it is loaded; if you trust it, use keras.saving.load_model"
+            ) from None
+        raise InputError(f"{file}: cannot be loaded: {first_line(error)}") from None
     except Exception as error:
         # A damaged archive can raise anything.
-        raise InputError(f"{file} is damaged: {first_line(error)}") from None
+        raise InputError(f"{file}: cannot be read: {first_line(error)}") from None
     if not isinstance(model, BaseVAE):
-        raise InputError(f"{file} holds a {type(model).__name__}, not a VAE")
+        raise InputError(f"{file}: holds a {type(model).__name__}, not a VAE")
     return model

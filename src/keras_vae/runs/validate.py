@@ -98,7 +98,7 @@ def check_single_images(experiment: Experiment, objective: Objective, splits: Sp
     reason = None
     if objective.requires_batch:
         reason = f"{name} compares the images of a batch"
-    elif not backend.trains_on_single_images():
+    elif not backend.supports_batches_of_one():
         reason = "PyTorch cannot compute its gradient on a CPU"
     if reason and 1 in (batch_size, num_images % batch_size):
         raise InputError(

@@ -107,7 +107,7 @@ _FITTED = ("realnvp", "mixture")
 def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, progress: Progress) -> None:
     # A small data set is sampled from several times per epoch; otherwise the fit would have too few steps.
     if len(dataset) < _CODES_PER_EPOCH:
-        dataset = dataset.take(np.arange(_CODES_PER_EPOCH) % len(dataset), dataset.split)
+        dataset = dataset.subset(np.arange(_CODES_PER_EPOCH) % len(dataset), dataset.split)
     images, conditions = dataset.images, dataset_condition(model, dataset)
     density = DensityModel(prior, model.latent_dim)
     steps = epochs * -(-len(images) // _BATCH_SIZE)

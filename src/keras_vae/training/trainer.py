@@ -160,7 +160,7 @@ def _fit(
     validation = splits.validation
     if completed < config.epochs and not has_stalled(checkpoint.metrics, config.early_stopping):
         model.fit(
-            backend.feed(batches),
+            backend.batch_pipeline(batches),
             validation_data=None if validation is None else dataset_inputs(model, validation),
             validation_batch_size=None if validation is None else validation_batch_size(model, len(validation)),
             shuffle=False,
