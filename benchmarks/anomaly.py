@@ -31,7 +31,7 @@ from keras_vae.core.files import write_text
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset
-from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, differences
+from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, error_map
 from keras_vae.models.base import BaseVAE
 from keras_vae.report import figures
 from keras_vae.report.figures.style import PALETTE, style
@@ -98,7 +98,7 @@ def main() -> None:
     for size, pairs in strange.items():
         images, reconstructions = map(np.concatenate, zip(*pairs, strict=True))
         title = f"Each digit, reconstructed by a model of {size} dimensions that never saw it"
-        heat = figures.heat_maps(images, reconstructions, differences(images, reconstructions), title)
+        heat = figures.heat_maps(images, reconstructions, error_map(images, reconstructions), title)
         figures.save(heat, Path(f"{stem}-heat-maps-{size}.png"))
 
 
@@ -114,7 +114,7 @@ def trained(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
 
 def scorer_of(model: BaseVAE, dataset: Dataset) -> Scorer:
     """Return what scores images, having seen some of those that the model was trained on."""
-    return Scorer.fitted(model, dataset.subsample_evenly(KNOWN).images, samples=DRAWS)
+    return Scorer.fit(model, dataset.subsample_evenly(KNOWN).images, samples=DRAWS)
 
 
 def median(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:

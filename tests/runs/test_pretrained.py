@@ -17,7 +17,7 @@ from helpers import on_tensorflow
 from keras_vae import AnomalyDetector, Run, cli, load
 from keras_vae.core.errors import InputError
 from keras_vae.data import sources
-from keras_vae.evaluation.likelihood import measure_likelihood, observed
+from keras_vae.evaluation.likelihood import binarize_if_needed, measure_likelihood
 from keras_vae.runs.run import pretrained_names
 
 NAMES = ("mnist-16d", "mnist-2d")
@@ -115,7 +115,7 @@ def test_evaluated_again_it_finds_its_numbers(name: str, real_mnist: Path) -> No
     for term in ("negative_elbo", "reconstruction_loss", "kl_loss"):
         assert again[term]["mean"] == pytest.approx(written[term]["mean"], rel=1e-5)
     # All images by all draws take minutes: a tenth of them by fewer draws bound it from above, up to their noise.
-    fewer = observed(model, splits, splits.test).subsample_evenly(1000)
+    fewer = binarize_if_needed(model, splits, splits.test).subsample_evenly(1000)
     nll = -model.log_likelihood(fewer.images, samples=50, seed=0)
     error = nll.std() / np.sqrt(len(nll))
     assert written["nll"]["mean"] - 3 * error < nll.mean() < written["nll"]["mean"] + 3 * error + 1
