@@ -458,12 +458,12 @@ def test_number_that_is_no_bound_or_a_density_says_so(splits: Splits, tmp_path: 
     assert run.evaluation["likelihood"]["density"]
     assert not run.evaluation["likelihood"]["bound"]
     page = (run.path / "report.html").read_text()
-    assert "no bound" in page
+    assert "not a bound" in page
     assert "a density" in page
     usual = trainer.train(small("training.epochs=1"), splits, tmp_path / "usual")
     assert usual.evaluation["likelihood"]["bound"]
     assert not usual.evaluation["likelihood"]["density"]
-    assert "no bound" not in (usual.path / "report.html").read_text()
+    assert "not a bound" not in (usual.path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
