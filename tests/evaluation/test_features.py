@@ -160,8 +160,8 @@ def test_another_seed_gives_another_classifier(splits: Splits) -> None:
 
 
 def test_runs_with_different_validation_images_share_one_classifier(dark_and_bright: Dataset) -> None:
-    test = dark_and_bright.take(np.arange(20), "test")
-    rest = dark_and_bright.take(np.arange(20, 60), "train")
+    test = dark_and_bright.subset(np.arange(20), "test")
+    rest = dark_and_bright.subset(np.arange(20, 60), "train")
     parts = [
         split(rest, test, validation=size, test_size=0.0, holdout=True, seed=seed)
         for size, seed in [(0.0, 0), (10, 0), (0.5, 7)]

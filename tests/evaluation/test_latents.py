@@ -370,7 +370,7 @@ def test_without_held_out_images_probes_use_one_half(dataset: Dataset) -> None:
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("held_out", [True, False])
 def test_very_few_images_suffice(dataset: Dataset, count: int, held_out: bool) -> None:
-    few = dataset.take(np.arange(count), "test" if held_out else "train")
+    few = dataset.subset(np.arange(count), "test" if held_out else "train")
     found = validated(measure_latents(vae(), Splits(dataset, None, few) if held_out else Splits(few, None, None)))
     assert found["images"] == count
     assert found["mutual_information_cap"] == math.log(count)

@@ -130,7 +130,7 @@ def test_the_floor_compares_training_images(splits: Splits) -> None:
 
 
 def test_three_test_images_give_the_metrics_that_three_allow(splits: Splits) -> None:
-    few = splits._replace(test=splits.test.take(np.arange(3), "test"))
+    few = splits._replace(test=splits.test.subset(np.arange(3), "test"))
     section = measure_samples(ReplayModel(frames(40, 5)), few, n=40, features="random")
     assert is_json(section)
     assert section["images"] == 3
@@ -149,7 +149,7 @@ def test_three_test_images_give_the_metrics_that_three_allow(splits: Splits) -> 
 
 
 def test_one_test_image_gives_no_distance(splits: Splits) -> None:
-    one = splits._replace(test=splits.test.take(np.arange(1), "test"))
+    one = splits._replace(test=splits.test.subset(np.arange(1), "test"))
     section = measure_samples(ReplayModel(frames(40, 5)), one, n=40, features="random")
     assert is_json(section)
     assert section["frechet_distance"] is section["kid"] is None

@@ -249,7 +249,7 @@ def test_images_in_the_run_stand_in_for_data_that_is_gone(make_run: MakeRun, fra
     whole = (run.path / "images.npz").read_bytes()
     for content in (b"damaged", b"", whole[:200]):
         (run.path / "images.npz").write_bytes(content)
-        with pytest.raises(InputError, match=r"images\.npz is damaged"):
+        with pytest.raises(InputError, match=r"images\.npz: cannot be read"):
             Explorer(run)
 
 

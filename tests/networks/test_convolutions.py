@@ -1,4 +1,4 @@
-"""The product forms are Keras's convolutions: outputs and gradients, whatever the sizes."""
+"""Convolutions as matrix products: same outputs, gradients and configuration as the layers of Keras."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -17,7 +17,7 @@ CASES = {
     "classic, down": ((28, 28, 1), lambda kind: kind.Conv2D(32, 3, strides=2, padding="same", activation="relu")),
     "odd, not square": ((7, 10, 3), lambda kind: kind.Conv2D(5, 3, strides=2, padding="same")),
     "other strides": ((9, 8, 2), lambda kind: kind.Conv2D(4, (4, 5), strides=(3, 2), padding="same", use_bias=False)),
-    # Over more than four channels, where oneDNN has the right gradient: `test_backend.py`.
+    # oneDNN computes a wrong gradient for four or fewer channels: see `test_backend.py`.
     "strides that skip": ((9, 7, 8), lambda kind: kind.Conv2D(4, 1, strides=2, padding="same")),
     "few filters": ((5, 8, 32), lambda kind: kind.Conv2D(1, 3, padding="same")),
     "few filters, even": ((6, 5, 32), lambda kind: kind.Conv2D(2, (2, 4), padding="same", activation="tanh")),
@@ -37,15 +37,15 @@ CASES = {
 
 
 @pytest.fixture
-def products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every backend take the product forms."""
-    monkeypatch.setattr(backend, "xla_runs_convolutions_slowly", lambda: True)
-    monkeypatch.setattr(backend, "runs_thin_convolutions_slowly", lambda: True)
+def force_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the matrix products on every backend and device."""
+    monkeypatch.setattr(backend, "prefers_matmul_to_convolution", lambda: True)
+    monkeypatch.setattr(backend, "prefers_matmul_for_few_filters", lambda: True)
 
 
 @pytest.mark.parametrize(("shape", "make"), CASES.values(), ids=CASES)
-def test_outputs_and_gradients_are_those_of_keras(
-    shape: tuple[int, int, int], make: Callable[[object], keras.layers.Layer], products: None
+def test_outputs_and_gradients_equal_those_of_keras(
+    shape: tuple[int, int, int], make: Callable[[object], keras.layers.Layer], force_matrix_products: None
 ) -> None:
     ours, plain = make(convolutions), make(layers)
     for layer in (ours, plain):
@@ -55,29 +55,35 @@ def test_outputs_and_gradients_are_those_of_keras(
     np.testing.assert_allclose(to_numpy(ours(images)), to_numpy(plain(images)), rtol=1e-5, atol=1e-5)
     assert ours.compute_output_shape((None, *shape)) == plain.compute_output_shape((None, *shape))
 
-    by_input, by_weight = gradient(lambda x: ops.sum(ops.square(ours(x))), images, [ours])
-    expected_by_input, expected_by_weight = gradient(lambda x: ops.sum(ops.square(plain(x))), images, [plain])
-    for got, expected in zip([by_input, *by_weight], [expected_by_input, *expected_by_weight], strict=True):
+    input_gradient, weight_gradients = gradient(lambda x: ops.sum(ops.square(ours(x))), images, [ours])
+    expected_input_gradient, expected_weight_gradients = gradient(
+        lambda x: ops.sum(ops.square(plain(x))), images, [plain]
+    )
+    gradients = [input_gradient, *weight_gradients]
+    expected_gradients = [expected_input_gradient, *expected_weight_gradients]
+    for got, expected in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-def test_product_forms_are_in_use(products: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_layer_uses_the_expected_matrix_product(
+    force_matrix_products: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     used = []
-    for name in ("convolve_by_neighborhoods", "convolve_by_contributions", "convolve_transposed"):
-        form = getattr(convolutions, name)
+    for name in ("convolve_im2col", "convolve_shift_and_add", "convolve_transposed"):
+        original = getattr(convolutions, name)
         monkeypatch.setattr(
-            convolutions, name, lambda *given, form=form, name=name: (used.append(name), form(*given))[1]
+            convolutions, name, lambda *args, original=original, name=name: (used.append(name), original(*args))[1]
         )
     for shape, make in CASES.values():
         make(convolutions)(np.zeros((1, *shape), "float32"))
     assert {name: used.count(name) for name in used} == {
-        "convolve_by_neighborhoods": 4,
-        "convolve_by_contributions": 2,
+        "convolve_im2col": 4,
+        "convolve_shift_and_add": 2,
         "convolve_transposed": 5,
     }
 
 
-def test_they_are_chosen_by_what_computes() -> None:
+def test_matrix_products_are_chosen_by_backend_and_device() -> None:
     name, on_cpu = keras.backend.backend(), True
     if name == "jax":
         import jax
@@ -87,13 +93,13 @@ def test_they_are_chosen_by_what_computes() -> None:
         import tensorflow as tf
 
         on_cpu = not tf.config.get_visible_devices("GPU")
-    assert backend.xla_runs_convolutions_slowly() is (on_cpu and name == "jax")
-    assert backend.runs_thin_convolutions_slowly() is (on_cpu and name != "torch")
+    assert backend.prefers_matmul_to_convolution() is (on_cpu and name == "jax")
+    assert backend.prefers_matmul_for_few_filters() is (on_cpu and name != "torch")
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_training_takes_the_steps_of_keras_with_them(compiled: bool, products: None) -> None:
-    """A thin layer has its own gradient, which reaches what lies before it."""
+def test_training_steps_equal_those_of_keras(compiled: bool, force_matrix_products: None) -> None:
+    """A layer with few filters has a custom gradient, which must reach the layer before it."""
 
     def trained(kind: ModuleType) -> list[Array]:
         keras.utils.set_random_seed(0)
@@ -109,7 +115,7 @@ def test_training_takes_the_steps_of_keras_with_them(compiled: bool, products: N
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_configuration_is_that_of_keras() -> None:
+def test_configuration_equals_that_of_keras() -> None:
     for kind in ("Conv2D", "Conv2DTranspose"):
         ours, plain = (getattr(module, kind)(4, 3, strides=2, name="layer") for module in (convolutions, layers))
         assert ours.get_config() == plain.get_config()

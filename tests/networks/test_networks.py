@@ -1,4 +1,4 @@
-"""Every family of networks: sizes, heads, gradients, files, precision; and what is particular to each."""
+"""Tests of all network families (sizes, outputs, gradients, files, precision), and of each family's own features."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,17 +25,17 @@ SMALL: dict[str, list[Network]] = {
         ResNet(widths=(8,), blocks=2, dense_units=5, attention=True, groups=2),
     ],
 }
-# A family without small settings here is tested at its defaults.
-EVERY = [network for name, cls in registry.registered("network").items() for network in SMALL.get(name, [cls()])]
-SPATIAL = [network for network in EVERY if isinstance(network, SpatialNetwork)]
+# A family without small settings above is tested with its defaults.
+NETWORKS = [network for name, cls in registry.registered("network").items() for network in SMALL.get(name, [cls()])]
+SPATIAL = [network for network in NETWORKS if isinstance(network, SpatialNetwork)]
 MAP_SHAPES = [(9, 11, 1), (4, 5, 1), (1, 1, 1)]
 
-every = pytest.mark.parametrize("network", EVERY, ids=str)
-spatial = pytest.mark.parametrize("network", SPATIAL, ids=str)
+all_networks = pytest.mark.parametrize("network", NETWORKS, ids=str)
+spatial_networks = pytest.mark.parametrize("network", SPATIAL, ids=str)
 
 
 class Autoencoder(keras.Model):
-    """Plain Keras around an encoder and a decoder: the images' squared error, and nothing of the library."""
+    """A plain Keras model of an encoder and a decoder, independent of the library's models."""
 
     def __init__(self, encoder: keras.Model, decoder: keras.Model) -> None:
         super().__init__()
@@ -62,10 +62,10 @@ def layer_table(model: keras.Model) -> list[tuple[str, tuple[int, ...]]]:
     return [(type(layer).__name__, tuple(layer.output.shape[1:])) for layer in model.layers]
 
 
-@every
-# Compiling the initial weights of every new shape takes JAX seconds, so few shapes are asked for.
+@all_networks
+# JAX takes seconds to compile the initial weights of every new shape, so there are few shapes.
 @pytest.mark.parametrize(("shape", "latent_dim"), [((31, 45, 3), 5), ((28, 28, 1), 1), ((1, 1, 1), 5)], ids=str)
-def test_sizes_are_exactly_those_asked_for(network: Network, shape: tuple[int, int, int], latent_dim: int) -> None:
+def test_outputs_have_the_requested_sizes(network: Network, shape: tuple[int, int, int], latent_dim: int) -> None:
     encoder, decoder = network.encoder(shape, latent_dim), network.decoder(latent_dim, (*shape[:2], 7))
     assert (encoder.name, decoder.name) == ("encoder", "decoder")
     assert [layer.name for layer in encoder.layers[-2:]] == ["z_mean", "z_log_var"]
@@ -73,8 +73,8 @@ def test_sizes_are_exactly_those_asked_for(network: Network, shape: tuple[int, i
     assert decoder.output_shape == (None, *shape[:2], 7)
 
 
-@every
-def test_heads_are_the_outputs_in_the_order_given(network: Network) -> None:
+@all_networks
+def test_encoder_outputs_follow_the_order_of_param_sizes(network: Network) -> None:
     encoder = network.encoder((9, 11, 1), 3, param_sizes={"z_mean": 3, "factor": 6, "context": 4})
     outputs = encoder(noise(2, 9, 11, 1))
     assert isinstance(outputs, list)
@@ -83,38 +83,38 @@ def test_heads_are_the_outputs_in_the_order_given(network: Network) -> None:
     assert tuple(network.encoder((9, 11, 1), 3, param_sizes={"z": 3})(noise(2, 9, 11, 1)).shape) == (2, 3)
 
 
-def assert_every_weight_moves(encoder: keras.Model, decoder: keras.Model, images: Array) -> None:
+def assert_training_changes_every_weight(encoder: keras.Model, decoder: keras.Model, images: Array) -> None:
     model = Autoencoder(encoder, decoder)
-    # Adam moves a weight by about the learning rate however small its gradient, unless that is nought, as it is in the
-    # first step behind a convolution that starts at zero. Tracing takes longer than three eager steps, but for JAX's.
+    # Adam changes a weight by about the learning rate however small its gradient is. In the first step the gradient is
+    # zero behind a convolution that starts at zero, so train for three. Tracing is slower than that, except on JAX.
     model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=keras.backend.backend() != "jax")
     model.build((None, *images.shape[1:]))
     before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
     model.fit(images, noise(len(images), *decoder.output_shape[1:]), epochs=3, batch_size=len(images), verbose=0)
-    still = [
+    unchanged = [
         weight.path
-        for weight, was in zip(model.trainable_weights, before, strict=True)
-        if np.array_equal(ops.convert_to_numpy(weight), was)
+        for weight, old in zip(model.trainable_weights, before, strict=True)
+        if np.array_equal(ops.convert_to_numpy(weight), old)
     ]
-    assert still == []
+    assert unchanged == []
     assert all(np.isfinite(ops.convert_to_numpy(weight)).all() for weight in model.trainable_weights)
 
 
-@every
+@all_networks
 def test_gradients_reach_every_weight(network: Network) -> None:
     shape = (9, 11, 1)
-    assert_every_weight_moves(network.encoder(shape, 3), network.decoder(3, shape), noise(6, *shape))
+    assert_training_changes_every_weight(network.encoder(shape, 3), network.decoder(3, shape), noise(6, *shape))
 
 
-@spatial
-def test_gradients_reach_every_weight_between_maps(network: SpatialNetwork) -> None:
+@spatial_networks
+def test_gradients_reach_every_weight_of_map_models(network: SpatialNetwork) -> None:
     shape = (9, 11, 1)
     decoder = network.map_decoder((*network.map_size(shape), 2), shape)
-    assert_every_weight_moves(network.map_encoder(shape, 2), decoder, noise(6, *shape))
+    assert_training_changes_every_weight(network.map_encoder(shape, 2), decoder, noise(6, *shape))
 
 
-@every
-def test_files_keep_the_outputs(network: Network, tmp_path: Path) -> None:
+@all_networks
+def test_saved_and_loaded_models_have_equal_outputs(network: Network, tmp_path: Path) -> None:
     shape = (9, 11, 3)
     for model, inputs in (
         (network.encoder(shape, 3), noise(2, *shape)),
@@ -129,21 +129,23 @@ def test_files_keep_the_outputs(network: Network, tmp_path: Path) -> None:
         )
 
 
-@every
+@all_networks
 def test_outputs_are_float32_under_mixed_precision(network: Network, mixed_precision: None) -> None:
     shape = (9, 11, 1)
     encoder, decoder = network.encoder(shape, 3), network.decoder(3, shape)
     outputs = [*encoder(noise(2, *shape)), decoder(noise(2, 3))]
     assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
     assert "bfloat16" in {layer.compute_dtype for layer in (*encoder.layers, *decoder.layers)}
-    # A layer after the last that computes in float32 would round: eight bits of mantissa leave no others.
+    # If a layer after the last one rounded to bfloat16, its eight bits of mantissa would show in all outputs.
     images = ops.convert_to_numpy(outputs[-1])
     assert (images != ops.convert_to_numpy(ops.cast(ops.cast(images, "bfloat16"), "float32"))).any()
 
 
-@spatial
+@spatial_networks
 @pytest.mark.parametrize("shape", MAP_SHAPES, ids=str)
-def test_maps_are_halved_rounding_up_and_come_back_whole(network: SpatialNetwork, shape: tuple[int, int, int]) -> None:
+def test_map_sizes_round_up_and_decoders_restore_the_image_size(
+    network: SpatialNetwork, shape: tuple[int, int, int]
+) -> None:
     size = tuple(int(np.ceil(side / 2**network.halvings)) for side in shape[:2])
     assert network.map_size(shape) == size
     encoder, decoder = network.map_encoder(shape, 7), network.map_decoder((*size, 7), (*shape[:2], 4))
@@ -152,29 +154,31 @@ def test_maps_are_halved_rounding_up_and_come_back_whole(network: SpatialNetwork
     assert tuple(decoder(codes).shape) == (2, *shape[:2], 4)
 
 
-@spatial
-def test_map_models_end_in_float32_under_mixed_precision(network: SpatialNetwork, mixed_precision: None) -> None:
+@spatial_networks
+def test_outputs_of_map_models_are_float32_under_mixed_precision(
+    network: SpatialNetwork, mixed_precision: None
+) -> None:
     shape = (9, 11, 1)
     encoder, decoder = network.map_encoder(shape, 2), network.map_decoder((*network.map_size(shape), 2), shape)
     assert {keras.backend.standardize_dtype(model.output.dtype) for model in (encoder, decoder)} == {"float32"}
 
 
-@spatial
-def test_map_of_another_size_is_refused(network: SpatialNetwork) -> None:
+@spatial_networks
+def test_map_decoder_rejects_a_map_of_the_wrong_size(network: SpatialNetwork) -> None:
     rows, columns = network.map_size((9, 11, 1))
-    with pytest.raises(InputError, match=rf"map_shape = \(1, 9, 2\).*must be \({rows}, {columns}, 2\)"):
+    with pytest.raises(InputError, match=rf"map_shape = \(1, 9, 2\).*use \({rows}, {columns}, 2\)"):
         network.map_decoder((1, 9, 2), (9, 11, 1))
 
 
-@every
-def test_impossible_sizes_are_refused(network: Network) -> None:
+@all_networks
+def test_invalid_sizes_raise_an_error(network: Network) -> None:
     with pytest.raises(InputError, match="latent_dim = 0"):
         network.encoder((9, 11, 1), 0)
     with pytest.raises(InputError, match="z_scale = 0"):
         network.encoder((9, 11, 1), 2, param_sizes={"z_mean": 2, "z_scale": 0})
-    with pytest.raises(InputError, match=r"heads = \{\}"):
+    with pytest.raises(InputError, match=r"param_sizes = \{\}"):
         network.encoder((9, 11, 1), 2, param_sizes={})
-    with pytest.raises(InputError, match="image width = 0"):
+    with pytest.raises(InputError, match=r"image_shape = \(9, 0, 1\)"):
         network.decoder(2, (9, 0, 1))
 
 
@@ -185,28 +189,28 @@ def test_impossible_sizes_are_refused(network: Network) -> None:
         *(({"name": name, "widths": [8, 0]}, "widths = [8, 0]") for name in SMALL),
         ({"name": "conv", "dense_units": 0}, "dense_units = 0"),
         ({"name": "mlp", "activation": "tahn"}, "activation = 'tahn'"),
-        ({"name": "mlp", "widths": [8, 6], "residual": True}, "residual = true with widths = [8, 6]"),
-        ({"name": "mlp", "widths": [8], "residual": True}, "residual = true with widths = [8]"),
+        ({"name": "mlp", "widths": [8, 6], "residual": True}, "widths = [8, 6]: residual blocks need equal widths"),
+        ({"name": "mlp", "widths": [8], "residual": True}, "widths = [8]: residual blocks need equal widths"),
         ({"name": "resnet", "blocks": 0}, "blocks = 0"),
         ({"name": "resnet", "dense_units": 0}, "dense_units = 0"),
         ({"name": "resnet", "groups": 0}, "groups = 0"),
     ],
 )
-def test_wrong_settings_are_refused_with_the_value(spec: dict[str, object], message: str) -> None:
+def test_errors_name_the_setting_and_its_value(spec: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as error:
         registry.build("network", spec)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("cls", registry.registered("network").values())
-def test_widths_may_be_a_list_and_must_be_several(cls: type) -> None:
+def test_widths_may_be_a_list_but_not_a_number(cls: type) -> None:
     assert cls(widths=[8, 8]) == cls(widths=(8, 8))
     hash(cls(widths=[8, 8]))
     with pytest.raises(InputError, match="widths = 8"):
         cls(widths=8)
 
 
-def test_conv_defaults_are_the_classic_encoder() -> None:
+def test_default_conv_encoder_is_the_classic_one() -> None:
     encoder = Conv().encoder((28, 28, 1), 2)
     assert layer_table(encoder) == [
         ("InputLayer", (28, 28, 1)),
@@ -220,7 +224,7 @@ def test_conv_defaults_are_the_classic_encoder() -> None:
     assert encoder.count_params() == (9 * 32 + 32) + (9 * 32 * 64 + 64) + (3136 * 16 + 16) + 2 * (16 * 2 + 2)
 
 
-def test_conv_defaults_are_the_classic_decoder() -> None:
+def test_default_conv_decoder_is_the_classic_one() -> None:
     assert layer_table(Conv().decoder(2, (28, 28, 1))) == [
         ("InputLayer", (2,)),
         ("Dense", (3136,)),
@@ -231,7 +235,7 @@ def test_conv_defaults_are_the_classic_decoder() -> None:
     ]
 
 
-def test_mlp_defaults_are_those_of_the_paper() -> None:
+def test_default_mlp_has_the_layers_of_the_paper() -> None:
     assert layer_table(MLP().encoder((28, 28, 1), 50))[1:] == [
         *[("Flatten", (784,)), ("Dense", (200,)), ("Dense", (200,)), ("Dense", (50,)), ("Dense", (50,))]
     ]
@@ -242,7 +246,7 @@ def test_mlp_defaults_are_those_of_the_paper() -> None:
     assert decoder.layers[1].activation is keras.activations.tanh
 
 
-def test_mlp_decoder_puts_its_outputs_in_the_order_of_pixels() -> None:
+def test_mlp_decoder_orders_its_outputs_as_pixels() -> None:
     decoder = MLP(widths=(3,)).decoder(2, (2, 3, 4))
     decoder.layers[-2].set_weights([np.zeros((3, 24)), np.arange(24)])
     np.testing.assert_array_equal(ops.convert_to_numpy(decoder(noise(1, 2)))[0], np.arange(24).reshape(2, 3, 4))
@@ -258,7 +262,7 @@ def test_residual_blocks_start_as_the_identity() -> None:
     assert [layer.groups for layer in wider.layers if isinstance(layer, keras.layers.GroupNormalization)] == [2, 3]
 
 
-def test_residual_mlp_starts_as_one_layer() -> None:
+def test_residual_mlp_starts_as_its_first_layer() -> None:
     network = MLP(widths=(6, 6, 6), residual=True)
     features = network.features(images := keras.Input((3, 4, 1)))
     first = next(layer for layer in keras.Model(images, features).layers if isinstance(layer, keras.layers.Dense))
@@ -268,18 +272,18 @@ def test_residual_mlp_starts_as_one_layer() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 6, 9, 32, 100])
-def test_any_width_has_groups_that_divide_it(width: int) -> None:
+def test_number_of_groups_divides_any_width(width: int) -> None:
     features = keras.Input((3, 3, width))
     norm = keras.Model(features, residual_block(features, width, groups=8)).layers[1]
     assert width % norm.groups == 0
     assert norm.groups == 1 or width // norm.groups >= 4
 
 
-def test_resnet_stays_small_on_large_images() -> None:
+def test_resnet_has_few_weights_for_large_images() -> None:
     network, shape = ResNet(), (256, 256, 3)
     assert network.encoder(shape, 32).count_params() + network.decoder(32, shape).count_params() < 4e6
 
 
-def test_families_are_found_by_their_short_names() -> None:
-    assert {"conv", "mlp", "resnet"} <= set(registry.registered("network"))
-    assert networks.__name__ == "keras_vae.networks"
+def test_network_families_are_registered_by_short_name() -> None:
+    expected = {"conv": networks.Conv, "mlp": networks.MLP, "resnet": networks.ResNet}
+    assert expected.items() <= registry.registered("network").items()

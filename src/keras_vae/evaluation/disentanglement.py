@@ -65,7 +65,7 @@ def measure_disentanglement(
         raise InputError(f"points = {points}: too few; use at least 2")
     count = min(points, len(dataset))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    measured = dataset.take(chosen, dataset.split)
+    measured = dataset.subset(chosen, dataset.split)
     assert measured.factors is not None
     moments = model.encode(measured.images, condition=dataset_condition(model, measured), seed=seed)
     codes = getattr(moments, "z_mean", None)

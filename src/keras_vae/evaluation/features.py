@@ -232,9 +232,9 @@ def _training_and_test_images(splits: Splits, seed: int) -> tuple[Dataset, NDArr
     shuffled = np.random.default_rng(seed).permutation(len(pool))
     test_indices, train_indices = np.split(shuffled, [max(1, len(pool) // 10)])
     return (
-        pool.take(train_indices, pool.split),
+        pool.subset(train_indices, pool.split),
         labels[order][train_indices],
-        pool.take(test_indices, pool.split),
+        pool.subset(test_indices, pool.split),
     )
 
 
@@ -279,7 +279,7 @@ def _feature_layers(network: keras.Model) -> keras.Model:
 
 def _model(inputs: Tensor, outputs: Tensor) -> keras.Model:
     model = keras.Model(inputs, outputs)
-    if backend.xla_slows_convolutions():
+    if backend.runs_faster_without_xla():
         model.supports_jit = False
     return model
 

@@ -277,7 +277,7 @@ def probe_accuracy(codes: Array, labels: Array, test_codes: Array, test_labels: 
 def _subsample(dataset: Dataset, count: int, seed: int) -> Dataset:
     if len(dataset) <= count:
         return dataset
-    return dataset.take(np.sort(np.random.default_rng([seed, 3]).permutation(len(dataset))[:count]), dataset.split)
+    return dataset.subset(np.sort(np.random.default_rng([seed, 3]).permutation(len(dataset))[:count]), dataset.split)
 
 
 def _sorted_kl(kl: Array, latent_dim: int, notes: list[str]) -> list[dict[str, Any]] | None:

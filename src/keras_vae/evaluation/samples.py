@@ -170,7 +170,7 @@ def _binarize(likelihood: Bernoulli, images: Images, seed: list[int]) -> Images:
     rng = np.random.default_rng(seed)
 
     def preprocess(batch: Images) -> Any:
-        noise = rng.random(batch.shape, dtype="float32") if likelihood.draws_pixels else None
+        noise = rng.random(batch.shape, dtype="float32") if likelihood.requires_noise else None
         return likelihood.preprocess(to_unit(batch), None if noise is None else ops.convert_to_tensor(noise))
 
     size = fitting_batch_size(images.shape[1:])

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.core.errors import InputError
-from keras_vae.core.latent_grid import interpolate
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
@@ -29,6 +28,7 @@ from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
 from keras_vae.report import figures
+from keras_vae.report.latent_grid import interpolate
 from keras_vae.runs.run import Run
 
 ON_MAP = 600
@@ -143,7 +143,7 @@ class Explorer:
         if told is None:
             return ()
         names = self.run.environment["data"].get("class_names") or ()
-        return tuple(names) if len(names) == told.width else tuple(map(str, range(told.width)))
+        return tuple(names) if len(names) == told.dim else tuple(map(str, range(told.dim)))
 
     def label(self, name: str | int | None) -> int | None:
         """Return the number of a label by its name or number; None takes the first, where the model is told one.

@@ -35,7 +35,7 @@ class Components(NamedTuple):
     @property
     def width(self) -> int:
         """The size of the condition's vector; 0 without one."""
-        return 0 if self.condition is None else self.condition.width
+        return 0 if self.condition is None else self.condition.dim
 
 
 class Architecture(Component, abc.ABC):

@@ -1,13 +1,12 @@
-"""The hierarchical variational autoencoder: a top-down ladder of latent maps."""
+"""The hierarchical variational autoencoder: a ladder of latent maps, sampled top-down."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
@@ -17,20 +16,20 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import DiagonalNormal
 from keras_vae.models.base import BaseVAE, Batch
-from keras_vae.networks.base import check_counts, validate_widths
-from keras_vae.networks.convolutions import Conv2D
-from keras_vae.networks.resnet import normalize, residual_block
+from keras_vae.networks.base import validate_widths
+from keras_vae.networks.ladder import LadderNetworks
 
 
 class HierarchicalVAEOutput(NamedTuple):
-    """What a `HierarchicalVAE` returns for a batch of images.
+    """Outputs of a `HierarchicalVAE` for a batch of images.
 
     Args:
-        reconstruction: Mean images of the first draws in [0, 1], (N, H, W, C).
-        z: The first draws, all groups one after the other, (N, latent_dim).
-        terms: The terms of the loss, in nats per image.
+        reconstruction: Mean images for the first sample of z, in [0, 1], (N, H, W, C).
+        z: The first sample of z, all groups concatenated, (N, latent_dim).
+        terms: Loss terms, in nats per image.
     """
 
     reconstruction: Tensor
@@ -39,53 +38,55 @@ class HierarchicalVAEOutput(NamedTuple):
 
 
 class GroupTerms(NamedTuple):
-    """What one group adds to the terms of K draws an image.
+    """Sample and loss terms of one group, for K samples per image.
 
     Args:
-        z: The draws, (N, K, D).
-        log_prior: Their log p(z_l | z_<l), (N, K).
-        log_posterior: Their log q(z_l | z_<l, x), (N, K).
-        rate: KL(q(z_l | z_<l, x) ‖ p(z_l | z_<l)) given the groups above, (N, K).
+        z: The samples z_l, (N, K, D).
+        log_prior: log p(z_l | z_<l), (N, K).
+        log_posterior: log q(z_l | z_<l, x), (N, K).
+        kl: KL(q(z_l | z_<l, x) ‖ p(z_l | z_<l)), (N, K).
     """
 
     z: Tensor
     log_prior: Tensor
     log_posterior: Tensor
-    rate: Tensor
+    kl: Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class HierarchicalVAE(BaseVAE):
-    r"""A ladder of L groups of latent maps, drawn from the coarsest to the finest.
+    r"""A hierarchical VAE with L groups of latent maps, sampled from the coarsest to the finest.
 
-    \(p(z) = \prod_l p(z_l | z_{<l})\) and \(q(z|x) = \prod_l q(z_l | z_{<l}, x)\), all diagonal normals. The posterior
-    is told as a change of the prior, \(N(\mu_p + \Delta\mu, \sigma_p^2 e^{\Delta\lambda})\), so that a group that
-    learns nothing costs nothing. Sønderby et al. (arXiv 1602.02282) draw the posterior top-down; the residual posterior
-    is that of Vahdat and Kautz (arXiv 2007.03898), the learned start that of Child (arXiv 2011.10650).
+    \(p(z) = \prod_l p(z_l | z_{<l})\) and \(q(z|x) = \prod_l q(z_l | z_{<l}, x)\); all factors are diagonal normals.
+    The posterior is sampled top-down (Sønderby et al., arXiv 1602.02282) and is residual: its network computes the
+    difference to the prior, \(N(\mu_p + \Delta\mu, \sigma_p^2 e^{\Delta\lambda})\), so that the KL of an unused group
+    is zero (Vahdat and Kautz, arXiv 2007.03898).
 
-    A bottom-up network shows every group a feature map of the image at its size. Top-down, a map h that starts as a
-    learned constant is what prior and posterior see; every draw is merged into it, and the last one becomes the image.
+    A bottom-up network computes features of the image at every level. The top-down path starts from learned constant
+    features (Child, arXiv 2011.10650). Each group's prior sees the top-down features, and its posterior sees the
+    bottom-up features as well; then z_l is merged into the top-down features. The last ones become the image.
 
-    Trackers besides those of every model: `kl_group_1` … `rate_L`, the rate of each group, coarsest first.
+    In addition to the metrics of every model, training reports `kl_group_1` … `kl_group_L`, the KL of each group,
+    coarsest first.
 
     Args:
         image_shape: (H, W, C) of the images, of any size.
         widths: Channels after each halving of the image, first to last.
-        groups: How many groups there are at each of these sizes; 0 leaves a size out, but not the last one.
-        latent_channels: Channels of a group's map.
-        blocks: Residual blocks at each size of the bottom-up network, and after each group.
+        groups: Number of groups at each of these sizes. It may be 0, except at the last size.
+        latent_channels: Channels of each group's latent map.
+        blocks: Residual blocks per size of the bottom-up network, and per group of the top-down one.
         likelihood: p(x|z).
-        objective: What is minimized.
-        condition: What is told to the bottom-up network and to the start of the top-down one.
-        seed: Where the sampling noise starts; None takes a random start.
-        **kwargs: As for every Keras model.
+        objective: Loss function of the terms.
+        condition: Condition of the bottom-up network and of the first top-down features, or None.
+        seed: Seed of the sampling noise; None chooses one at random.
+        **kwargs: Arguments of `keras.Model`.
 
     Raises:
-        InputError: A setting is out of its range, or the objective needs a posterior over one vector.
+        InputError: A setting is out of its range, or the objective needs a posterior over a single vector.
 
     Example:
         >>> model = HierarchicalVAE((9, 11, 1), widths=(4, 8), groups=(1, 2), latent_channels=2)
-        >>> model.map_shapes
+        >>> model.latent_shapes
         ((3, 3, 2), (3, 3, 2), (5, 6, 2))
         >>> model.sample(2, seed=0).shape
         (2, 9, 11, 1)
@@ -118,39 +119,42 @@ class HierarchicalVAE(BaseVAE):
         self.ladder = ladder = LadderNetworks(
             image_shape, validate_widths(widths), tuple(groups), latent_channels, blocks
         )
-        self.map_shapes = tuple((*ladder.size(level), latent_channels) for level in ladder.levels)
-        self.bottom_up, self.start = ladder.bottom_up(self._condition_dim), ladder.start(self._condition_dim)
+        self.latent_shapes = tuple((*ladder.size(level), latent_channels) for level in ladder.levels)
+        self.bottom_up = ladder.bottom_up(self._condition_dim)
+        self.initial_features = ladder.initial_features(self._condition_dim)
         if not self.supports_jit:
             self.bottom_up.supports_jit = False
         self.priors = [ladder.prior(level) for level in ladder.levels]
         self.posteriors = [ladder.posterior(level) for level in ladder.levels]
         self.merges = [ladder.merge(*pair) for pair in zip(ladder.levels, (*ladder.levels[1:], 0), strict=True)]
         self.head = ladder.head(self.likelihood.decoder_channels(image_shape[-1]))
-        self._add_trackers(*(f"kl_group_{number + 1}" for number in range(len(ladder.levels))))
+        self._add_trackers(*(f"kl_group_{group + 1}" for group in range(len(ladder.levels))))
         self.build((None, *image_shape))
 
     def measure_sizes(self, image_shape: Shape) -> int:
-        """Return the number of latent dimensions, that of all groups.
+        """Return the total number of latent dimensions of all groups.
 
         Raises:
-            InputError: The images have another shape than the model was made for.
+            InputError: The model was built for images of another shape.
         """
         if image_shape != self.ladder.image_shape:
-            raise InputError(f"images of shape {image_shape}: this model was made for {self.ladder.image_shape}")
-        latent_dim = sum(math.prod(shape) for shape in self.map_shapes)
+            raise InputError(
+                f"image_shape = {image_shape}: this model was built for {self.ladder.image_shape}; pass such images"
+            )
+        latent_dim = sum(math.prod(shape) for shape in self.latent_shapes)
         self._build_parts([self.likelihood], (None, latent_dim), (None, *image_shape))
         return latent_dim
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Encode, draw, decode and weigh the terms; or, without images, decode what is given.
+        """Return the model's output for images; or, for inputs without images, decode z or sample from the prior.
 
         Args:
-            inputs: As for every model. Without `images`, codes under `z`, (N, latent_dim), or noise for a draw from
-                the prior under `noise`, of the same shape; and, if need be, the `condition`.
-            training: As for every Keras model.
+            inputs: See `BaseVAE.call`. Without `images`: codes under `z`, or standard normal noise under `noise`, both
+                (N, latent_dim), and for a conditional model the `condition`.
+            training: Whether the call is part of a training step.
 
         Returns:
-            A `HierarchicalVAEOutput`; without images, the mean images (N, H, W, C).
+            A `HierarchicalVAEOutput`; for inputs without images, the mean images (N, H, W, C).
         """
         if not isinstance(inputs, dict) or "images" in inputs:
             return super().call(inputs, training)
@@ -160,105 +164,110 @@ class HierarchicalVAE(BaseVAE):
         return self.generate_from_noise(inputs["noise"], condition)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the posterior means `z` of all groups, (N, latent_dim), each given the means above it."""
+        """Return the posterior means `z` of all groups, (N, latent_dim), each given the means of the groups above."""
         images, condition = self.preprocess(inputs)
-        encoder_features, means = (
-            keras.tree.flatten(self.bottom_up(concat_condition(images, condition))),
-            list[Tensor](),
-        )
+        encoder_features = keras.tree.flatten(self.bottom_up(concat_condition(images, condition)))
+        means: list[Tensor] = []
 
         def sample_group(group: int, features: Tensor) -> Tensor:
-            means.append(self._densities(group, features, encoder_features)[1].mean)
-            return means[-1]
+            _, posterior = self._prior_and_posterior(group, features, encoder_features)
+            means.append(posterior.mean)
+            return posterior.mean
 
         self._top_down(self._start(images[:, 0, 0], condition), sample_group)
         return {"z": ops.concatenate(means, axis=-1)}
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of codes (N, latent_dim)."""
-        pieces = self._split_groups(codes)
-        return self.likelihood(self._top_down(self._start(codes, condition), lambda group, _: pieces[group])).mean()
+        z_per_group = self._split_groups(codes)
+        outputs = self._top_down(self._start(codes, condition), lambda group, _: z_per_group[group])
+        return self.likelihood(outputs).mean()
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of the draws that noise becomes, group by group."""
-        pieces = self._split_groups(noise)
+        """Return the mean images of samples from the prior, computed from standard normal noise (N, latent_dim)."""
+        noise_per_group = self._split_groups(noise)
 
         def sample_group(group: int, features: Tensor) -> Tensor:
-            return _normal(self.priors[group](features)).rsample(pieces[group]).z
+            return _diagonal_normal(self.priors[group](features)).rsample(noise_per_group[group]).z
 
         return self.likelihood(self._top_down(self._start(noise, condition), sample_group)).mean()
 
     def forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
-        """Return the output of a batch: climb, then descend, drawing group by group."""
+        """Return the output for a batch: one bottom-up pass, then sample the groups top-down."""
         images, condition, noise, bottom_up_features = given
-        draws, pieces, steps = ops.shape(noise)[1], self._split_groups(noise), list[GroupTerms]()
+        num_samples, noise_per_group = ops.shape(noise)[1], self._split_groups(noise)
         if bottom_up_features is None:
             bottom_up_features = self.bottom_up(concat_condition(images, condition), training=training)
-        encoder_features = [_copied(features, draws) for features in keras.tree.flatten(bottom_up_features)]
+        encoder_features = [_repeat(features, num_samples) for features in keras.tree.flatten(bottom_up_features)]
+        groups: list[GroupTerms] = []
 
         def sample_group(group: int, features: Tensor) -> Tensor:
-            prior, posterior = self._densities(group, features, encoder_features, training)
-            draw = posterior.rsample(ops.reshape(pieces[group], ops.shape(prior.mean)))
-            rate = ops.sum(posterior.kl_divergence(prior), axis=-1)
-            step = GroupTerms(draw.z, prior.log_prob(draw.z), draw.log_prob, rate)
-            steps.append(GroupTerms(*(ops.reshape(part, (-1, draws, *part.shape[1:])) for part in step)))
-            return draw.z
+            prior, posterior = self._prior_and_posterior(group, features, encoder_features, training)
+            sample = posterior.rsample(ops.reshape(noise_per_group[group], ops.shape(prior.mean)))
+            kl = ops.sum(kl_divergence(posterior, prior), axis=-1)
+            terms = (sample.z, prior.log_prob(sample.z), sample.log_prob, kl)
+            groups.append(GroupTerms(*(ops.reshape(term, (-1, num_samples, *term.shape[1:])) for term in terms)))
+            return sample.z
 
-        start = _copied(self._start(noise[:, 0], condition), draws)
-        outputs = self._top_down(start, sample_group, training)
-        outputs = ops.reshape(outputs, (-1, draws, *outputs.shape[1:]))
-        log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
-        log_prior, log_posterior = (sum(getattr(step, name) for step in steps) for name in GroupTerms._fields[1:3])
-        kl_per_group = ops.stack([ops.mean(step.rate, axis=1) for step in steps], axis=1)
-        terms = ELBOTerms(log_likelihood, log_prior, log_posterior, kl_per_group, ops.zeros_like(kl_per_group[:, 0]))
-        z = ops.concatenate([step.z[:, 0] for step in steps], axis=-1)
+        features = _repeat(self._start(noise[:, 0], condition), num_samples)
+        outputs = self._top_down(features, sample_group, training)
+        outputs = ops.reshape(outputs, (-1, num_samples, *outputs.shape[1:]))
+        kl_per_group = ops.stack([ops.mean(group.kl, axis=1) for group in groups], axis=1)
+        terms = ELBOTerms(
+            self._likelihood(outputs, images).log_prob(images[:, None]),
+            sum(group.log_prior for group in groups),
+            sum(group.log_posterior for group in groups),
+            kl_per_group,
+            ops.zeros_like(kl_per_group[:, 0]),
+        )
+        z = ops.concatenate([group.z[:, 0] for group in groups], axis=-1)
         return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean(), z, terms)
 
     def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
-        """Return the mean rate of each group, in nats."""
+        """Return the mean KL of each group, in nats per image."""
         return {"kl_per_group": ops.convert_to_numpy(terms.kl_per_group).astype("float64").mean(axis=0).tolist()}
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
-        """Return the features of the way up for a batch."""
-        bottom_up_features: list[Tensor] = keras.tree.flatten(
+        """Return the bottom-up features of a batch."""
+        features: list[Tensor] = keras.tree.flatten(
             self.bottom_up.predict_on_batch(concat_condition(*self.preprocess(inputs)))
         )
-        return bottom_up_features
+        return features
 
     def extra_metrics(self, output: HierarchicalVAEOutput) -> dict[str, Tensor]:
-        """Return the rate of each group."""
+        """Return the KL of each group."""
         kl_per_group = output.terms.kl_per_group
         return {f"kl_group_{group + 1}": kl_per_group[:, group] for group in range(kl_per_group.shape[1])}
 
     def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Array:
-        """Return the codes of images, taken top-down: each group's posterior mean, given the means above it.
+        """Return the codes of images: the posterior mean of each group, given the means of the groups above.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarization under a likelihood that draws pixels.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            batch_size: Images per batch; None chooses a size that needs little memory.
+            condition: For a conditional model, one condition for all images or one per image.
+            seed: Seed of the binarization, for a likelihood that binarizes images.
 
         Returns:
-            (N, latent_dim), float32, the groups one after the other, coarsest first.
+            (N, latent_dim), float32; the groups are concatenated, coarsest first.
 
         Raises:
             InputError: The images do not fit the model.
         """
 
-        def means(batch: dict[str, Array]) -> Tensor:
+        def posterior_means(batch: dict[str, Array]) -> Tensor:
             noise = np.zeros((len(batch["images"]), 1, self.latent_dim), "float32")
             return self.predict_on_batch({**batch, "noise": noise}).z
 
-        return self._in_batches(means, self._inputs(x, condition, seed), batch_size)
+        return self._in_batches(posterior_means, self._inputs(x, condition, seed), batch_size)
 
     def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
         """Return the mean images of codes.
 
         Args:
-            z: Codes (N, latent_dim), as `encode` returns them.
-            batch_size: Codes at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
+            z: Codes (N, latent_dim), as returned by `encode`.
+            batch_size: Codes per batch; None chooses a size that needs little memory.
+            condition: For a conditional model, one condition for all codes or one per code.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
@@ -268,40 +277,52 @@ class HierarchicalVAE(BaseVAE):
         """
         z = np.asarray(z, "float32")
         if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
-            raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
-        return self._generated({"z": z}, self._conditions(condition, len(z)), batch_size)
+            raise InputError(f"z.shape = {z.shape}: this model decodes (n, {self.latent_dim}); pass n ≥ 1 such vectors")
+        return self._predict_images({"z": z}, self._conditions(condition, len(z)), batch_size)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the settings, and the parts serialized."""
-        names = ("image_shape", "widths", "groups", "latent_channels", "blocks")
-        values = {name: getattr(self.ladder, name) for name in names}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**super().get_config(), **plain}
+        """Return the settings, and the serialized components."""
+        ladder = self.ladder
+        return {
+            **super().get_config(),
+            "image_shape": list(ladder.image_shape),
+            "widths": list(ladder.widths),
+            "groups": list(ladder.groups),
+            "latent_channels": ladder.latent_channels,
+            "blocks": ladder.blocks,
+        }
 
     def _top_down(
         self, features: Tensor, sample_group: Callable[[int, Tensor], Tensor], training: bool | None = False
     ) -> Tensor:
-        """Return the likelihood's parameters, `sample_group` taking the codes (M, D) of a group at its features."""
+        """Run the top-down path from its first features, and return the parameters of the likelihood.
+
+        Args:
+            features: The first top-down features, (M, rows, columns, F).
+            sample_group: Maps a group and its top-down features to z_l, (M, D).
+            training: Whether the call is part of a training step.
+        """
         for group, merge in enumerate(self.merges):
             features = merge([features, sample_group(group, features)], training=training)
         return ops.cast(self.head(features, training=training), "float32")
 
-    def _densities(
+    def _prior_and_posterior(
         self, group: int, features: Tensor, encoder_features: Sequence[Tensor], training: bool | None = False
     ) -> tuple[DiagonalNormal, DiagonalNormal]:
-        """Return prior and posterior of a group at its features, given those of the image at every level."""
-        parameters = self.priors[group](features, training=training)
-        change = self.posteriors[group]([features, encoder_features[self.ladder.levels[group] - 1]], training=training)
-        return _normal(parameters), _normal(parameters + change)
+        """Return a group's prior and posterior, given its top-down features and the bottom-up features per level."""
+        prior_moments = self.priors[group](features, training=training)
+        level_features = encoder_features[self.ladder.levels[group] - 1]
+        residual = self.posteriors[group]([features, level_features], training=training)
+        return _diagonal_normal(prior_moments), _diagonal_normal(prior_moments + residual)
 
     def _start(self, like: Tensor, condition: Tensor) -> Tensor:
-        """Return the first features of as many images as `like` (N, any) has rows."""
-        constant = ops.ones_like(like[:, :1])
-        return self.start(constant if condition is None else ops.concatenate([constant, condition], axis=-1))
+        """Return the first top-down features for each row of `like` (N, any)."""
+        one = ops.ones_like(like[:, :1])
+        return self.initial_features(one if condition is None else ops.concatenate([one, condition], axis=-1))
 
     def _split_groups(self, codes: Tensor) -> list[Tensor]:
-        """Return each group's part of codes or noise (…, latent_dim)."""
-        ends = np.cumsum([math.prod(shape) for shape in self.map_shapes])
+        """Split codes or noise (…, latent_dim) into groups."""
+        ends = np.cumsum([math.prod(shape) for shape in self.latent_shapes])
         return [codes[..., start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
 
     def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
@@ -310,148 +331,35 @@ class HierarchicalVAE(BaseVAE):
             noise = ops.convert_to_numpy(self.sampler.noise(shape))
         else:
             noise = np.random.default_rng(seed).standard_normal(shape, dtype="float32")
-        return self._generated({"noise": noise}, conditions, None)
+        return self._predict_images({"noise": noise}, conditions, None)
 
-    def _generated(self, inputs: dict[str, Array], conditions: Array | None, batch_size: int | None) -> Array:
-        told = {} if conditions is None else {"condition": conditions}
-        return self._in_batches(self.predict_on_batch, {**inputs, **told}, batch_size)
-
-
-@dataclass(frozen=True)
-class LadderNetworks:
-    """The networks of a hierarchy, each a functional model. Level l is the size of the image after l halvings.
-
-    Args:
-        image_shape: (H, W, C).
-        widths: Channels at levels 1, 2, …
-        groups: Groups at levels 1, 2, …
-        latent_channels: Channels of a group's map.
-        blocks: Residual blocks a level, and a group.
-
-    Raises:
-        InputError: A setting is out of its range.
-    """
-
-    image_shape: ImageShape
-    widths: tuple[int, ...]
-    groups: tuple[int, ...]
-    latent_channels: int
-    blocks: int
-
-    def __post_init__(self) -> None:
-        """Refuse settings that make no ladder."""
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))
-        check_counts(latent_channels=self.latent_channels, blocks=self.blocks)
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise InputError(f"image_shape = {self.image_shape}: give height, width and channels, each ≥ 1")
-        if len(self.groups) != len(self.widths) or min(self.groups) < 0:
-            raise InputError(
-                f"groups = {list(self.groups)}: give how many groups of codes there are after each of the "
-                f"{len(self.widths)} halvings that widths = {list(self.widths)} names"
-            )
-        if self.groups[-1] == 0:
-            raise InputError(
-                f"groups = {list(self.groups)}: the smallest size must have a group, since the ladder starts there; "
-                "leave its width out otherwise"
-            )
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """The level of each group, coarsest first."""
-        return tuple(level for level in range(len(self.widths), 0, -1) for _ in range(self.groups[level - 1]))
-
-    def size(self, level: int) -> tuple[int, int]:
-        """Return the rows and columns at a level, halves rounded up."""
-        height, width, _ = self.image_shape
-        return -(-height // 2**level), -(-width // 2**level)
-
-    def bottom_up(self, extra: int) -> keras.Model:
-        """Return the model of images, with `extra` channels of a condition, → feature maps, one a level."""
-        *size, channels = self.image_shape
-        images = features = keras.Input((*size, channels + extra), name="images")
-        maps = []
-        for width in self.widths:
-            features = Conv2D(width, 3, strides=2, padding="same")(features)
-            features = self._blocks(features, width)
-            maps.append(features)
-        return keras.Model(images, maps, name="bottom_up")
-
-    def start(self, extra: int) -> keras.Model:
-        """Return the model of 1 and a condition → the features that the ladder starts with: one constant without."""
-        told = keras.Input((1 + extra,), name="one_and_condition")
-        shape = (*self.size(len(self.widths)), self.widths[-1])
-        # The one stands for a bias, which alone would not be a function of the inputs.
-        features = layers.Dense(math.prod(shape), use_bias=False)(told)
-        return keras.Model(told, layers.Reshape(shape)(features), name="start")
-
-    def prior(self, level: int) -> keras.Model:
-        """Return the model of features → a map of means and, in as many channels behind them, log-variances."""
-        features = self._features(level)
-        return keras.Model(features, self._moments(features))
-
-    def posterior(self, level: int) -> keras.Model:
-        """Return the model of features, and those of the image → what is added to the prior's map."""
-        inputs = [self._features(level), self._features(level)]
-        features = residual_block(layers.Concatenate()(inputs), self.widths[level - 1])
-        return keras.Model(inputs, self._moments(features))
-
-    def merge(self, level: int, following: int) -> keras.Model:
-        """Return the model of features and codes → the features that the group at `following` sees."""
-        rows, columns = self.size(level)
-        features = self._features(level)
-        codes = keras.Input((rows * columns * self.latent_channels,))
-        update = layers.Reshape((rows, columns, self.latent_channels))(codes)
-        update = Conv2D(self.widths[level - 1], 1)(update)
-        merged = self._blocks(layers.Add()([features, update]), self.widths[level - 1])
-        for finer in range(level - 1, following - 1, -1):
-            merged = layers.UpSampling2D()(merged)
-            spare = [got - wanted for got, wanted in zip(merged.shape[1:3], self.size(finer), strict=True)]
-            merged = layers.Cropping2D(tuple((0, extra) for extra in spare))(merged)
-            merged = Conv2D(self.widths[max(finer - 1, 0)], 3, padding="same")(merged)
-        return keras.Model([features, codes], merged)
-
-    def head(self, channels: int) -> keras.Model:
-        """Return the model of features of the image's size → the parameters of the likelihood."""
-        features = self._features(0)
-        outputs = Conv2D(channels, 3, padding="same", dtype="float32")(normalize(features))
-        return keras.Model(features, outputs, name="head")
-
-    def _features(self, level: int) -> Tensor:
-        return keras.Input((*self.size(level), self.widths[max(level - 1, 0)]))
-
-    def _blocks(self, features: Tensor, width: int) -> Tensor:
-        for _ in range(self.blocks):
-            features = residual_block(features, width)
-        return features
-
-    def _moments(self, features: Tensor) -> Tensor:
-        # Near zero at first: a standard normal prior, and a posterior equal to it.
-        small = keras.initializers.RandomNormal(stddev=1e-3)
-        moments = Conv2D(2 * self.latent_channels, 3, padding="same", kernel_initializer=small, dtype="float32")
-        return moments(normalize(features))
+    def _predict_images(self, inputs: dict[str, Array], conditions: Array | None, batch_size: int | None) -> Array:
+        if conditions is not None:
+            inputs = {**inputs, "condition": conditions}
+        return self._in_batches(self.predict_on_batch, inputs, batch_size)
 
 
-def _normal(moments: Tensor) -> DiagonalNormal:
-    """Return the normal over all positions of a map of moments (M, rows, columns, 2·channels)."""
+def _diagonal_normal(moments: Tensor) -> DiagonalNormal:
+    """Return the normal over all positions of a map of means and log-variances, (M, rows, columns, 2·channels)."""
     mean, log_var = (ops.reshape(part, (-1, math.prod(part.shape[1:]))) for part in ops.split(moments, 2, axis=-1))
     return DiagonalNormal(mean, clip_keeping_gradients(log_var, *LOG_VAR_RANGE))
 
 
-def _copied(features: Tensor, draws: Tensor) -> Tensor:
-    """Return each image's features (N, …) `draws` times in a row, (N·draws, …)."""
+def _repeat(features: Tensor, num_samples: Tensor) -> Tensor:
+    """Repeat each image's features (N, …) for its samples, (N·num_samples, …)."""
     shape = ops.shape(features)
-    copies = ops.broadcast_to(features[:, None], (shape[0], draws, *shape[1:]))
+    copies = ops.broadcast_to(features[:, None], (shape[0], num_samples, *shape[1:]))
     return ops.reshape(copies, (-1, *features.shape[1:]))
 
 
 def _check_objective(model: HierarchicalVAE) -> None:
     objective = model.objective
-    if objective.requires_batch or objective.needs_prior_draws:
+    if objective.requires_batch or objective.requires_prior_samples:
         model.latents(None)
-    # Leaving out the score of q by holding each group's own parameters would leave out, with it, how they depend on
-    # the groups above.
+    # These estimators treat the posterior's parameters as constants. In a hierarchy, the parameters depend on the
+    # samples of the groups above, and that part of the gradient would be lost.
     if getattr(objective, "gradient", "plain") != "plain":
         raise InputError(
-            f"objective = {objective}: its gradient is written for a posterior over one vector, and would be wrong "
-            "for a hierarchy; set gradient = 'plain'"
+            f"objective = {objective}: its gradient estimator needs a posterior over a single vector, and would be "
+            "wrong for a hierarchy; set gradient = 'plain'"
         )

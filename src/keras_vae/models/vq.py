@@ -53,9 +53,9 @@ class VQVAE(BaseVAE):
 
     Args:
         encoder: Any Keras model, images in [0, 1] (N, H, W, C) → a map (N, rows, columns, D). Under a condition it sees
-            `condition.width` more channels.
+            `condition.dim` more channels.
         decoder: Any Keras model, a map (N, rows, columns, D) → the parameters of the likelihood, (N, H, W, channels).
-            Under a condition it sees `condition.width` more channels.
+            Under a condition it sees `condition.dim` more channels.
         codebook: The vectors that the map is made of.
         prior: p(k), over maps of indices.
         likelihood: p(x|k).
@@ -140,7 +140,7 @@ class VQVAE(BaseVAE):
             raise InputError(f"network = {network}: a VQ model has codes on a map, and it has no map; take 'conv'")
         likelihood = likelihood or Bernoulli()
         likelihood.check_images(image_shape)
-        extra = 0 if condition is None else condition.width
+        extra = 0 if condition is None else condition.dim
         height, width, channels = image_shape
         encoder = network.map_encoder((height, width, channels + extra), code_dim)
         outputs = (height, width, likelihood.decoder_channels(channels))

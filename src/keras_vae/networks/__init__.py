@@ -1,6 +1,6 @@
 """Networks: families of encoders and decoders for images of any size."""
 
-# Importing the package registers every family, whichever of its modules was asked for.
+# Importing any module of the package registers all families.
 from keras_vae.networks.base import Network
 from keras_vae.networks.conv import Conv
 from keras_vae.networks.mlp import MLP

@@ -1,4 +1,4 @@
-"""What a family of networks offers, and what families share."""
+"""The interface of network families, and the layers that families with a feature map share."""
 
 import abc
 from collections.abc import Iterable, Mapping
@@ -14,10 +14,10 @@ from keras_vae.networks.convolutions import Conv2D
 
 
 class Network(Component, abc.ABC):
-    """A family of networks: an encoder, and the decoder that mirrors it.
+    """A family of networks: builds an encoder, and the decoder that mirrors it, for images of any shape.
 
-    A family says how features come from images and how outputs come from z. Heads and outputs are float32 under every
-    precision.
+    A subclass implements `features`, from images to a vector, and `outputs`, from z to images. The last layers of both
+    networks compute in float32 under every dtype policy.
     """
 
     kind: ClassVar[str] = "network"
@@ -25,62 +25,64 @@ class Network(Component, abc.ABC):
     def encoder(
         self, image_shape: ImageShape, latent_dim: int, param_sizes: Mapping[str, int] | None = None
     ) -> keras.Model:
-        """Return the model named `encoder`: images (N, H, W, C) → a list of tensors (N, size), one for each head.
+        """Build the functional model `encoder`: images (N, H, W, C) → a list of tensors (N, size).
 
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
-            latent_dim: The number of latent dimensions.
-            param_sizes: Sizes of the outputs by name; None stands for `z_mean` and `z_log_var`, each of `latent_dim`.
+            latent_dim: Number of latent dimensions.
+            param_sizes: Size of each output, by name; None means `z_mean` and `z_log_var`, each of size `latent_dim`.
 
         Returns:
-            The model. Every head is a dense layer of its name on the same features; Keras returns the tensor itself
-            where there is only one.
+            The model. Each output is a dense layer of that name, applied to the same features. With a single output,
+            the model returns a tensor, as Keras does, and not a list.
 
         Raises:
-            InputError: A size is below one, or there is no head.
+            InputError: A size is below one, or `param_sizes` is empty.
         """
-        check_counts(latent_dim=latent_dim)
+        check_positive(latent_dim=latent_dim)
         param_sizes = {"z_mean": latent_dim, "z_log_var": latent_dim} if param_sizes is None else param_sizes
         if not param_sizes:
-            raise InputError("heads = {}: name at least one, such as {'z_mean': 2}")
-        check_counts(**param_sizes)
-        images = _images(image_shape)
+            raise InputError("param_sizes = {}: the encoder has no output; name at least one, such as {'z_mean': 2}")
+        check_positive(**param_sizes)
+        images = _image_input(image_shape)
         features = self.features(images)
         outputs = [layers.Dense(size, name=name, dtype="float32")(features) for name, size in param_sizes.items()]
         return keras.Model(images, outputs, name="encoder")
 
     def decoder(self, latent_dim: int, image_shape: ImageShape) -> keras.Model:
-        """Return the model named `decoder`: z (N, latent_dim) → likelihood parameters (N, H, W, C).
+        """Build the functional model `decoder`: z (N, latent_dim) → likelihood parameters (N, H, W, C).
 
         Args:
-            latent_dim: The number of latent dimensions.
-            image_shape: (H, W, C): the size of the images, and as many channels as the likelihood asks for.
+            latent_dim: Number of latent dimensions.
+            image_shape: (H, W, C) of the outputs; C is the number of channels that the likelihood needs.
 
         Returns:
-            The model, linear in its last layer.
+            The model. Its last layer has no activation.
 
         Raises:
             InputError: A size is below one.
         """
-        check_counts(latent_dim=latent_dim, **_named(image_shape))
+        check_positive(latent_dim=latent_dim)
+        check_image_shape(image_shape)
         z = keras.Input((latent_dim,), name="z")
         return keras.Model(z, self.outputs(z, image_shape), name="decoder")
 
     @abc.abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """Return features (N, F) of images (N, H, W, C), both symbolic."""
+        """Return the features (N, F) of images (N, H, W, C); both are symbolic tensors."""
 
     @abc.abstractmethod
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
-        """Return float32 outputs (N, H, W, C) of z (N, latent_dim), both symbolic."""
+        """Return the float32 outputs (N, H, W, C) for z (N, latent_dim); both are symbolic tensors."""
 
 
 class SpatialNetwork(Network):
-    """A family with a feature map, each of whose `halvings` halves the image, rounding up.
+    """A family of networks with a feature map between image and vector.
 
-    The decoder doubles as often and crops what the rounding added, so images of any size come back at exactly that
-    size; images smaller than the halvings end in a map of 1×1. Between map and vector stands a dense layer each way.
-    Models with codes on a map, as a VQ-VAE has them, take `map_encoder` and `map_decoder`.
+    The encoder halves the image `halvings` times, rounding up. The decoder doubles the map as often and crops the
+    excess, so that its outputs have exactly the size of the images. An image smaller than 2^halvings ends as a 1×1 map.
+    A dense layer connects map and vector in each direction. Models with latent maps, such as a VQ-VAE, leave these
+    layers out: `map_encoder` and `map_decoder`.
     """
 
     dense_units: int
@@ -88,12 +90,12 @@ class SpatialNetwork(Network):
     @property
     @abc.abstractmethod
     def halvings(self) -> int:
-        """How often the image is halved."""
+        """Number of times the encoder halves the image."""
 
     @property
     @abc.abstractmethod
     def activation(self) -> str:
-        """The activation of the dense layers between map and vector, by Keras's name."""
+        """Activation of the dense layers between map and vector, by its Keras name."""
 
     @abc.abstractmethod
     def downsample(self, images: Tensor) -> Tensor:
@@ -101,11 +103,11 @@ class SpatialNetwork(Network):
 
     @abc.abstractmethod
     def upsample(self, features: Tensor) -> Tensor:
-        """Return features (N, rows·2^halvings, columns·2^halvings, F′) of a map (N, rows, columns, any)."""
+        """Return a map (N, rows·2^halvings, columns·2^halvings, F) for a map (N, rows, columns, any)."""
 
     @abc.abstractmethod
-    def vector_channels(self, rows: int, columns: int) -> int:
-        """Return the channels of the map that is flattened into the vector, or made from it."""
+    def bottleneck_channels(self, rows: int, columns: int) -> int:
+        """Return the number of channels of the map (rows, columns) that the dense layers read and write."""
 
     def map_size(self, image_shape: ImageShape) -> tuple[int, int]:
         """Return the rows and columns of the feature map.
@@ -123,106 +125,114 @@ class SpatialNetwork(Network):
         return -(-height // stride), -(-width // stride)
 
     def map_encoder(self, image_shape: ImageShape, channels: int) -> keras.Model:
-        """Return the model named `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels).
+        """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels).
 
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
-            channels: Channels of the map, whose size is `map_size(image_shape)`.
+            channels: Number of channels of the map, whose size is `map_size(image_shape)`.
 
         Raises:
             InputError: A size is below one.
         """
-        check_counts(channels=channels)
-        images = _images(image_shape)
+        check_positive(channels=channels)
+        images = _image_input(image_shape)
         outputs = Conv2D(channels, 1, dtype="float32")(self.downsample(images))
         return keras.Model(images, outputs, name="encoder")
 
     def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
-        """Return the model named `decoder`: a map (N, rows, columns, channels) → likelihood parameters (N, H, W, C).
+        """Build the functional model `decoder`: a map (N, rows, columns, channels) → parameters (N, H, W, C).
 
         Args:
             map_shape: (rows, columns, channels) of the map.
-            image_shape: (H, W, C): the size of the images, and as many channels as the likelihood asks for.
+            image_shape: (H, W, C) of the outputs; C is the number of channels that the likelihood needs.
 
         Raises:
-            InputError: A size is below one, or the map is not that of such images.
+            InputError: A size is below one, or the map has another size than `map_size(image_shape)`.
         """
-        check_counts(channels=map_shape[2], **_named(image_shape))
+        check_positive(channels=map_shape[2])
+        check_image_shape(image_shape)
         if tuple(map_shape[:2]) != self.map_size(image_shape):
             raise InputError(
-                f"map_shape = {tuple(map_shape)}: for images of {tuple(image_shape)} and {self.halvings} halvings the "
-                f"map must be {(*self.map_size(image_shape), map_shape[2])}"
+                f"map_shape = {tuple(map_shape)}: does not fit images of shape {tuple(image_shape)} after "
+                f"{self.halvings} halvings; use {(*self.map_size(image_shape), map_shape[2])}"
             )
-        codes = keras.Input(map_shape, name="z")
-        return keras.Model(codes, self._to_images(codes, image_shape), name="decoder")
+        latent_map = keras.Input(map_shape, name="z")
+        return keras.Model(latent_map, self._to_images(latent_map, image_shape), name="decoder")
 
     def features(self, images: Tensor) -> Tensor:
-        """Return features (N, dense) of images (N, H, W, C), both symbolic."""
+        """Return the features (N, dense_units) of images (N, H, W, C); both are symbolic tensors."""
         features = self.downsample(images)
-        channels = self.vector_channels(*features.shape[1:3])
+        channels = self.bottleneck_channels(*features.shape[1:3])
         if channels != features.shape[-1]:
             features = Conv2D(channels, 1)(features)
         return layers.Dense(self.dense_units, activation=self.activation)(layers.Flatten()(features))
 
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
-        """Return float32 outputs (N, H, W, C) of z (N, latent_dim), both symbolic."""
+        """Return the float32 outputs (N, H, W, C) for z (N, latent_dim); both are symbolic tensors."""
         rows, columns = self.map_size(image_shape)
-        channels = self.vector_channels(rows, columns)
+        channels = self.bottleneck_channels(rows, columns)
         features = layers.Dense(rows * columns * channels, activation=self.activation)(z)
         return self._to_images(layers.Reshape((rows, columns, channels))(features), image_shape)
 
     def _to_images(self, features: Tensor, image_shape: ImageShape) -> Tensor:
-        *size, channels = image_shape
+        """Upsample a map, then project and crop it to the shape of the images."""
+        *target_size, channels = image_shape
         outputs = Conv2D(channels, 3, padding="same", dtype="float32")(self.upsample(features))
-        spare = [got - wanted for got, wanted in zip(outputs.shape[1:3], size, strict=True)]
-        if any(spare):
-            crop = tuple((extra // 2, extra - extra // 2) for extra in spare)
-            outputs = layers.Cropping2D(crop, dtype="float32")(outputs)
+        excess = [size - target for size, target in zip(outputs.shape[1:3], target_size, strict=True)]
+        if any(excess):
+            cropping = tuple((pixels // 2, pixels - pixels // 2) for pixels in excess)
+            outputs = layers.Cropping2D(cropping, dtype="float32")(outputs)
         return outputs
 
 
 def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:
-    """Return widths as a tuple, whatever sequence a file or a caller has them in.
+    """Return the widths of a network as a tuple.
 
     Args:
-        widths: Units or channels, one entry a layer or level.
+        widths: Units or channels, one entry per layer or level, in any sequence.
 
     Raises:
-        InputError: There is none, or one is below one.
+        InputError: `widths` is no sequence, or empty, or an entry is below one.
 
     Example:
         >>> validate_widths([32, 64])
         (32, 64)
     """
     if not isinstance(widths, Iterable) or isinstance(widths, str):
-        raise InputError(f"widths = {widths!r}: give a list of whole numbers, such as [32, 64]")
+        raise InputError(f"widths = {widths!r}: not a list; give integers, such as [32, 64]")
     widths = tuple(widths)
     if not widths or min(widths) < 1:
-        raise InputError(f"widths = {list(widths)}: give at least one width, each ≥ 1")
+        raise InputError(f"widths = {list(widths)}: empty or below 1; give at least one width, each ≥ 1")
     return widths
 
 
-def check_counts(**counts: int) -> None:
-    """Refuse a count below one.
+def check_positive(**sizes: int) -> None:
+    """Raise an error unless every size is at least one.
 
     Args:
-        **counts: The counts by the name that the error uses.
+        **sizes: The sizes, by the argument's name.
 
     Raises:
-        InputError: One of them is below one.
+        InputError: A size is below one.
 
     Example:
-        >>> check_counts(dense_units=16, blocks=1)
+        >>> check_positive(dense_units=16, blocks=1)
     """
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} = {count}: must be ≥ 1")
+    for name, size in sizes.items():
+        if size < 1:
+            raise InputError(f"{name} = {size}: must be ≥ 1")
 
 
-def _images(image_shape: ImageShape) -> Tensor:
-    check_counts(**_named(image_shape))
+def check_image_shape(image_shape: ImageShape) -> None:
+    """Raise an error unless an image has a height, a width and channels.
+
+    Raises:
+        InputError: There are not three sizes, or one of them is below one.
+    """
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise InputError(f"image_shape = {tuple(image_shape)}: give height, width and channels, each ≥ 1")
+
+
+def _image_input(image_shape: ImageShape) -> Tensor:
+    check_image_shape(image_shape)
     return keras.Input(image_shape, name="images")
-
-
-def _named(image_shape: ImageShape) -> dict[str, int]:
-    return dict(zip(("image height", "image width", "image channels"), image_shape, strict=True))

@@ -1,28 +1,27 @@
-"""The convolutional network of the classic VAE, for images of any height, width and number of channels."""
+"""The convolutional network of the classic VAE."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from keras_vae.core.registry import register
 from keras_vae.core.typing import Tensor
-from keras_vae.networks.base import SpatialNetwork, check_counts, validate_widths
+from keras_vae.networks.base import SpatialNetwork, check_positive, validate_widths
 from keras_vae.networks.convolutions import Conv2D, Conv2DTranspose
 
 
 @register("conv")
 @dataclass(frozen=True)
 class Conv(SpatialNetwork):
-    """Strided convolutions down, transposed convolutions up, as in the classic VAE.
+    """Strided convolutions in the encoder, transposed convolutions in the decoder.
 
-    Each entry of `widths` halves the image, rounding up; the decoder doubles as often and crops what the rounding
-    added, so that images of any size come back at exactly that size. The defaults at 28×28×1 are the classic model.
+    For 28×28×1 images, the defaults are the classic convolutional VAE. See `SpatialNetwork` for images of other sizes.
 
     Args:
-        widths: Channels after each halving, first to last.
-        dense_units: Units of the dense layer between the convolutions and the moments.
+        widths: Channels after each halving of the image, first to last.
+        dense_units: Units of the dense layer between the convolutions and the encoder's outputs.
 
     Raises:
-        InputError: A size is below one, or there is no halving.
+        InputError: A size is below one, or `widths` is empty.
 
     Example:
         >>> Conv().encoder((28, 28, 1), latent_dim=2).count_params()
@@ -34,17 +33,17 @@ class Conv(SpatialNetwork):
     activation: ClassVar[str] = "relu"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no layer can have."""
+        """Check the sizes."""
         object.__setattr__(self, "widths", validate_widths(self.widths))
-        check_counts(dense_units=self.dense_units)
+        check_positive(dense_units=self.dense_units)
 
     @property
     def halvings(self) -> int:
-        """How often the image is halved."""
+        """Number of times the encoder halves the image."""
         return len(self.widths)
 
-    def vector_channels(self, rows: int, columns: int) -> int:
-        """Return the last width: the map is flattened as it is."""
+    def bottleneck_channels(self, rows: int, columns: int) -> int:
+        """Return the last width: the map is flattened without a projection."""
         return self.widths[-1]
 
     def downsample(self, images: Tensor) -> Tensor:
@@ -55,7 +54,7 @@ class Conv(SpatialNetwork):
         return features
 
     def upsample(self, features: Tensor) -> Tensor:
-        """Return features (N, rows·2^halvings, columns·2^halvings, F′) of a map (N, rows, columns, any)."""
+        """Return a map (N, rows·2^halvings, columns·2^halvings, F) for a map (N, rows, columns, any)."""
         for width in reversed(self.widths):
             features = Conv2DTranspose(width, 3, strides=2, padding="same", activation=self.activation)(features)
         return features

@@ -1,4 +1,4 @@
-"""The multilayer perceptron, for images of any shape."""
+"""The multilayer perceptron."""
 
 from dataclasses import dataclass
 
@@ -14,18 +14,18 @@ from keras_vae.networks.base import Network, validate_widths
 @register("mlp")
 @dataclass(frozen=True)
 class MLP(Network):
-    r"""Dense layers, the decoder's in the reverse order of the encoder's (Burda et al., arXiv 1509.00519).
+    r"""Dense layers; the decoder has the widths of the encoder in reverse order (Burda et al., arXiv 1509.00519).
 
-    With `residual`, every layer after the first is a block \(h + W_2\,\phi(W_1\,\mathrm{norm}(h))\), with layer
-    normalization and \(W_2\) starting at zero, so that deep stacks train.
+    With `residual`, every layer after the first is a block \(h + W_2\,\phi(W_1\,\mathrm{norm}(h))\) with layer
+    normalization. \(W_2\) starts at zero, so that deep stacks train.
 
     Args:
-        widths: Units of each layer, from the image to the moments.
-        activation: \(\phi\), by Keras's name.
-        residual: Residual blocks in place of plain layers; all widths must then be equal.
+        widths: Units of each layer, from the image to the encoder's outputs.
+        activation: \(\phi\), by its Keras name.
+        residual: Whether to use residual blocks instead of plain layers; requires equal widths.
 
     Raises:
-        InputError: A width is below one, there is none, the activation is unknown, or residual widths differ.
+        InputError: A width is below one, `widths` is empty, the activation is unknown, or residual widths differ.
 
     Example:
         >>> MLP().encoder((28, 28, 1), latent_dim=50).count_params()
@@ -37,31 +37,31 @@ class MLP(Network):
     residual: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no layer can have and names that Keras does not know."""
+        """Check the widths and the name of the activation."""
         object.__setattr__(self, "widths", validate_widths(self.widths))
         try:
             keras.activations.get(self.activation)
         except (ValueError, TypeError):
             raise InputError(
-                f"activation = {self.activation!r}: name one of keras.activations, such as 'tanh', 'relu' or 'gelu'"
+                f"activation = {self.activation!r}: unknown; name one of keras.activations, such as 'tanh' or 'relu'"
             ) from None
         if self.residual and (len(self.widths) < 2 or len(set(self.widths)) > 1):
             raise InputError(
-                f"residual = true with widths = {list(self.widths)}: give equal widths, such as [512, 512]"
+                f"widths = {list(self.widths)}: residual blocks need equal widths; give two or more, such as [512, 512]"
             )
 
     def features(self, images: Tensor) -> Tensor:
-        """Return features (N, widths[-1]) of images (N, H, W, C), both symbolic."""
-        return self._dense(layers.Flatten()(images), self.widths)
+        """Return the features (N, widths[-1]) of images (N, H, W, C); both are symbolic tensors."""
+        return self._dense_stack(layers.Flatten()(images), self.widths)
 
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
-        """Return float32 outputs (N, H, W, C) of z (N, latent_dim), both symbolic."""
+        """Return the float32 outputs (N, H, W, C) for z (N, latent_dim); both are symbolic tensors."""
         height, width, channels = image_shape
-        features = self._dense(z, self.widths[::-1])
+        features = self._dense_stack(z, self.widths[::-1])
         outputs = layers.Dense(height * width * channels, dtype="float32")(features)
         return layers.Reshape(image_shape, dtype="float32")(outputs)
 
-    def _dense(self, features: Tensor, widths: tuple[int, ...]) -> Tensor:
+    def _dense_stack(self, features: Tensor, widths: tuple[int, ...]) -> Tensor:
         for index, width in enumerate(widths):
             if self.residual and index > 0:
                 update = layers.Dense(width, activation=self.activation)(layers.LayerNormalization()(features))

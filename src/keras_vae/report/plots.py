@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, unknown
-from keras_vae.core.latent_grid import grid_points, interpolate
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.report.latent_grid import grid_points, interpolate
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def worst(subject: Subject, *, n: int = 20) -> "Figure":
     dataset = _few(subject.splits, 2000)
     told = dataset_condition(subject.model, dataset)
     costs = ops.convert_to_numpy(subject.model.elbo_terms(dataset.images, condition=told).negative_elbo)
-    chosen = dataset.take(np.argsort(costs)[::-1][:n], dataset.split)
+    chosen = dataset.subset(np.argsort(costs)[::-1][:n], dataset.split)
     return figures.stacks(
         {
             "original": chosen.images,
@@ -387,7 +387,7 @@ def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:
     accepted = [name for name in inspect.signature(PLOTS[kind]).parameters if name != "subject"]
     for option in options:
         if option not in accepted:
-            raise unknown(f"option of the {kind} plot", option, accepted)
+            raise unknown(f"{kind} plot: option", option, accepted)
     drawn = PLOTS[kind](subject, **options)
     if isinstance(drawn, figures.Strips):
         return figures.save_animation(drawn, out) if out.suffix == ".gif" else figures.save(figures.strips(drawn), out)

@@ -147,7 +147,7 @@ def collect_diagnostics(
     encoded = (held_out or splits.train).subsample_evenly(images)
     blocks = np.array_split(np.arange(len(encoded)), -(-len(encoded) // 256))
     latents = [
-        _latents(model, encoded.take(block, encoded.split), seed)
+        _latents(model, encoded.subset(block, encoded.split), seed)
         for seed, block in enumerate(progress(blocks, "encoding images"))
     ]
     joined: dict[str, Any] = {name: np.concatenate([block[name] for block in latents]) for name in latents[0]}

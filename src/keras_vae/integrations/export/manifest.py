@@ -87,7 +87,7 @@ def manifest(
             **origin.get("model", {}),
         },
         "data": origin.get("data"),
-        "threshold": THRESHOLD if model.likelihood.binarizes_at_random else None,
+        "threshold": THRESHOLD if model.likelihood.stochastic_binarization else None,
         "versions": _versions(form),
     }
 
@@ -104,7 +104,7 @@ def _ranges(model: "BaseVAE") -> dict[str, list[float]]:
     if isinstance(model.condition, ClassLabel):
         ranges["condition"] = [0, model.condition.classes - 1]
     if hasattr(model, "codebook"):
-        ranges["indices"] = [0, model.codebook.codes - 1]
+        ranges["indices"] = [0, model.codebook.num_codes - 1]
     return ranges
 
 
