@@ -32,7 +32,7 @@ from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset
 from keras_vae.data.info import DatasetInfo
-from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, differences
+from keras_vae.evaluation.anomaly import SCORES, Scorer, Scores, error_map
 from keras_vae.models.base import BaseVAE
 from keras_vae.report import figures
 from keras_vae.report.figures.style import PALETTE, style
@@ -104,7 +104,7 @@ def main() -> None:
     for size, pairs in held_out_pairs.items():
         images, reconstructions = map(np.concatenate, zip(*pairs, strict=True))
         title = f"Each digit, reconstructed by a {size}-dimensional model trained without it"
-        heat = figures.heat_maps(images, reconstructions, differences(images, reconstructions), title)
+        heat = figures.heat_maps(images, reconstructions, error_map(images, reconstructions), title)
         figures.save(heat, Path(f"{stem}-heat-maps-{size}.png"))
 
 
@@ -120,7 +120,7 @@ def train_model(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
 
 def fit_scorer(model: BaseVAE, dataset: Dataset) -> Scorer:
     """Return the anomaly scorer of a model, fitted to some of its training images."""
-    return Scorer.fitted(model, dataset.subsample_evenly(NUM_REFERENCE).images, samples=NUM_SAMPLES)
+    return Scorer.fit(model, dataset.subsample_evenly(NUM_REFERENCE).images, samples=NUM_SAMPLES)
 
 
 def median_image(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:

@@ -492,7 +492,7 @@ def test_evaluate_measures_prints_and_rewrites_the_report(vae: Vae, run: Path) -
     assert outcome.code == 0, outcome.err
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert f"{evaluation['likelihood']['nll']['mean']:.2f}" in outcome.out
-    assert "nll by 30 draws an image" in outcome.out
+    assert "nll estimated from 30 draws per image" in outcome.out
     assert "not a normalized likelihood" in outcome.out
     assert (run / "report.html").read_text() != before
     answer = json.loads(vae("evaluate", run, "--only", "likelihood", "--samples", "30", "--json").out)

@@ -1,4 +1,4 @@
-"""Runs side by side: what is ranked, what ties, and what is not comparable."""
+"""Comparison of runs: ranks, ties, and numbers that are not comparable."""
 
 import json
 from pathlib import Path
@@ -35,21 +35,21 @@ def likelihood(mean: float, error: float = 0.1, **changes: object) -> dict[str, 
     return {**LIKELIHOOD, "nll": {"mean": mean, "standard_error": error}, **changes}
 
 
-def test_best_and_ties_are_marked_and_the_rest_is_not(tmp_path: Path) -> None:
+def test_the_best_number_and_its_ties_are_marked(tmp_path: Path) -> None:
     means = {"a": 86.0, "b": 86.25, "c": 86.35}
     runs = [run_of(tmp_path / name, likelihood=likelihood(mean)) for name, mean in means.items()]
     comparison = compare(runs)
-    # Two standard errors of a difference are 2·√(0.1² + 0.1²) = 0.283.
+    # Two standard errors of the difference are 2·√(0.1² + 0.1²) = 0.283.
     assert [cell.best for cell in comparison.columns["nll"]] == [True, True, False]
     assert not comparison.notes
     assert comparison.facts == {"epochs": (2, 2, 2), "seconds": (5, 5, 5)}
-    row = next(line for line in comparison.to_text().splitlines() if line.startswith("nll"))
+    row = next(line for line in str(comparison).splitlines() if line.startswith("nll"))
     assert row.count("*") == 2
     assert "| nll | **86.00 ± 0.10** | **86.25 ± 0.10** | 86.35 ± 0.10 |" in comparison.to_markdown()
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         ({"split": "validation"}, "split (a: test, b: validation)"),
         ({"checksum": "xyz"}, "checksum (a: abc, b: xyz)"),
@@ -59,8 +59,8 @@ def test_best_and_ties_are_marked_and_the_rest_is_not(tmp_path: Path) -> None:
         ({"condition": "label"}, "condition (a: None, b: label)"),
     ],
 )
-def test_numbers_measured_otherwise_are_shown_and_not_ranked(
-    changes: dict[str, object], said: str, tmp_path: Path
+def test_numbers_measured_differently_are_shown_but_not_ranked(
+    changes: dict[str, object], reason: str, tmp_path: Path
 ) -> None:
     runs = [
         run_of(tmp_path / "a", likelihood=likelihood(86)),
@@ -69,11 +69,11 @@ def test_numbers_measured_otherwise_are_shown_and_not_ranked(
     comparison = compare(runs)
     assert [cell.mean for cell in comparison.columns["nll"]] == [86, 80]
     assert not any(cell.best for cell in comparison.columns["nll"])
-    assert comparison.notes == (f"nll is not ranked: the runs differ in {said}",)
-    assert comparison.notes[0] in comparison.to_text()
+    assert comparison.notes == (f"nll is not ranked: the runs differ in {reason}",)
+    assert comparison.notes[0] in str(comparison)
 
 
-def test_runs_that_held_nothing_out_are_marked(tmp_path: Path) -> None:
+def test_runs_without_held_out_images_are_noted(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / name, likelihood=likelihood(86, held_out=False)) for name in "ab"]
     assert compare(runs).notes == ("a: no held-out data", "b: no held-out data")
     runs[0] = run_of(tmp_path / "c", likelihood=likelihood(86))
@@ -82,7 +82,7 @@ def test_runs_that_held_nothing_out_are_marked(tmp_path: Path) -> None:
     assert marked == "b: no held-out data"
 
 
-def test_what_a_run_lacks_is_left_open_and_higher_may_be_better(tmp_path: Path) -> None:
+def test_missing_numbers_stay_empty_and_higher_accuracies_are_better(tmp_path: Path) -> None:
     measured = {"split": "test", "held_out": True, "images": 10, "checksum": "abc"}
     accuracy = {"knn_accuracy": {"mean": 0.9, "standard_error": 0.01}, "active_units": {"count": 2}}
     better = {**accuracy, "knn_accuracy": {"mean": 0.95, "standard_error": 0.01}}
@@ -98,7 +98,7 @@ def test_what_a_run_lacks_is_left_open_and_higher_may_be_better(tmp_path: Path) 
     assert "bits_per_dim" not in comparison.columns
 
 
-def test_files_hold_what_is_shown(tmp_path: Path) -> None:
+def test_files_contain_the_table(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / letter / "run", likelihood=likelihood(86)) for letter in "ab"]
     comparison = compare(runs)
     assert comparison.names == ("a/run", "b/run")
@@ -109,15 +109,23 @@ def test_files_hold_what_is_shown(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "comparison.md").read_text() == comparison.to_markdown()
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_compared_are_errors(tmp_path: Path) -> None:
     run = run_of(tmp_path / "a", likelihood=likelihood(86))
-    with pytest.raises(InputError, match="compare two runs or more"):
+    with pytest.raises(InputError, match="runs = 1 run: too few to compare"):
         compare([run])
-    with pytest.raises(InputError, match="a is given twice"):
+    with pytest.raises(InputError, match="runs = a twice"):
         compare([run, Run(tmp_path / "a" / ".." / "a")])
     (tmp_path / "new").mkdir()
-    with pytest.raises(InputError, match="has no evaluation: `vae evaluate"):
+    with pytest.raises(InputError, match="has no evaluation; run `vae evaluate"):
         compare([run, Run(tmp_path / "new")])
     (tmp_path / "new" / "evaluation.json").write_text('{"schema": 1}')
-    with pytest.raises(InputError, match="of schema 1, this is 2"):
+    with pytest.raises(InputError, match="has schema 1 instead of 2"):
         compare([run, Run(tmp_path / "new")])
+
+
+def test_runs_may_be_given_by_name_or_path(tmp_path: Path) -> None:
+    comparison = compare(["mnist-2d", Run.open("mnist-16d")])
+    assert comparison.names == ("mnist-2d", "mnist-16d")
+    assert comparison.columns["kl_loss"][0].mean == pytest.approx(6.36, abs=0.01)
+    with pytest.raises(InputError, match="no run at"):
+        compare(["mnist-2d", tmp_path / "nowhere"])

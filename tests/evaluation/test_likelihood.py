@@ -1,4 +1,4 @@
-"""Likelihood on images held out: against closed forms, an evaluator in NumPy alone, and the published protocol."""
+"""Held-out likelihood, against closed forms, an evaluator in NumPy, and the published protocol."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from keras_vae.components.likelihoods import Bernoulli, Normal
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.evaluation.likelihood import binarized, measure_likelihood
+from keras_vae.evaluation.likelihood import binarize, measure_likelihood
 from keras_vae.models.importance_sampling import ImportanceSampling
 from keras_vae.networks.mlp import MLP
 
@@ -39,7 +39,7 @@ def small_vae(shape: tuple[int, int, int] = (4, 5, 1), **kwargs: object) -> VAE:
 
 
 def linear_gaussian(sigma: float) -> tuple[VAE, Array, Array]:
-    """A decoder that is affine, and an encoder that is wrong: loadings and mean are those of p(x)."""
+    """Return a VAE with an affine decoder and an inaccurate encoder, and the loadings and mean of its p(x)."""
     rng = np.random.default_rng(1)
     loadings, mean = rng.normal(scale=0.1, size=(2, 6)), rng.uniform(0.4, 0.6, 6)
     inputs, z = keras.Input((2, 3, 1)), keras.Input((2,))
@@ -56,7 +56,7 @@ def linear_gaussian(sigma: float) -> tuple[VAE, Array, Array]:
     return VAE(encoder, decoder, likelihood=Normal(scale=sigma), seed=0), loadings, mean
 
 
-def test_nll_of_linear_gaussian_data_is_the_closed_form() -> None:
+def test_nll_of_a_linear_gaussian_model_matches_the_closed_form() -> None:
     sigma = 0.1
     vae, loadings, mean = linear_gaussian(sigma)
     rng = np.random.default_rng(2)
@@ -66,7 +66,7 @@ def test_nll_of_linear_gaussian_data_is_the_closed_form() -> None:
     exact = -stats.multivariate_normal(mean, loadings.T @ loadings + sigma**2 * np.eye(6)).logpdf(
         dataset.images.reshape(50, 6) / 255.0
     )
-    # What remains is the noise of the draws, far below that of the images; the ELBO must not pass for it.
+    # The tolerance covers the noise of the draws, which is far below that of the images, but excludes the ELBO.
     assert section["nll"]["mean"] == pytest.approx(exact.mean(), abs=2e-3)
     assert section["nll"]["standard_error"] == pytest.approx(exact.std(ddof=1) / math.sqrt(50), rel=1e-2)
     assert section["negative_elbo"]["mean"] > exact.mean() + 0.1
@@ -76,7 +76,7 @@ def test_nll_of_linear_gaussian_data_is_the_closed_form() -> None:
     assert section["trusted"]
 
 
-def test_nll_is_that_of_an_evaluator_in_numpy_alone(gray: Array) -> None:
+def test_nll_matches_an_evaluator_in_numpy(gray: Array) -> None:
     vae, samples, seed = small_vae(), 250, 3
     splits = splits_of(gray)
     section = measure_likelihood(vae, splits, seed=seed, samples=samples)
@@ -103,24 +103,24 @@ def test_nll_is_that_of_an_evaluator_in_numpy_alone(gray: Array) -> None:
     assert section["bits_per_dim"] is None
 
 
-def test_published_protocol_draws_the_last_training_images_first() -> None:
+def test_the_published_protocol_draws_the_last_training_images_first() -> None:
     rng = np.random.default_rng(4)
     images, test = (rng.integers(0, 256, (n, 4, 5, 1), dtype="uint8") for n in (30, 7))
     splits = splits_of(images, validation=9, test=test)
     generator = np.random.RandomState(777)
     generator.binomial(1, images[-7:] / 255.0)
     expected = generator.binomial(1, test / 255.0)
-    drawn = binarized(splits, splits.test)
+    drawn = binarize(splits, splits.test)
     np.testing.assert_array_equal(drawn.images, 255 * expected)
     assert drawn.split == "test"
     validation = np.random.RandomState(777).binomial(1, splits.validation.images / 255.0)
-    np.testing.assert_array_equal(binarized(splits, splits.validation).images, 255 * validation)
+    np.testing.assert_array_equal(binarize(splits, splits.validation).images, 255 * validation)
 
 
-def test_binarized_images_are_what_is_measured_and_bits_follow(gray: Array) -> None:
+def test_binarized_images_are_measured_and_give_bits_per_dim(gray: Array) -> None:
     vae, splits = small_vae(likelihood=Bernoulli(binarize="dynamic")), splits_of(gray)
     section = measure_likelihood(vae, splits, seed=0, samples=20)
-    black_and_white = binarized(splits, splits.test).images
+    black_and_white = binarize(splits, splits.test).images
     assert section["negative_elbo"]["mean"] == pytest.approx(-vae.elbo(black_and_white).mean(), rel=1e-6)
     assert section["nll"]["mean"] == pytest.approx(-vae.log_likelihood(black_and_white, 20).mean(), rel=1e-6)
     assert section["bits_per_dim"]["mean"] == pytest.approx(section["nll"]["mean"] / (20 * math.log(2)))
@@ -128,7 +128,7 @@ def test_binarized_images_are_what_is_measured_and_bits_follow(gray: Array) -> N
     assert section["binarization_seed"] == 777
 
 
-def test_few_draws_that_count_are_not_trusted(gray: Array) -> None:
+def test_a_low_effective_sample_size_is_not_trusted(gray: Array) -> None:
     vae = small_vae()
     vae.encoder.get_layer("z_log_var").set_weights([np.zeros((8, 3)), np.full(3, 8.0)])
     section = measure_likelihood(vae, splits_of(gray), seed=0, samples=50)
@@ -142,14 +142,14 @@ def test_a_single_draw_is_not_trusted(gray: Array) -> None:
     assert not section["trusted"]
 
 
-def test_training_images_are_not_held_out_whatever_they_are_called(gray: Array) -> None:
+def test_training_images_given_as_test_images_are_not_held_out(gray: Array) -> None:
     splits, vae = splits_of(gray), small_vae()
     assert measure_likelihood(vae, splits, seed=0)["held_out"]
     same = replace(splits.train.subset(np.arange(6), "test"), positions=None)
     assert not measure_likelihood(vae, splits._replace(test=same), seed=0)["held_out"]
 
 
-def test_what_a_model_is_told_is_said(gray: Array) -> None:
+def test_the_condition_of_the_model_is_recorded(gray: Array) -> None:
     network, shape = MLP(widths=(8,)), (4, 5, 1)
     vae = VAE(network.encoder((4, 5, 3), 3), network.decoder(5, shape), condition=ClassLabel(classes=2), seed=0)
     labeled = split(
@@ -164,7 +164,7 @@ def test_what_a_model_is_told_is_said(gray: Array) -> None:
     assert measure_likelihood(small_vae(), labeled, seed=0)["condition"] is None
 
 
-def test_interrupted_measurement_goes_on(gray: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_measurement_resumes(gray: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.tile(gray, (20, 1, 1, 1))
     vae, splits, partial = (
         small_vae(),
@@ -192,7 +192,7 @@ def test_interrupted_measurement_goes_on(gray: Array, tmp_path: Path, monkeypatc
     assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial) == whole
 
 
-def test_sections_are_json_and_negative_samples_are_refused(gray: Array) -> None:
+def test_sections_are_json_and_negative_samples_are_an_error(gray: Array) -> None:
     section = measure_likelihood(small_vae(), splits_of(gray), seed=0)
     assert json.loads(json.dumps(section)) == section
     assert "nll" not in section

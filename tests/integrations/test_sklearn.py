@@ -107,7 +107,7 @@ def test_the_detector_tells_a_model_its_condition() -> None:
     vae = build_model(Experiment.preset("classic").with_overrides(settings), DatasetInfo((8, 8, 1), 12, classes=3))
     detector = AnomalyDetector(vae, samples=4).fit(images, condition=labels)
     for told in (labels, 1):
-        expected = Scorer.fitted(vae, images, condition=told, samples=4)(images, condition=told)["nll"]
+        expected = Scorer.fit(vae, images, condition=told, samples=4)(images, condition=told)["nll"]
         np.testing.assert_allclose(detector.score_samples(images, condition=told), -expected, rtol=1e-6)
     assert set(detector.predict(images, condition=labels).tolist()) == {-1, 1}
     with pytest.raises(InputError, match="this model is told Label"):

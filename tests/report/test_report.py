@@ -241,8 +241,8 @@ def test_findings_and_sections_are_shown_with_commands_as_code() -> None:
     }
     texts = page(evaluation={"likelihood": few}).texts
     assert "140.25" in texts
-    assert texts.count("few draws count") == 2
-    assert "few draws count" not in page(evaluation={"likelihood": few | {"trusted": True}}).texts
+    assert texts.count("low effective sample size") == 2
+    assert "low effective sample size" not in page(evaluation={"likelihood": few | {"trusted": True}}).texts
 
 
 def test_samples_stand_beside_what_real_images_reach() -> None:

@@ -129,9 +129,8 @@ def compare(
 ) -> None:
     """Compare runs in one table; only what was measured alike is ranked."""
     from keras_vae.evaluation.comparison import compare
-    from keras_vae.runs.run import Run
 
-    comparison = compare([Run.open(run) for run in runs])
+    comparison = compare(runs)
     if out is not None:
         if out.exists() and not force:
             raise InputError(f"--out {out} exists: choose another folder, or write into it with --force")
@@ -140,7 +139,7 @@ def compare(
         comparison.write(out)
         figures.save(figures.overlay(comparison.metrics), out / "curves.png")
         say(f"written to {out}")
-    print(json.dumps(comparison.to_json()) if as_json else comparison.to_text())
+    print(json.dumps(comparison.to_json()) if as_json else comparison)
 
 
 def doctor(run: RunArgument, as_json: JsonOption = False) -> None:

@@ -109,15 +109,15 @@ def score(
     import numpy as np
 
     from keras_vae.core import tables
-    from keras_vae.evaluation.anomaly import Scorer, differences
+    from keras_vae.evaluation.anomaly import Scorer, error_map
     from keras_vae.models.inputs import dataset_condition
     from keras_vae.report import figures
 
     model, known = opened.load_model(), splits.train.subsample_evenly(_KNOWN)
     condition = _teller(opened, model, stream, label)
     seed = opened.experiment.seed if seed is None else seed
-    scorer = Scorer.fitted(model, known.images, condition=dataset_condition(model, known), samples=samples, seed=seed)
-    judge = by.value if by else next(iter(scorer.known))
+    scorer = Scorer.fit(model, known.images, condition=dataset_condition(model, known), samples=samples, seed=seed)
+    judge = by.value if by else next(iter(scorer.reference))
     limit = None if threshold is None else scorer.threshold(judge, threshold)
 
     def columns(block: "Block") -> dict[str, Any]:
@@ -137,7 +137,7 @@ def score(
         figure = figures.heat_maps(
             chosen.images,
             reconstructed,
-            differences(chosen.images, reconstructed),
+            error_map(chosen.images, reconstructed),
             title=f"{opened.name}: the {len(strangest)} strangest of {len(stream):,} images, by {judge} in nats",
         )
         print(figures.save(figure, heat_maps))

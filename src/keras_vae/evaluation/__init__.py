@@ -1,1 +1,1 @@
-"""What a trained model is worth, in numbers and on a page."""
+"""Evaluation of trained models: likelihood, latents, samples, disentanglement, anomalies and diagnostics."""

@@ -1,4 +1,4 @@
-"""How unlike what a model has learned an image is, and where."""
+"""Anomaly scores of images, and maps of their reconstruction errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,35 +14,35 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 Scores = dict[str, NDArray[np.float64]]
-"""Name of the score → one value an image, in nats; the greater, the stranger."""
+"""Score name → one value per image, in nats; higher is more anomalous."""
 
 SCORES = ("nll", "negative_elbo", "reconstruction_loss", "kl_loss", "typicality")
-"""The scores by name; models without noise, or with discrete codes, have no `nll`."""
+"""The names of the scores. Models with deterministic or discrete codes have no `nll`."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    r"""Scores images, and says what share of the images that a model knows score less.
+    r"""Computes anomaly scores of images, and compares them with the scores of reference images.
 
-    `nll` is \(-\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\), `negative_elbo` the mean of the same K terms in place
-    of their sum inside the logarithm, and `reconstruction_loss` and `kl_loss` its two parts. `typicality` is
-    \(|\mathrm{nll}(x) - E\,\mathrm{nll}|\), the mean taken over known images: an image may be strange because it is
-    *too* likely (Nalisnick et al., arXiv 1810.09136 and 1906.02994).
+    `nll` is \(-\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\). `negative_elbo` is the mean of the K log terms;
+    `reconstruction_loss` and `kl_loss` are its two parts. `typicality` is \(|\mathrm{nll}(x) - E\,\mathrm{nll}|\), with
+    the mean over the reference images: an image may be anomalous because it is *too* likely (Nalisnick et al., arXiv
+    1810.09136 and 1906.02994).
 
     Args:
         model: A trained model.
-        samples: K.
+        samples: K, the number of draws of z per image.
         seed: Fixes the draws.
-        known: The scores of known images, typicality included.
+        reference: The scores of reference images, including typicality.
     """
 
     model: "BaseVAE"
     samples: int
     seed: int
-    known: Scores
+    reference: Scores
 
     @classmethod
-    def fitted(
+    def fit(
         cls,
         model: "BaseVAE",
         x: Array,
@@ -51,13 +51,13 @@ class Scorer:
         samples: int = 64,
         seed: int = 0,
     ) -> Self:
-        """Return a scorer that has seen what a model knows.
+        """Return a scorer fitted to reference images.
 
         Args:
             model: A trained model.
-            x: Images that are normal, such as those that the model was trained on: uint8, or floats in [0, 1].
-            condition: Their condition, where the model has one.
-            samples: K, the draws of z an image.
+            x: Normal images (N, H, W, C), such as training images: uint8, or floats in [0, 1].
+            condition: Their condition, if the model has one.
+            samples: K, the number of draws of z per image.
             seed: Fixes the draws.
 
         Raises:
@@ -66,21 +66,21 @@ class Scorer:
         Example:
             >>> from keras_vae import VAE
             >>> blank = np.zeros((4, 28, 28, 1), "uint8")
-            >>> Scorer.fitted(VAE(seed=0), blank, samples=2)(blank)["nll"].shape
+            >>> Scorer.fit(VAE(seed=0), blank, samples=2)(blank)["nll"].shape
             (4,)
         """
         if samples < 1:
-            raise InputError(f"samples = {samples}: must be ≥ 1")
-        blind = cls(model, samples if model.is_stochastic else 1, seed, {})
-        scores = blind(x, condition=condition)
-        return cls(model, blind.samples, seed, scores | _typicality(scores, scores))
+            raise InputError(f"samples = {samples}: too few; use at least 1")
+        unfitted = cls(model, samples if model.is_stochastic else 1, seed, {})
+        scores = unfitted(x, condition=condition)
+        return cls(model, unfitted.samples, seed, scores | _typicality(scores, scores))
 
     def __call__(self, x: Array, *, condition: Any = None) -> Scores:
-        """Return every score of every image.
+        """Return all scores of images.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            condition: Their condition, where the model has one.
+            condition: Their condition, if the model has one.
 
         Raises:
             InputError: The images do not fit the model.
@@ -94,40 +94,40 @@ class Scorer:
             scores["nll"] = np.log(self.samples) - np.logaddexp.reduce(weights, axis=1)
         for name in ("negative_elbo", "reconstruction_loss", "kl_loss"):
             scores[name] = ops.convert_to_numpy(getattr(terms, name)).astype("float64")
-        return scores | (_typicality(scores, self.known) if self.known else {})
+        return scores | (_typicality(scores, self.reference) if self.reference else {})
 
     def percentile(self, name: str, values: Array) -> NDArray[np.float64]:
-        """Return the share of known images that score at most as much, in percent.
+        """Return the percentage of reference images with the same or a lower score.
 
         Args:
-            name: The score.
+            name: The name of the score.
             values: Scores of images, (N,).
         """
-        known = np.sort(self._of_known(name))
-        return 100 * np.searchsorted(known, values, side="right") / len(known)
+        reference = np.sort(self._reference_scores(name))
+        return 100 * np.searchsorted(reference, values, side="right") / len(reference)
 
     def threshold(self, name: str, false_positive_rate: float) -> float:
-        """Return the score that only this share of known images exceeds.
+        """Return the score that a given share of the reference images exceeds.
 
         Args:
-            name: The score.
-            false_positive_rate: From 0 to 1.
+            name: The name of the score.
+            false_positive_rate: The share, from 0 to 1.
 
         Raises:
-            InputError: There is no such score, or the rate lies outside.
+            InputError: The score is unknown, or the rate is out of range.
         """
         if not 0 <= false_positive_rate <= 1:
-            raise InputError(f"threshold = {false_positive_rate}: give the share of known images to exceed it, 0 to 1")
-        return float(np.quantile(self._of_known(name), 1 - false_positive_rate))
+            raise InputError(f"false_positive_rate = {false_positive_rate}: out of range; use a share from 0 to 1")
+        return float(np.quantile(self._reference_scores(name), 1 - false_positive_rate))
 
-    def _of_known(self, name: str) -> NDArray[np.float64]:
-        if name not in self.known:
-            raise unknown("score", name, self.known)
-        return self.known[name]
+    def _reference_scores(self, name: str) -> NDArray[np.float64]:
+        if name not in self.reference:
+            raise unknown("score", name, self.reference)
+        return self.reference[name]
 
 
-def differences(x: Array, reconstruction: Array) -> NDArray[np.float32]:
-    """Return where images are unlike their reconstructions: the mean over channels of |x − x̂|, (N, H, W, 1).
+def error_map(x: Array, reconstruction: Array) -> NDArray[np.float32]:
+    """Return the absolute reconstruction error per pixel, averaged over channels, (N, H, W, 1).
 
     Args:
         x: Images (N, H, W, C): uint8, or floats in [0, 1].
@@ -137,6 +137,6 @@ def differences(x: Array, reconstruction: Array) -> NDArray[np.float32]:
     return np.abs(unit - np.asarray(reconstruction, "float32")).mean(axis=-1, keepdims=True)
 
 
-def _typicality(scores: Mapping[str, NDArray[np.float64]], known: Mapping[str, NDArray[np.float64]]) -> Scores:
+def _typicality(scores: Mapping[str, NDArray[np.float64]], reference: Mapping[str, NDArray[np.float64]]) -> Scores:
     name = "nll" if "nll" in scores else "negative_elbo"
-    return {"typicality": np.abs(scores[name] - known[name].mean())}
+    return {"typicality": np.abs(scores[name] - reference[name].mean())}

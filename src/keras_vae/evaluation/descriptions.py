@@ -1,4 +1,4 @@
-"""What a report says of each number and each figure, to someone who has never seen a VAE."""
+"""Names and explanations of numbers and figures, for readers who do not know VAEs."""
 
 import math
 from typing import NamedTuple
@@ -16,76 +16,89 @@ NAMES = {
 
 NUMBERS = {
     "nll": (
-        "What it really costs to describe an image with the model, estimated from {samples} codes an image: the number"
-        " by which models of all kinds compare. Lower is better."
+        "The cost of describing an image with the model, estimated from {samples} draws of the code per image. It"
+        " compares models of all kinds. Lower is better."
     ),
     "negative_elbo": (
-        "What it costs to describe an image with the model: reconstruction loss plus KL loss. Lower is better, among"
-        " models measured on the same images in the same way."
+        "An upper bound on that cost: reconstruction loss plus KL loss. Lower is better, among models measured on the"
+        " same images in the same way."
     ),
     "reconstruction_loss": (
-        "How surprising the pixels still are once the code is known: high when images come back blurred or wrong."
+        "How poorly the decoder predicts the pixels from the code. It is high if reconstructions are blurred or wrong."
     ),
     "kl_loss": (
-        "How much a code says that the prior does not, here {bits} bits: near 0 the code is ignored (posterior"
-        " collapse); when it is very high, samples look unlike the data."
+        "The information in a code, here {bits} bits. Near 0 the code is ignored (posterior collapse); if it is very"
+        " high, samples look unlike the data."
     ),
-    "bits_per_dim": "The same cost for each pixel and color, in bits. Lower is better.",
+    "bits_per_dim": "The negative log-likelihood per pixel and color channel, in bits. Lower is better.",
 }
 REQUIRED = ("negative_elbo", "reconstruction_loss", "kl_loss")
 
 
 class Quantity(NamedTuple):
-    """What a number is called, and what it means."""
+    """The name of a number, and its explanation."""
 
     label: str
     meaning: str
 
 
 LATENTS = {
-    "active_units": Quantity("active dimensions", "Dimensions of the code that are used; the others say nothing."),
+    "active_units": Quantity("active dimensions", "Latent dimensions that carry information; the others are unused."),
     "mutual_information": Quantity(
         "mutual information",
-        "How much a code tells about its image, in nats; it cannot be more than {mutual_information_cap:.1f} here.",
+        "The information of a code about its image, in nats. This estimate is at most {mutual_information_cap:.1f}.",
     ),
     "marginal_kl": Quantity(
         "marginal KL",
-        "How far all codes together are from the prior, in nats. Near 0 samples are as good as reconstructions; when"
-        " it is large, `vae fit-prior` helps.",
+        "The distance of all codes together from the prior, in nats. Near 0, samples are as good as reconstructions;"
+        " if it is large, `vae fit-prior` helps.",
     ),
     "knn_accuracy": Quantity(
         "nearest-neighbor accuracy",
-        "How often the labels of the nearest codes tell an image's label. Higher is better.",
+        "How often the labels of the nearest codes predict the label of an image. Higher is better.",
     ),
     "linear_probe_accuracy": Quantity(
-        "linear-probe accuracy", "How often a straight cut through the space of codes tells it. Higher is better."
+        "linear-probe accuracy", "How often a linear classifier of codes predicts the label. Higher is better."
     ),
-    "chance_accuracy": Quantity("by chance", "How often guessing the most frequent label is right."),
+    "chance_accuracy": Quantity("chance accuracy", "How often the most frequent label is correct."),
 }
 SAMPLES = {
     "frechet_distance": Quantity(
-        "Fréchet distance", "How far samples are from real images, as a classifier sees both. Lower is better."
+        "Fréchet distance", "The distance between samples and real images in a feature space. Lower is better."
     ),
-    "kid": Quantity("kernel distance", "The same, without bias when images are few. Lower is better."),
-    "precision": Quantity("precision", "Share of samples that look like some real image. Higher is better."),
-    "recall": Quantity("recall", "Share of real images that look like some sample. Higher is better."),
-    "density": Quantity("density", "Precision that counts how crowded the place is; about 1 for real images."),
-    "coverage": Quantity("coverage", "Share of real images with a sample close by. Higher is better."),
+    "kid": Quantity(
+        "KID", "The kernel Inception distance: a similar measure, unbiased for few images. Lower is better."
+    ),
+    "precision": Quantity("precision", "The share of samples that resemble a real image. Higher is better."),
+    "recall": Quantity("recall", "The share of real images that resemble a sample. Higher is better."),
+    "density": Quantity(
+        "density", "Precision weighted by the number of real images nearby; about 1 for real images. Higher is better."
+    ),
+    "coverage": Quantity("coverage", "The share of real images with a sample nearby. Higher is better."),
 }
 SCORES = {
-    "beta_vae": Quantity("BetaVAE score", "Whether the factor that two images share can be told from their codes."),
-    "factor_vae": Quantity("FactorVAE score", "The same by which dimension varies least."),
-    "mig": Quantity("mutual information gap", "Whether one dimension knows a factor and the next knows little of it."),
-    "modularity": Quantity("modularity", "Whether a dimension knows one factor only; not to be read alone."),
-    "sap": Quantity("SAP", "By how much the best dimension predicts a factor better than the second."),
-    "dci_disentanglement": Quantity("DCI disentanglement", "Whether a dimension matters to one factor only."),
-    "dci_completeness": Quantity("DCI completeness", "Whether a factor needs one dimension only."),
-    "dci_informativeness": Quantity("DCI informativeness", "How well all dimensions together tell the factors."),
+    "beta_vae": Quantity(
+        "BetaVAE score", "How well a linear classifier detects which factor two images share, given their codes."
+    ),
+    "factor_vae": Quantity(
+        "FactorVAE score", "How well the dimension with the least variance reveals which factor several images share."
+    ),
+    "mig": Quantity(
+        "mutual information gap",
+        "How much more information about a factor the best dimension has than the second best.",
+    ),
+    "modularity": Quantity(
+        "modularity", "Whether a dimension has information about a single factor. Not meaningful on its own."
+    ),
+    "sap": Quantity("SAP", "How much better the best dimension predicts a factor than the second best."),
+    "dci_disentanglement": Quantity("DCI disentanglement", "Whether each dimension matters for a single factor."),
+    "dci_completeness": Quantity("DCI completeness", "Whether each factor needs a single dimension."),
+    "dci_informativeness": Quantity("DCI informativeness", "How well all dimensions together predict the factors."),
 }
 
 
 class Caveat(NamedTuple):
-    """What keeps numbers from meaning what they usually mean: a badge, why, and the numbers concerned."""
+    """A limitation of numbers: its badge, its explanation, and the names of the numbers."""
 
     badge: str
     explanation: str
@@ -94,37 +107,37 @@ class Caveat(NamedTuple):
 
 NOT_HELD_OUT = Caveat(
     "no held-out data",
-    "the model was trained on these images too, so the numbers flatter it.",
+    "the model was also trained on these images, so the numbers are too optimistic.",
     ("nll", "negative_elbo", "reconstruction_loss", "kl_loss"),
 )
 NOT_NORMALIZED = Caveat(
     "not a normalized likelihood",
-    "a Bernoulli is a distribution over black and white, and these images have gray levels. The number compares models"
-    " of this kind on the same images; it is not comparable with other likelihoods, and even a perfect reconstruction"
+    "a Bernoulli likelihood describes black and white pixels, but these images have gray levels. The number compares"
+    " models with this likelihood on the same images, but not with other likelihoods. Even a perfect reconstruction"
     " does not reach 0.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 UNTRUSTED = Caveat(
-    "few draws count",
-    "for some images a handful of the draws decide the estimate, which is then likely too high: repeat it with more,"
+    "low effective sample size",
+    "for some images, a few draws dominate the estimate, which is then likely too high. Use more draws:"
     " `vae evaluate RUN --samples 5000`.",
     ("nll", "bits_per_dim"),
 )
 NOT_A_BOUND = Caveat(
-    "no bound",
-    "the posterior has no noise, so this is no bound on −log p(x), only what was minimized in other units.",
+    "not a bound",
+    "the posterior is deterministic, so this number is the minimized loss, but no bound on −log p(x).",
     ("negative_elbo", "kl_loss"),
 )
 DENSITY = Caveat(
     "a density",
-    "of gray values in [0, 1], which may exceed 1 and its nats fall below 0: not comparable with likelihoods that give"
-    " each level a probability.",
+    "this is a density of gray values in [0, 1], which may exceed 1, so the nats may be negative. It does not compare"
+    " with likelihoods that assign probabilities to gray levels.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 
 
 class Caption(NamedTuple):
-    """What stands above a figure and below it."""
+    """The heading of a figure, what it shows, and how to recognize good and bad results."""
 
     heading: str
     shows: str
@@ -135,90 +148,88 @@ class Caption(NamedTuple):
 FIGURES = {
     "grid": Caption(
         "Latent grid",
-        "The decoder draws an image for every point of a grid in the latent space. The axes give the two coordinates"
-        " that vary.",
-        "Neighbors change smoothly into each other, and every kind of image has a region of its own.",
-        "Sudden jumps, wide areas of blur, or the same image everywhere: then the code is not used.",
+        "Images decoded from a grid of points in the latent space. The axes show the two coordinates that vary.",
+        "Neighboring images change smoothly, and every kind of image has a region of its own.",
+        "Sudden jumps, large blurred areas, or the same image everywhere: the code is not used.",
     ),
     "samples": Caption(
         "Samples",
-        "New images: codes drawn at random from the prior, then decoded.",
-        "Each could be taken for a real image, and they differ from one another.",
-        "Smudges and in-between shapes: the prior reaches places where no training image was put.",
+        "New images: codes drawn from the prior, then decoded.",
+        "Each looks like a real image, and they differ from one another.",
+        "Smudges and in-between shapes: the prior draws codes where no training image was encoded.",
     ),
     "neighbors": Caption(
-        "Samples and what they resemble",
-        "New images above, and below each the training image that is nearest to it, pixel by pixel.",
-        "Alike in kind, different in detail: the model has learnt what images are.",
-        "Equal pairs: the model repeats its training images. Unlike pairs: samples resemble nothing it has seen.",
+        "Samples and their nearest training images",
+        "New images in the upper rows, and below each the training image that is closest to it, pixel by pixel.",
+        "The same kind of image with different details: the model has learned what images look like.",
+        "Equal pairs: the model copies its training images. Unlike pairs: samples resemble no training image.",
     ),
     "traversals": Caption(
-        "Dimension by dimension",
-        "Each row changes one number of the code and holds the others at 0; the rows that carry most come first, with"
-        " the nats that they carry on the left where these are known.",
-        "A row changes one thing that has a name, such as slant or width.",
+        "Latent traversals",
+        "Each row varies one latent dimension and keeps the others at 0. The most informative dimensions come first,"
+        " with their KL in nats on the left, if it is known.",
+        "A row changes a single property, such as slant or width.",
         "Rows that change everything at once, or nothing.",
     ),
     "interpolation": Caption(
-        "From one image to another",
-        "Each row walks in a straight line from the code of one held-out image to that of another.",
-        "Every step is a believable image, and the change is gradual.",
-        "Two images that fade into each other, or a jump halfway: the space between codes was never used.",
+        "Interpolation",
+        "Each row moves in a straight line from the code of one held-out image to the code of another.",
+        "Every step is a plausible image, and the change is gradual.",
+        "One image fades into the other, or a jump halfway: the space between codes is not used.",
     ),
     "rates": Caption(
-        "What each dimension carries",
-        "The KL loss, split by dimension and sorted. Dimensions below the line are not used.",
-        "A few dimensions that carry much; unused ones do no harm.",
-        "All of them near 0 (posterior collapse), or all far above: then the code is too short for these images.",
+        "KL per dimension",
+        "The KL loss of each latent dimension, sorted. Dimensions below the line are unused.",
+        "A few dimensions with a large KL; unused ones do no harm.",
+        "All near 0 (posterior collapse), or all large: the latent space is too small for these images.",
     ),
     "rate_distortion": Caption(
         "Rate and distortion",
-        "The two losses against each other, epoch by epoch: what a code costs, and what it leaves unexplained. Dotted"
-        " lines join points of equal negative ELBO.",
-        "The path runs down and to the right, then across the lines toward the lower left.",
-        "A path that stays at the left edge: codes carry nothing. Validation above training: over-fitting.",
+        "The KL loss (rate) against the reconstruction loss (distortion), epoch by epoch. Dotted lines connect points"
+        " with equal negative ELBO.",
+        "The path moves down and to the right, then across the lines toward the lower left.",
+        "A path along the left edge: codes carry no information. Validation above training: overfitting.",
     ),
     "reconstructions": Caption(
         "Reconstructions",
-        "Each image above, and below it what the decoder makes of its code: all that survives the bottleneck.",
-        "The same content, with its stroke, slant and place.",
-        "A blur, or an image of another kind: the code is too short or the model has not learnt enough.",
+        "Images in the upper rows, and below each its reconstruction: what the decoder recovers from the code.",
+        "The same content, with its stroke, slant and position.",
+        "A blur, or another kind of image: the latent space is too small, or the model needs more training.",
     ),
     "worst": Caption(
-        "The worst reconstructions",
-        "The held-out images that the model finds hardest to describe, with their reconstructions.",
-        "Odd images that a person finds odd too.",
-        "Ordinary images: a kind that the model has not learnt.",
+        "Worst reconstructions",
+        "The held-out images with the largest negative ELBO, and their reconstructions.",
+        "Unusual images that a person would also find unusual.",
+        "Ordinary images: a kind of image that the model has not learned.",
     ),
     "latents": Caption(
         "Latent space",
-        "Where the encoder puts images: the mean of each image's posterior, colored by label where there are labels."
-        " Dashed is the prior: in two dimensions circles of 1 and 2 standard deviations, which hold 39% and 86% of its"
-        " draws; in one dimension its density.",
-        "The points fill the prior without holes, and images of a kind lie together.",
-        "Holes, or points far outside (samples will look odd); everything in one heap at 0 (the code is ignored).",
+        "The mean of each image's posterior, colored by label if there are labels. Dashed lines show the prior: in two"
+        " dimensions, circles of 1 and 2 standard deviations, which contain 39% and 86% of its draws; in one dimension,"
+        " its density.",
+        "The points fill the prior without holes, and images of one kind lie together.",
+        "Holes, or points far outside (samples will look odd); all points near 0 (the code is ignored).",
     ),
     "curves": Caption(
         "Training",
-        "The losses of each epoch, in nats per image: on the images trained on, and on validation images where some"
-        " were kept apart.",
+        "The losses per epoch, in nats per image, on the training images and on the validation images, if any.",
         "The curves fall, level out, and stay close together.",
-        "Validation rises while training falls (over-fitting: stop earlier or regularize); still falling at the end"
+        "Validation rises while training falls (overfitting: stop earlier or regularize); still falling at the end"
         " (train longer); KL loss at 0 (posterior collapse: lower β or raise it slowly).",
     ),
 }
 
 
-def measured(mean: float, error: float | None) -> tuple[str, str]:
-    """Return a mean and its standard error, both to the error's second digit."""
+def format_mean(mean: float, error: float | None) -> tuple[str, str]:
+    """Return a mean and its standard error as texts, both to the second significant digit of the error."""
     if error is None or not math.isfinite(error) or error <= 0 or not math.isfinite(mean):
-        return rounded(mean), ""
+        return format_number(mean), ""
     digits = min(max(1 - math.floor(math.log10(error)), 0), 6)
     return f"{mean:,.{digits}f}", f"± {error:,.{digits}f}"
 
 
-def rounded(value: float, *, zeros: bool = False) -> str:
-    """Return four significant digits, or thousands whole; with `zeros`, also those at the end."""
+def format_number(value: float, *, zeros: bool = False) -> str:
+    """Return a number with four significant digits, or as an integer above 1000; `zeros` keeps trailing zeros."""
     if not math.isfinite(value):
         return "not finite"
     if 1000 <= abs(value) < 1e9:

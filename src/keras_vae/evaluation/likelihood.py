@@ -1,4 +1,4 @@
-"""Likelihood: how well a model explains images that it has not seen."""
+"""Held-out likelihood: the ELBO, and importance-weighted estimates of log p(x)."""
 
 import math
 from dataclasses import replace
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 BINARIZATION_SEED = 777
-"""That of the published numbers on dynamically binarized MNIST."""
+"""Seed of the published numbers on dynamically binarized MNIST."""
 
 TRUSTED_SAMPLE_SIZE = 5.0
-"""The least effective sample size, of 95 images in 100, for which an importance-weighted estimate is trusted."""
+"""Effective sample size that 95 % of the images must reach for an importance-weighted estimate to be trusted."""
 
 _IMAGES_BETWEEN_SAVES = 200
 
 
 def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
-    """Return what every section says of its numbers: which images, whether those were held out, and the seed."""
+    """Return the provenance that every section records: the images, whether they were held out, and the seed."""
     return {
         "data": measured.name,
         "split": measured.split,
@@ -40,42 +40,42 @@ def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
 
 
 def _are_training_images(splits: Splits) -> bool:
-    """Return whether half or more of the images "held out" are among the training images: the file of these, say."""
+    """Return whether at least half of the held-out images are training images, as when the same file is given twice."""
     images = splits.held_out
-    known = {hash(image.tobytes()) for image in splits.train.images}
-    return images is not None and 2 * sum(hash(image.tobytes()) in known for image in images.images) >= len(images)
+    train = {hash(image.tobytes()) for image in splits.train.images}
+    return images is not None and 2 * sum(hash(image.tobytes()) in train for image in images.images) >= len(images)
 
 
-def binarized(splits: Splits, dataset: Dataset) -> Dataset:
-    """Return one of the splits in black and white, each pixel drawn once with its gray value as the probability.
+def binarize(splits: Splits, dataset: Dataset) -> Dataset:
+    """Return one of the splits in black and white: each pixel is drawn once, with its gray value as the probability.
 
-    The draws are those of the protocol that published numbers follow (Tomczak and Welling, arXiv 1705.07120, in their
-    code): NumPy's legacy generator with seed 777. Where the source has test images of its own and more training images
-    than those, as MNIST has, as many of its last training images are drawn first, and then the test images.
+    The draws follow the protocol of published numbers (the code of Tomczak and Welling, arXiv 1705.07120): NumPy's
+    legacy generator with seed 777. If the source provides test images and more training images than these, as MNIST
+    does, the same number of its last training images is drawn first, and then the test images.
 
     Args:
         splits: The images of a run.
-        dataset: The one of them that is drawn.
+        dataset: The split to binarize.
 
     Returns:
-        Images of the levels 0 and 255.
+        Images with the values 0 and 255.
     """
     generator = np.random.RandomState(BINARIZATION_SEED)
     if dataset is splits.test and dataset.positions is None:
-        _draw(_last_of_source(splits, len(dataset)), generator)
-    return replace(dataset, images=_draw(dataset.images, generator) * np.uint8(255))
+        _draw_pixels(_last_training_images(splits, len(dataset)), generator)
+    return replace(dataset, images=_draw_pixels(dataset.images, generator) * np.uint8(255))
 
 
 def mean_and_error(values: Array) -> dict[str, float | None]:
-    """Return the mean of values, one an image, and its standard error; a single value has none."""
+    """Return the mean of one value per image, and its standard error; None for a single image."""
     doubles = values.astype("float64")
     error = float(doubles.std(ddof=1) / np.sqrt(len(doubles))) if len(doubles) > 1 else None
     return {"mean": float(doubles.mean()), "standard_error": error}
 
 
 def binarize_if_needed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:
-    """Return one of the splits as a model is measured on it: drawn once, where its likelihood binarizes at random."""
-    return binarized(splits, dataset) if model.likelihood.stochastic_binarization else dataset
+    """Return the images to measure a model on: binarized once if its likelihood binarizes at random."""
+    return binarize(splits, dataset) if model.likelihood.stochastic_binarization else dataset
 
 
 def measure_likelihood(
@@ -93,15 +93,15 @@ def measure_likelihood(
 
     Args:
         model: A trained model.
-        splits: The images of its run. Where nothing was held out the training images are measured, and marked so.
-        seed: Fixes the draws of z: one an image for the ELBO, `samples` for −log p(x).
-        samples: K; 0 leaves out −log p(x), and so does a model that has none: without noise, or with discrete codes.
-        progress: Shown over the images.
-        partial: A file in which the estimates so far are kept: interrupted, the same measurement goes on from it.
+        splits: The images of its run. If none were held out, the training images are measured and marked as such.
+        seed: Fixes the draws of z: one per image for the ELBO, `samples` per image for −log p(x).
+        samples: K, or 0 to skip −log p(x). Models with deterministic or discrete codes always skip it.
+        progress: Shows the progress over the images.
+        partial: A file for intermediate estimates, from which an interrupted measurement resumes.
 
     Returns:
         The section `likelihood` of `evaluation.json`: means and standard errors over images in nats per image, how
-        they were measured, and whether the estimate is to be trusted.
+        they were measured, and whether the estimate can be trusted.
 
     Raises:
         InputError: `samples` is negative.
@@ -111,10 +111,12 @@ def measure_likelihood(
     from keras_vae.core import registry
 
     if samples < 0:
-        raise InputError(f"samples = {samples}: must be ≥ 1, or 0 to leave out the importance-weighted estimate")
+        raise InputError(
+            f"samples = {samples}: negative; use at least 1, or 0 to skip the importance-weighted estimate"
+        )
     measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
-    told = dataset_condition(model, measured)
-    terms = model.elbo_terms(measured.images, seed, condition=told)
+    condition = dataset_condition(model, measured)
+    terms = model.elbo_terms(measured.images, seed, condition=condition)
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
         "likelihood": registry.spec("likelihood", model.likelihood)["name"],
@@ -128,7 +130,7 @@ def measure_likelihood(
             name: mean_and_error(ops.convert_to_numpy(getattr(terms, name)))
             for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
         },
-        **model.describe_codes(measured.images, terms, condition=told),
+        **model.describe_codes(measured.images, terms, condition=condition),
     }
     if samples and model.is_stochastic:
         section |= _importance_weighted(model, measured, samples, seed, progress, partial)
@@ -139,11 +141,11 @@ def _importance_weighted(
     model: "BaseVAE", measured: Dataset, samples: int, seed: int, progress: Progress, partial: Path | None
 ) -> dict[str, Any]:
     sampling = model.importance_sampling(measured.images, samples, seed, condition=dataset_condition(model, measured))
-    estimates = _resumed(partial, len(measured))
-    saved = done = int(np.isfinite(estimates).all(axis=0).sum())
-    blocks = [block for block in sampling.blocks if block.stop > done]
-    shown = progress(blocks, f"−log p(x), K = {samples:,}")
-    for block, estimate in zip(shown, sampling.over(blocks), strict=True):
+    estimates = _load_estimates(partial, len(measured))
+    saved = measured_before = int(np.isfinite(estimates).all(axis=0).sum())
+    blocks = [block for block in sampling.blocks if block.stop > measured_before]
+    blocks_with_progress = progress(blocks, f"−log p(x), K = {samples:,}")
+    for block, estimate in zip(blocks_with_progress, sampling.over(blocks), strict=True):
         estimates[:, block] = estimate
         if partial is not None and block.stop - saved >= _IMAGES_BETWEEN_SAVES:
             with replacing(partial) as temporary:
@@ -152,42 +154,42 @@ def _importance_weighted(
     log_likelihood, sample_size = estimates
     nll = mean_and_error(-log_likelihood)
     percentile = float(np.percentile(sample_size, 5))
-    comparable = model.likelihood.is_normalized_on(measured.images) and not model.likelihood.is_density
+    has_bits = model.likelihood.is_normalized_on(measured.images) and not model.likelihood.is_density
     bits = math.log(2) * math.prod(measured.image_shape)
     return {
         "samples": samples,
         "nll": nll,
-        "bits_per_dim": {key: value and value / bits for key, value in nll.items()} if comparable else None,
+        "bits_per_dim": {key: value and value / bits for key, value in nll.items()} if has_bits else None,
         "effective_sample_size": {"median": float(np.median(sample_size)), "percentile_5": percentile},
         "trusted": percentile >= TRUSTED_SAMPLE_SIZE,
     }
 
 
-def _resumed(partial: Path | None, count: int) -> Array:
-    """Return the estimates kept so far, NaN where there is none yet, (2, count)."""
+def _load_estimates(partial: Path | None, count: int) -> Array:
+    """Return the saved estimates, (2, count); NaN for images not measured yet."""
     if partial is not None and partial.is_file():
         try:
-            kept: Array = np.load(partial, allow_pickle=False)
+            saved: Array = np.load(partial, allow_pickle=False)
         except (ValueError, EOFError, OSError):
-            kept = np.empty(0)
-        if kept.shape == (2, count):
-            return kept
+            saved = np.empty(0)
+        if saved.shape == (2, count):
+            return saved
     return np.full((2, count), np.nan)
 
 
-def _last_of_source(splits: Splits, count: int) -> NDArray[np.uint8]:
-    """Return the last images of the source's training part, if it holds more than so many."""
+def _last_training_images(splits: Splits, count: int) -> NDArray[np.uint8]:
+    """Return the last `count` training images of the source, or none if it does not have more than `count`."""
     parts = [part for part in (splits.train, splits.validation) if part is not None]
     total = sum(map(len, parts))
     images = np.empty((count if total > count else 0, *splits.train.image_shape), np.uint8)
     for part in parts:
-        at = (np.arange(len(part)) if part.positions is None else part.positions) - (total - len(images))
-        images[at[at >= 0]] = part.images[at >= 0]
+        indices = (np.arange(len(part)) if part.positions is None else part.positions) - (total - len(images))
+        images[indices[indices >= 0]] = part.images[indices >= 0]
     return images
 
 
-def _draw(images: NDArray[np.uint8], generator: np.random.RandomState) -> NDArray[np.uint8]:
-    """Return 0 or 1 for every pixel, in parts: the generator wants the probabilities in float64."""
+def _draw_pixels(images: NDArray[np.uint8], generator: np.random.RandomState) -> NDArray[np.uint8]:
+    """Return 0 or 1 for every pixel, block by block because the generator needs float64 probabilities."""
     parts = [
         np.asarray(generator.binomial(1, images[start : start + 1000] / 255.0), np.uint8)
         for start in range(0, len(images), 1000)

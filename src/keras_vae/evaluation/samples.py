@@ -83,6 +83,7 @@ def measure_samples(
     vectors = _extract_features(features, images, progress)
     count, numbers, floor = _compare(vectors, seed, progress)
     held_out = vectors.held_out
+    copying = None if held_out is None else memorization(vectors.samples, held_out, vectors.train, progress=progress)
     return {
         **provenance(splits, splits.held_out or splits.train, seed),
         "images": count,
@@ -94,9 +95,7 @@ def measure_samples(
         "neighbors": NEIGHBORS,
         **numbers,
         "floor": floor,
-        "memorization": None
-        if held_out is None
-        else memorization(vectors.samples, held_out, vectors.train, progress=progress),
+        "memorization": copying,
         "notes": [*features.notes, *_notes(splits, n, count, vectors.samples.shape[1])],
     }
 

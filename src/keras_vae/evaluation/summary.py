@@ -1,4 +1,4 @@
-"""An evaluation in lines of text."""
+"""A summary of an evaluation as lines of text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,13 +9,13 @@ _NATS = ("negative_elbo", "reconstruction_loss", "kl_loss", "nll")
 
 
 def summarize(evaluation: Mapping[str, Any]) -> list[str]:
-    """Return what an evaluation found, for a terminal.
+    """Return a summary of an evaluation for a terminal.
 
     Args:
         evaluation: The content of an `evaluation.json`.
 
     Returns:
-        Lines: numbers with their standard errors, and below those of each stage what to keep in mind.
+        Lines: the numbers of each stage with their standard errors, followed by their limitations.
     """
     sections = {
         "likelihood": _likelihood,
@@ -38,38 +38,38 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
     if section.get("bits_per_dim"):
         yield _row("bits_per_dim", section["bits_per_dim"], "bits", digits=4)
     if "perplexity" in section:
-        yield f"{'perplexity':<20} {section['perplexity']:9.1f} of the codes, {section['used_codes']} in use"
+        yield f"{'perplexity':<20} {section['perplexity']:9.1f} ({section['used_codes']} codes in use)"
     if "kl_per_group" in section:
-        yield f"{'kl_per_group':<20} {', '.join(f'{rate:.2f}' for rate in section['kl_per_group'])} nats"
-    yield from _where(section)
+        yield f"{'kl_per_group':<20} {', '.join(f'{kl:.2f}' for kl in section['kl_per_group'])} nats per image"
+    yield from _images(section)
     if "nll" in section:
         size = section["effective_sample_size"]
         yield (
-            f"nll by {section['samples']:,} draws an image, of which in effect {size['median']:.0f} (median) and "
-            f"{size['percentile_5']:.1f} (5th percentile) count"
+            f"nll estimated from {section['samples']:,} draws per image; effective sample size {size['median']:.0f} "
+            f"(median), {size['percentile_5']:.1f} (5th percentile)"
         )
         if not section["trusted"]:
-            yield "few draws count: nll is likely too high; raise --samples"
+            yield "low effective sample size: nll is likely too high; use more --samples"
     if section["binarization"] in ("static", "dynamic"):
-        yield f"binarized once, by draws of seed {section['binarization_seed']}"
+        yield f"images binarized once at random, with seed {section['binarization_seed']}"
     if not section["normalized"]:
-        yield "gray levels under this likelihood: not a normalized likelihood"
+        yield "gray images under a Bernoulli likelihood: not a normalized likelihood"
     if section["density"]:
-        yield "a density of gray values: not comparable with probabilities of levels"
+        yield "a density of gray values: not comparable with probabilities of gray levels"
     if not section["bound"]:
-        yield "a posterior without noise: negative_elbo is no bound on −log p(x)"
+        yield "deterministic posterior: negative_elbo is not a bound on −log p(x)"
 
 
-def _where(section: Mapping[str, Any]) -> Iterator[str]:
-    held_out = "" if section["held_out"] else ": no held-out data"
-    yield f"measured on {section['images']:,} {section['split']} images{held_out}"
+def _images(section: Mapping[str, Any]) -> Iterator[str]:
+    warning = "" if section["held_out"] else " (no held-out data)"
+    yield f"measured on {section['images']:,} {section['split']} images{warning}"
 
 
 def _latents(section: Mapping[str, Any]) -> Iterator[str]:
     active = section["active_units"]
     yield f"{'active_units':<20} {active['count']:9} of {section['latent_dim']}"
     yield from _numbers({name: section[name] for name in LATENTS if name != "active_units" and section.get(name)})
-    yield from _where(section)
+    yield from _images(section)
 
 
 def _samples(section: Mapping[str, Any]) -> Iterator[str]:
@@ -79,16 +79,16 @@ def _samples(section: Mapping[str, Any]) -> Iterator[str]:
             (line,) = _numbers({name: section[name]})
             (real,) = _numbers({name: floor[name]}) if floor.get(name) is not None else ("",)
             yield f"{line:<42}{'real images' if real else ''}{real[len(name.ljust(20)) :]}"
-    copying = section["memorization"]
-    if copying and copying["copying_suspected"]:
-        yield "samples lie nearer to training images than new images do: the model repeats what it has seen"
-    scored = "mean images" if section["images_scored"] == "means" else "draws of pixels"
-    yield f"{section['samples']:,} {scored}, compared by {section['features']['name']} features"
+    memorization = section["memorization"]
+    if memorization and memorization["copying_suspected"]:
+        yield "samples lie closer to training images than held-out images do: the model copies training images"
+    images = "mean images" if section["images_scored"] == "means" else "draws of pixels"
+    yield f"{section['samples']:,} samples ({images}), compared by {section['features']['name']} features"
 
 
 def _disentanglement(section: Mapping[str, Any]) -> Iterator[str]:
     yield from _numbers({name: section[name] for name in SCORES})
-    yield from _where(section)
+    yield from _images(section)
 
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
-from keras_vae.evaluation.anomaly import Scorer, differences
+from keras_vae.evaluation.anomaly import Scorer, error_map
 from keras_vae.evaluation.diagnostics import INACTIVE_KL, Finding, RunDiagnostics, diagnose, run_checks
 from keras_vae.evaluation.latents import dimensions_by_kl, evaluated_kl_per_dimension
 from keras_vae.evaluation.neighbors import NeighborIndex, Neighbors
@@ -286,7 +286,7 @@ class Explorer:
         return Placed(
             code,
             reconstruction,
-            differences(images, reconstruction[None])[0],
+            error_map(images, reconstruction[None])[0],
             name,
             float(scores[name][0]),
             None if scorer is None else float(scorer.percentile(name, scores[name])[0]),

@@ -188,7 +188,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             InputError: The images do not fit the model, or a setting is refused.
         """
         model = load(self.run) if isinstance(self.run, str | Path) else self.run
-        self.scorer_ = Scorer.fitted(model, X, condition=condition, samples=self.samples, seed=self.seed)
+        self.scorer_ = Scorer.fit(model, X, condition=condition, samples=self.samples, seed=self.seed)
         self.offset_ = -self.scorer_.threshold(self.score, self.false_positive_rate)
         return self
 

@@ -27,8 +27,8 @@ from keras_vae.evaluation.descriptions import (
     UNTRUSTED,
     Caveat,
     Quantity,
-    measured,
-    rounded,
+    format_mean,
+    format_number,
 )
 
 
@@ -197,10 +197,10 @@ def _table(quantities: Mapping[str, Quantity], *columns: Mapping[str, Any], head
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        mean, error = measured(float(value["mean"]), value["standard_error"])
+        mean, error = format_mean(float(value["mean"]), value["standard_error"])
         return f"<b>{mean}</b> <small>{error}</small>"
     if isinstance(value, float):
-        return f"<b>{rounded(value)}</b>"
+        return f"<b>{format_number(value)}</b>"
     return "–" if value is None else f"<b>{escape(str(value))}</b>"
 
 
@@ -239,9 +239,9 @@ def _last_epoch(metrics: Mapping[str, Sequence[float]]) -> str:
 def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Sequence[Caveat], samples: str = "") -> str:
     cards = []
     for name, value in values.items():
-        mean, error = measured(float(value["mean"]), value.get("standard_error"))
+        mean, error = format_mean(float(value["mean"]), value.get("standard_error"))
         badges = "".join(f'<p class="badge">{warning.badge}</p>' for warning in warnings if name in warning.numbers)
-        bits = rounded(float(value["mean"]) / math.log(2))
+        bits = format_number(float(value["mean"]) / math.log(2))
         cards.append(
             f'<div class="number"><h3>{NAMES[name]}</h3><p class="value"><b>{mean}</b> <span>{error}</span>'
             f" <small>{'bits' if name == 'bits_per_dim' else 'nats per image'}</small></p>{badges}"
@@ -300,7 +300,7 @@ def _epochs(metrics: Mapping[str, Sequence[float]]) -> str:
     names = [name for name in order if name in columns] + [name for name in columns if name not in order]
     body = "".join(
         f"<tr><th>{escape(_name(name))}</th>"
-        + "".join(f"<td>{rounded(columns[name][index], zeros=_is_loss(name))}</td>" for index in chosen)
+        + "".join(f"<td>{format_number(columns[name][index], zeros=_is_loss(name))}</td>" for index in chosen)
         + "</tr>"
         for name in names
     )
