@@ -1,4 +1,4 @@
-# Every target sets up .venv by itself when it is missing or older than what it is made from.
+# Every target sets up .venv if it is missing or older than its sources.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ SOURCES := pyproject.toml constraints.txt
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/run.stamp ## Train on the embedded digits and show what came of it, in runs/demo
+demo: $(VENV)/run.stamp ## Train on the embedded digits, into runs/demo
 	rm -rf runs/demo
 	$(BIN)/vae train classic --data digits --set training.epochs=50 --set training.batch_size=64 \
 		--set training.learning_rate=2e-3 --set model.network.dense_units=128 \
@@ -28,10 +28,10 @@ test-all: $(VENV)/backends.stamp ## Run everything, slow tests included, on Tens
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
 
-bench: $(VENV)/bench.stamp ## Measure speed beside plain Keras, PyTorch and pythae, into benchmarks/results.md (half an hour)
+bench: $(VENV)/bench.stamp ## Compare speed with plain Keras, PyTorch and pythae, into benchmarks/results.md (half an hour)
 	$(BIN)/python -m benchmarks
 
-check: $(VENV)/dev.stamp ## Lint, type-check, and hold the imports against the architecture
+check: $(VENV)/dev.stamp ## Lint, type-check and check the imports against the architecture
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -41,7 +41,7 @@ format: $(VENV)/dev.stamp ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean: ## Remove .venv and what tools leave behind
+clean: ## Remove .venv and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:

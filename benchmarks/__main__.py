@@ -1,11 +1,11 @@
-"""Everything side by side, in one go: ours, plain Keras, PyTorch by hand, pythae.
+"""Benchmarks of keras-vae, plain Keras, PyTorch by hand and pythae, in one run.
 
     make bench                      # or: python -m benchmarks
-    python -m benchmarks --quick    # a turn instead of three
+    python -m benchmarks --quick    # one turn instead of three
 
-Ways take turns, each turn a process of its own, so that a machine whose speed drifts slows all of them. Writes
-benchmarks/results.md, the fastest of each with the ratio to ours, and benchmarks/results.json, all that was measured.
-Nothing here decides what is fast: what `keras_vae` does by itself is what is measured.
+Contenders take turns, each in a process of its own, so that a drift in the machine's speed affects all of them. The
+results are written to benchmarks/results.md (the fastest of each, with the ratio to ours) and benchmarks/results.json
+(all measurements). keras-vae runs with its defaults.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, measures
+from benchmarks.workload import BATCH_SIZE, FLOP_PER_STEP
 from keras_vae.core.progress import track
 
 HERE = Path(__file__).parent
@@ -35,14 +36,14 @@ INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf1
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "pythae", "numpy")
 
 ONCE = ("growth", "fits", "whole-training", "layers-tensorflow", "layers-jax")
-"""What takes turns, or has repeats, of its own."""
+"""Measurements with repeats of their own, which run in one turn only."""
 
 Results = dict[str, Any]
 
 
 def run(arguments: Sequence[str], backend: str | None = None) -> tuple[Any, float]:
-    """Return what a process printed as JSON on its last line, None where it failed, and the seconds it took."""
-    # What the one who starts the benchmark has set must not decide what is measured.
+    """Run a process; return the JSON on its last line of output (None if it failed) and its seconds."""
+    # Settings in the user's environment must not affect the measurements.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
     start = time.perf_counter()
@@ -60,7 +61,7 @@ def run(arguments: Sequence[str], backend: str | None = None) -> tuple[Any, floa
 
 
 def machine() -> dict[str, Any]:
-    """Return what was measured on, without its name."""
+    """Return a description of the machine, without its name."""
     model, flags = platform.processor() or platform.machine(), set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -84,16 +85,16 @@ def machine() -> dict[str, Any]:
 
 
 def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Results:
-    """Return everything that was measured: by way or measure, a list of what each turn gave."""
+    """Return all measurements by name, one per turn."""
     tasks: dict[str, Callable[[], Any]] = {}
-    for name, way in contenders.ALL.items():
-        if not contenders.missing(way):
-            tasks[name] = lambda name=name, way=way: run(
+    for name, contender in contenders.ALL.items():
+        if not contenders.missing(contender):
+            tasks[name] = lambda name=name, contender=contender: run(
                 ["-m", "benchmarks.contenders", name, "--seconds", str(seconds), "--started", str(time.time())],
-                way.backend,
+                contender.backend,
             )[0]
     for name in measures.MEASURES:
-        if "pythae" not in name or not contenders.missing(contenders.WAYS["pythae"]):
+        if "pythae" not in name or not contenders.missing(contenders.CONTENDERS["pythae"]):
             tasks[name] = lambda name=name: run(["-m", "benchmarks.measures", name, *(["--quick"] if quick else [])])[0]
     for name, arguments in STARTS.items():
         tasks[name] = lambda arguments=arguments: {"seconds": run(arguments)[1]}
@@ -109,19 +110,19 @@ def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Res
 
 
 def median(results: Results, name: str, key: str) -> float | None:
-    """Return the median over turns, or over all chunks of all turns; None where nothing was measured."""
+    """Return the median over turns, or over all chunks of all turns; None if nothing was measured."""
     values = [value for turn in results.get(name, []) for value in _as_list(turn[key])]
     return statistics.median(values) if values else None
 
 
 def fastest(results: Results, name: str, key: str) -> float | None:
-    """Return the least over all chunks of all turns, of rates the greatest; None where nothing was measured."""
+    """Return the best value over all chunks of all turns (least time, greatest rate); None if nothing was measured."""
     values = [value for turn in results.get(name, []) for value in _as_list(turn[key])]
     return (max if key.endswith("per_second") else min)(values, default=None)
 
 
 def ratio(results: Results, over: str, under: str, key: str) -> float | None:
-    """Return the ratio of what each was at its fastest; None where one was not measured."""
+    """Return the ratio of the best values of two contenders; None if one was not measured."""
     first, second = fastest(results, over, key), fastest(results, under, key)
     return None if first is None or second is None else first / second
 
@@ -135,55 +136,55 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
         f"Written by `{command}`. {about['processor']}, {about['cores']} cores; {instructions}.",
         " · ".join(f"{name} {version}" for name, version in about["versions"].items()),
         "",
-        "## A step of the classic model",
+        "## One training step of the classic model",
         "",
-        f"Batch {contenders.BATCH_SIZE}, {contenders.FLOP_PER_STEP / 1e9:.1f} GFLOP a step, the mean step of chunks of"
-        " about a second each, in turns that lie minutes apart. Other work on the machine only ever slows a chunk, so"
-        " ratios are those of the fastest; the medians show how much it did. “Ours” is TensorFlow in float32.",
+        f"Batch {BATCH_SIZE}, {FLOP_PER_STEP / 1e9:.1f} GFLOP per step. Times are means over"
+        " chunks of about a second, measured in turns minutes apart. Other work on the machine can only slow a chunk"
+        " down, so ratios compare the fastest chunks; the medians show its effect. “Ours” is TensorFlow in float32.",
         "",
-        "| | ms a step | median | images/s | time ÷ ours | of the matrix peak | first step, s | memory, MiB |",
+        "| | ms per step | median | images/s | time ÷ ours | fraction of matrix peak | first step, s | memory, MiB |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     peak = max((turn["gflops"] for turn in results.get("peak", [])), default=None)
-    for name, way in contenders.WAYS.items():
+    for name, contender in contenders.CONTENDERS.items():
         step, usual = (of(results, name, "step_milliseconds") for of in (fastest, median))
         if step is None:
-            lacking = contenders.missing(way)
+            lacking = contenders.missing(contender)
             why = f"{', '.join(lacking)} not installed" if lacking else "not measured"
-            lines.append(f"| {way.title} | {why} | | | | | | |")
+            lines.append(f"| {contender.title} | {why} | | | | | | |")
             continue
         relative = ratio(results, name, OURS, "step_milliseconds")
         slower = "" if relative is None else f"{relative:.2f}"
-        fraction = f"{contenders.FLOP_PER_STEP / step / 1e6 / peak:.0%}" if peak else ""
+        fraction = f"{FLOP_PER_STEP / step / 1e6 / peak:.0%}" if peak else ""
         first, memory = median(results, name, "first_step_seconds"), median(results, name, "memory_mib")
         lines.append(
-            f"| {way.title} | {step:.1f} | {usual:.1f} | {1000 * contenders.BATCH_SIZE / step:,.0f} | {slower} | "
+            f"| {contender.title} | {step:.1f} | {usual:.1f} | {1000 * BATCH_SIZE / step:,.0f} | {slower} | "
             f"{fraction} | {first:.1f} | {memory:,.0f} |"
         )
     if peak:
-        lines += ["", f"The peak is {peak:.0f} GFLOP/s, of float32 matrix products of side 2048 in the same run."]
+        lines += ["", f"The peak is {peak:.0f} GFLOP/s for float32 products of 2048×2048 matrices in the same run."]
     tried = {name: fastest(results, name, "step_milliseconds") for name in contenders.ALTERNATIVES}
     if any(step is not None for step in tried.values()):
-        lines += ["", "## Ours but for one thing", "", "float32.", "", "| | | ms a step | time ÷ ours |"]
+        lines += ["", "## Ours with one thing changed", "", "float32.", "", "| | | ms per step | time ÷ ours |"]
         lines += ["|---|---|---:|---:|"]
     for name, step in tried.items():
-        way = contenders.ALTERNATIVES[name]
-        relative = ratio(results, name, f"ours-{way.backend}-float32", "step_milliseconds")
+        contender = contenders.ALTERNATIVES[name]
+        relative = ratio(results, name, f"ours-{contender.backend}-float32", "step_milliseconds")
         if step is not None:
             shown = "" if relative is None else f"{relative:.2f}"
-            lines.append(f"| {way.backend} | {way.title} | {step:.1f} | {shown} |")
-    lines += ["", "## Around it", "", "| | measured | goal |", "|---|---:|---:|"]
+            lines.append(f"| {contender.backend} | {contender.title} | {step:.1f} | {shown} |")
+    lines += ["", "## Speedups and other measurements", "", "| | measured | goal |", "|---|---:|---:|"]
     lines += [f"| {title} | {value} | {goal} |" for title, value, goal in _rows(results) if value is not None]
     for backend in ("tensorflow", "jax"):
         for turn in results.get(f"layers-{backend}", []):
-            lines += ["", f"## Convolutions, {backend}", "", "Forwards and both gradients, float32, ms.", ""]
+            lines += ["", f"## Convolutions, {backend}", "", "Forward pass and both gradients, float32, ms.", ""]
             lines += ["| | ours | Keras | ratio |", "|---|---:|---:|---:|"]
             lines += [f"| {name} | {a:.1f} | {b:.1f} | {b / a:.1f} × |" for name, (a, b) in turn.items()]
     for turn in results.get("fits", []):
-        lines += ["", "## A whole fit", "", "Milliseconds a step of `fit` on arrays, by the steps that it makes.", ""]
+        lines += ["", "## A whole fit", "", "Milliseconds per step of `fit` on arrays, by its number of steps.", ""]
         lines += _curves(turn, "{:.1f}")
     for turn in results.get("growth", []):
-        lines += ["", "## Growth", "", "Microseconds an image and epoch of `fit`, ours, float32, TensorFlow.", ""]
+        lines += ["", "## Scaling", "", "Microseconds per image and epoch of `fit`, ours, float32, TensorFlow.", ""]
         lines += _curves(turn, "{:,.0f}")
     return "\n".join(lines) + "\n"
 
@@ -196,7 +197,7 @@ def _curves(curves: dict[str, list[tuple[int, float]]], form: str) -> list[str]:
 
 
 def _rows(results: Results) -> list[tuple[str, str | None, str]]:
-    """Return what is compared, in words: title, value, goal."""
+    """Return the rows of the table of speedups: title, value, goal."""
 
     def faster(slow: str, fast: str, key: str = "step_milliseconds") -> str | None:
         found = ratio(results, slow, fast, key)
@@ -206,7 +207,7 @@ def _rows(results: Results) -> list[tuple[str, str | None, str]]:
         measured = (median if "over" in key else fastest)(results, name, key)
         return None if measured is None else form.format(measured)
 
-    # What `precision = "auto"` takes on a machine whose bfloat16 is native is the faster of the two.
+    # With `precision = "auto"` and native bfloat16, keras-vae uses the faster of the two.
     steps = {name: fastest(results, name, "step_milliseconds") for name in (OURS, "ours-tensorflow-bfloat16")}
     best = min(
         (name for name, step in steps.items() if step is not None), key=lambda name: steps[name] or 0, default=OURS
@@ -226,14 +227,14 @@ def _rows(results: Results) -> list[tuple[str, str | None, str]]:
             value("whole-training", "wall_over_steps_30_epochs", "{:.3f}"),
             "≤ 1.10",
         ),
-        ("validation ÷ training, in time", value("whole-training", "validation_over_training", "{:.3f}"), ""),
-        ("seconds of an epoch besides", value("whole-training", "seconds_of_epoch_besides", "{:.2f}"), ""),
+        ("time of validation ÷ time of training", value("whole-training", "validation_over_training", "{:.3f}"), ""),
+        ("other seconds per epoch", value("whole-training", "seconds_of_epoch_besides", "{:.2f}"), ""),
         (
             "seconds of `vae train` before and after its epochs",
             value("whole-training", "seconds_around_epochs", "{:.1f}"),
             "",
         ),
-        ("latent grid 30×30, the tutorial’s loop, s", value("grid-tutorial", grid, "{:.2f}"), ""),
+        ("30×30 latent grid, the tutorial’s loop, s", value("grid-tutorial", grid, "{:.2f}"), ""),
         ("the same, ours, s", value("grid-ours", grid, "{:.3f}"), ""),
         ("latent grid, faster by", faster("grid-tutorial", "grid-ours", grid), "200 ×"),
         ("NLL, pythae’s `get_nll`, decodes/s", value("nll-pythae", nll, "{:,.0f}"), ""),
@@ -255,12 +256,12 @@ def _console() -> Any:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure everything and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one turn, a few seconds each")
-    parser.add_argument("--turns", type=int, help="turns of each; default 3, quick 1")
-    parser.add_argument("--seconds", type=float, help="of steady state a turn; default 6, quick 3")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure these alone")
+    parser.add_argument("--quick", action="store_true", help="one turn of a few seconds each")
+    parser.add_argument("--turns", type=int, help="number of turns; default 3, quick 1")
+    parser.add_argument("--seconds", type=float, help="seconds of steady state per turn; default 6, quick 3")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure only these")
     parser.add_argument("--out", type=Path, default=HERE, help="the folder of results.md and results.json")
     arguments = parser.parse_args()
     turns, seconds = (

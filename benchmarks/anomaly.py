@@ -1,14 +1,14 @@
-"""How well a VAE tells what it has not learned: a digit that it never saw, letters, and pictures of next to nothing.
+"""Anomaly scores of VAEs on digits that were held out of training, on letters and on very simple pictures.
 
     python benchmarks/anomaly.py --out docs/anomaly.md          # a quarter of an hour of processor time
-    python benchmarks/anomaly.py --also fashion_mnist           # and any other source of images that are 28×28 and gray
+    python benchmarks/anomaly.py --also fashion_mnist           # adds another source of gray 28×28 images
 
-For each of the ten digits, models of 2 and of 32 dimensions are trained on the MNIST training images without it, and
-score all 10,000 test images: ROC-AUC is the chance that a test image of the digit scores above one of another. Then two
-models of all digits score pictures of other things beside the test images. Scores are those of
+For each of the ten digits, models with 2 and with 32 latent dimensions are trained on the MNIST training images without
+it and score all 10,000 test images. ROC-AUC is the probability that a test image of this digit scores higher than one
+of another digit. Two models of all digits then score other pictures as well as the test images. The scores are those of
 `keras_vae.evaluation.anomaly`.
 
-The tables go to stdout, or between two marks into a Markdown file, with a figure and heat maps beside it.
+The tables are printed, or written between two marks of a Markdown file, with a figure and heat maps next to it.
 """
 
 import argparse
@@ -38,11 +38,11 @@ from keras_vae.report.figures.style import PALETTE, style
 from keras_vae.runs.experiment import DatasetInfo, Experiment
 
 LATENT_DIMS = (2, 32)
-DRAWS = 16
-"""K, the draws an image by which it is scored."""
+NUM_SAMPLES = 16
+"""K, the number of importance samples per image."""
 
-KNOWN = 2000
-"""Training images that stand for what a model knows."""
+NUM_REFERENCE = 2000
+"""Number of training images whose scores define what is normal."""
 
 PUBLISHED = {
     2: (0.96, 0.73, 0.97, 0.94, 0.73, 0.92, 0.95, 0.77, 0.92, 0.66),
@@ -56,35 +56,39 @@ START, END = "<!-- from here on written by benchmarks/anomaly.py -->", "<!-- to 
 def main() -> None:
     """Measure everything, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="a Markdown file with the two marks; figures are written beside it")
+    parser.add_argument("--out", type=Path, help="a Markdown file with the two marks; figures are written next to it")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--images", type=int, default=60_000, help="training images to take, to try the command out")
+    parser.add_argument("--images", type=int, default=60_000, help="number of training images, fewer for a quick try")
     parser.add_argument("--also", action="append", default=[], metavar="SOURCE", help="score other images as well")
     arguments = parser.parse_args()
     loaded = sources.load("mnist")
     train, test = loaded.train.subsample_evenly(arguments.images), loaded.test
-    pictures = other_things() | {name: others(name) for name in arguments.also}
+    pictures = simple_pictures() | {name: load_images(name) for name in arguments.also}
 
     areas = {(size, score): [] for size in LATENT_DIMS for score in SCORES}
-    strange: dict[int, list[tuple[Array, Array]]] = {size: [] for size in LATENT_DIMS}
+    held_out_pairs: dict[int, list[tuple[Array, Array]]] = {size: [] for size in LATENT_DIMS}
     for digit in range(10):
         for size in LATENT_DIMS:
-            normal = train.take(np.flatnonzero(train.labels != digit), "train")
-            model = trained(normal, size, arguments.epochs)
-            scores = scorer_of(model, normal)(test.images)
+            normal = train.subset(np.flatnonzero(train.labels != digit), "train")
+            model = train_model(normal, size, arguments.epochs)
+            scores = fit_scorer(model, normal)(test.images)
             for name, values in scores.items():
                 areas[size, name].append(roc_auc_score(test.labels == digit, values))
-            strange[size].append(median(model, test.images[test.labels == digit], scores["nll"][test.labels == digit]))
+            held_out_pairs[size].append(
+                median_image(model, test.images[test.labels == digit], scores["nll"][test.labels == digit])
+            )
             print(f"without {digit}, {size:2} dimensions: nll {areas[size, 'nll'][-1]:.3f}", flush=True)
 
-    tables, seen = [table_of_digits(areas)], {}
+    tables, scores_by_picture = [table_of_digits(areas)], {}
     for size in LATENT_DIMS:
-        model = trained(train, size, arguments.epochs)
-        scorer = scorer_of(model, train)
-        seen = {"MNIST, test": scorer(test.images)} | {name: scorer(images) for name, images in pictures.items()}
-        tables.append(table_of_pictures(seen, size))
+        model = train_model(train, size, arguments.epochs)
+        scorer = fit_scorer(model, train)
+        scores_by_picture = {"MNIST, test": scorer(test.images)} | {
+            name: scorer(images) for name, images in pictures.items()
+        }
+        tables.append(table_of_pictures(scores_by_picture, size))
     tables.append(
-        f"{len(train):,} training images, {arguments.epochs} epochs, K = {DRAWS}, one training each (seed 0), "
+        f"{len(train):,} training images, {arguments.epochs} epochs, K = {NUM_SAMPLES}, one training each (seed 0), "
         f"{keras.backend.backend()}; {time.process_time() / 60:.0f} minutes of processor time."
     )
     text = "\n\n".join(tables)
@@ -94,15 +98,15 @@ def main() -> None:
     before, _, rest = arguments.out.read_text("utf-8").partition(START)
     write_text(arguments.out, f"{before}{START}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
     stem = arguments.out.with_suffix("")
-    figures.save(histograms(seen), Path(f"{stem}.png"))
-    for size, pairs in strange.items():
+    figures.save(histograms(scores_by_picture), Path(f"{stem}.png"))
+    for size, pairs in held_out_pairs.items():
         images, reconstructions = map(np.concatenate, zip(*pairs, strict=True))
-        title = f"Each digit, reconstructed by a model of {size} dimensions that never saw it"
+        title = f"Each digit, reconstructed by a {size}-dimensional model trained without it"
         heat = figures.heat_maps(images, reconstructions, differences(images, reconstructions), title)
         figures.save(heat, Path(f"{stem}-heat-maps-{size}.png"))
 
 
-def trained(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
+def train_model(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
     """Return a small VAE trained on images, the same for the same arguments."""
     keras.utils.set_random_seed(0)
     settings = [f"model.latent_dim={latent_dim}", 'model.network={ name = "mlp", widths = [256, 256] }']
@@ -112,25 +116,25 @@ def trained(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
     return model
 
 
-def scorer_of(model: BaseVAE, dataset: Dataset) -> Scorer:
-    """Return what scores images, having seen some of those that the model was trained on."""
-    return Scorer.fitted(model, dataset.subsample_evenly(KNOWN).images, samples=DRAWS)
+def fit_scorer(model: BaseVAE, dataset: Dataset) -> Scorer:
+    """Return the anomaly scorer of a model, fitted to some of its training images."""
+    return Scorer.fitted(model, dataset.subsample_evenly(NUM_REFERENCE).images, samples=NUM_SAMPLES)
 
 
-def median(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:
-    """Return the image whose score is in the middle, and its reconstruction."""
+def median_image(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:
+    """Return the image with the median score and its reconstruction."""
     chosen = images[np.argsort(scores)[len(scores) // 2]][np.newaxis]
     return chosen, model.reconstruct(chosen)
 
 
-def others(source: str) -> Array:
+def load_images(source: str) -> Array:
     """Return at most 10,000 images of a source, its test images if it has any."""
     loaded = sources.load(source)
     return (loaded.test or loaded.train).subsample_evenly(10_000).images
 
 
-def other_things(count: int = 2000) -> dict[str, Array]:
-    """Return pictures that are no digits, by what they are, (N, 28, 28, 1) in uint8 each."""
+def simple_pictures(count: int = 2000) -> dict[str, Array]:
+    """Return pictures other than digits by name, each (N, 28, 28, 1), uint8."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:28, :28]
     centers = rng.uniform(8, 20, (count, 2, 1, 1))
@@ -162,7 +166,7 @@ def letters(count: int, seed: int = 0) -> Array:
         page = Image.new("L", (224, 224))
         letter = "ABCDEFGHJKLMNPQRTUVWXY"[index % 22]
         ink = {"font": fonts[rng.integers(len(fonts))], "stroke_width": int(rng.integers(0, 5)), "fill": 255}
-        ImageDraw.SampleWithLogProb(page).text((112, 112), letter, anchor="mm", **ink)
+        ImageDraw.Draw(page).text((112, 112), letter, anchor="mm", **ink)
         page = page.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)
         page = page.crop(page.getbbox())
         page.thumbnail((20, 20), Image.Resampling.LANCZOS)
@@ -181,7 +185,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def table_of_digits(areas: Mapping[tuple[int, str], Sequence[float]]) -> str:
-    """Return the areas by held-out digit, and what is published."""
+    """Return a table of ROC-AUC by held-out digit, with the published values."""
     rows = [
         [f"{size} dimensions, `{score}`", *(f"{area:.2f}" for area in values), f"**{np.mean(values):.3f}**"]
         for (size, score), values in areas.items()
@@ -193,29 +197,29 @@ def table_of_digits(areas: Mapping[tuple[int, str], Sequence[float]]) -> str:
     return table(["ROC-AUC, the digit held out", *map(str, range(10)), "mean"], rows)
 
 
-def table_of_pictures(seen: Mapping[str, Scores], latent_dim: int) -> str:
-    """Return by kind of picture the mean of −log p(x), and the area between it and the test images by each score."""
-    (_, known), *rest = seen.items()
-    rows = [["MNIST, test", f"{known['nll'].mean():.1f}", *[""] * len(SCORES)]]
+def table_of_pictures(scores_by_picture: Mapping[str, Scores], latent_dim: int) -> str:
+    """Return a table of mean −log p(x) and of the ROC-AUC of each score against the test images, by kind of picture."""
+    (_, reference), *rest = scores_by_picture.items()
+    rows = [["MNIST, test", f"{reference['nll'].mean():.1f}", *[""] * len(SCORES)]]
     for name, scores in rest:
-        truth = np.repeat([0, 1], [len(known["nll"]), len(scores["nll"])])
-        areas = [roc_auc_score(truth, np.concatenate([known[score], scores[score]])) for score in SCORES]
+        truth = np.repeat([0, 1], [len(reference["nll"]), len(scores["nll"])])
+        areas = [roc_auc_score(truth, np.concatenate([reference[score], scores[score]])) for score in SCORES]
         rows.append([name, f"{scores['nll'].mean():.1f}", *(f"{area:.3f}" for area in areas)])
     return table([f"{latent_dim} dimensions, ROC-AUC", "mean `nll`", *(f"`{score}`" for score in SCORES)], rows)
 
 
-def histograms(seen: Mapping[str, Scores]) -> Figure:
-    """Return how −log p(x) and its distance from the mean spread, by kind of picture; tall peaks are cut off."""
+def histograms(scores_by_picture: Mapping[str, Scores]) -> Figure:
+    """Return histograms of −log p(x) and of its distance from the mean, by kind of picture; tall peaks are cut off."""
     scores = {"nll": "−log p(x) in nats", "typicality": "its distance from the mean of training images"}
     with style():
         figure = Figure(figsize=(9, 3.4), layout="constrained")
         for axes, (score, label) in zip(figure.subplots(1, 2), scores.items(), strict=True):
             edges = np.geomspace(
-                max(1, min(values[score].min() for values in seen.values())),
-                max(values[score].max() for values in seen.values()),
+                max(1, min(values[score].min() for values in scores_by_picture.values())),
+                max(values[score].max() for values in scores_by_picture.values()),
                 90,
             )
-            for (name, values), color in zip(seen.items(), PALETTE, strict=False):
+            for (name, values), color in zip(scores_by_picture.items(), PALETTE, strict=False):
                 heights, _ = np.histogram(values[score], edges)
                 axes.stairs(100 * heights / len(values[score]), edges, color=color, label=name, linewidth=1.5)
             axes.set(xscale="log", xlabel=label, ylabel="images, %", ylim=(0, 14))

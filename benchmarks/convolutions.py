@@ -1,11 +1,11 @@
-"""The classic model's convolutions, ours beside Keras's own layers, in one run.
+"""The classic model's convolutions: ours and Keras's layers, measured in one run.
 
     KERAS_BACKEND=jax python -m benchmarks.convolutions
 
-Forward and gradients in inputs and weights of a batch of 128 in float32, compiled, the two taking turns. They differ
-where `keras_vae.networks.convolutions` writes a layer as matrix products: on a CPU under JAX, and where a layer has a
-single filter under TensorFlow. The last row is the
-classic model's whole training step, `VAE()` beside the same with Keras's layers in it.
+This measures the forward pass and the gradients with respect to inputs and weights of a batch of 128 in float32,
+compiled, in turns. The two differ where `keras_vae.networks.convolutions` computes a layer as matrix products: under
+JAX on a CPU, and for layers with a single filter under TensorFlow. The last row is the whole training step of the
+classic model, with our layers and with Keras's.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Before Keras: see keras_vae/_startup.py.
+# Before Keras: see keras_vae/core/startup.py.
 from keras_vae import VAE  # isort: skip
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[tuple[int, int, int], str, tuple[Any, ...], dict[str, An
 
 
 class Shifted(keras.Model):
-    """A layer behind a trainable shift of its inputs, so that a training step asks for the gradient in them too."""
+    """A layer behind a trainable shift of its inputs, so that a step also computes the gradient of the inputs."""
 
     def __init__(self, layer: keras.layers.Layer, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Shifted(keras.Model):
         return self.layer(inputs + self.shift)
 
     def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return a number that every output bears upon."""
+        """Return a number that depends on every output."""
         return ops.mean(ops.square(self(x)))
 
 
@@ -61,7 +61,7 @@ def step_of(model: keras.Model, images: Any) -> Callable[[], object]:
 
 
 def layer_step(module: Any, name: str) -> Callable[[], object]:
-    """Return a step of one of the layers, from Keras or from here."""
+    """Return a training step of one layer, from Keras or from keras-vae."""
     shape, kind, sizes, settings = LAYERS[name]
     layer = getattr(module, kind)(*sizes, padding="same", **settings)
     images = np.random.default_rng(0).normal(size=(BATCH_SIZE, *shape)).astype("float32")
@@ -69,7 +69,7 @@ def layer_step(module: Any, name: str) -> Callable[[], object]:
 
 
 def model_step(module: Any) -> Callable[[], object]:
-    """Return a training step of the classic model with layers from Keras or from here."""
+    """Return a training step of the classic model with layers from Keras or from keras-vae."""
     for place in (base, conv):
         for kind in ("Conv2D", "Conv2DTranspose"):
             if hasattr(place, kind):
@@ -79,7 +79,7 @@ def model_step(module: Any) -> Callable[[], object]:
 
 
 def measure(ours: Callable[[], object], plain: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Return the median milliseconds of each, taking turns after two calls that compile."""
+    """Return the median milliseconds of each, in turns, after two calls that compile."""
     times: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats + 2):
         for step, spent in zip((ours, plain), times, strict=True):
@@ -91,7 +91,7 @@ def measure(ours: Callable[[], object], plain: Callable[[], object], repeats: in
 
 
 def layer_times(repeats: int) -> dict[str, tuple[float, float]]:
-    """Return the median milliseconds of ours and of Keras's own, by layer, and of the model's whole step."""
+    """Return the median milliseconds of ours and of Keras's layers, and of the whole step of the model."""
     rows = {name: (layer_step(convolutions, name), layer_step(layers, name)) for name in LAYERS}
     rows["classic training step"] = model_step(convolutions), model_step(layers)
     return {name: measure(ours, plain, repeats) for name, (ours, plain) in rows.items()}

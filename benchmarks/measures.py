@@ -1,4 +1,4 @@
-"""What is measured besides a step of training, each in a process of its own: `python -m benchmarks.measures NAME`.
+"""Measurements other than the training step, each in its own process: `python -m benchmarks.measures NAME`.
 
 Each prints one line of JSON: numbers by name, or curves {name: [[size, time], …]}.
 """
@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import contenders
+from benchmarks.contenders import compiled_example
+from benchmarks.other_libraries import pythae_model
+from benchmarks.workload import BATCH_SIZE, digits, example
 
 Numbers = dict[str, Any]
 
@@ -34,7 +36,7 @@ def seconds_of(function: Callable[[], object], repeats: int, warm: int = 1) -> f
 
 
 def peak(quick: bool) -> Numbers:
-    """Measure products of square matrices in float32: the most that arithmetic could reach here."""
+    """Measure float32 products of square matrices, the upper limit of arithmetic on this machine."""
     import tensorflow as tf
     import torch
 
@@ -49,8 +51,8 @@ def peak(quick: bool) -> Numbers:
 
 
 def grid_tutorial(quick: bool) -> Numbers:
-    """Draw the plane as the tutorial does: one `predict` an image, here without its progress bar."""
-    decoder = contenders.example().build_decoder()
+    """Decode the grid as the tutorial does, with one `predict` call per image, without its progress bar."""
+    decoder = example().build_decoder()
     axis = np.linspace(-1, 1, GRID_SIDE)
     points = [np.array([[x, y]]) for y in axis for x in axis]
     decoder.predict(points[0], verbose=0)
@@ -62,7 +64,7 @@ def grid_tutorial(quick: bool) -> Numbers:
 
 
 def grid_ours(quick: bool) -> Numbers:
-    """Draw it as `vae plot RUN grid` does."""
+    """Decode the grid as `vae plot RUN grid` does."""
     from keras_vae import VAE
     from keras_vae.core.latent_grid import grid_points
 
@@ -71,40 +73,29 @@ def grid_ours(quick: bool) -> Numbers:
 
 
 def nll_ours(quick: bool) -> Numbers:
-    """Measure the importance-sampled likelihood in decodes a second, in blocks as `vae evaluate` has them."""
+    """Measure the importance-sampled likelihood in decodes per second, in the blocks of `vae evaluate`."""
     from keras_vae import VAE
 
-    vae, images, samples = VAE(seed=0), contenders.digits(1)[: 20 if quick else 60], 500
+    vae, images, samples = VAE(seed=0), digits(1)[: 20 if quick else 60], 500
     spent = seconds_of(lambda: vae.log_likelihood(images, samples=samples), 1 if quick else 3)
     return {"decodes_per_second": len(images) * samples / spent}
 
 
 def nll_pythae(quick: bool) -> Numbers:
-    """Measure pythae's `get_nll` in the same unit, without gradients, which it does not switch off by itself."""
+    """Measure pythae's `get_nll` in the same unit, without gradients, which it does not switch off itself."""
     import torch
 
-    model = contenders.pythae_model().eval()
-    images = torch.from_numpy(contenders.digits(1)[: 10 if quick else 20].transpose(0, 3, 1, 2).astype("float32") / 255)
+    model = pythae_model().eval()
+    images = torch.from_numpy(digits(1)[: 10 if quick else 20].transpose(0, 3, 1, 2).astype("float32") / 255)
     samples = 500
     with torch.no_grad():
         spent = seconds_of(lambda: model.get_nll(images, n_samples=samples, batch_size=100), 1 if quick else 3)
     return {"decodes_per_second": len(images) * samples / spent}
 
 
-def whole_training(quick: bool) -> Numbers:
-    """Measure `vae train classic` from its start to its last file beside its steps, and both for 30 epochs of MNIST.
-
-    The median step times the steps is what training alone takes. What lies between two steps and what validation takes
-    grows with the images; what else an epoch adds does not, nor does what comes before the first and after the last.
-    Each is measured, on fewer steps, and put together for 30 epochs of 57,000 images.
-    """
-    started = time.perf_counter()
-    from keras_vae.cli import main  # isort: skip
+def step_clock() -> Any:
+    """Return a Keras callback that records the times of steps, epochs and validations."""
     import keras
-
-    from keras_vae.training import trainer
-
-    steps, epochs, batch = (20 if quick else 60), 3, contenders.BATCH_SIZE
 
     class Clock(keras.callbacks.Callback):
         def __init__(self) -> None:
@@ -133,11 +124,27 @@ def whole_training(quick: bool) -> Numbers:
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.epochs.append(time.perf_counter())
 
-    clock, train = Clock(), trainer.train
-    # Last of the callbacks: the others' work between two steps lies outside of its steps.
+    return Clock()
+
+
+def whole_training(quick: bool) -> Numbers:
+    """Compare the time of `vae train classic` with that of its steps alone, extrapolated to 30 epochs of MNIST.
+
+    Training alone takes the median step times the number of steps. The time between steps and the validation grow with
+    the number of images. The other costs of an epoch are constant, as are those before the first and after the last.
+    Each part is measured on fewer steps and extrapolated to 30 epochs of 57,000 images.
+    """
+    started = time.perf_counter()
+    from keras_vae.cli import main
+    from keras_vae.training import trainer
+
+    steps, epochs, batch = (20 if quick else 60), 3, BATCH_SIZE
+
+    clock, train = step_clock(), trainer.train
+    # The clock is the last callback, so that the work of the others lies outside of its steps.
     trainer.train = lambda *given, callbacks=(), **named: train(*given, callbacks=[*callbacks, clock], **named)
-    # As many validation images a step as the preset has on MNIST, and as many test images as MNIST.
-    images = contenders.digits(2 * steps)[: round(steps * batch / 0.95)]
+    # As many validation images per step as the preset has on MNIST, and as many test images as MNIST.
+    images = digits(2 * steps)[: round(steps * batch / 0.95)]
     test = np.resize(images, (10_000, *images.shape[1:]))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -168,7 +175,7 @@ def whole_training(quick: bool) -> Numbers:
 
 
 def growth(quick: bool) -> dict[str, list[tuple[int, float]]]:
-    """Measure how the time an image grows with each size, the others staying those of the classic model."""
+    """Measure how the time per image grows with each size of the classic model, the others fixed."""
     from keras_vae import VAE  # isort: skip
     from keras_vae.components.objectives import IWAE  # isort: skip
     from keras_vae.networks import Conv  # isort: skip
@@ -196,25 +203,27 @@ def growth(quick: bool) -> dict[str, list[tuple[int, float]]]:
 
 
 def fits(quick: bool) -> dict[str, list[tuple[int, float]]]:
-    """Measure the milliseconds a step of a whole `fit` on arrays of so many steps: what its pipeline costs shows."""
+    """Measure the milliseconds per step of a whole `fit` on arrays, which includes the cost of its input pipeline."""
     from keras_vae import VAE
 
     ours = VAE(seed=0)
     ours.compile(optimizer="adam")
-    plain, images = contenders.compiled_example(), contenders.digits(160)
-    ways_in = {"plain Keras": (plain, images.astype("float32") / 255), "ours": (ours, images)}
+    plain, images = compiled_example(), digits(160)
+    contenders = {"plain Keras": (plain, images.astype("float32") / 255), "ours": (ours, images)}
 
     def milliseconds(model: Any, images: Any, steps: int) -> float:
-        chosen = images[: steps * contenders.BATCH_SIZE]
-        fit = lambda: model.fit(chosen, batch_size=contenders.BATCH_SIZE, verbose=0)  # noqa: E731
+        chosen = images[: steps * BATCH_SIZE]
+        fit = lambda: model.fit(chosen, batch_size=BATCH_SIZE, verbose=0)  # noqa: E731
         return 1000 * seconds_of(fit, 1 if quick else 3) / steps
 
     sizes = (10, 20) if quick else (10, 20, 40, 80, 160)
-    return {name: [(steps, milliseconds(*way, steps)) for steps in sizes] for name, way in ways_in.items()}
+    return {
+        name: [(steps, milliseconds(*contender, steps)) for steps in sizes] for name, contender in contenders.items()
+    }
 
 
 def layers(quick: bool) -> Numbers:
-    """Measure the classic model's convolutions, ours beside Keras's own, in milliseconds."""
+    """Measure the classic model's convolutions, ours and Keras's, in milliseconds."""
     from benchmarks import convolutions
 
     return {name: list(times) for name, times in convolutions.layer_times(3 if quick else 15).items()}
@@ -235,7 +244,7 @@ MEASURES: dict[str, Callable[[bool], Any]] = {
 
 
 def main() -> None:
-    """Measure one of them."""
+    """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measure", choices=MEASURES)
     parser.add_argument("--quick", action="store_true")

@@ -1,10 +1,9 @@
-"""Where training ends, ours beside plain Keras: nats per held-out image after so many epochs of the classic model.
+"""Quality after training, ours and plain Keras: nats per held-out image after some epochs of the classic model.
 
     python -m benchmarks.quality --epochs 30 --seeds 3
 
-Plain is `examples/from_scratch.py` in float32; the others are `VAE().fit` in either precision. All take Adam and its
-last weights. Each training is a process of its own. MNIST where there is one (see `keras_vae.data`), else
-scikit-learn's digits.
+`plain` is `examples/from_scratch.py` in float32; the others are `VAE().fit` in two precisions. All use Adam and the
+last weights. Each training runs in its own process. `--data` selects the images.
 """
 
 import argparse
@@ -14,11 +13,11 @@ import statistics
 import subprocess
 import sys
 
-WAYS = ("plain", "float32", "mixed_bfloat16")
+CONTENDERS = ("plain", "float32", "mixed_bfloat16")
 TRAIN = """
 import sys
-way, source, epochs, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-if way != "plain":
+contender, source, epochs, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if contender != "plain":
     import keras_vae
 import keras
 from benchmarks.contenders import example
@@ -28,16 +27,16 @@ data = sources.load(source)
 train, test = data.train.images, data.test.images if data.test is not None else data.train.images[-297:]
 train = train if data.test is not None else train[:-297]
 keras.utils.set_random_seed(seed)
-if way == "plain":
+if contender == "plain":
     model = example().VAE(example().build_encoder(), example().build_decoder(), seed=seed)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
     train, test = (images.astype("float32") / 255 for images in (train, test))
 else:
-    keras.config.set_dtype_policy(way)
+    keras.config.set_dtype_policy(contender)
     model = keras_vae.VAE(seed=seed)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
 model.fit(train, batch_size=128, epochs=epochs, verbose=0)
-if way == "plain":
+if contender == "plain":
     nats = float(model.evaluate(test, batch_size=1000, verbose=0, return_dict=True)["total_loss"])
 else:
     nats = -float(model.elbo(test).mean())
@@ -45,32 +44,35 @@ print(nats)
 """
 
 
-def nats(way: str, source: str, epochs: int, seed: int) -> float:
+def nats(contender: str, source: str, epochs: int, seed: int) -> float:
     """Return the negative ELBO of held-out images after a training."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", TRAIN, way, source, str(epochs), str(seed)]
+    command = [sys.executable, "-c", TRAIN, contender, source, str(epochs), str(seed)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def main() -> None:
-    """Train, and print a line a training, then each way's mean, spread and difference from plain Keras."""
+    """Train, print one line per training, then the mean, spread and difference from plain Keras of each contender."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="mnist", help="a source of keras_vae.data")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     arguments = parser.parse_args()
-    ended: dict[str, list[float]] = {way: [] for way in arguments.ways}
+    ended: dict[str, list[float]] = {contender: [] for contender in arguments.contenders}
     for seed in range(arguments.seeds):
-        for way, values in ended.items():
-            values.append(nats(way, arguments.data, arguments.epochs, seed))
-            print(json.dumps({"way": way, "seed": seed, "epochs": arguments.epochs, "nats": values[-1]}), flush=True)
-    for way, values in ended.items():
+        for contender, values in ended.items():
+            values.append(nats(contender, arguments.data, arguments.epochs, seed))
+            print(
+                json.dumps({"contender": contender, "seed": seed, "epochs": arguments.epochs, "nats": values[-1]}),
+                flush=True,
+            )
+    for contender, values in ended.items():
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-        text = f"{way}: {statistics.mean(values):.2f} nats per image, {spread:.2f} from seed to seed"
-        if way != "plain" and "plain" in ended:
-            text += f"; {statistics.mean(values) - statistics.mean(ended['plain']):+.2f} beside plain Keras"
+        text = f"{contender}: {statistics.mean(values):.2f} nats per image, {spread:.2f} standard deviation over seeds"
+        if contender != "plain" and "plain" in ended:
+            text += f"; {statistics.mean(values) - statistics.mean(ended['plain']):+.2f} relative to plain Keras"
         print(text)
 
 

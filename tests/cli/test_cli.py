@@ -157,7 +157,7 @@ def test_what_does_not_move_is_no_gif(vae: Vae, run: Path) -> None:
 def test_the_codes_of_a_folder_by_name_and_label(out: str, vae: Vae, run: Path, folder: Path) -> None:
     outcome = vae("encode", run, "--data", folder, "--out", out)
     assert (outcome.code, outcome.out.strip()) == (0, out), outcome.err
-    first = tables.column(Path(out), "z_mean_0" if out != "z.npz" else "z_mean")
+    first = tables.read_column(Path(out), "z_mean_0" if out != "z.npz" else "z_mean")
     model, images = load("run"), sources.load(folder).train.images
     assert first.reshape(30, -1)[:, 0] == pytest.approx(model.encode(images).z_mean[:, 0], abs=1e-6)
     if out == "z.csv":
@@ -219,14 +219,14 @@ def test_a_run_whose_images_are_gone_says_where_they_were(arguments: list[str], 
 
 
 def test_images_that_are_no_good_leave_nothing_behind(vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keras_vae.data.streams.BLOCK", 4)
+    monkeypatch.setattr("keras_vae.data.streams.BLOCK_SIZE", 4)
     images = np.full((10, 9, 7, 1), 0.5, "float32")
     images[9, 0, 0] = np.nan
     np.save("x.npy", images)
     outcome = vae("encode", run, "--data", "x.npy", "--out", "z.npz")
     assert outcome.code == 2
     assert outcome.err.splitlines()[-1].endswith(
-        "from all/8 to all/9: images: NaN or infinite pixels; accepted: floats in [0, 1]"
+        "from all/8 to all/9: images: NaN or infinite pixels; pass floats in [0, 1]"
     )
     assert sorted(path.name for path in Path().iterdir()) == ["run", "x.npy"]
 
@@ -254,11 +254,11 @@ def test_unfinished_run_is_not_put_to_use(command: str, vae: Vae, run: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["curves", "--range", "-1", "1"], "unknown option of the curves plot 'bounds'"),
-        (["grid", "--seed", "1"], "unknown option of the grid plot 'seed'"),
-        (["grid", "-n", "0"], "n is 0: a grid needs at least 1 point a side"),
-        (["grid", "--range", "1", "-1"], "bounds are 1, -1: pass two finite numbers, the smaller one first"),
-        (["grid", "--dims", "0", "2"], "dims are 0, 2: pass two different dimensions from 0 to 1"),
+        (["curves", "--range", "-1", "1"], "curves plot: option = 'bounds': unknown"),
+        (["grid", "--seed", "1"], "grid plot: option = 'seed': unknown"),
+        (["grid", "-n", "0"], "n = 0: too small; pass at least 1 point per side"),
+        (["grid", "--range", "1", "-1"], "bounds = (1, -1): must be two finite numbers, the smaller one first"),
+        (["grid", "--dims", "0", "2"], "dims = (0, 2): must be two different dimensions from 0 to 1"),
         (["grid", "--out", "grid.jpg"], "must end in .png"),
         (["grid", "--out", "nowhere/grid.png"], "there is no folder nowhere"),
         (["grid", "--out", "run/report.html"], "must end in .png"),
@@ -374,21 +374,25 @@ NAN = np.full((20, 6, 6), np.nan)
     ("make", "name", "message"),
     [
         (lambda path: None, "nowhere.npz", "nowhere.npz; accepted: mnist, fashion_mnist, digits, sprites, or"),
-        (empty_folder, "folder", "folder holds no images; it holds notes.txt; accepted: .png"),
-        (truncated, "folder", "b.png cannot be read: it is no whole PNG"),
-        (text_as_png, "folder", "b.png cannot be read: it is no whole PNG"),
-        (of_two_sizes, "folder", "b.png 5x5; give --image-size HxW to resize them"),
-        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: it holds names (2,); accepted: x_train"),
-        (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; accepted: floats in [0, 1]"),
-        (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; accepted: floats in [0, 1]"),
-        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images: shape (20, 36); accepted: N x H x W"),
-        (arrays(images=GOOD[:0]), "x.npz", "images: shape (0, 6, 6, 1) holds no pixels; give at least one image"),
-        (arrays(images=GOOD[:1]), "x.npz", "one image cannot be split or trained on; give at least two"),
-        (arrays(images=GOOD, labels=np.arange(7)), "x.npz", "labels: shape (7,) for 20 images; accepted: one integer"),
+        (empty_folder, "folder", "folder: no images, only notes.txt; accepted: .png"),
+        (truncated, "folder", "b.png: cannot be read: not a complete PNG"),
+        (text_as_png, "folder", "b.png: cannot be read: not a complete PNG"),
+        (of_two_sizes, "folder", "b.png 5x5; resize them with --image-size HxW"),
+        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: the file holds names (2,); pass x_train"),
+        (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; pass floats in [0, 1]"),
+        (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; pass floats in [0, 1]"),
+        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images.shape = (20, 36): not images; pass N x H x W"),
+        (arrays(images=GOOD[:0]), "x.npz", "images.shape = (0, 6, 6, 1): no pixels; pass at least one image"),
+        (arrays(images=GOOD[:1]), "x.npz", "a single image cannot be split or trained on; pass at least two"),
+        (
+            arrays(images=GOOD, labels=np.arange(7)),
+            "x.npz",
+            "labels.shape = (7,): there are 20 images; pass one integer",
+        ),
         (
             lambda path: path.write_bytes(b"PK\x03\x04 half a zip"),
             "x.npz",
-            "x.npz cannot be read: ",
+            "x.npz: cannot be read: ",
         ),
     ],
 )
@@ -414,7 +418,7 @@ def test_bad_images_are_refused_and_nothing_is_written(
         (["--image-size", "28", "--data", "digits"], "--image-size 28: write height x width"),
         (["--resume", "nowhere"], "no run at nowhere"),
         (["--resume", "nowhere", "--set", "seed=1"], "--resume goes on with the run as it was begun"),
-        (["--data", "digits", "--set", "model.objective=vae"], "unknown objective 'vae'"),
+        (["--data", "digits", "--set", "model.objective=vae"], "objective = 'vae': unknown"),
     ],
 )
 def test_wrong_call_is_one_line_and_nothing_is_written(
@@ -509,9 +513,9 @@ def test_evaluate_on_other_images_leaves_the_runs_own_numbers(vae: Vae, run: Pat
     [
         (["--samples", "0"], "samples = 0"),
         (["--generated", "1"], "generated = 1"),
-        (["--only", "likelyhood"], "stage 'likelyhood'"),
+        (["--only", "likelyhood"], "stage = 'likelyhood'"),
         (["--only", "disentanglement"], "factors are not known"),
-        (["--data", "nowhere"], "no source 'nowhere'"),
+        (["--data", "nowhere"], "data = 'nowhere': no such source"),
         (["--prior", "fitted"], "has none"),
     ],
 )
@@ -556,14 +560,14 @@ class TestExport:
         assert all(float(row[-1]) < 1e-4 for row in rows)
         again = vae("export", run, "--format", "keras")
         assert (again.code, again.out) == (2, "")
-        assert "--out run/export/keras exists" in again.err
+        assert "out = run/export/keras: exists" in again.err
         answer = json.loads(vae("export", run, "--format", "keras", "--force", "--json", "--pixels", "float32").out)
         assert answer["graphs"]["encoder"]["inputs"]["images"]["dtype"] == "float32"
 
     def test_what_is_wrong_is_said_before_anything_is_written(self, vae: Vae, run: Path, tmp_path: Path) -> None:
         for words, message in (
             (("export", "nowhere", "--format", "keras"), "no run at nowhere"),
-            (("export", run, "--format", "keras", "--out", run, "--force"), "--out run is not an earlier export"),
+            (("export", run, "--format", "keras", "--out", run, "--force"), "out = run: not an earlier export"),
             (("export", run, "--format", "keras", "--prior", "fitted"), "prior = 'fitted'"),
         ):
             outcome = vae(*words)

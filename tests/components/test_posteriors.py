@@ -1,4 +1,4 @@
-"""Posteriors: from what an encoder says to a distribution, against NumPy."""
+"""Posteriors: distributions built from encoder outputs, against NumPy and SciPy."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ rng = np.random.default_rng(6)
 
 
 @pytest.fixture(autouse=True)
-def same_numbers_whatever_ran_before() -> None:
+def reset_random_numbers() -> None:
     rng.bit_generator.state = np.random.default_rng(6).bit_generator.state
 
 
@@ -41,12 +41,12 @@ def iaf(latent_dim: int, steps: int = 2) -> InverseAutoregressiveFlow:
     return posterior
 
 
-def test_diagonal_normal_is_what_the_encoder_says() -> None:
+def test_diagonal_normal_has_the_moments_of_the_encoder() -> None:
     mean, log_var = features(DiagonalNormal(), 3, (5,))
     z = rng.normal(size=(5, 3))
     expected = stats.norm(mean, np.exp(log_var / 2)).logpdf(z).sum(-1)
-    view = DiagonalNormal()([tensor(mean), tensor(log_var)])
-    np.testing.assert_allclose(to_numpy(view.log_prob(tensor(z))), expected, rtol=1e-5)
+    distribution = DiagonalNormal()([tensor(mean), tensor(log_var)])
+    np.testing.assert_allclose(to_numpy(distribution.log_prob(tensor(z))), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 4])
@@ -58,33 +58,33 @@ def test_full_normal_fills_the_triangle_row_by_row(latent_dim: int) -> None:
         scale[..., row, row] = np.exp(log_var[..., row] / 2)
         for column in range(row):
             scale[..., row, column] = lower[0][..., row * (row - 1) // 2 + column]
-    view = posterior([tensor(mean), tensor(log_var), *map(tensor, lower)])
-    np.testing.assert_allclose(to_numpy(view.scale), scale, rtol=1e-5, atol=1e-6)
+    distribution = posterior([tensor(mean), tensor(log_var), *map(tensor, lower)])
+    np.testing.assert_allclose(to_numpy(distribution.scale), scale, rtol=1e-5, atol=1e-6)
     z = rng.normal(size=(5, 1, latent_dim))
     expected = [
         stats.multivariate_normal(m[0], s[0] @ s[0].T).logpdf(at) for m, s, at in zip(mean, scale, z, strict=True)
     ]
-    np.testing.assert_allclose(to_numpy(view.log_prob(tensor(z)))[:, 0], expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(to_numpy(distribution.log_prob(tensor(z)))[:, 0], expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("latent_dim", [1, 3])
 @pytest.mark.parametrize("steps", [1, 2])
-def test_iaf_changes_variables_as_a_numerical_jacobian_does(latent_dim: int, steps: int) -> None:
+def test_density_of_an_iaf_follows_from_numerical_jacobians(latent_dim: int, steps: int) -> None:
     posterior = iaf(latent_dim, steps)
     outputs = features(posterior, latent_dim, (4,))
-    view = posterior([tensor(values) for values in outputs])
+    distribution = posterior([tensor(values) for values in outputs])
     noise = rng.normal(size=(4, latent_dim)).astype("float32")
-    jacobian = jacobians(lambda noise: view.rsample(noise).z, noise)
+    jacobian = jacobians(lambda noise: distribution.rsample(noise).z, noise)
     expected = stats.norm.logpdf(noise).sum(-1) - np.linalg.slogdet(jacobian)[1]
-    z, log_prob = view.rsample(tensor(noise))
+    z, log_prob = distribution.rsample(tensor(noise))
     np.testing.assert_allclose(to_numpy(log_prob), expected, atol=5e-3)
-    np.testing.assert_allclose(to_numpy(view.log_prob(z)), expected, atol=5e-3)
-    # One step looks at earlier dimensions only; the next one, in the reverse order, at the others too.
+    np.testing.assert_allclose(to_numpy(distribution.log_prob(z)), expected, atol=5e-3)
+    # One step depends on earlier dimensions only; a second one, in reverse order, also on later ones.
     above = np.abs(jacobian[:, *np.triu_indices(latent_dim, 1)])
     assert above.max(initial=0) == 0 if steps == 1 else above.min(initial=1) > 1e-4
 
 
-def test_iaf_is_steered_by_its_context() -> None:
+def test_samples_of_an_iaf_depend_on_its_context() -> None:
     posterior = iaf(2)
     mean, log_var, context = features(posterior, 2, (4,))
     noise = tensor(rng.normal(size=(4, 2)))
@@ -95,7 +95,7 @@ def test_iaf_is_steered_by_its_context() -> None:
     assert np.abs(one - other).min() > 1e-3
 
 
-def test_deterministic_is_the_encoder_s_output() -> None:
+def test_deterministic_posterior_returns_the_output_of_the_encoder() -> None:
     (codes,) = features(Deterministic(), 3, (5,))
     np.testing.assert_array_equal(to_numpy(Deterministic()([tensor(codes)]).rsample(tensor(np.ones((5, 3)))).z), codes)
 
@@ -103,20 +103,20 @@ def test_deterministic_is_the_encoder_s_output() -> None:
 @pytest.mark.parametrize(
     "make", [DiagonalNormal, FullCovarianceNormal, lambda: iaf(2)], ids=["normal", "full-normal", "iaf"]
 )
-def test_log_variances_stay_within_their_range_and_can_come_back(make: Callable[[], Posterior]) -> None:
+def test_log_variances_are_clipped_but_keep_their_gradients(make: Callable[[], Posterior]) -> None:
     posterior = make()
     first, _, *rest = features(posterior, 2, (3,))
     rest = [0.0 * values for values in rest]
-    wild = np.array([[-300.0, 300.0], [-20.5, 20.5], [-1.0, 2.0]])
+    extreme = np.array([[-300.0, 300.0], [-20.5, 20.5], [-1.0, 2.0]])
 
     def base(log_var: object) -> object:
-        view = posterior([tensor(first), log_var, *map(tensor, rest)])
-        return getattr(view, "base", view)
+        distribution = posterior([tensor(first), log_var, *map(tensor, rest)])
+        return getattr(distribution, "base", distribution)
 
-    kept = to_numpy(base(tensor(wild)).log_var)
-    np.testing.assert_allclose(kept, np.clip(wild, *LOG_VAR_RANGE), rtol=1e-5)
+    clipped = to_numpy(base(tensor(extreme)).log_var)
+    np.testing.assert_allclose(clipped, np.clip(extreme, *LOG_VAR_RANGE), rtol=1e-5)
     noise = tensor(rng.normal(size=(3, 2)))
-    slopes, _ = gradient(lambda log_var: -ops.sum(base(log_var).rsample(noise).log_prob), wild)
+    slopes, _ = gradient(lambda log_var: -ops.sum(base(log_var).rsample(noise).log_prob), extreme)
     np.testing.assert_allclose(slopes, 0.5, rtol=1e-5)
 
 
@@ -128,12 +128,14 @@ def test_log_variances_stay_within_their_range_and_can_come_back(make: Callable[
         lambda: InverseAutoregressiveFlow(context_dim=0),
     ],
 )
-def test_flow_of_no_size_is_refused(build: Callable[[], Posterior]) -> None:
-    with pytest.raises(InputError, match=r"iaf: steps = \d+, hidden = \[.*\], context_dim = \d+: each ≥ 1"):
+def test_iaf_with_an_invalid_size_is_rejected(build: Callable[[], Posterior]) -> None:
+    with pytest.raises(
+        InputError, match=r"steps = \d+, hidden = \[.*\], context_dim = \d+: a size is not positive; pass integers ≥ 1"
+    ):
         build()
 
 
-def test_sampler_draws_have_the_moments_it_is_given() -> None:
+def test_samples_have_the_given_moments() -> None:
     mean, log_var = np.full((40_000, 2), [1.0, -2.0], "float32"), np.full((40_000, 2), [0.0, -1.0], "float32")
     z = to_numpy(Sampler(seed=0)([mean, log_var]))
     np.testing.assert_allclose(z.mean(0), [1.0, -2.0], atol=0.03)
@@ -141,7 +143,7 @@ def test_sampler_draws_have_the_moments_it_is_given() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 1), (3, 64)])
-def test_sampler_takes_any_batch_and_latent_size_and_draws_anew(shape: tuple[int, int]) -> None:
+def test_sampler_takes_any_shape_and_draws_new_samples_each_time(shape: tuple[int, int]) -> None:
     sampler, zeros = Sampler(seed=0), np.zeros(shape, "float32")
     first, second = to_numpy(sampler([zeros, zeros])), to_numpy(sampler([zeros, zeros]))
     assert first.shape == shape
@@ -149,12 +151,12 @@ def test_sampler_takes_any_batch_and_latent_size_and_draws_anew(shape: tuple[int
     np.testing.assert_array_equal(first, to_numpy(Sampler(seed=0)([zeros, zeros])))
 
 
-def test_sampler_works_with_unknown_batch_size() -> None:
+def test_sampler_accepts_an_unknown_batch_size() -> None:
     moments = [keras.Input((5,)), keras.Input((5,))]
     assert Sampler()(moments).shape == (None, 5)
 
 
-def test_sampler_s_noise_is_normal_and_uniform() -> None:
+def test_noise_of_the_sampler_is_normal_or_uniform() -> None:
     sampler = Sampler(seed=1)
     assert stats.kstest(to_numpy(sampler.noise((4000,))), "norm").pvalue > 1e-3
     uniform = to_numpy(sampler.uniform((4000,)))

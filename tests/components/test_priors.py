@@ -1,4 +1,4 @@
-"""Priors: densities integrate to one on a grid, samples follow them, and the VampPrior is its posteriors."""
+"""Priors: densities integrate to one, samples follow them, and a VampPrior is a mixture of posteriors."""
 
 import math
 from collections.abc import Callable
@@ -31,18 +31,18 @@ rng = np.random.default_rng(8)
 
 
 @pytest.fixture(autouse=True)
-def same_numbers_whatever_ran_before() -> None:
+def reset_random_numbers() -> None:
     rng.bit_generator.state = np.random.default_rng(8).bit_generator.state
 
 
 def encode(inputs: object) -> latent.DiagonalNormal:
-    """The brightness of the left and right column of a 2×2 image, with a spread that grows with it."""
+    """Return a posterior whose means and variances grow with the brightness of the columns of a 2×2 image."""
     columns = ops.mean(inputs[..., 0], axis=1)
     return latent.DiagonalNormal(6.0 * columns - 3.0, columns - 1.0)
 
 
 def built(prior: Prior, latent_dim: int = 2, condition: Array | None = None, scale: float = 0.35) -> object:
-    """Return the density of a prior whose weights are far from their start."""
+    """Return the distribution of a prior whose weights are far from their initial values."""
     if isinstance(prior, keras.layers.Layer):
         prior.build((None, latent_dim), (None, 2, 2, 1), (None, 0 if condition is None else condition.shape[-1]))
         if not isinstance(prior, VampPrior):
@@ -50,7 +50,7 @@ def built(prior: Prior, latent_dim: int = 2, condition: Array | None = None, sca
     return prior(PriorInputs(latent_dim, encode, None if condition is None else tensor(condition)))
 
 
-EVERY = [
+PRIORS = [
     StandardNormal,
     lambda: MixtureOfNormals(num_components=3),
     lambda: VampPrior(num_components=4),
@@ -59,8 +59,8 @@ EVERY = [
 ]
 
 
-@pytest.mark.parametrize("make", EVERY)
-def test_prior_integrates_to_one_and_draws_what_its_density_says(make: Callable[[], Prior]) -> None:
+@pytest.mark.parametrize("make", PRIORS)
+def test_density_integrates_to_one_and_samples_follow_it(make: Callable[[], Prior]) -> None:
     density = built(make(), scale=0.3)
     assert integral(density.log_prob, reach=15) == pytest.approx(1.0, abs=2e-3)
     axis = np.linspace(-15, 15, 301, dtype="float32")
@@ -76,8 +76,8 @@ def test_prior_integrates_to_one_and_draws_what_its_density_says(make: Callable[
     assert not np.allclose(drawn, to_numpy(density.sample(20_000, seed=2)))
 
 
-@pytest.mark.parametrize("make", [StandardNormal, EVERY[1], EVERY[3]])
-def test_prior_of_one_dimension_integrates_to_one(make: Callable[[], Prior]) -> None:
+@pytest.mark.parametrize("make", [StandardNormal, PRIORS[1], PRIORS[3]])
+def test_density_of_one_dimension_integrates_to_one(make: Callable[[], Prior]) -> None:
     axis = np.linspace(-60, 60, 20_001, dtype="float32")
     density = built(make(), latent_dim=1, scale=0.2)
     values = np.exp(to_numpy(density.log_prob(tensor(axis[:, None]))).astype("float64"))
@@ -85,7 +85,7 @@ def test_prior_of_one_dimension_integrates_to_one(make: Callable[[], Prior]) -> 
     assert tuple(density.sample(5, seed=0).shape) == (5, 1)
 
 
-def test_mixture_of_normals_is_the_weighted_sum_of_its_weights_densities() -> None:
+def test_mixture_has_the_weighted_density_of_its_components() -> None:
     prior = MixtureOfNormals(num_components=3)
     density, z = built(prior), rng.normal(size=(4, 6, 2))
     logits, means, log_vars = (to_numpy(weight) for weight in (prior.logits, prior.means, prior.log_vars))
@@ -94,45 +94,45 @@ def test_mixture_of_normals_is_the_weighted_sum_of_its_weights_densities() -> No
     np.testing.assert_allclose(to_numpy(density.log_prob(tensor(z))), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_mixture_of_normals_learns_all_it_has() -> None:
+def test_all_weights_of_a_mixture_have_gradients() -> None:
     prior = MixtureOfNormals(num_components=3)
     built(prior)
     z, zeros = tensor(rng.normal(size=(5, 2))), np.zeros(1)
-    context = PriorInputs(2, encode)
-    _, changes = gradient(lambda zero: ops.sum(prior(context).log_prob(z)) + ops.sum(zero), zeros, [prior])
+    inputs = PriorInputs(2, encode)
+    _, changes = gradient(lambda zero: ops.sum(prior(inputs).log_prob(z)) + ops.sum(zero), zeros, [prior])
     assert all(np.abs(change).min() > 1e-5 for change in changes)
 
 
-def test_realnvp_bends_every_dimension_by_the_others() -> None:
+def test_realnvp_transforms_every_dimension() -> None:
     density = built(RealNVP(num_couplings=2, hidden=(16,)), latent_dim=5)
     z = rng.normal(size=(200, 5)).astype("float32")
     u = tensor(z)
-    for step in density.steps:
-        u = step.transform(u)[0]
+    for bijector in density.bijectors:
+        u = bijector.transform(u)[0]
     assert (np.abs(to_numpy(u) - z).max(0) > 0.1).all()
-    assert {step.num_passes for step in density.steps} == {2}
+    assert {bijector.num_passes for bijector in density.bijectors} == {2}
     back = u
-    for step in reversed(density.steps):
-        back = step.inverse(back)[0]
+    for bijector in reversed(density.bijectors):
+        back = bijector.inverse(back)[0]
     np.testing.assert_allclose(to_numpy(back), z, atol=1e-4)
 
 
-def test_conditional_normal_integrates_to_one_under_each_condition() -> None:
+def test_conditional_normal_integrates_to_one_given_each_condition() -> None:
     conditions = np.eye(3, dtype="float32")
     prior = ConditionalNormal(hidden=8)
-    of_all = built(prior, condition=conditions, scale=0.6)
-    means = to_numpy(of_all.mean)
+    all_densities = built(prior, condition=conditions, scale=0.6)
+    means = to_numpy(all_densities.mean)
     assert np.abs(means[0] - means[1]).max() > 0.05
     for condition in conditions:
         density = prior(PriorInputs(2, encode, tensor(condition[None])))
         assert integral(density.log_prob, reach=12) == pytest.approx(1.0, abs=2e-3)
-    drawn = np.stack([to_numpy(of_all.sample(3, seed=seed)) for seed in range(400)])
-    spread = np.exp(to_numpy(of_all.log_var) / 2)
+    drawn = np.stack([to_numpy(all_densities.sample(3, seed=seed)) for seed in range(400)])
+    spread = np.exp(to_numpy(all_densities.log_var) / 2)
     np.testing.assert_allclose(drawn.mean(0), means, atol=5 * spread.max() / 20)
     np.testing.assert_allclose(drawn.std(0), spread, rtol=0.2)
 
 
-def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
+def test_vamp_prior_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
     prior = VampPrior(num_components=3)
     prior.build((None, 2), (None, 2, 2, 1), (None, 0))
     images = rng.uniform(-0.3, 1.3, (3, 2, 2, 1)).astype("float32")
@@ -144,7 +144,7 @@ def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
     np.testing.assert_allclose(
         to_numpy(prior(PriorInputs(2, encode)).log_prob(tensor(z))), expected, rtol=1e-4, atol=1e-4
     )
-    # Kept within [0, 1], where the encoder knows its way, and yet able to come back.
+    # Pixels outside of [0, 1] are clipped for the encoder, but keep their gradients.
     point = tensor([[0.5, -0.5]])
     _, (change,) = gradient(
         lambda zero: ops.sum(prior(PriorInputs(2, encode)).log_prob(point)) + ops.sum(zero), np.zeros(1), [prior]
@@ -158,7 +158,7 @@ def test_vamp_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None:
     [DiagonalNormal, FullCovarianceNormal, lambda: InverseAutoregressiveFlow(hidden=(8,), context_dim=2)],
     ids=["normal", "full-normal", "iaf"],
 )
-def test_vamp_with_one_pseudo_input_is_the_posterior_of_that_input(
+def test_vamp_prior_with_one_pseudo_input_is_the_posterior_of_that_input(
     make: Callable[[], Posterior], images: Array
 ) -> None:
     posterior, network = make(), MLP(widths=(8,))
@@ -176,7 +176,7 @@ def test_vamp_with_one_pseudo_input_is_the_posterior_of_that_input(
     assert np.abs(terms.log_prior[1] - terms.log_posterior[1]).max() > 1e-3
 
 
-def test_conditions_of_pseudo_inputs_may_lie_outside_the_range_of_images(images: Array) -> None:
+def test_conditions_of_pseudo_inputs_are_not_clipped(images: Array) -> None:
     network, condition = MLP(widths=(8,)), np.array([[-3.0, 5.0], [0.5, 0.5]], "float32")
     vae = VAE(
         network.encoder((9, 11, 3), 2),
@@ -191,7 +191,7 @@ def test_conditions_of_pseudo_inputs_may_lie_outside_the_range_of_images(images:
     assert np.abs(terms.log_prior[1] - terms.log_posterior[1]).max() > 1e-3
 
 
-def test_vamp_starts_from_the_images_it_is_given() -> None:
+def test_vamp_prior_is_initialized_with_images() -> None:
     prior = VampPrior(num_components=5)
     prior.build((None, 2), (None, 2, 2, 1), (None, 0))
     images = rng.random((7, 2, 2, 1), "float32")
@@ -201,7 +201,7 @@ def test_vamp_starts_from_the_images_it_is_given() -> None:
     np.testing.assert_array_equal(to_numpy(prior.pseudo_inputs), images[[0, 1, 0, 1, 0]])
 
 
-def test_model_starts_its_vamp_from_different_images(images: Array) -> None:
+def test_model_initializes_its_vamp_prior_with_distinct_images(images: Array) -> None:
     network = MLP(widths=(8,))
     vae = VAE(network.encoder((9, 11, 1), 2), network.decoder(2, (9, 11, 1)), prior=VampPrior(num_components=6), seed=1)
     vae.initialize_prior(images, seed=3)
@@ -213,14 +213,14 @@ def test_model_starts_its_vamp_from_different_images(images: Array) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: MixtureOfNormals(num_components=0), "mixture: num_components = 0: must be ≥ 1"),
-        (lambda: VampPrior(num_components=0), "vamp: num_components = 0: must be ≥ 1"),
-        (lambda: RealNVP(num_couplings=0), "realnvp: num_couplings = 0, .* must be ≥ 1"),
-        (lambda: RealNVP(hidden=(8, 0)), r"realnvp: .*hidden = \[8, 0\]: each must be ≥ 1"),
-        (lambda: ConditionalNormal(hidden=0), "conditional-normal: hidden = 0: must be ≥ 1"),
+        (lambda: MixtureOfNormals(num_components=0), "num_components = 0: not positive; pass an integer ≥ 1"),
+        (lambda: VampPrior(num_components=0), "num_components = 0: not positive; pass an integer ≥ 1"),
+        (lambda: RealNVP(num_couplings=0), "num_couplings = 0, .*: a size is not positive; pass integers ≥ 1"),
+        (lambda: RealNVP(hidden=(8, 0)), r"hidden = \[8, 0\]: a size is not positive; pass integers ≥ 1"),
+        (lambda: ConditionalNormal(hidden=0), "hidden = 0: not positive; pass an integer ≥ 1"),
         (lambda: built(ConditionalNormal()), "the model has no condition; set condition = 'label'"),
     ],
 )
-def test_prior_of_no_size_is_refused(build: Callable[[], object], message: str) -> None:
+def test_invalid_prior_is_rejected(build: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build()

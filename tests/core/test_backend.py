@@ -1,4 +1,4 @@
-"""What is chosen by what the hardware has, and what backends are told before they start."""
+"""Choices that depend on the hardware, and settings that are made before a backend starts."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ from keras_vae.training.callbacks import ShuffledBatches
         ({"amx_tile", "amx_bf16"}, "mixed_bfloat16"),
     ],
 )
-def test_auto_takes_bfloat16_where_the_processor_has_it(
+def test_auto_precision_is_bfloat16_if_the_processor_supports_it(
     flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend, "_processor_flags", lambda: flags)
@@ -49,24 +49,22 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(
     }
 
 
-@on_tensorflow("the processor's flags decide there")
-def test_a_run_keeps_the_precision_that_it_was_begun_with(
-    images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@on_tensorflow("only TensorFlow uses the flags of the processor")
+def test_resumed_run_keeps_its_precision(images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
     monkeypatch.setattr(backend, "_processor_flags", lambda: {"amx_bf16"})
     settings = ["training.epochs=1", "training.batch_size=8", "training.precision=auto"]
     run = trainer.train(Experiment.preset("classic").with_overrides(settings), splits, tmp_path / "run")
-    # Read again on a machine without.
+    # Reopen the run on a machine without bfloat16.
     monkeypatch.setattr(backend, "_processor_flags", set)
     assert Run.open(run.path).experiment.training.precision == "mixed_bfloat16"
     assert 'precision = "mixed_bfloat16"' in (run.path / "experiment.toml").read_text()
 
 
-@on_tensorflow("a fault of its kernels")
+@on_tensorflow("a defect of its kernels")
 @pytest.mark.parametrize("channels", [1, 8])
-def test_model_of_a_layer_whose_gradient_may_be_wrong_warns(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "xla_slows_convolutions", lambda: True)
+def test_layer_with_a_possibly_wrong_gradient_causes_a_warning(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "runs_faster_without_xla", lambda: True)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     inputs = keras.Input((8, 8, channels))
     features = keras.layers.Flatten()(keras.layers.Conv2D(4, 1, strides=2, name="skips")(inputs))
@@ -89,14 +87,14 @@ print(IsMklEnabled())
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN's switch is for x86")
 @pytest.mark.parametrize(("given", "expected"), [(None, "True"), ("0", "False")])
 @pytest.mark.slow
-def test_onednn_is_preferred_unless_the_user_says_otherwise(given: str | None, expected: str) -> None:
+def test_onednn_is_enabled_unless_the_user_disables_it(given: str | None, expected: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     environment |= {} if given is None else {"TF_ENABLE_ONEDNN_OPTS": given}
     done = subprocess.run([sys.executable, "-c", ONEDNN], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == expected
 
 
-FAULTS = """
+PAGE_FAULTS = """
 import resource
 import keras_vae
 import numpy as np
@@ -113,10 +111,12 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 8)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its allocator")
 @pytest.mark.slow
-def test_steps_take_the_memory_that_those_before_them_freed() -> None:
+def test_training_steps_reuse_freed_memory() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
-    assert int(done.stdout.split()[-1]) < 1000  # The largest tensor of a step alone has 3,136 pages.
+    done = subprocess.run(
+        [sys.executable, "-c", PAGE_FAULTS], env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.split()[-1]) < 1000  # The largest tensor of a step has 3,136 pages.
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_steps_take_the_memory_that_those_before_them_freed() -> None:
         ({}, "{", "tensorflow"),
         ({}, None, "tensorflow"),
     ],
-    ids=["both", "said", "configured", "broken", "nothing"],
+    ids=["both", "environment", "file", "invalid file", "neither"],
 )
-def test_backend_is_known_before_keras_is_imported(
+def test_startup_finds_the_backend_without_importing_keras(
     environment: dict[str, str], configured: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
@@ -138,14 +138,14 @@ def test_backend_is_known_before_keras_is_imported(
         monkeypatch.setenv(name, value)
     if configured is not None:
         (tmp_path / "keras.json").write_text(configured, "utf-8")
-    told = []
-    monkeypatch.setattr(startup, "_keep_freed_memory", lambda: told.append(True))
+    calls = []
+    monkeypatch.setattr(startup, "_keep_freed_memory", lambda: calls.append(True))
     startup.prepare()
-    assert bool(told) == (expected != "tensorflow")
+    assert bool(calls) == (expected != "tensorflow")
 
 
 @pytest.mark.parametrize("setting", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
-def test_allocator_stays_as_the_user_has_set_it(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allocator_settings_of_the_user_are_kept(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     monkeypatch.setenv(setting, "glibc.malloc.hugetlb=1")
     monkeypatch.setattr(
@@ -154,11 +154,11 @@ def test_allocator_stays_as_the_user_has_set_it(setting: str, monkeypatch: pytes
     startup.prepare()
 
 
-@on_tensorflow("elsewhere arrays stay arrays")
+@on_tensorflow("other backends keep arrays")
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_arrays_are_fed_whole_in_every_epoch_by_a_pipeline_that_nothing_tunes(shuffle: bool) -> None:
+def test_array_pipeline_yields_all_rows_in_every_epoch_without_autotuning(shuffle: bool) -> None:
     numbers = np.arange(50)
-    batches, by_keras = backend.feed_arrays({"images": numbers, "condition": -numbers}, 8, shuffle)
+    batches, by_keras = backend.array_pipeline({"images": numbers, "condition": -numbers}, 8, shuffle)
     assert not by_keras
     assert not batches.options().autotune.enabled
     epochs = [[batch["images"].numpy() for (batch,) in batches] for _ in range(2)]
@@ -169,9 +169,9 @@ def test_arrays_are_fed_whole_in_every_epoch_by_a_pipeline_that_nothing_tunes(sh
     assert all((batch["images"] == -batch["condition"]).numpy().all() for (batch,) in batches)
 
 
-def test_what_is_not_arrays_is_fed_as_it_is() -> None:
+def test_other_inputs_pass_through_array_pipeline() -> None:
     batches = ShuffledBatches(np.zeros((4, 2, 2, 1), "uint8"), 2, seed=None)
-    assert backend.feed_arrays(batches, None, shuffle=True) == (batches, True)
-    assert backend.feed_arrays(None, None) == (None, False)
-    askew = {"images": np.zeros((4, 2, 2, 1)), "noise": np.zeros((3, 2, 2, 1))}
-    assert backend.feed_arrays(askew, None)[0] is askew
+    assert backend.array_pipeline(batches, None, shuffle=True) == (batches, True)
+    assert backend.array_pipeline(None, None) == (None, False)
+    unequal = {"images": np.zeros((4, 2, 2, 1)), "noise": np.zeros((3, 2, 2, 1))}
+    assert backend.array_pipeline(unequal, None)[0] is unequal

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing of files and folders."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from keras_vae.core.files import replacing, replacing_folder, write_text
 
 
-def test_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "numbers.csv"
     write_text(path, "old")
 
@@ -22,7 +22,7 @@ def test_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_success_replaces_it_and_keeps_the_suffix_meanwhile(tmp_path: Path) -> None:
+def test_temporary_file_has_the_suffix_and_replaces_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     write_text(path, "old")
     with replacing(path) as temporary:
@@ -33,7 +33,7 @@ def test_success_replaces_it_and_keeps_the_suffix_meanwhile(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path) -> None:
+def test_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one"
     with replacing_folder(path) as temporary:
         write_text(temporary / "old.txt", "old")
@@ -47,7 +47,7 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         fill_the_disk()
     assert [file.name for file in path.iterdir()] == ["old.txt"]
-    # What a kill left does not stand in the way.
+    # The remains of a killed process are no obstacle.
     (tmp_path / "runs" / ".one.part" / "half").mkdir(parents=True)
     with replacing_folder(path) as temporary:
         write_text(temporary / "new.txt", "new")

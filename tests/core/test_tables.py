@@ -1,4 +1,4 @@
-"""Tables written block by block: whole, resumed, and equal in every format."""
+"""Tables written block by block, resumed, and equal in all formats."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ SIZES = (3, 3, 2)
 
 
 def blocks(computed: list[int], fail_at: int | None = None) -> list[Callable[[], dict[str, Any]]]:
-    """Return what compute three blocks, and note in a list which were."""
+    """Return functions that compute three blocks and append the computed ones to a list."""
 
     def block(number: int) -> dict[str, Any]:
         if number == fail_at:
@@ -40,7 +40,7 @@ def write(out: Path, computed: list[int], key: object = "key", fail_at: int | No
     return tables.write(out, blocks(computed, fail_at), key=key, title="title")
 
 
-def test_the_blocks_are_joined_into_arrays(tmp_path: Path) -> None:
+def test_blocks_are_joined_into_arrays(tmp_path: Path) -> None:
     with np.load(write(tmp_path / "t.npz", [])) as archive:
         assert archive.files == list(expected())
         for name, values in expected().items():
@@ -48,7 +48,7 @@ def test_the_blocks_are_joined_into_arrays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["t.npz"]
 
 
-def test_csv_keeps_every_bit_of_a_float32(tmp_path: Path) -> None:
+def test_csv_represents_float32_exactly(tmp_path: Path) -> None:
     lines = write(tmp_path / "t.csv", []).read_text("utf-8").splitlines()
     assert lines[0] == "name,codes_0,codes_1,label,anomaly"
     rows = [line.split(",") for line in lines[1:]]
@@ -58,7 +58,7 @@ def test_csv_keeps_every_bit_of_a_float32(tmp_path: Path) -> None:
     assert [row[4] for row in rows] == [str(mark) for mark in whole["anomaly"]]
 
 
-def test_parquet_holds_the_same(tmp_path: Path) -> None:
+def test_parquet_holds_the_same_columns(tmp_path: Path) -> None:
     from pyarrow import parquet
 
     table = parquet.read_table(write(tmp_path / "t.parquet", []))
@@ -68,11 +68,11 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", tables.FORMATS)
-def test_a_column_of_numbers_is_read_back(suffix: str, tmp_path: Path) -> None:
-    np.testing.assert_array_equal(tables.column(write(tmp_path / f"t{suffix}", []), "label"), expected()["label"])
+def test_numeric_column_is_read_back(suffix: str, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(tables.read_column(write(tmp_path / f"t{suffix}", []), "label"), expected()["label"])
 
 
-def test_an_interrupted_table_goes_on_with_the_missing_blocks(tmp_path: Path) -> None:
+def test_interrupted_table_resumes_with_the_missing_blocks(tmp_path: Path) -> None:
     computed: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "t.csv", computed, fail_at=2)
@@ -82,7 +82,7 @@ def test_an_interrupted_table_goes_on_with_the_missing_blocks(tmp_path: Path) ->
     assert (tmp_path / "t.csv").read_bytes() == write(tmp_path / "other.csv", []).read_bytes()
 
 
-def test_blocks_of_something_else_are_not_gone_on_with(tmp_path: Path) -> None:
+def test_blocks_with_another_key_are_discarded(tmp_path: Path) -> None:
     computed: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "t.csv", computed, fail_at=2)
@@ -90,7 +90,7 @@ def test_blocks_of_something_else_are_not_gone_on_with(tmp_path: Path) -> None:
     assert computed == [0, 1, 0, 1, 2]
 
 
-def test_progress_is_shown_over_the_blocks_that_are_missing(tmp_path: Path) -> None:
+def test_progress_covers_the_missing_blocks(tmp_path: Path) -> None:
     shown: list[tuple[int, str]] = []
 
     def progress(items: list[Any], title: str) -> Iterator[Any]:
@@ -101,12 +101,14 @@ def test_progress_is_shown_over_the_blocks_that_are_missing(tmp_path: Path) -> N
     assert shown == [(3, "encoding")]
 
 
-def test_other_formats_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"must end in \.npz, \.csv, \.parquet"):
+def test_unknown_formats_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"t\.xlsx: unknown format; choose a name that ends in \.npz, \.csv, \.parquet"
+    ):
         write(tmp_path / "t.xlsx", [])
 
 
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-vae\[parquet\]'"):
         write(tmp_path / "t.parquet", [])

@@ -1,4 +1,4 @@
-"""No test of data reads the user's own files, or the network, unless it says so."""
+"""Isolate the data tests from the user's files and from the network."""
 
 from pathlib import Path
 from urllib.error import URLError
@@ -10,7 +10,7 @@ from keras_vae.data import published
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty home folder, in which Keras's cache would lie; nothing answers a download."""
+    """Return an empty home folder, the parent of the cache of Keras, and make downloads fail."""
 
     def refuse(url: str, timeout: float) -> None:
         raise URLError("no network")

@@ -23,7 +23,7 @@ def saved(path: Path, **arrays: NDArray[np.generic]) -> Path:
     return path / "things.npz"
 
 
-def test_keras_layout(tmp_path: Path) -> None:
+def test_layout_of_keras_is_read(tmp_path: Path) -> None:
     train, test, notes = load_arrays(saved(tmp_path, x_train=X, y_train=Y, x_test=X_TEST, y_test=Y[:3]))
     assert test is not None
     np.testing.assert_array_equal(train.images[..., 0], X)
@@ -35,7 +35,7 @@ def test_keras_layout(tmp_path: Path) -> None:
     assert notes == ()
 
 
-def test_keras_layout_without_labels_or_test(tmp_path: Path) -> None:
+def test_labels_and_test_images_are_optional_in_the_layout_of_keras(tmp_path: Path) -> None:
     train, test, _ = load_arrays(saved(tmp_path, x_train=X, x_test=X_TEST))
     assert test is not None
     assert train.labels is test.labels is None
@@ -48,7 +48,7 @@ def test_keras_layout_without_labels_or_test(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "labels"), [("images", "labels"), ("x", "y"), ("data", "target"), ("arr_0", "arr_1"), ("X", "y")]
 )
-def test_one_array_of_images_and_its_labels(tmp_path: Path, images: str, labels: str) -> None:
+def test_images_and_labels_are_found_by_name(tmp_path: Path, images: str, labels: str) -> None:
     train, test, notes = load_arrays(saved(tmp_path, **{images: X, labels: Y}))
     np.testing.assert_array_equal(train.images[..., 0], X)
     assert train.labels is not None
@@ -56,13 +56,13 @@ def test_one_array_of_images_and_its_labels(tmp_path: Path, images: str, labels:
     assert (train.split, test, notes) == ("all", None, ())
 
 
-def test_a_named_array_is_preferred_and_the_rest_is_mentioned(tmp_path: Path) -> None:
+def test_known_names_are_preferred_and_unused_arrays_are_noted(tmp_path: Path) -> None:
     train, _, notes = load_arrays(saved(tmp_path, other=X_TEST, images=X, ids=Y))
     np.testing.assert_array_equal(train.images[..., 0], X)
     assert notes == ("arrays of things.npz that were not used: ids, other",)
 
 
-def test_factors_and_their_names(tmp_path: Path) -> None:
+def test_factors_and_their_names_are_read(tmp_path: Path) -> None:
     train, _, notes = load_arrays(saved(tmp_path, images=X, factors=F, factor_names=np.array(["side", "size"])))
     assert train.factors is not None
     assert (train.factors.names, train.factors.sizes, notes) == (("side", "size"), (2, 5), ())
@@ -83,7 +83,7 @@ def test_factors_of_train_and_test_have_the_same_sizes(tmp_path: Path) -> None:
     assert notes == ()
 
 
-def test_the_layout_of_dsprites(tmp_path: Path) -> None:
+def test_layout_of_dsprites_is_read(tmp_path: Path) -> None:
     classes = np.zeros((7, 6), np.int64)
     classes[:, 3] = np.arange(7)
     metadata = np.array({"title": "dSprites"}, object)
@@ -98,7 +98,7 @@ def test_the_layout_of_dsprites(tmp_path: Path) -> None:
     assert notes == ("arrays of things.npz that were not used: latents_values, metadata",)
 
 
-def test_npy_holds_images_only(tmp_path: Path) -> None:
+def test_npy_file_holds_only_images(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", X)
     train, test, notes = load_arrays(tmp_path / "a.npy")
     np.testing.assert_array_equal(train.images[..., 0], X)
@@ -112,34 +112,34 @@ def test_npy_holds_images_only(tmp_path: Path) -> None:
         (X > 9, "bool images became levels 0 and 255"),
     ],
 )
-def test_a_change_of_type_is_mentioned(tmp_path: Path, images: NDArray[np.generic], note: str) -> None:
+def test_conversion_to_levels_is_noted(tmp_path: Path, images: NDArray[np.generic], note: str) -> None:
     assert load_arrays(saved(tmp_path, images=images)).notes == (note,)
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"y_train": Y, "ids": Y}, r"no images: it holds y_train \(7,\), ids \(7,\); accepted: x_train"),
-        ({}, "no images: it holds no arrays"),
-        ({"first": X, "second": X}, r"several arrays could be the images: it holds first \(7, 6, 5\), second"),
-        ({"images": X.reshape(7, 30)}, r"images: shape \(7, 30\); accepted: N x H x W"),
-        ({"images": X / 100}, r"images: floats from 0 to 2\.\d+; accepted"),
+        ({"y_train": Y, "ids": Y}, r"no images: the file holds y_train \(7,\), ids \(7,\); pass x_train"),
+        ({}, "no images: the file holds no arrays"),
+        ({"first": X, "second": X}, r"several arrays could be the images: the file holds first \(7, 6, 5\), second"),
+        ({"images": X.reshape(7, 30)}, r"images.shape = \(7, 30\): not images; pass N x H x W"),
+        ({"images": X / 100}, r"images: floats from 0 to 2\.\d+; pass"),
         ({"images": np.full((2, 2, 2), np.nan)}, "images: NaN"),
-        ({"images": X[:0]}, "give at least one image"),
-        ({"images": X, "labels": Y[:4]}, r"labels: shape \(4,\) for 7 images"),
-        ({"images": X, "labels": Y / 2}, "labels: an array of float64; accepted: integers"),
-        ({"x_train": X, "y_train": Y, "x_test": X_TEST}, "only y_train is there"),
-        ({"x_train": X, "y_test": Y[:3], "x_test": X_TEST}, "only y_test is there"),
-        ({"x_train": X, "factors_train": F, "x_test": X_TEST}, "only factors_train is there: give factors for train"),
-        ({"images": X, "factors": F / 2}, r"factors: float64 of shape \(7, 2\); accepted: integers, N x F"),
+        ({"images": X[:0]}, "pass at least one image"),
+        ({"images": X, "labels": Y[:4]}, r"labels.shape = \(4,\): there are 7 images"),
+        ({"images": X, "labels": Y / 2}, "labels: an array of float64; pass integers"),
+        ({"x_train": X, "y_train": Y, "x_test": X_TEST}, "only y_train is present"),
+        ({"x_train": X, "y_test": Y[:3], "x_test": X_TEST}, "only y_test is present"),
+        ({"x_train": X, "factors_train": F, "x_test": X_TEST}, "only factors_train is present; give factors for train"),
+        ({"images": X, "factors": F / 2}, r"factors: float64 of shape \(7, 2\); pass integers, N x F"),
         ({"images": X, "factors": Y}, r"factors: uint8 of shape \(7,\)"),
         ({"images": X, "factors": F.astype(int) - 1}, r"factors: values from \[-1, -1\]"),
         ({"images": X, "factors": F[:3]}, "factors: 3 rows for 7 images"),
-        ({"images": X, "factors": F, "factor_names": np.array(["size"])}, "accepted: one name, not used twice"),
+        ({"images": X, "factors": F, "factor_names": np.array(["size"])}, "pass one unique name"),
         ({"images": np.array([X, None], object)}, "it holds Python objects"),
     ],
 )
-def test_arrays_that_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+def test_invalid_arrays_are_rejected(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     path = saved(tmp_path, **arrays)
     with pytest.raises(InputError, match=message) as caught:
         load_arrays(path)
@@ -155,17 +155,17 @@ def test_unused_objects_are_never_unpickled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.npz", "a.npy"])
 @pytest.mark.parametrize("content", [b"", b"not an array\n", b"\x93NUMPY", b"PK\x03\x04"])
-def test_files_that_are_no_arrays(tmp_path: Path, name: str, content: bytes) -> None:
+def test_files_without_arrays_are_rejected(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(InputError, match=rf"{name} cannot be read: .") as caught:
+        with pytest.raises(InputError, match=rf"{name}: cannot be read: .") as caught:
             load_arrays(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy"])
-def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, kind: str) -> None:
+def test_truncated_files_are_rejected(tmp_path: Path, kind: str) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, images=X) if kind == "npz" else np.save(buffer, X)
     path = tmp_path / f"a.{kind}"
@@ -175,7 +175,7 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path, kind: str) -> None
             load_arrays(path)
 
 
-def test_a_damaged_array_is_refused(tmp_path: Path) -> None:
+def test_damaged_array_is_rejected(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, images=X)
     content = bytearray(buffer.getvalue())
@@ -186,7 +186,7 @@ def test_a_damaged_array_is_refused(tmp_path: Path) -> None:
         load_arrays(path)
 
 
-def test_other_members_of_the_archive_are_left_alone(tmp_path: Path) -> None:
+def test_other_members_of_the_archive_are_ignored(tmp_path: Path) -> None:
     path = saved(tmp_path, images=X)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("README.txt", "about these images")

@@ -19,7 +19,7 @@ def made(images: object, labels: object = None) -> Dataset:
 
 
 @pytest.mark.parametrize("conversion", [Conversion(), Conversion((6, 5)), Conversion((6, 5), "rgb")])
-def test_nothing_to_change_changes_nothing(conversion: Conversion) -> None:
+def test_images_that_already_fit_are_unchanged(conversion: Conversion) -> None:
     data = made(RGB)
     assert convert(data, conversion) == (data, ())
 
@@ -28,13 +28,13 @@ def test_gray_is_luma() -> None:
     found, notes = convert(made(RGB, [0, 1, 2, 3]), Conversion(color="gray"))
     assert found.image_shape == (6, 5, 1)
     np.testing.assert_allclose(found.images[..., 0], RGB @ [0.299, 0.587, 0.114], atol=0.51)
-    assert notes == ("RGB turned to gray (luma): 4 of 4 images",)
+    assert notes == ("RGB converted to gray (luma): 4 of 4 images",)
     assert found.labels is not None
     assert found.labels.tolist() == [0, 1, 2, 3]
     assert (found.name, found.split, found.classes) == ("random", "test", tuple("abcd"))
 
 
-def test_rgb_repeats_gray_and_gray_takes_it_back() -> None:
+def test_conversion_to_rgb_repeats_gray_and_can_be_undone() -> None:
     found, notes = convert(made(GRAY), Conversion(color="rgb"))
     np.testing.assert_array_equal(found.images, np.repeat(GRAY, 3, axis=-1))
     assert notes == ("gray repeated to RGB: 4 of 4 images",)
@@ -44,19 +44,21 @@ def test_rgb_repeats_gray_and_gray_takes_it_back() -> None:
 @pytest.mark.parametrize("images", [RGB, GRAY])
 @pytest.mark.parametrize("size", [(6, 4), (3, 7), (28, 28), (1, 1)])
 @pytest.mark.parametrize("color", [None, "gray", "rgb"])
-def test_shapes(images: NDArray[np.uint8], size: tuple[int, int], color: Color | None) -> None:
+def test_converted_images_have_the_target_shape(
+    images: NDArray[np.uint8], size: tuple[int, int], color: Color | None
+) -> None:
     channels = {None: images.shape[-1], "gray": 1, "rgb": 3}[color]
     found, notes = convert(made(images), Conversion(size, color))
     assert found.image_shape == (*size, channels)
     assert notes[0] == f"resized to {size[0]}x{size[1]} (H x W): 4 of 4 images"
 
 
-def test_a_flat_image_stays_flat() -> None:
+def test_uniform_image_stays_uniform() -> None:
     found, _ = convert(made(np.full((2, 9, 12), 77)), Conversion((20, 7)))
     assert (found.images == 77).all()
 
 
-def test_aspect_is_kept_and_the_centre_is_cut_out() -> None:
+def test_aspect_ratio_is_kept_and_the_center_is_cropped() -> None:
     images = np.zeros((1, 10, 30), np.uint8)
     images[0, :, 10:20] = RGB[0, 0, 0, 0]
     found, _ = convert(made(images), Conversion((10, 10)))
@@ -69,7 +71,7 @@ def test_shrinking_does_not_alias() -> None:
     np.testing.assert_allclose(found.images[0, 1:-1, 1:-1], 127.5, atol=3)
 
 
-def test_progress_sees_every_image() -> None:
+def test_progress_counts_every_image() -> None:
     seen: list[object] = []
 
     def show(items: Iterable[T], label: str, /) -> Iterable[T]:
@@ -82,11 +84,11 @@ def test_progress_sees_every_image() -> None:
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, -1), (4,), (4, 4, 1), (4.0, 4), (True, 4), 28, "28"])
-def test_sizes_that_are_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=r"^image_size: .*accepted: height and width, two positive integers"):
+def test_invalid_sizes_are_rejected(size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=r"^image_size = .*: must be two positive integers, height and width"):
         Conversion(size)
 
 
-def test_colors_that_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown color 'gray': did you mean 'gray'"):
-        Conversion(color="gray")  # type: ignore[arg-type]
+def test_unknown_colors_are_rejected() -> None:
+    with pytest.raises(InputError, match="color = 'grey': unknown; did you mean 'gray'"):
+        Conversion(color="grey")  # type: ignore[arg-type]

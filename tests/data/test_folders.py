@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("pixels", "suffix"), [(GRAY, s) for s in ("png", "bmp", "gif")] + [(RGB, "png"), (RGB, "bmp")]
 )
-def test_lossless_files_give_back_their_pixels_in_the_order_of_their_names(
+def test_lossless_files_keep_their_pixels_and_are_sorted_by_name(
     folder: Path, pixels: NDArray[np.uint8], suffix: str
 ) -> None:
     for index in (3, 0, 2, 1):
@@ -47,13 +47,13 @@ def test_lossless_files_give_back_their_pixels_in_the_order_of_their_names(
     assert (train.name, train.split, train.labels, test, notes) == ("pictures", "all", None, None, ())
 
 
-def test_lossless_webp(folder: Path) -> None:
+def test_lossless_webp_keeps_its_pixels(folder: Path) -> None:
     write(folder / "a.webp", RGB[0], lossless=True)
     np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0], RGB[0])
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "jpeg", "JPG", "JPEG"])
-def test_jpeg_in_any_case(folder: Path, suffix: str) -> None:
+def test_jpeg_suffixes_are_case_insensitive(folder: Path, suffix: str) -> None:
     smooth = np.add.outer(np.arange(16), np.arange(24)).astype(np.uint8) * 6
     write(folder / f"a.{suffix}", smooth, format="JPEG", quality=95)
     found = load_folder(folder, Conversion()).train
@@ -72,14 +72,14 @@ def test_first_level_folders_are_classes(folder: Path) -> None:
     np.testing.assert_array_equal(train.images[..., 0], GRAY[[2, 1, 0]])
 
 
-def test_images_both_directly_and_in_folders_are_refused(folder: Path) -> None:
+def test_images_both_directly_and_in_sub_folders_are_rejected(folder: Path) -> None:
     write(folder / "a.png", GRAY[0])
     write(folder / "cat" / "b.png", GRAY[1])
-    with pytest.raises(InputError, match=r"both directly \(a.png\) and in sub-folders \(cat/b.png\)"):
+    with pytest.raises(InputError, match=r"both directly in it \(a.png\) and in sub-folders \(cat/b.png\)"):
         load_folder(folder, Conversion())
 
 
-def test_what_is_no_image_is_ignored_and_mentioned(folder: Path) -> None:
+def test_other_files_are_ignored_and_noted(folder: Path) -> None:
     write(folder / "cat" / "a.png", GRAY[0])
     write(folder / ".hidden" / "b.png", GRAY[1])
     write(folder / "cat" / "._a.png", GRAY[1])
@@ -88,37 +88,40 @@ def test_what_is_no_image_is_ignored_and_mentioned(folder: Path) -> None:
     train, _, notes = load_folder(folder, Conversion())
     assert len(train) == 1
     assert train.classes == ("cat",)
-    assert notes == ("ignored, as not images: 4 (.hidden, ._a.png, dog, …)",)
+    assert notes == ("ignored, not images: 4 (.hidden, ._a.png, dog, …)",)
 
 
 @pytest.mark.parametrize("held", [(), ("notes.txt", "mnist.npz")])
-def test_a_folder_without_images(folder: Path, held: tuple[str, ...]) -> None:
+def test_folder_without_images_is_rejected(folder: Path, held: tuple[str, ...]) -> None:
     for name in held:
         (folder / name).write_text("text")
-    said = "; it holds mnist.npz, notes.txt" if held else ""
-    with pytest.raises(InputError, match=rf"pictures holds no images{said}; accepted: .png, "):
+    content = ", only mnist.npz, notes.txt" if held else ""
+    with pytest.raises(InputError, match=rf"pictures: no images{content}; accepted: .png, "):
         load_folder(folder, Conversion())
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif"])
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
-def test_a_damaged_file_is_named(folder: Path, suffix: str, damage: str) -> None:
+def test_damaged_file_is_rejected_with_its_path(folder: Path, suffix: str, damage: str) -> None:
     write(folder / f"a.{suffix}", RGB[0])
     bad = write(folder / f"b.{suffix}", RGB[1])
     whole = bad.read_bytes()
     bad.write_bytes({"truncated": whole[: len(whole) * 2 // 3], "text": b"not an image\n", "empty": b""}[damage])
-    with pytest.raises(InputError, match=rf"b\.{suffix} cannot be read: ") as caught:
+    with pytest.raises(InputError, match=rf"b\.{suffix}: cannot be read: ") as caught:
         load_folder(folder, Conversion())
     assert str(caught.value).count(str(bad)) == 1
     assert "\n" not in str(caught.value)
     if damage != "truncated":
-        assert "it is no whole PNG, JPEG, WEBP, BMP or GIF image" in str(caught.value)
+        assert "not a complete PNG, JPEG, WEBP, BMP or GIF image" in str(caught.value)
 
 
-def test_different_sizes_are_refused_with_both_files(folder: Path) -> None:
+def test_different_sizes_are_rejected_with_both_files(folder: Path) -> None:
     write(folder / "a.png", GRAY[0])
     write(folder / "b.png", GRAY[1].T.copy())
-    with pytest.raises(InputError, match=r"different sizes \(H x W\): .*a.png 9x7 and .*b.png 7x9; give --image-size"):
+    with pytest.raises(
+        InputError,
+        match=r"different sizes \(H x W\), .*a.png 9x7 and .*b.png 7x9; resize them with --image-size",
+    ):
         load_folder(folder, Conversion())
     train, _, notes = load_folder(folder, Conversion((9, 7)))
     np.testing.assert_array_equal(train.images[0, ..., 0], GRAY[0])
@@ -126,22 +129,24 @@ def test_different_sizes_are_refused_with_both_files(folder: Path) -> None:
     assert notes == ("resized to 9x7 (H x W): 1 of 2 images",)
 
 
-def test_gray_and_color_are_not_mixed_unasked(folder: Path) -> None:
+def test_mixed_colors_need_a_conversion(folder: Path) -> None:
     write(folder / "a.png", GRAY[0])
     write(folder / "b.png", RGB[1])
-    with pytest.raises(InputError, match=r"a.png is gray and .*b.png is rgb; give --color gray or --color rgb"):
+    with pytest.raises(
+        InputError, match=r"a.png is gray and .*b.png is rgb; convert them with --color gray or --color rgb"
+    ):
         load_folder(folder, Conversion())
     gray, _, notes = load_folder(folder, Conversion(color="gray"))
     np.testing.assert_array_equal(gray.images[0, ..., 0], GRAY[0])
     np.testing.assert_allclose(gray.images[1, ..., 0], RGB[1] @ [0.299, 0.587, 0.114], atol=0.51)
-    assert notes == ("RGB turned to gray (luma): 1 of 2 images",)
+    assert notes == ("RGB converted to gray (luma): 1 of 2 images",)
     color, _, notes = load_folder(folder, Conversion(color="rgb"))
     np.testing.assert_array_equal(color.images, [np.stack([GRAY[0]] * 3, -1), RGB[1]])
     assert notes == ("gray repeated to RGB: 1 of 2 images",)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA"])
-def test_every_kind_of_gray_is_gray(folder: Path, mode: str) -> None:
+def test_all_gray_modes_become_gray(folder: Path, mode: str) -> None:
     image = Image.fromarray(np.where(GRAY[0] > 99, 255, 0).astype(np.uint8))
     image.convert(mode).save(folder / "a.png")
     found = load_folder(folder, Conversion()).train
@@ -149,7 +154,7 @@ def test_every_kind_of_gray_is_gray(folder: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("P", "png"), ("P", "gif"), ("RGBA", "png"), ("CMYK", "jpg")])
-def test_every_kind_of_color_is_rgb(folder: Path, mode: str, suffix: str) -> None:
+def test_all_color_modes_become_rgb(folder: Path, mode: str, suffix: str) -> None:
     image = Image.new("RGB", (4, 8), (255, 0, 0))
     image.convert(mode).save(folder / f"a.{suffix}")
     found = load_folder(folder, Conversion()).train
@@ -159,7 +164,7 @@ def test_every_kind_of_color_is_rgb(folder: Path, mode: str, suffix: str) -> Non
 
 def test_exif_orientation_is_applied(folder: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # The camera was held so that the stored picture must turn by 90° clockwise.
+    exif[0x0112] = 6  # The stored picture must be rotated by 90° clockwise.
     write(folder / "a.png", GRAY[0], exif=exif)
     np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0, ..., 0], np.rot90(GRAY[0], -1))
 
@@ -170,7 +175,9 @@ def test_transparent_pixels_need_a_background(folder: Path) -> None:
     np.testing.assert_array_equal(load_folder(folder, Conversion()).train.images[0], RGB[0])
     alpha[2:5, 1:3] = 0
     write(folder / "a.png", np.concatenate([RGB[0], alpha], -1))
-    with pytest.raises(InputError, match=r"a.png: transparent pixels; give --background white, black"):
+    with pytest.raises(
+        InputError, match=r"a.png: transparent pixels; choose a color for them, such as --background white"
+    ):
         load_folder(folder, Conversion())
     for background, color in {"white": (255, 255, 255), "#102030": (16, 32, 48)}.items():
         found = load_folder(folder, Conversion(), background=background).train
@@ -178,7 +185,7 @@ def test_transparent_pixels_need_a_background(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("background", "channels"), [("black", 1), ("red", 3)])
-def test_gray_stays_gray_on_a_gray_background_only(folder: Path, background: str, channels: int) -> None:
+def test_gray_images_stay_gray_only_on_a_gray_background(folder: Path, background: str, channels: int) -> None:
     write(folder / "a.png", np.stack([GRAY[0], GRAY[1]], -1))
     found = load_folder(folder, Conversion(), background=background).train
     assert found.image_shape == (9, 7, channels)
@@ -188,7 +195,7 @@ def test_gray_stays_gray_on_a_gray_background_only(folder: Path, background: str
 
 
 @pytest.mark.parametrize("suffix", ["png", "gif"])
-def test_transparency_by_palette(folder: Path, suffix: str) -> None:
+def test_transparent_palette_entries_need_a_background(folder: Path, suffix: str) -> None:
     image = Image.fromarray(np.indices((4, 4)).sum(0).astype(np.uint8) % 2, "P")
     image.putpalette([200, 10, 10, 10, 200, 10])
     image.save(folder / f"a.{suffix}", transparency=1)
@@ -199,28 +206,28 @@ def test_transparency_by_palette(folder: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("background", ["whit", "", "#ffffff00"])
-def test_backgrounds_that_are_refused(folder: Path, background: str) -> None:
+def test_invalid_backgrounds_are_rejected(folder: Path, background: str) -> None:
     write(folder / "a.png", GRAY[0])
-    with pytest.raises(InputError, match=f"^background: '{background}'; accepted: an opaque color"):
+    with pytest.raises(InputError, match=f"^background = '{background}': not an opaque color; pass"):
         load_folder(folder, Conversion(), background=background)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
-def test_animations_are_refused(folder: Path, suffix: str) -> None:
+def test_animations_are_rejected(folder: Path, suffix: str) -> None:
     frames = [Image.fromarray(pixels) for pixels in RGB[:3]]
     frames[0].save(folder / f"a.{suffix}", save_all=True, append_images=frames[1:])
-    with pytest.raises(InputError, match=rf"a\.{suffix}: an animated image; accepted: still images"):
+    with pytest.raises(InputError, match=rf"a\.{suffix}: an animated image; pass still images"):
         load_folder(folder, Conversion())
 
 
-def test_a_second_picture_inside_a_jpeg_is_no_animation(folder: Path) -> None:
+def test_jpeg_with_a_second_picture_is_not_an_animation(folder: Path) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("white", "black")]
     frames[0].save(folder / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
     assert (load_folder(folder, Conversion()).train.images == 255).all()
 
 
 def deep_png(path: Path, color_type: int, channels: int) -> None:
-    """Write a PNG of 16 bits a channel, which Pillow itself can only write for gray."""
+    """Write a PNG with 16 bits per channel, which Pillow supports only for gray."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -232,19 +239,19 @@ def deep_png(path: Path, color_type: int, channels: int) -> None:
 
 
 @pytest.mark.parametrize(("color_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
-def test_sixteen_bits_are_refused(folder: Path, color_type: int, channels: int) -> None:
+def test_sixteen_bits_are_rejected(folder: Path, color_type: int, channels: int) -> None:
     deep_png(folder / "a.png", color_type, channels)
-    with pytest.raises(InputError, match=r"a.png: more than 8 bits a channel; accepted: 8 bits"):
+    with pytest.raises(InputError, match=r"a.png: more than 8 bits per channel; convert it to 8 bits"):
         load_folder(folder, Conversion())
 
 
-def test_masks_of_zeros_and_ones_are_refused(folder: Path) -> None:
+def test_masks_of_zeros_and_ones_are_rejected(folder: Path) -> None:
     write(folder / "a.png", GRAY[0] % 2)
     with pytest.raises(InputError, match="pictures: images: integers that are all 0 or 1"):
         load_folder(folder, Conversion())
 
 
-def test_links_are_followed_but_never_in_circles(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_without_loops(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "elsewhere" / "a.png", GRAY[0])
     os.symlink(tmp_path / "elsewhere", folder / "one")
     os.symlink(tmp_path / "elsewhere", folder / "two")
@@ -254,19 +261,19 @@ def test_links_are_followed_but_never_in_circles(folder: Path, tmp_path: Path) -
     train, _, notes = load_folder(folder, Conversion())
     assert train.classes == ("one", "two")
     assert len(train) == 2
-    assert notes[0].startswith("ignored, as not images: 6 (back, itself.png, lost.png")
+    assert notes[0].startswith("ignored, not images: 6 (back, itself.png, lost.png")
 
 
-def test_a_pipe_named_like_an_image_does_not_block(folder: Path) -> None:
+def test_pipe_with_the_name_of_an_image_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "a.png")
-    with pytest.raises(InputError, match=r"holds no images; it holds a.png"):
+    with pytest.raises(InputError, match=r"no images, only a.png"):
         load_folder(folder, Conversion())
 
 
 @pytest.mark.parametrize("threaded", [True, False])
 def test_threads_change_neither_order_nor_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch, threaded: bool) -> None:
-    monkeypatch.setattr(folders, "_THREADED_PIXELS", 1 if threaded else 10**9)
-    monkeypatch.setattr(folders, "_BATCH", 4)
+    monkeypatch.setattr(folders, "_MIN_THREADED_PIXELS", 1 if threaded else 10**9)
+    monkeypatch.setattr(folders, "_THREADED_BATCH", 4)
     images = RNG.integers(0, 256, (30, 5, 5), np.uint8)
     for index, pixels in enumerate(images):
         write(folder / f"{index:02}.png", pixels)
@@ -282,7 +289,7 @@ def test_threads_change_neither_order_nor_pixels(folder: Path, monkeypatch: pyte
     assert seen == [(path, "reading images") for path in sorted(folder.iterdir())]
 
 
-def test_the_folder_may_be_named_by_a_dot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_current_folder_can_be_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "a.png", GRAY[0])
     monkeypatch.chdir(folder)
     assert load_folder(Path(), Conversion()).train.name == "pictures"

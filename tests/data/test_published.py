@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.progress import silent
 from keras_vae.data import published
-from keras_vae.data.published import FASHION_MNIST, MNIST, Published
+from keras_vae.data.published import FASHION_MNIST, MNIST, PublishedDataset
 
 T = TypeVar("T")
 RNG = np.random.default_rng(0)
@@ -28,7 +28,7 @@ IDX = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-label
 
 
 def write_npz(path: Path, first: int = 0, **arrays: NDArray[np.generic]) -> Path:
-    """Write images of which the very first pixel tells the file."""
+    """Write images whose very first pixel identifies the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**ARRAYS, "x_train": ARRAYS["x_train"].copy(), **arrays}
     content["x_train"].flat[0] = first
@@ -44,13 +44,13 @@ def write_idx(folder: Path) -> None:
         (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
 
 
-def first_pixel(source: Published) -> int:
+def first_pixel(source: PublishedDataset) -> int:
     return int(source.load(silent).train.images.flat[0])
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder that downloads are taken from, with the true checksums of what it holds first."""
+    """Return a folder that serves downloads, and register the checksums of its files."""
     folder = tmp_path / "server"
     write_npz(folder / "mnist.npz", 77)
     write_idx(folder)
@@ -63,14 +63,14 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def left(home: Path) -> list[str]:
-    """Return the files below the home folder, and folders of unfinished downloads."""
+def remaining_files(home: Path) -> list[str]:
+    """Return the files below the home folder, including those of unfinished downloads."""
     return sorted(
         str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() or path.name.startswith(".download-")
     )
 
 
-def test_pixels_labels_and_splits(home: Path) -> None:
+def test_pixels_labels_and_splits_are_read(home: Path) -> None:
     write_npz(home / ".keras/datasets/mnist.npz", 9)
     train, test, notes = MNIST.load(silent)
     assert test is not None
@@ -83,7 +83,7 @@ def test_pixels_labels_and_splits(home: Path) -> None:
     assert notes == (f"mnist was read from {home}/.keras/datasets/mnist.npz",)
 
 
-def test_idx_files_of_keras_cache(home: Path) -> None:
+def test_idx_files_in_the_cache_are_read(home: Path) -> None:
     write_idx(home / ".keras/datasets/fashion-mnist")
     assert FASHION_MNIST.locate().startswith(f"Keras cache {home}")
     train, test, _ = FASHION_MNIST.load(silent)
@@ -97,7 +97,9 @@ def test_idx_files_of_keras_cache(home: Path) -> None:
     assert train.classes[9] == "Ankle boot"
 
 
-def test_the_order_of_places(tmp_path: Path, home: Path, server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_file_takes_precedence_over_cache_and_download(
+    tmp_path: Path, home: Path, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert MNIST.locate() == "download, 11 MB"
     assert first_pixel(MNIST) == 77
     write_npz(home / ".keras/datasets/mnist.npz", 1)
@@ -117,22 +119,22 @@ def test_the_order_of_places(tmp_path: Path, home: Path, server: Path, monkeypat
 
 
 @pytest.mark.parametrize("value", ["data/fashion_mnist.npz", "data"])
-def test_a_local_file_of_another_name_is_not_taken(
+def test_local_file_with_another_name_is_ignored(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     write_npz(tmp_path / "data/fashion_mnist.npz", 5)
     write_npz(home / ".keras/datasets/mnist.npz", 6)
     monkeypatch.setenv("KERAS_VAE_DATA", str(tmp_path / value))
     assert first_pixel(MNIST) == 6
-    assert MNIST.load(silent).notes[1] == f"$KERAS_VAE_DATA, {tmp_path / value}, has no mnist.npz"
+    assert MNIST.load(silent).notes[1] == f"$KERAS_VAE_DATA = {tmp_path / value} has no mnist.npz"
     assert first_pixel(FASHION_MNIST) == 5
 
 
-def test_a_variable_that_names_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_with_a_missing_path_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_VAE_DATA", str(tmp_path / "lost"))
-    with pytest.raises(InputError, match=r"\$KERAS_VAE_DATA: nothing at .*/lost; accepted"):
+    with pytest.raises(InputError, match=r"\$KERAS_VAE_DATA = .*/lost: does not exist; set it"):
         MNIST.load(silent)
-    assert "nothing at" in MNIST.locate()
+    assert "does not exist" in MNIST.locate()
 
 
 @pytest.mark.parametrize(
@@ -144,32 +146,32 @@ def test_a_variable_that_names_nothing_is_refused(tmp_path: Path, monkeypatch: p
         {k: RNG.integers(0, 256, (n, 28, 28, 3), np.uint8) for k, n in (("x_train", 12), ("x_test", 5))},
     ],
 )
-def test_another_data_set_under_this_name_is_refused(
+def test_file_with_another_data_set_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arrays: dict[str, NDArray[np.uint8]]
 ) -> None:
     monkeypatch.setenv("KERAS_VAE_DATA", str(write_npz(tmp_path / "mnist.npz", 0, **arrays)))
-    with pytest.raises(InputError, match=r"mnist.npz is not mnist; accepted: x_train, y_train, x_test, y_test"):
+    with pytest.raises(InputError, match=r"mnist.npz: not mnist; expected x_train, y_train, x_test, y_test"):
         MNIST.load(silent)
 
 
-def test_missing_labels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_labels_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "mnist.npz", x_train=ARRAYS["x_train"], x_test=ARRAYS["x_test"])
     monkeypatch.setenv("KERAS_VAE_DATA", str(tmp_path))
-    with pytest.raises(InputError, match="is not mnist"):
+    with pytest.raises(InputError, match=r"mnist\.npz: not mnist"):
         MNIST.load(silent)
 
 
 @pytest.mark.parametrize("end", [0, 30, -40])
-def test_a_damaged_file_in_the_cache_is_named(home: Path, end: int) -> None:
+def test_damaged_file_in_the_cache_is_rejected_with_its_path(home: Path, end: int) -> None:
     folder = home / ".keras/datasets/fashion-mnist"
     write_idx(folder)
     file = folder / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:end])
-    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte.gz cannot be read: ."):
+    with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte.gz: cannot be read: ."):
         FASHION_MNIST.load(silent)
 
 
-def test_an_idx_file_of_another_type_is_refused(home: Path) -> None:
+def test_idx_file_of_another_type_is_rejected(home: Path) -> None:
     folder = home / ".keras/datasets/fashion-mnist"
     write_idx(folder)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x0d\x01\0\0\0\x01abcd"))
@@ -178,22 +180,22 @@ def test_an_idx_file_of_another_type_is_refused(home: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [MNIST, FASHION_MNIST])
-def test_without_a_network_the_message_names_the_ways_on(home: Path, source: Published) -> None:
-    with pytest.raises(RunError, match=f"^{source.name} could not be downloaded from https://") as caught:
+def test_message_about_a_failed_download_names_the_alternatives(home: Path, source: PublishedDataset) -> None:
+    with pytest.raises(RunError, match=f"^data = '{source.name}': download from https://") as caught:
         source.load(silent)
     message = str(caught.value)
     ways = ("--data PATH", "$KERAS_VAE_DATA", str(home / ".keras/datasets"), source.remotes[0].file, "--data digits")
     assert [way for way in ways if way not in message] == []
-    assert ": no network. Three ways on" in message
+    assert "failed (no network); pass --data PATH" in message
     assert "\n" not in message
-    assert left(home) == []
+    assert remaining_files(home) == []
 
 
-def test_a_download_is_kept_in_keras_cache(home: Path, server: Path) -> None:
+def test_download_is_kept_in_the_cache(home: Path, server: Path) -> None:
     train = FASHION_MNIST.load(silent).train
     np.testing.assert_array_equal(train.images[..., 0], ARRAYS["x_train"])
     cache = ".keras/datasets/fashion-mnist"
-    assert left(home) == sorted(f"{cache}/{name}-ubyte.gz" for name in IDX)
+    assert remaining_files(home) == sorted(f"{cache}/{name}-ubyte.gz" for name in IDX)
     for file in server.glob("*.gz"):
         file.unlink()
     assert FASHION_MNIST.load(silent).train.checksum == train.checksum
@@ -207,7 +209,7 @@ def test_only_missing_files_are_downloaded(home: Path, server: Path) -> None:
     assert len(FASHION_MNIST.load(silent).train) == 12
 
 
-def test_a_download_shows_its_progress(home: Path, server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_reports_its_progress(home: Path, server: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "_CHUNK_BYTES", 1000)
     shown: list[tuple[str, int, int]] = []
 
@@ -222,22 +224,22 @@ def test_a_download_shows_its_progress(home: Path, server: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("change", ["other", "short"])
-def test_what_does_not_match_its_checksum_is_not_kept(home: Path, server: Path, change: str) -> None:
+def test_file_with_a_wrong_checksum_is_not_kept(home: Path, server: Path, change: str) -> None:
     file = server / "mnist.npz"
     if change == "other":
         write_npz(file, 78)
     else:
         file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(RunError, match="what arrived is damaged or another file"):
+    with pytest.raises(RunError, match="wrong checksum, SHA-256 "):
         MNIST.load(silent)
-    assert left(home) == []
+    assert remaining_files(home) == []
 
 
 @pytest.mark.parametrize(
     ("failure", "raised"),
     [(ConnectionResetError("reset by peer"), RunError), (TimeoutError(), RunError), (KeyboardInterrupt(), None)],
 )
-def test_an_interrupted_download_leaves_nothing(
+def test_interrupted_download_leaves_no_files(
     home: Path, server: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, raised: type[Exception] | None
 ) -> None:
     monkeypatch.setattr(published, "_CHUNK_BYTES", 1000)
@@ -245,17 +247,17 @@ def test_an_interrupted_download_leaves_nothing(
     def interrupt(items: Iterable[T], label: str, /) -> Iterable[T]:
         for index, item in enumerate(items):
             if index == 2:
-                assert len(left(home)) == 2
+                assert len(remaining_files(home)) == 2
                 assert not (home / ".keras/datasets/mnist.npz").exists()
                 raise failure
             yield item
 
     with pytest.raises(raised or type(failure)):
         MNIST.load(interrupt)
-    assert left(home) == []
+    assert remaining_files(home) == []
 
 
-def test_a_cache_that_cannot_be_written(home: Path, server: Path) -> None:
+def test_unwritable_cache_is_reported(home: Path, server: Path) -> None:
     (home / ".keras").write_text("a file where the cache should be")
-    with pytest.raises(RunError, match=r"mnist could not be downloaded .*(Not a directory|File exists)"):
+    with pytest.raises(RunError, match=r"download from .* failed .*(Not a directory|File exists)"):
         MNIST.load(silent)

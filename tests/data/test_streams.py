@@ -1,4 +1,4 @@
-"""Images block by block: the same as all at once."""
+"""Streams return the same images as loading a source at once."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from keras_vae.data.dataset import Dataset
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 4)
+    monkeypatch.setattr(streams, "BLOCK_SIZE", 4)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_folder_read_in_blocks_is_the_folder(folder: Path) -> None:
+def test_blocks_of_a_folder_equal_the_loaded_folder(folder: Path) -> None:
     stream, whole = sources.stream(folder), sources.load(folder).train
     parts = [stream.read(number) for number in range(len(stream.sizes))]
     assert stream.sizes == (4, 4, 3)
@@ -42,7 +42,7 @@ def test_a_folder_read_in_blocks_is_the_folder(folder: Path) -> None:
     assert parts[0].names[:2] == ("a/00.png", "a/03.png")
 
 
-def test_a_block_opens_its_own_files_only(folder: Path) -> None:
+def test_reading_a_block_opens_only_its_files(folder: Path) -> None:
     stream = sources.stream(folder)
     (folder / "b" / "10.png").write_bytes(b"damaged")
     stream.read(0)
@@ -50,11 +50,11 @@ def test_a_block_opens_its_own_files_only(folder: Path) -> None:
         stream.read(2)
 
 
-def test_images_are_brought_to_a_size(folder: Path) -> None:
+def test_blocks_are_resized(folder: Path) -> None:
     assert sources.stream(folder, image_size=(3, 2), color="rgb").read(0).images.shape == (4, 3, 2, 3)
 
 
-def test_other_files_have_another_fingerprint(folder: Path) -> None:
+def test_fingerprint_depends_on_files_and_conversion(folder: Path) -> None:
     before = sources.stream(folder).fingerprint
     assert sources.stream(folder).fingerprint == before
     assert sources.stream(folder, color="rgb").fingerprint != before
@@ -62,9 +62,9 @@ def test_other_files_have_another_fingerprint(folder: Path) -> None:
     assert sources.stream(folder).fingerprint != before
 
 
-def test_arrays_follow_one_another_without_sharing_a_block() -> None:
+def test_blocks_do_not_span_data_sets() -> None:
     images = np.random.default_rng(0).integers(0, 256, (9, 3, 3, 1), dtype="uint8")
-    stream = streams.of_datasets(
+    stream = streams.stream_datasets(
         [
             Dataset.from_arrays(images[:5], name="x", split="test"),
             Dataset.from_arrays(images[5:], name="x", split="train"),
@@ -76,17 +76,17 @@ def test_arrays_follow_one_another_without_sharing_a_block() -> None:
     np.testing.assert_array_equal(stream.read(2).images, images[5:])
 
 
-def test_images_are_taken_by_position_in_the_order_asked_for(folder: Path) -> None:
+def test_subset_keeps_the_order_of_positions(folder: Path) -> None:
     stream, whole = sources.stream(folder), sources.load(folder).train
     positions = np.array([10, 0, 4, 3])
-    chosen = stream.take(positions)
+    chosen = stream.subset(positions)
     np.testing.assert_array_equal(chosen.images, whole.images[positions])
     assert chosen.labels is not None
     assert whole.labels is not None
     np.testing.assert_array_equal(chosen.labels, whole.labels[positions])
 
 
-def test_a_named_source_gives_its_test_images_first(tmp_path: Path) -> None:
+def test_first_block_of_a_file_holds_its_test_images(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype="uint8")
     np.savez(tmp_path / "both.npz", x_train=x[:3], x_test=x[3:])
     assert sources.stream(tmp_path / "both.npz").read(0).names == ("test/0", "test/1")
@@ -94,7 +94,7 @@ def test_a_named_source_gives_its_test_images_first(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["npy", "npz", "compressed", "columns first"])
 def save(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]:
-    """Write images, and labels where the format has them, into a file."""
+    """Return a function that writes images, and labels if the format has them, to a file."""
 
     def write(images: Array, labels: Array | None = None) -> Path:
         path = tmp_path / f"images.{'npy' if request.param == 'npy' else 'npz'}"
@@ -111,25 +111,25 @@ def save(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "bool"])
-def test_arrays_read_in_blocks_are_the_file(save: Callable[..., Path], dtype: str) -> None:
+def test_blocks_of_a_file_equal_the_loaded_file(save: Callable[..., Path], dtype: str) -> None:
     rng = np.random.default_rng(0)
     images = (rng.random((11, 6, 5)) * {"float32": 1, "bool": 2}.get(dtype, 255)).astype(dtype)
-    # By themselves, the first two blocks would pass for images whose pixels are 0 and 1.
+    # The first two blocks alone look like images whose pixels are 0 and 1.
     images[:8] = np.asarray(images[:8] > images[:8].mean(), dtype)
     path = save(images, np.arange(11) % 3)
     stream, whole = sources.stream(path, color="rgb"), sources.load(path, color="rgb").train
     assert stream.sizes == (4, 4, 3)
-    # Backwards, too.
+    # The last read goes back to the start.
     for number in (0, 1, 2, 0):
         block = stream.read(number)
         np.testing.assert_array_equal(block.images, whole.images[4 * number : 4 * number + 4])
         if whole.labels is not None:
             np.testing.assert_array_equal(block.labels, whole.labels[4 * number : 4 * number + 4])
     assert stream.read(2).names == ("all/8", "all/9", "all/10")
-    np.testing.assert_array_equal(stream.take(np.array([10, 1])).images, whole.images[[10, 1]])
+    np.testing.assert_array_equal(stream.subset(np.array([10, 1])).images, whole.images[[10, 1]])
 
 
-def test_test_images_come_first(tmp_path: Path) -> None:
+def test_labels_and_names_follow_the_split(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (9, 6, 5), dtype="uint8")
     np.savez(tmp_path / "x.npz", x_train=images[:5], y_train=np.arange(5), x_test=images[5:], y_test=np.arange(4))
     stream = sources.stream(tmp_path / "x.npz")
@@ -139,13 +139,13 @@ def test_test_images_come_first(tmp_path: Path) -> None:
     assert stream.read(2).names == ("train/4",)
 
 
-def test_the_pixels_of_dsprites_are_black_and_white(tmp_path: Path) -> None:
+def test_pixels_of_dsprites_are_black_and_white(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 2, (9, 8, 8), dtype="uint8")
     np.savez(tmp_path / "x.npz", imgs=images, latents_classes=np.zeros((9, 6), int))
     np.testing.assert_array_equal(sources.stream(tmp_path / "x.npz").read(1).images[..., 0], 255 * images[4:8])
 
 
-def test_arrays_that_are_no_images_are_refused_by_the_block_and_name_the_file(save: Callable[..., Path]) -> None:
+def test_invalid_images_are_rejected_with_file_and_block(save: Callable[..., Path]) -> None:
     images = np.zeros((9, 6, 5), "float32")
     images[5, 0, 0] = np.nan
     path = save(images)
@@ -155,17 +155,17 @@ def test_arrays_that_are_no_images_are_refused_by_the_block_and_name_the_file(sa
         stream.read(1)
     with pytest.raises(InputError, match="all 0 or 1"):
         sources.stream(save(np.ones((9, 6, 5), "uint8")))
-    with pytest.raises(InputError, match="has 2 channels"):
+    with pytest.raises(InputError, match="2 channels"):
         sources.stream(save(np.zeros((9, 6, 5, 2), "uint8")))
 
 
-def test_labels_of_other_images_are_refused(tmp_path: Path) -> None:
+def test_wrong_number_of_labels_is_rejected(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.full((9, 6, 5), 7, "uint8"), labels=np.arange(10))
-    with pytest.raises(InputError, match=r"x\.npz: labels: shape \(10,\) for 9 images"):
+    with pytest.raises(InputError, match=r"x\.npz: labels.shape = \(10,\): there are 9 images"):
         sources.stream(tmp_path / "x.npz")
 
 
-def test_a_file_that_is_cut_short_is_refused(save: Callable[..., Path]) -> None:
+def test_truncated_file_is_rejected(save: Callable[..., Path]) -> None:
     path = save(np.random.default_rng(0).integers(0, 256, (400, 6, 5), dtype="uint8"))
     path.write_bytes(path.read_bytes()[:-6000])
     with pytest.raises(InputError, match=r"cannot be read|no images"):
@@ -174,7 +174,7 @@ def test_a_file_that_is_cut_short_is_refused(save: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    monkeypatch.setattr(streams, "BLOCK", 512)
+    monkeypatch.setattr(streams, "BLOCK_SIZE", 512)
     path = tmp_path / f"x.{suffix}"
     images = np.zeros((20_000, 28, 28), "uint8")
     images[0] = 255

@@ -1,11 +1,11 @@
-"""Distributions over images against SciPy, closed forms, numerical integrals and sums over every level."""
+"""Distributions over images against SciPy, closed forms, numerical integrals and sums over all levels."""
 
 import numpy as np
 import pytest
 from keras import ops
 from scipy import special, stats
 
-from helpers import gradient
+from helpers import gradient, tensor, to_numpy
 from keras_vae.distributions.image import (
     Bernoulli,
     Categorical,
@@ -20,16 +20,8 @@ LEVELS = np.arange(256)
 LOGITS = (-60.0, -8.0, -1.001, -0.999, -0.3, -1e-4, 0.0, 1e-7, 0.02, 0.5, 0.9999, 1.0001, 3.0, 90.0)
 
 
-def to_numpy(tensor: object) -> np.ndarray:
-    return ops.convert_to_numpy(tensor)
-
-
-def tensor(values: object) -> object:
-    return ops.convert_to_tensor(np.asarray(values, "float32"))
-
-
 def log_probs(distribution: ImageDistribution, pixels: object) -> np.ndarray:
-    """Return log p of images of one pixel, (…, C), under a distribution over such images."""
+    """Return log p of images of one pixel, given as (…, C)."""
     return to_numpy(distribution.log_prob(tensor(np.asarray(pixels)[..., None, None, :]))).astype("float64")
 
 
@@ -47,19 +39,19 @@ def random_logistic(components: int, channels: int, seed: int = 5) -> tuple[Disc
 
 def test_bernoulli_probabilities_of_all_images_sum_to_one() -> None:
     logits = np.random.default_rng(3).normal(size=(1, 2, 3, 1)).astype("float32") * 3
-    every = np.array([[int(bit) for bit in f"{number:06b}"] for number in range(64)], "float32").reshape(64, 2, 3, 1)
-    probabilities = np.exp(to_numpy(Bernoulli(ops.convert_to_tensor(np.repeat(logits, 64, 0))).log_prob(every)))
+    images = np.array([[int(bit) for bit in f"{number:06b}"] for number in range(64)], "float32").reshape(64, 2, 3, 1)
+    probabilities = np.exp(to_numpy(Bernoulli(ops.convert_to_tensor(np.repeat(logits, 64, 0))).log_prob(images)))
     assert probabilities.sum() == pytest.approx(1.0, rel=1e-5)
 
 
-def test_bernoulli_is_exact_where_a_sigmoid_saturates() -> None:
+def test_bernoulli_is_exact_even_if_the_sigmoid_saturates() -> None:
     logits = ops.convert_to_tensor(np.full((1, 1, 1, 1), -200.0, "float32"))
     assert to_numpy(Bernoulli(logits).log_prob(np.ones((1, 1, 1, 1), "float32")))[0] == pytest.approx(-200.0)
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (9, 14, 2), (16, 16, 3), (1, 127, 1), (1, 1, 1)], ids=str)
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 3.0, 300.0])
-def test_bernoulli_and_its_gradient_are_those_of_each_pixel(shape: tuple[int, ...], scale: float) -> None:
+def test_bernoulli_and_its_gradient_equal_the_sum_over_pixels(shape: tuple[int, ...], scale: float) -> None:
     random = np.random.default_rng(4)
     logits = (scale * random.normal(size=(3, 2, *shape))).astype("float32")
     x = np.where(random.random((3, 1, *shape)) < 0.5, random.random((3, 1, *shape)).round(), 0.3).astype("float32")
@@ -69,14 +61,14 @@ def test_bernoulli_and_its_gradient_are_those_of_each_pixel(shape: tuple[int, ..
     np.testing.assert_allclose(ours, x - special.expit(logits.astype("float64")), atol=3e-7 * (1 + scale))
 
 
-def test_bernoulli_samples_follow_its_mean() -> None:
+def test_samples_of_a_bernoulli_have_its_mean() -> None:
     pixels = Bernoulli(ops.convert_to_tensor(np.full((2000, 1, 2, 1), [[[[-1.0], [2.0]]]], "float32")))
     drawn = to_numpy(pixels.sample(seed=4))
     assert set(np.unique(drawn)) == {0.0, 1.0}
     np.testing.assert_allclose(drawn.mean(0)[0, :, 0], 1 / (1 + np.exp([1.0, -2.0])), atol=0.04)
 
 
-def test_bernoulli_log_prob_takes_a_leading_axis_of_draws() -> None:
+def test_images_broadcast_to_a_leading_axis_of_samples() -> None:
     random = np.random.default_rng(3)
     logits = ops.convert_to_tensor(random.normal(size=(4, 3, 2, 2, 1)).astype("float32"))
     x = random.random((3, 2, 2, 1), "float32")
@@ -93,7 +85,7 @@ def test_continuous_bernoulli_integrates_to_one_and_has_the_mean_of_its_density(
     assert to_numpy(pixel.mean()).item() == pytest.approx((x * density).mean(), abs=2e-5)
 
 
-def test_continuous_bernoulli_is_the_paper_s_formula() -> None:
+def test_continuous_bernoulli_equals_the_formula_of_the_paper() -> None:
     rate = np.array([0.01, 0.2, 0.35, 0.49, 0.501, 0.7, 0.98])
     x = np.random.default_rng(0).random(len(rate))
     normalizer = 2 * np.arctanh(1 - 2 * rate) / (1 - 2 * rate)
@@ -115,22 +107,22 @@ def test_continuous_bernoulli_samples_have_the_moments_of_its_density() -> None:
         assert drawn.max() <= 1
 
 
-@pytest.mark.parametrize(("view", "reference"), [(Normal, stats.norm), (Laplace, stats.laplace)])
-def test_location_scale_is_scipy_s_density_and_draws_from_it(view: type, reference: object) -> None:
+@pytest.mark.parametrize(("family", "reference"), [(Normal, stats.norm), (Laplace, stats.laplace)])
+def test_location_scale_family_has_the_density_of_scipy_and_samples_follow_it(family: type, reference: object) -> None:
     random = np.random.default_rng(1)
     location, log_scale, x = random.normal(size=(3, 6, 4, 5, 2))
     expected = reference.logpdf(x, location, np.exp(log_scale)).sum((1, 2, 3))
-    got = to_numpy(view(tensor(location), tensor(log_scale)).log_prob(tensor(x)))
+    got = to_numpy(family(tensor(location), tensor(log_scale)).log_prob(tensor(x)))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
-    many = view(tensor(np.full((20_000, 1, 1, 1), 0.4)), tensor(np.log(0.05)))
+    many = family(tensor(np.full((20_000, 1, 1, 1), 0.4)), tensor(np.log(0.05)))
     drawn = to_numpy(many.sample(seed=2)).ravel()
     assert stats.kstest(drawn, reference(0.4, 0.05).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("view", [Normal, Laplace])
-def test_location_scale_shows_images(view: type) -> None:
-    pixels = view(tensor([[[[-3.0, 0.25, 7.0]]]]), tensor(0.0))
+@pytest.mark.parametrize("family", [Normal, Laplace])
+def test_means_and_samples_of_a_location_scale_family_lie_in_the_unit_interval(family: type) -> None:
+    pixels = family(tensor([[[[-3.0, 0.25, 7.0]]]]), tensor(0.0))
     np.testing.assert_allclose(to_numpy(pixels.mean()).ravel(), [0, 0.25, 1])
     drawn = to_numpy(pixels.sample(seed=0))
     assert drawn.min() >= 0
@@ -148,21 +140,21 @@ def test_logistic_probabilities_of_all_levels_sum_to_one(location: float, log_sc
     assert to_numpy(pixel.mean()).item() == pytest.approx((np.exp(got) * LEVELS / 255).sum(), abs=0.51 / 255)
 
 
-def test_logistic_is_scipy_s_distribution_function_over_each_bin() -> None:
+def test_logistic_probability_of_a_level_is_the_mass_of_its_bin() -> None:
     edges = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 127.5 - 1, [np.inf]])
     pixel = DiscretizedLogistic(tensor([[[[0.0]]]]), tensor([[[[[0.3]]]]]), tensor([[[[[-1.5]]]]]))
     expected = np.log(np.diff(stats.logistic.cdf(edges, 0.3, np.exp(-1.5))))
     np.testing.assert_allclose(log_probs(pixel, LEVELS[:, None] / 255), expected, rtol=2e-6, atol=2e-6)
 
 
-def test_logistic_far_from_its_location_falls_off_linearly() -> None:
+def test_logistic_log_probability_decays_linearly_far_from_its_location() -> None:
     pixel = DiscretizedLogistic(tensor([[[[0.0]]]]), tensor([[[[[0.9]]]]]), tensor([[[[[-7.0]]]]]))
     near, far = log_probs(pixel, [[10 / 255], [9 / 255]])
     assert near - far == pytest.approx(np.exp(7.0) / 127.5, rel=1e-3)
     assert far < -1000
 
 
-def test_mixture_with_conditioning_sums_to_one_over_all_colors_and_draws_them() -> None:
+def test_mixture_of_dependent_channels_sums_to_one_and_samples_follow_it() -> None:
     mixture, _ = random_logistic(components=3, channels=2)
     colors = np.stack(np.meshgrid(LEVELS, LEVELS, indexing="ij"), -1).reshape(-1, 2) / 255
     probabilities = np.exp(log_probs(mixture, colors))
@@ -184,14 +176,14 @@ def test_mixture_with_conditioning_sums_to_one_over_all_colors_and_draws_them() 
     assert mean[1] == pytest.approx(exact[1], abs=0.01)
 
 
-def test_rgb_mixture_is_the_product_of_conditionals_computed_one_by_one() -> None:
+def test_rgb_mixture_is_the_product_of_its_conditionals() -> None:
     mixture, (logits, location, log_scale, coefficients) = random_logistic(components=4, channels=3)
     edges = np.concatenate([[-np.inf], (np.arange(255) + 0.5) / 127.5 - 1, [np.inf]])
     levels = np.random.default_rng(2).integers(0, 256, (50, 3))
     levels[:4] = [[0, 0, 0], [255, 255, 255], [0, 255, 0], [255, 0, 128]]
 
-    def bin_mass(level: int, place: float, log_scale: float) -> float:
-        return np.diff(stats.logistic.cdf(edges[level : level + 2], place, np.exp(log_scale)))[0]
+    def bin_mass(level: int, location: float, log_scale: float) -> float:
+        return np.diff(stats.logistic.cdf(edges[level : level + 2], location, np.exp(log_scale)))[0]
 
     expected = []
     for red, green, blue in levels:
@@ -204,7 +196,7 @@ def test_rgb_mixture_is_the_product_of_conditionals_computed_one_by_one() -> Non
     np.testing.assert_allclose(log_probs(mixture, levels / 255), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_categorical_is_a_softmax_over_levels_and_draws_from_it() -> None:
+def test_categorical_is_a_softmax_over_levels_and_samples_follow_it() -> None:
     logits = np.random.default_rng(4).normal(size=(1, 1, 1, 2, 256)) * 2
     probabilities = special.softmax(logits[0, 0, 0], axis=-1)
     pixel = Categorical(tensor(logits))

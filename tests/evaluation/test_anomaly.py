@@ -54,7 +54,7 @@ def test_a_model_without_noise_has_no_nll(images: Array) -> None:
     scorer = Scorer.fitted(vae, images, samples=50)
     assert scorer.samples == 1
     assert "nll" not in scorer(images)
-    with pytest.raises(InputError, match="unknown score 'nll'"):
+    with pytest.raises(InputError, match="score = 'nll': unknown"):
         scorer.threshold("nll", 0.1)
 
 

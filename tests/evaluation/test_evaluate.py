@@ -74,7 +74,7 @@ def test_numbers_of_other_weights_do_not_stay(run: Run, splits: Splits) -> None:
 
 def test_other_images_go_to_a_file_of_their_own(run: Run, splits: Splits) -> None:
     before = run.evaluation
-    other = splits._replace(test=splits.train.take(np.arange(3), "all"))
+    other = splits._replace(test=splits.train.subset(np.arange(3), "all"))
     result = evaluate(run, other, only=["likelihood"], request=QUICK, on="three")
     assert result["likelihood"]["images"] == 3
     assert run.evaluation == before

@@ -1,4 +1,4 @@
-"""The features by which images are compared: what they tell apart, and that they stay what they are."""
+"""Feature networks: what they distinguish, and that they are reproducible."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +13,20 @@ from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation import features
-from keras_vae.evaluation.features import Features, choose, classifier, inception, random
+from keras_vae.evaluation.features import (
+    Features,
+    classifier_features,
+    inception_features,
+    load_features,
+    random_features,
+)
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep classifiers in a folder of the test's own, which is not there yet, and learn in no time."""
+    """Cache classifiers in a temporary folder that does not exist yet, and train for a few steps only."""
     monkeypatch.setenv("KERAS_VAE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(features, "_FEWEST_STEPS", 3)
+    monkeypatch.setattr(features, "_MIN_STEPS", 3)
     return tmp_path / "cache"
 
 
@@ -40,7 +46,7 @@ def splits(dark_and_bright: Dataset) -> Splits:
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The number of images of each training that took place."""
+    """The number of images of each training."""
     sizes: list[int] = []
     train = features._train
 
@@ -59,7 +65,7 @@ def _numbers(shape: tuple[int, ...]) -> Array:
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 3), (9, 11, 1), (1, 40, 1), (130, 66, 3)])
 def test_images_of_any_size_have_features(shape: tuple[int, int, int]) -> None:
     images = _numbers((3, *shape))
-    rows = random(shape)(images)
+    rows = random_features(shape)(images)
     assert rows.shape == (3, 128)
     assert rows.dtype == np.float32
     assert np.isfinite(rows).all()
@@ -67,7 +73,7 @@ def test_images_of_any_size_have_features(shape: tuple[int, int, int]) -> None:
 
 
 def test_the_random_network_is_the_same_on_every_backend() -> None:
-    chosen = random((9, 11, 1), seed=3)
+    chosen = random_features((9, 11, 1), seed=3)
     rows = chosen(_numbers((4, 9, 11, 1)))
     # The numbers of one run on TensorFlow.
     np.testing.assert_allclose(rows.mean(axis=1), [0.379306, 0.312372, 0.380043, 0.324731], rtol=1e-4)
@@ -75,10 +81,10 @@ def test_the_random_network_is_the_same_on_every_backend() -> None:
     assert chosen.describe() == {"name": "random", "dimensions": 128, "checksum": checksum, "seed": 3}
 
 
-def test_the_random_network_is_its_definition() -> None:
-    """One halving of a 2×2 image, worked out by hand from the weights: convolution, maximum, dense layer."""
+def test_the_random_network_matches_a_computation_by_hand() -> None:
+    """A 2×2 image is halved once: convolution, maximum, dense layer."""
     images = _numbers((2, 2, 2, 1))
-    chosen = random((2, 2, 1))
+    chosen = random_features((2, 2, 1))
     kernel, bias, dense, shift = chosen.network.get_weights()
     assert not bias.any()
     assert not shift.any()
@@ -93,7 +99,7 @@ def test_the_random_network_is_its_definition() -> None:
     np.testing.assert_allclose(chosen(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_many_images_come_in_parts_and_say_so() -> None:
+def test_large_images_are_processed_in_batches_with_progress() -> None:
     seen: list[str] = []
 
     def progress(items: object, label: str) -> object:
@@ -101,13 +107,13 @@ def test_many_images_come_in_parts_and_say_so() -> None:
         return items
 
     images = _numbers((5, 900, 900, 1))
-    assert len(random((900, 900, 1))(images, progress, "frames")) == 5
+    assert len(random_features((900, 900, 1))(images, progress, "frames")) == 5
     assert seen == ["frames 5"]
 
 
-def test_a_classifier_tells_what_its_labels_tell(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "_FEWEST_STEPS", 40)
-    chosen = choose(None, splits)
+def test_classifier_features_separate_the_classes(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_MIN_STEPS", 40)
+    chosen = load_features(None, splits)
     details = chosen.describe()
     assert details.pop("checksum")
     assert details == {
@@ -129,58 +135,58 @@ def test_a_classifier_tells_what_its_labels_tell(splits: Splits, monkeypatch: py
 
 
 @pytest.mark.slow
-@on_tensorflow("how fast it learns does not depend on the backend")
-def test_digits_are_learnt_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "_FEWEST_STEPS", 80)
+@on_tensorflow("the learning speed does not depend on the backend")
+def test_the_classifier_learns_digits_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_MIN_STEPS", 80)
     train = sources.load("digits").train
     digits = split(train, None, validation=0.0, test_size=0.2, holdout=True, seed=0)
-    assert classifier(digits).describe()["accuracy"] > 0.95
+    assert classifier_features(digits).describe()["accuracy"] > 0.95
 
 
-def test_a_classifier_is_kept(splits: Splits, trainings: list[int], cache: Path) -> None:
-    first = classifier(splits)
-    second = classifier(splits)
+def test_the_classifier_is_cached(splits: Splits, trainings: list[int], cache: Path) -> None:
+    first = classifier_features(splits)
+    second = classifier_features(splits)
     assert trainings == [40]
     assert second.describe() == first.describe()
     np.testing.assert_array_equal(first(splits.train.images), second(splits.train.images))
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
 
 
-def test_another_seed_is_another_classifier(splits: Splits) -> None:
-    assert features._key(splits.train, 0) != features._key(splits.train, 1)
+def test_another_seed_gives_another_classifier(splits: Splits) -> None:
+    assert features._cache_key(splits.train, 0) != features._cache_key(splits.train, 1)
     assert features._checksum(features._network((6, 7, 1), 2, 0).get_weights()) != features._checksum(
         features._network((6, 7, 1), 2, 1).get_weights()
     )
 
 
-def test_runs_that_differ_in_their_validation_images_share_one(dark_and_bright: Dataset) -> None:
-    test = dark_and_bright.take(np.arange(20), "test")
-    rest = dark_and_bright.take(np.arange(20, 60), "train")
+def test_runs_with_different_validation_images_share_one_classifier(dark_and_bright: Dataset) -> None:
+    test = dark_and_bright.subset(np.arange(20), "test")
+    rest = dark_and_bright.subset(np.arange(20, 60), "train")
     parts = [
         split(rest, test, validation=size, test_size=0.0, holdout=True, seed=seed)
         for size, seed in [(0.0, 0), (10, 0), (0.5, 7)]
     ]
-    keys = {features._key(features._pools(part, 0)[0], 0) for part in parts}
+    keys = {features._cache_key(features._training_and_test_images(part, 0)[0], 0) for part in parts}
     assert len(keys) == 1
 
 
-def test_a_damaged_file_is_noticed_and_replaced(splits: Splits, trainings: list[int], cache: Path) -> None:
-    whole = classifier(splits)
+def test_a_damaged_cache_file_is_reported_and_replaced(splits: Splits, trainings: list[int], cache: Path) -> None:
+    whole = classifier_features(splits)
     (path,) = cache.iterdir()
     path.write_bytes(path.read_bytes()[:1000])
-    again = classifier(splits)
+    again = classifier_features(splits)
     assert trainings == [40, 40]
-    assert again.notes == ("the classifier kept from an earlier evaluation was damaged, and was trained anew",)
+    assert again.notes == ("the cached classifier was damaged and has been trained again",)
     np.testing.assert_allclose(again(splits.train.images), whole(splits.train.images), rtol=1e-3, atol=1e-4)
-    assert classifier(splits).notes == ()
+    assert classifier_features(splits).notes == ()
     assert len(trainings) == 2
 
 
 @pytest.mark.parametrize("damage", ["none", "flipped", "cut", "empty", "text", "other weights", "no checksum"])
-def test_a_file_is_taken_only_if_it_is_whole(tmp_path: Path, damage: str) -> None:
+def test_a_cache_file_is_loaded_only_if_it_is_intact(tmp_path: Path, damage: str) -> None:
     kept, other = (features._network((6, 7, 1), 2, seed) for seed in (0, 1))
     path = tmp_path / "kept.npz"
-    assert features._keep(kept, path) == ()
+    assert features._cache_weights(kept, path) == ()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     with np.load(path) as file:
@@ -192,22 +198,20 @@ def test_a_file_is_taken_only_if_it_is_whole(tmp_path: Path, damage: str) -> Non
     elif damage != "none":
         path.write_bytes({"flipped": bytes(content), "cut": bytes(content[:1000]), "empty": b""}.get(damage, b"hello"))
     before = [weight.copy() for weight in other.get_weights()]
-    assert features._restore(other, path) == (damage == "none")
+    assert features._restore_weights(other, path) == (damage == "none")
     for now, expected in zip(other.get_weights(), kept.get_weights() if damage == "none" else before, strict=True):
         np.testing.assert_array_equal(now, expected)
 
 
-def test_where_nothing_can_be_kept_a_note_says_so(
-    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_to_cache_is_noted(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_text("no folder")
     monkeypatch.setenv("KERAS_VAE_CACHE", str(file / "cache"))
-    (note,) = classifier(splits).notes
-    assert note == f"the classifier could not be kept in {file / 'cache'}: Not a directory"
+    (note,) = classifier_features(splits).notes
+    assert note == f"the classifier could not be cached in {file / 'cache'}: Not a directory"
 
 
-def test_the_cache_is_where_the_variable_says_else_below_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_follows_the_environment_variable_or_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("KERAS_VAE_CACHE", "~/elsewhere")
     assert features.cache_folder() == Path("/home/somebody/elsewhere")
@@ -215,35 +219,35 @@ def test_the_cache_is_where_the_variable_says_else_below_home(monkeypatch: pytes
     assert features.cache_folder() == Path("/home/somebody/.cache/keras-vae")
 
 
-def test_a_tenth_judges_where_nothing_was_held_out(dark_and_bright: Dataset, trainings: list[int]) -> None:
+def test_without_held_out_images_a_tenth_measures_the_accuracy(dark_and_bright: Dataset, trainings: list[int]) -> None:
     whole = split(dark_and_bright, None, validation=0.0, test_size=0.0, holdout=False, seed=0)
-    details = classifier(whole).describe()
+    details = classifier_features(whole).describe()
     assert (details["training_images"], details["accuracy_images"], details["accuracy_split"]) == (54, 6, "all")
     assert trainings == [54]
 
 
-def test_unlabelled_images_judge_nothing(splits: Splits) -> None:
+def test_unlabeled_images_give_no_accuracy(splits: Splits) -> None:
     test = Dataset.from_arrays(splits.train.images, name="others", split="test")
-    assert classifier(splits._replace(test=test)).describe()["accuracy"] is None
+    assert classifier_features(splits._replace(test=test)).describe()["accuracy"] is None
 
 
 @pytest.mark.parametrize("labels", [None, np.zeros(30, int)])
-def test_where_nothing_is_told_apart_the_network_is_random(labels: Array | None) -> None:
+def test_without_two_classes_the_network_is_random(labels: Array | None) -> None:
     images = _numbers((30, 5, 5, 1))
     blank = Dataset.from_arrays(images, labels, name="blank")
     parts = split(blank, None, validation=5, test_size=5, holdout=True, seed=0)
-    assert choose(None, parts).name == "random"
-    with pytest.raises(InputError, match=r"features = classifier: blank has no labels of two classes or more; take"):
-        choose("classifier", parts)
+    assert load_features(None, parts).name == "random"
+    with pytest.raises(InputError, match=r"features = classifier: blank has no labels of two or more classes; use"):
+        load_features("classifier", parts)
 
 
-def test_unknown_features_are_refused(splits: Splits) -> None:
+def test_unknown_features_are_an_error(splits: Splits) -> None:
     with pytest.raises(InputError, match=r"unknown features 'inceptoin': did you mean 'inception'\?"):
-        choose("inceptoin", splits)
+        load_features("inceptoin", splits)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_inception_sees_images_of_its_size_from_minus_one_to_one(
+def test_inception_receives_resized_images_from_minus_one_to_one(
     channels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def builder(include_top: bool, weights: str, pooling: str, input_shape: tuple[int, int, int]) -> keras.Model:
@@ -253,7 +257,7 @@ def test_inception_sees_images_of_its_size_from_minus_one_to_one(
         return keras.Model(inputs, keras.layers.Concatenate()(pooled))
 
     monkeypatch.setattr(keras.applications, "InceptionV3", builder)
-    chosen = inception((10, 10, channels), side=20)
+    chosen = inception_features((10, 10, channels), side=20)
     images = np.zeros((2, 10, 10, channels), "uint8")
     images[1, 5:] = 255
     np.testing.assert_allclose(chosen(images), [[-1] * 6, [0] * 3 + [1] * 3], atol=1e-5)
@@ -266,22 +270,22 @@ def test_inception_sees_images_of_its_size_from_minus_one_to_one(
     }
 
 
-def test_a_failed_download_is_one_line(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_a_one_line_error(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     def builder(**kwargs: object) -> keras.Model:
         raise Exception("URL fetch failure on https://example.org/weights.h5: None -- timed out\nand more")
 
     monkeypatch.setattr(keras.applications, "InceptionV3", builder)
     with pytest.raises(RunError) as caught:
-        choose("inception", splits)
+        load_features("inception", splits)
     assert str(caught.value) == (
-        "features = inception: the weights of InceptionV3 could not be loaded: URL fetch failure on "
-        "https://example.org/weights.h5: None -- timed out. Go on with features = classifier or features = random, "
+        "features = inception: the weights of InceptionV3 could not be loaded (URL fetch failure on "
+        "https://example.org/weights.h5: None -- timed out); use features = classifier or features = random, "
         "which need no download"
     )
 
 
 @pytest.mark.slow
-def test_inception_is_loaded_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_loads_its_weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from keras.src.utils import file_utils
 
     stub = tmp_path / "inception.weights.h5"
@@ -294,7 +298,7 @@ def test_inception_is_loaded_from_its_file(tmp_path: Path, monkeypatch: pytest.M
         return str(stub)
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
-    chosen: Features = inception((28, 28, 1), side=75)
+    chosen: Features = inception_features((28, 28, 1), side=75)
     assert asked == ["inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"]
     assert chosen(_numbers((2, 28, 28, 1))).shape == (2, 2048)
     for loaded, saved in zip(chosen.network.get_weights(), blank.get_weights(), strict=True):
@@ -302,14 +306,14 @@ def test_inception_is_loaded_from_its_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-@on_tensorflow("how well it learns does not depend on the backend, and this one trains fast")
-def test_mnist_is_learnt_to_99_percent(real_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_tensorflow("the accuracy does not depend on the backend, and TensorFlow trains fast")
+def test_the_classifier_learns_mnist_to_99_percent(real_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("KERAS_VAE_DATA", str(real_mnist))
     loaded = sources.load("mnist")
     mnist = split(loaded.train, loaded.test, validation=10_000, test_size=0.0, holdout=True, seed=0)
-    learnt, labels, judged = features._pools(mnist, 0)
+    train, labels, test = features._training_and_test_images(mnist, 0)
     network = features._network((28, 28, 1), 10, 0)
-    features._train(network, learnt.images, labels, 0, lambda items, label: items)
-    logits = Features("classifier", network)(judged.images)
-    assert (logits.argmax(axis=1) == judged.labels).mean() >= 0.99
+    features._train(network, train.images, labels, 0, lambda items, label: items)
+    logits = Features("classifier", network)(test.images)
+    assert (logits.argmax(axis=1) == test.labels).mean() >= 0.99

@@ -1,4 +1,4 @@
-"""Latents: against closed forms and numerical integration, and whole sections of small untrained models."""
+"""Latent metrics, against closed forms and numerical integration, and whole sections of small untrained models."""
 
 import json
 import math
@@ -26,11 +26,31 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation import latents
-from keras_vae.evaluation.latents import active_units, aggregate, aggregate_moments, measure_latents, probe
+from keras_vae.evaluation.latents import (
+    active_units,
+    aggregate_densities,
+    aggregate_moments,
+    dimensions_by_kl,
+    evaluated_kl_per_dimension,
+    kl_per_dimension,
+    measure_latents,
+    probe_accuracy,
+)
 from keras_vae.networks import Conv
 
 KEYS = {
-    *("data", "split", "held_out", "images", "checksum", "seed", "latent_dim", "kl_loss", "rates", "active_units"),
+    *(
+        "data",
+        "split",
+        "held_out",
+        "images",
+        "checksum",
+        "seed",
+        "latent_dim",
+        "kl_loss",
+        "kl_per_dimension",
+        "active_units",
+    ),
     *("kl_monte_carlo", "mutual_information", "mutual_information_cap", "marginal_kl", "aggregate_posterior"),
     *("knn_accuracy", "linear_probe_accuracy", "chance_accuracy", "neighbors", "probe_images", "notes"),
 }
@@ -42,47 +62,47 @@ def normal(z: Array, mean: Array | float = 0.0, log_var: Array | float = 0.0) ->
     return -0.5 * ((z - mean) ** 2 / np.exp(log_var) + log_var + np.log(2 * np.pi))
 
 
-# aggregate
+# aggregate densities
 
 
-def test_posteriors_far_apart_tell_which_image_it_was() -> None:
+def test_distant_posteriors_identify_their_images() -> None:
     rng = np.random.default_rng(0)
     mean = 1e3 * np.stack([np.arange(50), rng.permutation(50)], 1)
-    own, mixed = aggregate(mean, np.zeros((50, 2)), mean + rng.normal(size=(50, 2)))
+    own, mixed = aggregate_densities(mean, np.zeros((50, 2)), mean + rng.normal(size=(50, 2)))
     np.testing.assert_allclose(own - mixed, math.log(50), atol=1e-6)
 
 
-def test_posteriors_all_alike_tell_nothing() -> None:
+def test_equal_posteriors_carry_no_information() -> None:
     z = np.random.default_rng(0).normal(size=(40, 3))
-    own, mixed = aggregate(np.zeros((40, 3)), np.zeros((40, 3)), z)
+    own, mixed = aggregate_densities(np.zeros((40, 3)), np.zeros((40, 3)), z)
     np.testing.assert_allclose(own, mixed, atol=1e-12)
     np.testing.assert_allclose(mixed, normal(z).sum(1), atol=1e-12)
 
 
 @pytest.mark.parametrize("pairs_at_once", [1, 100, 2**22])
-def test_densities_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch, pairs_at_once: int) -> None:
+def test_densities_match_a_double_loop(monkeypatch: pytest.MonkeyPatch, pairs_at_once: int) -> None:
     monkeypatch.setattr(latents, "_PAIRS_AT_ONCE", pairs_at_once)
     rng = np.random.default_rng(1)
     mean, log_var = 2.0 + rng.normal(size=(30, 4)), rng.uniform(-9, 1, size=(30, 4))
     z = mean + np.exp(log_var / 2) * rng.normal(size=(30, 4))
     pairs = np.array([[normal(code, *moments).sum() for moments in zip(mean, log_var, strict=True)] for code in z])
-    own, mixed = aggregate(mean, log_var, z)
+    own, mixed = aggregate_densities(mean, log_var, z)
     np.testing.assert_allclose(own, np.diag(pairs), atol=1e-9)
     np.testing.assert_allclose(mixed, np.logaddexp.reduce(pairs, axis=1) - np.log(30), atol=1e-9)
 
 
-def test_the_sharpest_posteriors_stay_exact_in_float32() -> None:
+def test_densities_of_narrow_posteriors_stay_exact_in_float32() -> None:
     rng = np.random.default_rng(2)
     mean = rng.normal(5.0, 1.0, size=(20, 8)).astype("float32")
     log_var = np.full_like(mean, -20.0)
     z = mean + np.exp(log_var / 2) * rng.normal(size=mean.shape).astype("float32")
-    own, mixed = aggregate(mean, log_var, z)
+    own, mixed = aggregate_densities(mean, log_var, z)
     doubles = (values.astype("float64") for values in (z, mean, log_var))
     np.testing.assert_allclose(own, normal(*doubles).sum(1), atol=1e-5)
     np.testing.assert_allclose(own - mixed, math.log(20), atol=1e-5)
 
 
-def test_information_and_divergence_are_those_of_an_integral() -> None:
+def test_information_and_divergence_match_numerical_integration() -> None:
     means, deviation, copies = np.array([-1.2, 0.1, 0.9]), 0.6, 4000
     line = np.linspace(-9, 9, 20_001)
     components = np.exp(normal(line, means[:, None], 2 * math.log(deviation)))
@@ -94,31 +114,31 @@ def test_information_and_divergence_are_those_of_an_integral() -> None:
     mean = np.repeat(means, copies // 3)[:, None]
     log_var = np.full_like(mean, 2 * math.log(deviation))
     z = mean + deviation * np.random.default_rng(3).normal(size=mean.shape)
-    own, mixed = aggregate(mean, log_var, z)
+    own, mixed = aggregate_densities(mean, log_var, z)
     for values, exact in ((own - mixed, information), (mixed - normal(z)[:, 0], divergence)):
         assert abs(values.mean() - exact) < 3 * values.std() / math.sqrt(len(z))
 
 
-def test_information_of_a_linear_gaussian_code() -> None:
+def test_information_of_linear_gaussian_codes_matches_the_closed_form() -> None:
     # z = x + noise, both normal: I = ½ log(1 + signal/noise) in each dimension.
     rng = np.random.default_rng(4)
     mean, log_var = rng.normal(size=(4000, 2)), np.full((4000, 2), math.log(0.25))
     z = mean + 0.5 * rng.normal(size=mean.shape)
-    own, mixed = aggregate(mean, log_var, z)
+    own, mixed = aggregate_densities(mean, log_var, z)
     assert abs((own - mixed).mean() - math.log(1 + 4.0)) < 0.06
 
 
 # active units and moments
 
 
-def test_active_units_are_those_whose_means_move() -> None:
+def test_active_units_are_those_with_varying_means() -> None:
     wave = np.tile([1.0, -1.0], 50)
     deviations = [0.0, 0.0999, 0.1001, 2.0]
     z_mean = np.stack([3.0 + deviation * wave for deviation in deviations], 1).astype("float32")
     assert active_units(z_mean) == {"count": 2, "dimensions": [2, 3], "threshold": 0.01}
 
 
-def test_moments_are_numpys() -> None:
+def test_moments_match_numpy() -> None:
     rng = np.random.default_rng(5)
     z = rng.normal(size=(500, 3)) @ np.array([[1.0, 0.8, 0.0], [0.0, 0.6, -0.3], [0.0, 0.0, 2.0]]) + [0.0, 1.0, -2.0]
     found = aggregate_moments(z.astype("float32"))
@@ -130,7 +150,7 @@ def test_moments_are_numpys() -> None:
     assert found["squared_deviation"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_moments_of_one_code_one_dimension_and_no_movement_are_finite() -> None:
+def test_moments_of_one_code_or_constant_codes_are_finite() -> None:
     assert aggregate_moments(np.array([[2.0]])) == {
         **{"mean": [2.0], "variance": [0.0], "largest_correlation": None, "squared_deviation": 5.0},
     }
@@ -141,21 +161,21 @@ def test_moments_of_one_code_one_dimension_and_no_movement_are_finite() -> None:
 # probes
 
 
-def test_separable_codes_tell_every_label() -> None:
+def test_separable_codes_predict_every_label() -> None:
     labels = np.arange(120) % 3
     corners = 10.0 * np.array([[0, 0], [0, 1], [1, 0]])
     rng = np.random.default_rng(6)
     codes, others = (corners[labels] + rng.normal(size=(120, 2)) for _ in range(2))
-    found = probe(codes, labels, others, labels)
+    found = probe_accuracy(codes, labels, others, labels)
     assert found["knn_accuracy"] == found["linear_probe_accuracy"] == {"mean": 1.0, "standard_error": 0.0}
     assert found["chance_accuracy"]["mean"] == pytest.approx(1 / 3)
 
 
-def test_labels_that_have_nothing_to_do_with_codes_are_told_by_chance() -> None:
+def test_labels_independent_of_codes_are_predicted_by_chance() -> None:
     rng = np.random.default_rng(7)
     codes, others = rng.normal(size=(2, 600, 3))
     labels, other_labels = (rng.random((2, 600)) < 0.3).astype("int64")
-    found = probe(codes, labels, others, other_labels)
+    found = probe_accuracy(codes, labels, others, other_labels)
     chance = found["chance_accuracy"]
     share = (other_labels == 0).mean()
     assert chance["mean"] == pytest.approx(share)
@@ -164,21 +184,21 @@ def test_labels_that_have_nothing_to_do_with_codes_are_told_by_chance() -> None:
     assert found["knn_accuracy"]["mean"] < chance["mean"] + 3 * chance["standard_error"]
 
 
-def test_neighbors_vote() -> None:
+def test_knn_accuracy_matches_a_majority_vote() -> None:
     rng = np.random.default_rng(8)
     codes, others = rng.normal(size=(2, 90, 2))
     labels, other_labels = rng.integers(0, 2, (2, 90))
-    found = probe(codes, labels, others, other_labels)
+    found = probe_accuracy(codes, labels, others, other_labels)
     votes = labels[NearestNeighbors(n_neighbors=10).fit(codes).kneighbors(others, return_distance=False)].mean(1)
     assert found["knn_accuracy"]["mean"] == pytest.approx(accuracy_score(other_labels, votes > 0.5))
 
 
-def test_a_shift_or_another_unit_does_not_change_the_linear_probe() -> None:
+def test_the_linear_probe_ignores_shift_and_scale_of_codes() -> None:
     rng = np.random.default_rng(9)
     codes, others = rng.normal(size=(2, 80, 2))
     labels, other_labels = ((values @ [1.0, 0.2] + 0.3 * rng.normal(size=80) > 0) for values in (codes, others))
     scores = [
-        probe(scale * codes + shift, labels, scale * others + shift, other_labels)["linear_probe_accuracy"]
+        probe_accuracy(scale * codes + shift, labels, scale * others + shift, other_labels)["linear_probe_accuracy"]
         for scale, shift in ((1.0, 0.0), (np.array([1e-3, 1e3]), 50.0))
     ]
     assert scores[0] == scores[1]
@@ -198,7 +218,7 @@ def splits(dataset: Dataset) -> Splits:
 
 
 def vae(latent_dim: int = 3, posterior: Posterior | None = None, **kwargs: object) -> VAE:
-    """Return a small model whose codes move: an untrained encoder hardly looks at its images."""
+    """Return a small model whose codes depend on the images, unlike those of a freshly initialized encoder."""
     width = 3 if "condition" in kwargs else 0
     network = Conv(widths=(4, 6), dense_units=8)
     param_sizes = posterior and posterior.param_sizes(latent_dim)
@@ -223,8 +243,8 @@ def numbers_in(value: object) -> list[float]:
     return [value] if isinstance(value, float) else []
 
 
-def checked(section: dict[str, Any]) -> dict[str, Any]:
-    """Return the section, once it is JSON with all its keys and nothing in it that is not finite."""
+def validated(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a section after checking that it is JSON with all keys and finite numbers."""
     assert set(section) == KEYS
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     assert all(map(math.isfinite, numbers_in(section)))
@@ -233,18 +253,18 @@ def checked(section: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_section_holds_every_number(splits: Splits) -> None:
     model, test = vae(), splits.test
-    found = checked(measure_latents(model, splits, seed=3))
+    found = validated(measure_latents(model, splits, seed=3))
     assert (found["split"], found["held_out"], found["images"], found["seed"]) == ("test", True, 16, 3)
     assert found["checksum"] == test.checksum
     assert found["notes"] == []
 
     z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images))
-    rates = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var)
-    order = np.argsort(-rates.mean(0))
-    assert [rate["dimension"] for rate in found["rates"]] == order.tolist()
-    for column, key in ((rates.mean(0), "mean"), (rates.std(0, ddof=1) / 4, "standard_error")):
-        np.testing.assert_allclose([rate[key] for rate in found["rates"]], column[order], rtol=1e-4)
-    assert found["kl_loss"]["mean"] == pytest.approx(rates.sum(1).mean(), rel=1e-5)
+    kl = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var)
+    order = np.argsort(-kl.mean(0))
+    assert [one["dimension"] for one in found["kl_per_dimension"]] == order.tolist()
+    for column, key in ((kl.mean(0), "mean"), (kl.std(0, ddof=1) / 4, "standard_error")):
+        np.testing.assert_allclose([one[key] for one in found["kl_per_dimension"]], column[order], rtol=1e-4)
+    assert found["kl_loss"]["mean"] == pytest.approx(kl.sum(1).mean(), rel=1e-5)
     assert found["active_units"]["dimensions"] == np.flatnonzero(z_mean.var(0) > 0.01).tolist() != []
 
     z = model.sample_posterior(test.images, seed=3).astype("float64")
@@ -256,13 +276,32 @@ def test_the_section_holds_every_number(splits: Splits) -> None:
     assert all(0 <= found[name]["mean"] <= 1 for name in PROBES[:3])
 
 
-def test_the_kl_monte_carlo_is_the_sum_of_its_parts(splits: Splits) -> None:
+def test_kl_per_dimension_orders_the_dimensions(splits: Splits) -> None:
+    model, test = vae(), splits.test
+    z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images))
+    kl = (0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var)).mean(0)
+    found = kl_per_dimension(model, test)
+    np.testing.assert_allclose(found, kl, rtol=1e-4)
+    np.testing.assert_allclose(evaluated_kl_per_dimension({"latents": measure_latents(model, splits)}), kl, rtol=1e-4)
+    assert dimensions_by_kl(found, lambda: z_mean).tolist() == np.argsort(-kl).tolist()
+
+
+def test_the_spread_of_the_means_orders_dimensions_without_kl(splits: Splits) -> None:
+    model = vae(posterior=Deterministic())
+    assert kl_per_dimension(model, splits.test) is None
+    assert evaluated_kl_per_dimension({"latents": measure_latents(model, splits)}) is None
+    assert evaluated_kl_per_dimension(None) is None
+    wave = np.tile([1.0, -1.0], 5)
+    assert dimensions_by_kl(None, lambda: np.stack([wave, 3 * wave, 2 * wave], 1)).tolist() == [1, 2, 0]
+
+
+def test_the_monte_carlo_kl_is_the_sum_of_its_parts(splits: Splits) -> None:
     found = measure_latents(vae(), splits)
     parts = found["mutual_information"]["mean"] + found["marginal_kl"]["mean"]
     assert found["kl_monte_carlo"]["mean"] == pytest.approx(parts, abs=1e-12)
 
 
-def test_a_seed_gives_the_same_numbers_and_another_gives_others(splits: Splits) -> None:
+def test_the_seed_fixes_the_numbers(splits: Splits) -> None:
     model = vae()
     first, again, other = (measure_latents(model, splits, seed=seed, images=9) for seed in (1, 1, 2))
     assert first == again
@@ -283,23 +322,23 @@ def test_a_seed_gives_the_same_numbers_and_another_gives_others(splits: Splits) 
     ],
     ids=["full-normal", "iaf", "deterministic", "mixture"],
 )
-def test_what_a_posterior_or_prior_cannot_say_is_null_with_a_reason(
+def test_numbers_that_a_posterior_or_prior_lacks_are_null_with_a_note(
     splits: Splits, latent_dim: int, make_posterior: Callable[[], Posterior], prior: Callable[[], Prior] | None
 ) -> None:
     posterior = make_posterior()
-    found = checked(measure_latents(vae(latent_dim, posterior, prior=prior and prior()), splits))
+    found = validated(measure_latents(vae(latent_dim, posterior, prior=prior and prior()), splits))
     by_dimension = latent_dim == 1
-    assert (found["rates"] is None) == (not by_dimension)
-    assert any(note.startswith("rates:") for note in found["notes"]) == (not by_dimension)
-    surgery = [found[name] is None for name in ("mutual_information", "marginal_kl", "kl_monte_carlo")]
-    assert surgery == 3 * [prior is None]
+    assert (found["kl_per_dimension"] is None) == (not by_dimension)
+    assert any(note.startswith("kl_per_dimension:") for note in found["notes"]) == (not by_dimension)
+    decomposition = [found[name] is None for name in ("mutual_information", "marginal_kl", "kl_monte_carlo")]
+    assert decomposition == 3 * [prior is None]
     assert any(note.startswith("mutual_information") for note in found["notes"]) == (prior is None)
     assert (found["aggregate_posterior"]["squared_deviation"] is None) == (prior is not None)
     assert found["knn_accuracy"] is not None
 
 
-def test_a_conditional_prior_has_no_marginal(splits: Splits) -> None:
-    found = checked(measure_latents(vae(condition=ClassLabel(classes=3), prior=ConditionalNormal()), splits))
+def test_a_conditional_prior_has_no_marginal_kl(splits: Splits) -> None:
+    found = validated(measure_latents(vae(condition=ClassLabel(classes=3), prior=ConditionalNormal()), splits))
     assert found["marginal_kl"] is found["kl_monte_carlo"] is None
     assert found["mutual_information"]["mean"] > 0
     assert {note.split(":")[0] for note in found["notes"]} == {
@@ -311,34 +350,34 @@ def test_a_conditional_prior_has_no_marginal(splits: Splits) -> None:
 
 def test_without_labels_there_are_no_probes(splits: Splits) -> None:
     bare = Splits(*(part and replace(part, labels=None) for part in splits))
-    found = checked(measure_latents(vae(), bare))
+    found = validated(measure_latents(vae(), bare))
     assert [found[name] for name in PROBES] == 5 * [None]
 
 
-def test_one_label_cannot_be_probed(splits: Splits) -> None:
+def test_a_single_label_has_no_probes(splits: Splits) -> None:
     alike = Splits(*(part and replace(part, labels=0 * part.labels) for part in splits))
-    found = checked(measure_latents(vae(), alike))
+    found = validated(measure_latents(vae(), alike))
     assert [found[name] for name in PROBES] == 5 * [None]
-    assert "two labels" in found["notes"][0]
+    assert "fewer than two classes" in found["notes"][0]
 
 
-def test_where_nothing_was_held_out_it_says_so_and_probes_half(dataset: Dataset) -> None:
-    found = checked(measure_latents(vae(), split(dataset, None, validation=0, test_size=0, holdout=False, seed=0)))
+def test_without_held_out_images_probes_use_one_half(dataset: Dataset) -> None:
+    found = validated(measure_latents(vae(), split(dataset, None, validation=0, test_size=0, holdout=False, seed=0)))
     assert (found["split"], found["held_out"], found["images"], found["probe_images"]) == ("all", False, 48, 24)
     assert "one half" in found["notes"][0]
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("held_out", [True, False])
-def test_few_images_are_enough(dataset: Dataset, count: int, held_out: bool) -> None:
-    few = dataset.take(np.arange(count), "test" if held_out else "train")
-    found = checked(measure_latents(vae(), Splits(dataset, None, few) if held_out else Splits(few, None, None)))
+def test_very_few_images_suffice(dataset: Dataset, count: int, held_out: bool) -> None:
+    few = dataset.subset(np.arange(count), "test" if held_out else "train")
+    found = validated(measure_latents(vae(), Splits(dataset, None, few) if held_out else Splits(few, None, None)))
     assert found["images"] == count
     assert found["mutual_information_cap"] == math.log(count)
     assert (found["knn_accuracy"] is None) == (not held_out and count == 1)
 
 
-def test_binarized_images_are_those_of_the_likelihood_stage(splits: Splits) -> None:
+def test_images_are_binarized_as_in_the_likelihood_stage(splits: Splits) -> None:
     from keras_vae.evaluation.likelihood import measure_likelihood
 
     model = vae(likelihood=Bernoulli(binarize="dynamic"))
@@ -347,7 +386,7 @@ def test_binarized_images_are_those_of_the_likelihood_stage(splits: Splits) -> N
     assert found["checksum"] == likelihood["checksum"] != splits.test.checksum
 
 
-def test_progress_is_passed_what_there_is_to_do(splits: Splits) -> None:
+def test_progress_covers_encoding_and_comparing(splits: Splits) -> None:
     seen = []
 
     def progress(items: Any, label: str, /) -> Any:
@@ -358,13 +397,13 @@ def test_progress_is_passed_what_there_is_to_do(splits: Splits) -> None:
     assert seen == [("encoding images", 3), ("comparing posteriors", 1)]
 
 
-def test_what_cannot_be_measured_is_refused(make_vae: Callable[..., VAE], splits: Splits) -> None:
-    with pytest.raises(InputError, match="object has no vector of codes"):
+def test_models_and_counts_that_cannot_be_measured_are_errors(make_vae: Callable[..., VAE], splits: Splits) -> None:
+    with pytest.raises(InputError, match="model = object: its codes are not vectors"):
         measure_latents(object(), splits)
     with pytest.raises(InputError, match="images = 0"):
         measure_latents(make_vae(), splits, images=0)
     broken = make_vae()
     broken.encoder.trainable_weights[-1].assign(np.full(3, np.nan))
     broken.encoder.trainable_weights[-3].assign(np.full(3, np.nan))
-    with pytest.raises(RunError, match="not finite: the training diverged"):
+    with pytest.raises(RunError, match="NaN or infinite: the training diverged"):
         measure_latents(broken, splits)

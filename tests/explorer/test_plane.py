@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.latent_grid import grid_points
 from keras_vae.explorer.plane import View, around, coordinate_plane, principal_plane
+from keras_vae.report.latent_grid import grid_points
 
 
 def test_points_of_a_plane_come_back_from_their_codes() -> None:
@@ -35,7 +35,7 @@ def test_principal_directions_are_those_of_the_covariance() -> None:
 
 
 def test_refuses_what_spans_no_plane() -> None:
-    with pytest.raises(InputError, match="dims are 1, 1"):
+    with pytest.raises(InputError, match=r"dims = \(1, 1\)"):
         coordinate_plane(np.zeros(3), (1, 1))
 
 

@@ -196,7 +196,7 @@ def test_a_run_comes_back_as_it_was_pushed(hub: Hub, run: Path) -> None:
     Path("thesis/chapter.txt").write_text("years")
     refused = vae("pull", "someone/digits", "--out", "thesis", "--force")
     assert (refused.returncode, Path("thesis/chapter.txt").read_text()) == (2, "years")
-    assert "is not an earlier run: --force replaces nothing else" in refused.stderr
+    assert ": not an earlier run, so that --force does not replace it" in refused.stderr
 
 
 def test_what_a_run_no_longer_has_goes_from_the_repository(hub: Hub, run: Path) -> None:

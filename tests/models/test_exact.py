@@ -221,9 +221,9 @@ def test_blocks_computed_at_once_are_those_computed_alone(
     solutions: dict[bool, Exact], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In their order; where the one who takes them stops, those that wait are not computed."""
-    if at_once > backend.calls_at_once():
+    if at_once > backend.num_inference_threads():
         pytest.skip("one at a time on this backend")
-    monkeypatch.setattr(backend, "calls_at_once", lambda: at_once)
+    monkeypatch.setattr(backend, "num_inference_threads", lambda: at_once)
     monkeypatch.setattr(importance_sampling, "_PIXELS_AT_ONCE", 100 * math.prod(SHAPE))
     sampling = linear_vae(DiagonalNormal()).importance_sampling(solutions[False].images[:40], samples=50, seed=5)
     assert len(sampling.blocks) == 20

@@ -274,13 +274,13 @@ def test_arguments_are_keras_s_by_place_too_and_what_is_split_off_validates(make
 
 @on_tensorflow("elsewhere Keras's own feeding does not wait for a tuner")
 def test_arrays_are_fed_by_the_house(make_vae: MakeVAE, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    fed, feed = [], backend.feed_arrays
+    fed, feed = [], backend.array_pipeline
 
     def record(arrays: Any, *how: Any) -> Any:
         fed.append(arrays)
         return feed(arrays, *how)
 
-    monkeypatch.setattr(backend, "feed_arrays", record)
+    monkeypatch.setattr(backend, "array_pipeline", record)
     vae = make_vae()
     vae.compile("adam")
     vae.fit(images, validation_split=0.5, verbose=0)

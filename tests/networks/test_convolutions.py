@@ -39,8 +39,8 @@ CASES = {
 @pytest.fixture
 def force_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the matrix products on every backend and device."""
-    monkeypatch.setattr(backend, "xla_runs_convolutions_slowly", lambda: True)
-    monkeypatch.setattr(backend, "runs_thin_convolutions_slowly", lambda: True)
+    monkeypatch.setattr(backend, "prefers_matmul_to_convolution", lambda: True)
+    monkeypatch.setattr(backend, "prefers_matmul_for_few_filters", lambda: True)
 
 
 @pytest.mark.parametrize(("shape", "make"), CASES.values(), ids=CASES)
@@ -93,8 +93,8 @@ def test_matrix_products_are_chosen_by_backend_and_device() -> None:
         import tensorflow as tf
 
         on_cpu = not tf.config.get_visible_devices("GPU")
-    assert backend.xla_runs_convolutions_slowly() is (on_cpu and name == "jax")
-    assert backend.runs_thin_convolutions_slowly() is (on_cpu and name != "torch")
+    assert backend.prefers_matmul_to_convolution() is (on_cpu and name == "jax")
+    assert backend.prefers_matmul_for_few_filters() is (on_cpu and name != "torch")
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.latent_grid import grid_points
 from keras_vae.report import figures
+from keras_vae.report.latent_grid import grid_points
 
 
 def images(count: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -397,8 +397,8 @@ def polygon_area(vertices: np.ndarray) -> float:
         ({"z_mean": np.zeros((3, 2)), "labels": np.zeros(3)}, "labels are float64"),
         ({"z_mean": np.zeros((2, 2)), "labels": np.array([0, -1])}, "-1 among them"),
         ({"z_mean": np.zeros((2, 2)), "labels": np.array([0, 2]), "classes": ["a", "b"]}, "labels go up to 2"),
-        ({"z_mean": np.zeros((2, 3)), "dims": (0, 3)}, "dims are 0, 3"),
-        ({"z_mean": np.zeros((2, 3)), "dims": (1, 1)}, "dims are 1, 1"),
+        ({"z_mean": np.zeros((2, 3)), "dims": (0, 3)}, r"dims = \(0, 3\)"),
+        ({"z_mean": np.zeros((2, 3)), "dims": (1, 1)}, r"dims = \(1, 1\)"),
     ],
 )
 def test_latents_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:

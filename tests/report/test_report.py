@@ -214,7 +214,7 @@ def test_experiment_and_environment_are_there_to_repeat_it() -> None:
 
 
 def test_wrong_figures_and_evaluations_are_named(tmp_path: Path, pngs: dict[str, Path]) -> None:
-    with pytest.raises(InputError, match="unknown figure 'grids': did you mean 'grid'"):
+    with pytest.raises(InputError, match="figure = 'grids': unknown; did you mean 'grid'"):
         page(figures={"grids": pngs["grid"]})
     with pytest.raises(InputError, match=r"figures\['grid'\] is .*none.png: No such file"):
         page(figures={"grid": tmp_path / "none.png"})

@@ -205,7 +205,7 @@ def import_keras(backend: Backend | None = None) -> None:
         startup.prepare()
     chosen = os.environ.get("KERAS_BACKEND", Backend.TENSORFLOW)
     if chosen not in list(Backend):
-        raise unknown("backend in KERAS_BACKEND", chosen, list(Backend))
+        raise unknown("$KERAS_BACKEND", chosen, list(Backend))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # It counts a function's traces for inputs of different shapes as a mistake of the user's.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

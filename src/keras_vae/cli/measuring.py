@@ -149,7 +149,7 @@ def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
     opened = Run.open(run)
     splits = load_own_splits(opened)
     import_keras(Backend(opened.environment["backend"]))
-    from keras_vae.evaluation.diagnostics import diagnose
+    from keras_vae.evaluation.diagnostics import CHECKS, diagnose
 
     findings = diagnose(opened, splits, progress=progress())
     if as_json:
@@ -158,4 +158,4 @@ def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
     for finding in findings:
         print(finding)
     if not findings:
-        print("nothing found: no check of the doctor's has anything to say")
+        print(f"No problems found ({len(CHECKS)} checks passed)")

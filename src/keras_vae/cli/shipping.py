@@ -55,7 +55,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
-    from keras_vae.core.files import check_place
+    from keras_vae.core.files import check_destination
     from keras_vae.integrations.export.formats import FORMATS
     from keras_vae.runs.run import Run
 
@@ -71,7 +71,7 @@ def export(
             raise InputError(f"{', '.join(unused)}: graphs have such; --format space takes the run as it is")
         print(write_space(opened, folder, force=force))
         return
-    check_place(folder, force=force, mark="manifest.json", kind="export")
+    check_destination(folder, force=force, marker="manifest.json", kind="export")
     import_keras(Backend.TENSORFLOW)
     from keras_vae.integrations.export import export as write
 

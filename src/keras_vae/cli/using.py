@@ -131,8 +131,8 @@ def score(
     if limit is not None:
         say(f"an anomaly has {judge} above {limit:.2f} nats, which {threshold:.1%} of the training images exceed")
     if heat_maps is not None:
-        strangest = np.argsort(tables.column(out, judge))[::-1][:n]
-        chosen = stream.take(strangest)
+        strangest = np.argsort(tables.read_column(out, judge))[::-1][:n]
+        chosen = stream.subset(strangest)
         reconstructed = model.reconstruct(chosen.images, condition=condition(chosen))
         figure = figures.heat_maps(
             chosen.images,
@@ -165,7 +165,7 @@ def reconstruct(
 
     model = opened.load_model()
     condition = _teller(opened, model, stream, label)
-    chosen = stream.take(np.linspace(0, len(stream) - 1, min(n, len(stream))).round().astype(int))
+    chosen = stream.subsample_evenly(n)
     images = model.reconstruct(chosen.images, condition=condition(chosen))
     if out.suffix == ".npz":
         with replacing(out) as temporary:

@@ -1,4 +1,4 @@
-"""Conditions: what a model is told about an image besides its pixels."""
+"""Conditions: class labels or vectors on which a model is conditioned."""
 
 import abc
 from dataclasses import dataclass
@@ -13,51 +13,51 @@ from keras_vae.core.typing import Array, Tensor
 
 
 class Condition(Component, abc.ABC):
-    """What a condition can do."""
+    """Base class of conditions."""
 
     kind: ClassVar[str] = "condition"
     dtype: ClassVar[str]
-    """Of a value."""
+    """Data type of the values."""
 
     @property
     @abc.abstractmethod
     def value_shape(self) -> tuple[int, ...]:
-        """The shape of one image's value."""
+        """Shape of the value of one image."""
 
     @property
     @abc.abstractmethod
-    def width(self) -> int:
-        """The size of the vector that networks are shown."""
+    def dim(self) -> int:
+        """Size of the vector that encodes a value."""
 
     @abc.abstractmethod
     def check(self, values: Array) -> Array:
-        """Return the conditions of n images as the model takes them, after a look at them.
+        """Return the values in the data type of the condition, if they are valid.
 
         Args:
-            values: What the caller passed, (n, …).
+            values: One value per image, (n, …).
 
         Raises:
-            InputError: They are not of this condition's form.
+            InputError: The values have another shape or type, or lie outside the accepted range.
         """
 
     @abc.abstractmethod
     def encode(self, values: Tensor) -> Tensor:
-        """Return the vectors that networks are shown, (N, width), float32."""
+        """Return the vectors that encode the values, (N, dim), float32."""
 
 
 @register("label")
 @dataclass(frozen=True)
 class ClassLabel(Condition):
-    """One of several classes, shown as a one-hot vector (Kingma et al., arXiv 1406.5298).
+    """A class label, encoded as a one-hot vector (Kingma et al., arXiv 1406.5298).
 
     Args:
-        classes: How many there are; an experiment takes the number from its data.
+        classes: Number of classes. An experiment takes it from its data.
 
     Raises:
-        InputError: There are fewer than two.
+        InputError: `classes` is below 2.
 
     Example:
-        >>> ClassLabel(classes=10).width
+        >>> ClassLabel(classes=10).dim
         10
     """
 
@@ -66,27 +66,28 @@ class ClassLabel(Condition):
     classes: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse a choice that is none."""
+        """Check the number of classes."""
         if self.classes < 2:
-            raise InputError(f"condition label: classes = {self.classes}: there must be at least two")
+            raise InputError(f"classes = {self.classes}: too few classes; pass an integer ≥ 2")
 
     @property
     def value_shape(self) -> tuple[int, ...]:
-        """A label is a number."""
+        """The shape of a scalar, ()."""
         return ()
 
     @property
-    def width(self) -> int:
-        """The number of classes."""
+    def dim(self) -> int:
+        """Number of classes."""
         return self.classes
 
     def check(self, values: Array) -> Array:
-        """Return the labels as int32, (n,); refuse those that are no class."""
+        """Return the labels as int32, (n,), if all of them are valid."""
         if values.ndim != 1 or values.dtype.kind not in "iu":
-            raise InputError(f"condition: {values.dtype} of shape {values.shape}: pass one integer label an image")
+            found = f"condition of type {values.dtype} and shape {values.shape}"
+            raise InputError(f"{found}: not labels; pass one integer per image, (n,)")
         if values.min() < 0 or values.max() >= self.classes:
             found = f"condition from {values.min()} to {values.max()}"
-            raise InputError(f"{found}: labels run from 0 to {self.classes - 1}")
+            raise InputError(f"{found}: not all are classes; pass labels from 0 to {self.classes - 1}")
         return values.astype(self.dtype)
 
     def encode(self, values: Tensor) -> Tensor:
@@ -97,13 +98,13 @@ class ClassLabel(Condition):
 @register("vector")
 @dataclass(frozen=True)
 class ContinuousCondition(Condition):
-    """A vector of numbers, shown as it is.
+    """A vector of numbers, which encodes itself.
 
     Args:
-        size: How many numbers.
+        size: Number of entries.
 
     Raises:
-        InputError: There are none.
+        InputError: `size` is below 1.
     """
 
     dtype: ClassVar[str] = "float32"
@@ -111,9 +112,9 @@ class ContinuousCondition(Condition):
     size: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a vector that is none."""
+        """Check the size."""
         if self.size < 1:
-            raise InputError(f"condition vector: size = {self.size}: must be ≥ 1")
+            raise InputError(f"size = {self.size}: not positive; pass an integer ≥ 1")
 
     @property
     def value_shape(self) -> tuple[int, ...]:
@@ -121,16 +122,17 @@ class ContinuousCondition(Condition):
         return (self.size,)
 
     @property
-    def width(self) -> int:
-        """The size."""
+    def dim(self) -> int:
+        """Number of entries."""
         return self.size
 
     def check(self, values: Array) -> Array:
-        """Return the vectors as float32, (n, size); refuse others."""
+        """Return the vectors as float32, (n, size), if all of them are valid."""
         if values.ndim != 2 or values.shape[1] != self.size or values.dtype.kind not in "biuf":
-            raise InputError(f"condition: {values.dtype} of shape {values.shape}: pass numbers, (n, {self.size})")
+            found = f"condition of type {values.dtype} and shape {values.shape}"
+            raise InputError(f"{found}: not such vectors; pass numbers, (n, {self.size})")
         if not np.isfinite(values).all():
-            raise InputError("condition: NaN or infinite numbers; pass finite ones")
+            raise InputError("condition with NaN or infinite values: not valid; pass finite numbers")
         return values.astype(self.dtype)
 
     def encode(self, values: Tensor) -> Tensor:
@@ -138,20 +140,20 @@ class ContinuousCondition(Condition):
         return ops.cast(values, "float32")
 
 
-def concat_condition(maps: Tensor, vectors: Tensor) -> Tensor:
-    """Return maps with the numbers of a vector as further constant channels behind their own.
+def concat_condition(maps: Tensor, condition: Tensor) -> Tensor:
+    """Append the entries of a condition to images or feature maps, as constant channels.
 
     Args:
         maps: Images or feature maps, (N, H, W, C).
-        vectors: (N, width), or None, which returns the maps as they are.
+        condition: Encoded conditions, (N, dim), or None, which returns the maps unchanged.
 
     Returns:
-        (N, H, W, C + width).
+        (N, H, W, C + dim).
 
     Example:
         >>> concat_condition(ops.zeros((2, 7, 7, 1)), ops.ones((2, 10))).shape[-1]
         11
     """
-    if vectors is None:
+    if condition is None:
         return maps
-    return ops.concatenate([maps, ops.add(ops.zeros_like(maps[..., :1]), vectors[:, None, None])], axis=-1)
+    return ops.concatenate([maps, ops.add(ops.zeros_like(maps[..., :1]), condition[:, None, None])], axis=-1)

@@ -1,4 +1,4 @@
-"""Posteriors q(z|x): from what the encoder says to the distribution of z, and to a draw from it."""
+"""Posteriors q(z|x): from the outputs of the encoder to a distribution over codes."""
 
 import abc
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from keras_vae.distributions.bijectors import MaskedAffineBijector
 from keras_vae.distributions.latent import MultivariateNormalTriL, TransformedDistribution
 
 LOG_VAR_RANGE = (-20.0, 20.0)
-"""Where log-variances are kept: standard deviations from 5e-5 to 2e4. Beyond it, the gradient still points back."""
+"""Range of log-variances: standard deviations from 5e-5 to 2e4."""
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Sampler(keras.layers.Layer):
-    r"""Draws \(z = \mu + e^{\frac12 \log\sigma^2} \varepsilon\), \(\varepsilon \sim N(0, I)\), differentiably.
+    r"""Layer that draws \(z = \mu + e^{\frac12 \log\sigma^2} \varepsilon\), \(\varepsilon \sim N(0, I)\).
 
-    The reparameterization trick of Kingma and Welling (arXiv 1312.6114). The layer owns the noise: its generator's
-    state is saved with the model, so that a loaded model goes on with the draws that the saved one would have made.
+    The reparameterization trick of Kingma and Welling (arXiv 1312.6114). The state of the layer's random generator is
+    saved with the model, so a loaded model continues with the samples that the saved one would have drawn.
 
     Args:
-        seed: Where the noise starts; None takes a random start.
-        **kwargs: As for every Keras layer.
+        seed: Seed of the noise; None for a random one.
+        **kwargs: Arguments of every Keras layer.
 
     Call arguments:
         moments: `z_mean` and `z_log_var`, each (N, latent_dim).
@@ -43,7 +43,7 @@ class Sampler(keras.layers.Layer):
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        # While any layer of a model is not built, Keras runs every single batch once more, and uncompiled on JAX.
+        # While a layer of a model is not built, Keras runs each batch twice, and on JAX without compiling it.
         self.built = True
 
     def call(self, moments: tuple[Tensor, Tensor]) -> Tensor:  # noqa: D102
@@ -52,17 +52,17 @@ class Sampler(keras.layers.Layer):
         return latent.DiagonalNormal(z_mean, z_log_var).rsample(noise).z
 
     def noise(self, shape: Sequence[Any], dtype: str = "float32") -> Tensor:
-        """Return standard normal noise of a shape."""
+        """Draw standard normal noise of a shape."""
         return keras.random.normal(shape, dtype=dtype, seed=self.seed_generator)
 
     def uniform(self, shape: Sequence[Any]) -> Tensor:
-        """Return noise uniform on [0, 1) of a shape."""
+        """Draw noise of a shape, uniform on [0, 1)."""
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
 
     def compute_output_shape(self, input_shape: tuple[Any, Any]) -> Any:  # noqa: D102
         return input_shape[0]
 
-    # Keras saves weights and forgets the state of generators.
+    # Keras saves weights, but not the state of random generators.
     def save_own_variables(self, store: dict[str, Any]) -> None:  # noqa: D102
         store["seed_generator_state"] = keras.ops.convert_to_numpy(self.seed_generator.state)
 
@@ -74,17 +74,21 @@ class Sampler(keras.layers.Layer):
 
 
 class Posterior(abc.ABC):
-    """What a posterior can do."""
+    """Base class of posteriors.
+
+    A posterior is a function that returns a distribution. Subclasses also inherit from `Component`, or from
+    `ComponentLayer` if they have weights, which they create in `build(latent_shape, input_shape, condition_shape)`.
+    """
 
     kind: ClassVar[str] = "posterior"
 
     @abc.abstractmethod
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
-        """Return what the encoder must put out: the name and size of each output, in order."""
+        """Return the name and the size of each output of the encoder, in order."""
 
     @abc.abstractmethod
-    def __call__(self, features: Sequence[Tensor]) -> latent.Posterior:
-        """Return q(z|x), a view of the encoder's outputs, each (…, its size), float32."""
+    def __call__(self, features: Sequence[Tensor]) -> latent.ReparameterizedDistribution:
+        """Return q(z|x), given the float32 outputs of the encoder, each (…, size)."""
 
 
 @register("normal")
@@ -102,7 +106,7 @@ class DiagonalNormal(Component, Posterior):
         return {"z_mean": latent_dim, "z_log_var": latent_dim}
 
     def __call__(self, features: Sequence[Tensor]) -> latent.DiagonalNormal:
-        """Return the normal of `[z_mean, z_log_var]`, log-variances within `LOG_VAR_RANGE`."""
+        """Return the normal with parameters `[z_mean, z_log_var]`, log-variances clipped to `LOG_VAR_RANGE`."""
         z_mean, z_log_var = features
         return latent.DiagonalNormal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
 
@@ -110,7 +114,7 @@ class DiagonalNormal(Component, Posterior):
 @register("full-normal")
 @dataclass(frozen=True)
 class FullCovarianceNormal(Component, Posterior):
-    r"""A normal with any covariance \(LL^\top\) (Kingma and Welling, arXiv 1906.02691, section 2.5.1).
+    r"""A normal with a full covariance \(LL^\top\) (Kingma and Welling, arXiv 1906.02691, section 2.5.1).
 
     Example:
         >>> FullCovarianceNormal().param_sizes(latent_dim=4)
@@ -118,39 +122,39 @@ class FullCovarianceNormal(Component, Posterior):
     """
 
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
-        """Return the sizes of the means, of twice the logarithms of L's diagonal, and of what lies below it."""
-        below = latent_dim * (latent_dim - 1) // 2
-        return {"z_mean": latent_dim, "z_log_var": latent_dim} | ({"z_lower": below} if below else {})
+        """Return the sizes of the means, of twice the logarithm of L's diagonal, and of the entries below it."""
+        num_lower = latent_dim * (latent_dim - 1) // 2
+        return {"z_mean": latent_dim, "z_log_var": latent_dim} | ({"z_lower": num_lower} if num_lower else {})
 
     def __call__(self, features: Sequence[Tensor]) -> MultivariateNormalTriL:
-        """Return the normal of `[z_mean, z_log_var, z_lower]`, the log-diagonal within `LOG_VAR_RANGE`."""
+        """Return the normal with parameters `[z_mean, z_log_var, z_lower]`, `z_log_var` clipped to `LOG_VAR_RANGE`."""
         z_mean, z_log_var, *lower = features
         latent_dim = z_mean.shape[-1]
         diagonal = ops.exp(0.5 * clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
         scale = diagonal[..., None] * ops.eye(latent_dim, dtype="float32")
         if lower:
             rows, columns = np.tril_indices(latent_dim, -1)
-            places = np.zeros((len(rows), latent_dim, latent_dim), "float32")
-            places[np.arange(len(rows)), rows, columns] = 1.0
-            scale = scale + ops.tensordot(lower[0], places, axes=1)
+            positions = np.zeros((len(rows), latent_dim, latent_dim), "float32")
+            positions[np.arange(len(rows)), rows, columns] = 1.0
+            scale = scale + ops.tensordot(lower[0], positions, axes=1)
         return MultivariateNormalTriL(z_mean, scale)
 
 
 @register("iaf")
 class InverseAutoregressiveFlow(ComponentLayer, Posterior):
-    """A diagonal normal, bent by autoregressive steps (Kingma et al., arXiv 1606.04934).
+    """Autoregressive steps over a diagonal normal (Kingma et al., arXiv 1606.04934).
 
-    A draw and its density take one pass. The density of any other point, which a VampPrior and the gradient
-    estimators of the IWAE ask for, takes `latent_dim` passes a step.
+    A sample and its density take one pass. The density of any other point, which a VampPrior and the gradient
+    estimators of the IWAE need, takes `latent_dim` passes per step.
 
     Args:
-        steps: How many steps; the order of the dimensions is reversed between them.
-        hidden: Widths of the hidden layers of each.
-        context_dim: Size of the vector by which the encoder steers all steps.
-        **kwargs: As for every Keras layer.
+        steps: Number of steps. The order of the dimensions is reversed between them.
+        hidden: Units of the hidden layers of each step.
+        context_dim: Size of the encoder output on which all steps are conditioned.
+        **kwargs: Arguments of every Keras layer.
 
     Raises:
-        InputError: A size is below one.
+        InputError: A size is below 1.
 
     Example:
         >>> InverseAutoregressiveFlow().param_sizes(latent_dim=2)
@@ -166,15 +170,16 @@ class InverseAutoregressiveFlow(ComponentLayer, Posterior):
     ) -> None:
         super().__init__(**kwargs)
         if min(steps, context_dim, *hidden) < 1:
-            raise InputError(f"iaf: steps = {steps}, hidden = {list(hidden)}, context_dim = {context_dim}: each ≥ 1")
+            sizes = f"steps = {steps}, hidden = {list(hidden)}, context_dim = {context_dim}"
+            raise InputError(f"{sizes}: a size is not positive; pass integers ≥ 1")
         self.steps, self.hidden, self.context_dim = steps, tuple(hidden), context_dim
 
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
-        """Return the sizes of the base's moments and of the context."""
+        """Return the sizes of the moments of the base and of the context."""
         return {"z_mean": latent_dim, "z_log_var": latent_dim, "z_context": self.context_dim}
 
     def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
-        """Make the weights for codes, inputs of the encoder and conditions of these shapes."""
+        """Create the weights, given the shapes of codes, encoder inputs and encoded conditions."""
         order = range(latent_shape[-1])
         self.flow = [
             MaskedAffineBijector(
@@ -184,19 +189,19 @@ class InverseAutoregressiveFlow(ComponentLayer, Posterior):
         ]
 
     def __call__(self, features: Sequence[Tensor]) -> TransformedDistribution:
-        """Return the flow of `[z_mean, z_log_var, z_context]`, log-variances within `LOG_VAR_RANGE`."""
+        """Return the flow with parameters `[z_mean, z_log_var, z_context]`, `z_log_var` clipped to `LOG_VAR_RANGE`."""
         z_mean, z_log_var, context = features
         base = latent.DiagonalNormal(z_mean, clip_keeping_gradients(z_log_var, *LOG_VAR_RANGE))
-        return TransformedDistribution(base, self.flow, normalizing=False, context=context)
+        return TransformedDistribution(base, self.flow, maps_to_base=False, context=context)
 
 
 @register("deterministic")
 @dataclass(frozen=True)
 class Deterministic(Component, Posterior):
-    """No noise: the code is the encoder's output (Ghosh et al., arXiv 1903.12436).
+    """A point mass on the encoder's output, without noise (Ghosh et al., arXiv 1903.12436).
 
-    The rate is then −log p(z), which pulls codes toward the prior, and `negative_elbo` is no bound. Fit a density
-    to the codes after training to draw new images.
+    The rate is then −log p(z), which pulls codes toward the prior, and `negative_elbo` is not a bound. To sample new
+    images, fit a prior to the codes after training.
 
     Example:
         >>> Deterministic().param_sizes(latent_dim=2)
@@ -208,5 +213,5 @@ class Deterministic(Component, Posterior):
         return {"z_mean": latent_dim}
 
     def __call__(self, features: Sequence[Tensor]) -> latent.Deterministic:
-        """Return the point `[z_mean]`."""
+        """Return the point mass on `[z_mean]`."""
         return latent.Deterministic(features[0])

@@ -1,4 +1,4 @@
-"""Schedules: weights between 0 and 1 as pure functions of the step."""
+"""Schedules: factors between 0 and 1 as pure functions of the training step."""
 
 import abc
 import dataclasses
@@ -13,11 +13,11 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE, Component, register
 from keras_vae.core.typing import Tensor
 
-Owner = TypeVar("Owner")
+ComponentType = TypeVar("ComponentType", bound=Component)
 
 
 class Schedule(Component, abc.ABC):
-    """What a schedule can do. It multiplies a weight β, or a learning rate."""
+    """Base class of schedules. A schedule multiplies a weight of an objective or a learning rate."""
 
     kind: ClassVar[str] = "schedule"
 
@@ -29,7 +29,7 @@ class Schedule(Component, abc.ABC):
 @register("constant")
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """Always 1.
+    """The constant factor 1.
 
     Example:
         >>> float(Constant()(7))
@@ -47,7 +47,7 @@ class WarmUp(Schedule):
     """Rises linearly from 0 to 1 and stays there (Bowman et al., arXiv 1511.06349; Sønderby et al., 1602.02282).
 
     Args:
-        steps: How many steps it rises for. An experiment may give a fraction below 1 of all its steps.
+        steps: Number of steps of the rise. In an experiment, also a fraction of all training steps.
 
     Raises:
         InputError: `steps` is not positive.
@@ -60,25 +60,25 @@ class WarmUp(Schedule):
     steps: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse lengths that no training has."""
-        _check_steps("warm-up", self.steps)
+        """Check the length."""
+        _check_steps(self.steps)
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return min(1, step / steps)."""
-        return ops.minimum(ops.cast(step, "float32") / _whole(self), 1.0)
+        return ops.minimum(ops.cast(step, "float32") / _num_steps(self), 1.0)
 
 
 @register("cyclical")
 @dataclass(frozen=True)
 class Cyclical(Schedule):
-    """Rises from 0 to 1 and starts anew, again and again (Fu et al., arXiv 1903.10145).
+    """Rises from 0 to 1 repeatedly (Fu et al., arXiv 1903.10145).
 
     Args:
-        steps: The length of a cycle. An experiment may give a fraction below 1 of all its steps.
-        rise: The share of a cycle in which the weight rises; it stays at 1 for the rest.
+        steps: Length of a cycle in steps. In an experiment, also a fraction of all training steps.
+        rise: Fraction of a cycle in which the factor rises. It stays at 1 for the rest.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is out of range.
 
     Example:
         >>> [float(Cyclical(steps=8)(step)) for step in (0, 2, 4, 7, 8)]
@@ -89,14 +89,14 @@ class Cyclical(Schedule):
     rise: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse cycles that no training has."""
-        _check_steps("cyclical", self.steps)
+        """Check the length and the fraction."""
+        _check_steps(self.steps)
         if not 0 < self.rise <= 1:
-            raise InputError(f"rise = {self.rise}: the rising share of a cycle must lie in (0, 1]")
+            raise InputError(f"rise = {self.rise}: not a fraction of a cycle; pass a number in (0, 1]")
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return min(1, (step mod steps) / (rise · steps))."""
-        steps = _whole(self)
+        steps = _num_steps(self)
         position = ops.mod(ops.cast(step, "float32"), steps)
         return ops.minimum(position / (self.rise * steps), 1.0)
 
@@ -107,12 +107,12 @@ class Cosine(Schedule):
     """Rises linearly, then falls along half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
 
     Args:
-        steps: Where the fall ends. An experiment may give a fraction of all its steps; 1.0 is all of them.
-        warm_up: The share of `steps` in which the factor rises from 0 to 1.
-        end: The factor after the fall.
+        steps: Step at which the fall ends. In an experiment, also a fraction of all training steps.
+        warm_up: Fraction of `steps` in which the factor rises from 0 to 1.
+        end: Factor after the fall.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is out of range.
 
     Example:
         >>> [round(float(Cosine(steps=100, warm_up=0.1)(step)), 2) for step in (0, 5, 10, 55, 100)]
@@ -124,15 +124,15 @@ class Cosine(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse falls that no training has."""
-        _check_steps("cosine", self.steps)
+        """Check the values."""
+        _check_steps(self.steps)
         for name in ("warm_up", "end"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)}: must lie in [0, 1)")
+                raise InputError(f"{name} = {getattr(self, name)}: out of range; pass a number in [0, 1)")
 
     def __call__(self, step: Tensor) -> Tensor:
-        """Return the rise's step / (warm_up · steps), then end + (1 − end) · ½(1 + cos π·t)."""
-        progress = ops.cast(step, "float32") / _whole(self)
+        """Return step / (warm_up · steps) during the rise, then end + (1 − end) · ½(1 + cos πt), t from 0 to 1."""
+        progress = ops.cast(step, "float32") / _num_steps(self)
         fall = ops.clip((progress - self.warm_up) / (1.0 - self.warm_up), 0.0, 1.0)
         factor = self.end + (1.0 - self.end) * 0.5 * (1.0 + ops.cos(math.pi * fall))
         return factor if self.warm_up == 0 else ops.minimum(factor, progress / self.warm_up)
@@ -141,14 +141,14 @@ class Cosine(Schedule):
 @register("exponential")
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Falls by the same factor again and again: end^(step / steps).
+    """Falls exponentially: end^(step / steps).
 
     Args:
-        steps: Where the factor is `end`. An experiment may give a fraction of all its steps; 1.0 is all of them.
-        end: The factor there.
+        steps: Step at which the factor is `end`. In an experiment, also a fraction of all training steps.
+        end: Factor at that step.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is out of range.
 
     Example:
         >>> [round(float(Exponential(steps=2, end=0.01)(step)), 4) for step in (0, 1, 2)]
@@ -159,23 +159,23 @@ class Exponential(Schedule):
     end: float = 0.01
 
     def __post_init__(self) -> None:
-        """Refuse falls that no training has."""
-        _check_steps("exponential", self.steps)
+        """Check the values."""
+        _check_steps(self.steps)
         if not 0 < self.end <= 1:
-            raise InputError(f"end = {self.end}: must lie in (0, 1]")
+            raise InputError(f"end = {self.end}: out of range; pass a number in (0, 1]")
 
     def __call__(self, step: Tensor) -> Tensor:
         """Return end^(step / steps)."""
-        return ops.exp(math.log(self.end) * ops.cast(step, "float32") / _whole(self))
+        return ops.exp(math.log(self.end) * ops.cast(step, "float32") / _num_steps(self))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate times a schedule.
+    """A learning rate multiplied by a schedule.
 
     Args:
-        learning_rate: What the schedule is a factor of.
-        schedule: In steps.
+        learning_rate: Learning rate at factor 1.
+        schedule: Schedule whose lengths are numbers of steps.
 
     Example:
         >>> float(ScheduledRate(0.5, WarmUp(steps=4))(1))
@@ -190,45 +190,46 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
         return self.learning_rate * self.schedule(step)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` builds it from."""
+        """Return the arguments of the constructor, the schedule serialized."""
         schedule = keras.saving.serialize_keras_object(self.schedule)
         return {"learning_rate": self.learning_rate, "schedule": schedule}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ScheduledRate":
-        """Build it from what `get_config` returned."""
+        """Create the learning rate from the result of `get_config`."""
         return cls(config["learning_rate"], keras.saving.deserialize_keras_object(config["schedule"]))
 
 
-def in_steps(owner: Owner, total: int) -> Owner:
-    """Return a schedule, or a part that has one, whose lengths given as shares of all steps are whole steps.
+def in_steps(component: ComponentType, total: int) -> ComponentType:
+    """Convert lengths given as fractions of all training steps to numbers of steps.
 
     Args:
-        owner: A schedule, or a part; one without a schedule is returned as it is.
-        total: How many steps there are.
+        component: A schedule or a component with a `schedule`. Other components are returned unchanged.
+        total: Number of training steps.
 
     Example:
         >>> in_steps(WarmUp(steps=0.1), total=2000)
         WarmUp(steps=200)
     """
-    part: Any = owner
-    if isinstance(getattr(part, "schedule", None), Schedule):
-        part = dataclasses.replace(part, schedule=in_steps(part.schedule, total))
-    elif isinstance(part, Schedule) and getattr(part, "steps", math.inf) <= 1:
-        part = dataclasses.replace(part, steps=max(1, round(part.steps * total)))  # type: ignore[call-arg, attr-defined]
-    return part
+    schedule, steps = getattr(component, "schedule", None), getattr(component, "steps", math.inf)
+    changes: dict[str, Any] = {}
+    if isinstance(schedule, Schedule):
+        changes["schedule"] = in_steps(schedule, total)
+    elif isinstance(component, Schedule) and steps <= 1:
+        changes["steps"] = max(1, round(steps * total))
+    return dataclasses.replace(component, **changes) if changes else component
 
 
-def _whole(schedule: WarmUp | Cyclical | Cosine | Exponential) -> float:
-    """Return its length in steps, refusing a share of them, as which it would be over at the first."""
+def _num_steps(schedule: WarmUp | Cyclical | Cosine | Exponential) -> float:
+    """Return the length in steps. A fraction, taken as a number of steps, would end before the second step."""
     if isinstance(schedule.steps, float) and schedule.steps <= 1:
         raise InputError(
-            f"{type(schedule).__name__}(steps={schedule.steps}): a share of all steps, whose number only an experiment "
-            "knows; pass steps as a whole number"
+            f"steps = {schedule.steps}: a fraction of all training steps, whose number is unknown outside an "
+            "experiment; pass a whole number of steps"
         )
     return schedule.steps
 
 
-def _check_steps(name: str, steps: float) -> None:
+def _check_steps(steps: float) -> None:
     if not (math.isfinite(steps) and steps > 0):
-        raise InputError(f"{name}: steps = {steps}: give a number of steps above 0, or in an experiment a share of all")
+        raise InputError(f"steps = {steps}: not a length; pass a finite number of steps above 0")

@@ -1,4 +1,4 @@
-"""The one place that knows which backend runs."""
+"""Everything that depends on the backend."""
 
 import contextlib
 import importlib.metadata
@@ -19,7 +19,7 @@ def name() -> str:
 
 
 def devices() -> list[str]:
-    """Return the devices that the backend computes on, as it names them."""
+    """Return the names of the devices that the backend computes on."""
     if name() == "tensorflow":
         import tensorflow as tf
 
@@ -35,7 +35,7 @@ def devices() -> list[str]:
 
 
 def describe_software() -> dict[str, Any]:
-    """Return what computes: the versions that matter, the backend, its devices and the platform."""
+    """Return the versions of the relevant packages, the backend, its devices and the platform."""
     versions = {"python": platform.python_version()}
     for package in ("keras-vae", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -44,12 +44,8 @@ def describe_software() -> dict[str, Any]:
     return {"versions": versions, "backend": name(), "devices": devices(), "platform": machine}
 
 
-def xla_slows_convolutions() -> bool:
-    """Return whether the model runs faster without XLA: on a CPU under TensorFlow, by a factor of about two."""
-    return _is_tensorflow_on_a_cpu()
-
-
-def _is_tensorflow_on_a_cpu() -> bool:
+def runs_faster_without_xla() -> bool:
+    """Return whether models run faster without XLA: with TensorFlow on a CPU, by a factor of about two."""
     if name() != "tensorflow":
         return False
     import tensorflow as tf
@@ -57,8 +53,8 @@ def _is_tensorflow_on_a_cpu() -> bool:
     return not tf.config.get_visible_devices("GPU")
 
 
-def xla_runs_convolutions_slowly() -> bool:
-    """Return whether a convolution costs more than the same arithmetic as a matrix product: under JAX on a CPU."""
+def prefers_matmul_to_convolution() -> bool:
+    """Return whether a convolution is slower than the equivalent matrix product: with JAX on a CPU."""
     if name() != "jax":
         return False
     import jax
@@ -66,30 +62,34 @@ def xla_runs_convolutions_slowly() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def runs_thin_convolutions_slowly() -> bool:
-    """Return whether a convolution into few channels costs more than the same as a matrix product: on a CPU.
+def prefers_matmul_for_few_filters() -> bool:
+    """Return whether a convolution with few filters is slower than the equivalent matrix product: on a CPU.
 
-    PyTorch's is not: its product form has not been measured.
+    This is False for PyTorch, for which the matrix product has not been measured.
     """
-    return xla_slows_convolutions() or xla_runs_convolutions_slowly()
+    return runs_faster_without_xla() or prefers_matmul_to_convolution()
 
 
 def may_have_wrong_gradient(layer: Any) -> bool:
-    """Return whether a layer's kernel may get a wrong gradient: oneDNN's in TensorFlow 2.21, of 1×1 strided kernels.
+    """Return whether the gradient of a layer's kernel may be wrong: a defect of oneDNN in TensorFlow 2.21.
 
-    Of all sizes tried up to 4×4 kernels, strides of 3 and 32 channels, it is those over four channels or fewer.
+    Among kernels up to 4×4, strides up to 3 and up to 32 channels, it affects strided 1×1 kernels over at most four
+    channels.
+
+    Args:
+        layer: Any layer.
     """
     if not isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
         return False
-    skips = layer.kernel_size == (1, 1) and max(layer.strides) > 1 and layer.kernel.shape[-2] <= 4
-    return skips and xla_slows_convolutions() and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+    skips_pixels = layer.kernel_size == (1, 1) and max(layer.strides) > 1 and layer.kernel.shape[-2] <= 4
+    return skips_pixels and runs_faster_without_xla() and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 def preferred_precision() -> Literal["float32", "mixed_bfloat16"]:
-    """Return what `precision = "auto"` stands for here: bfloat16 where the hardware multiplies it natively.
+    """Return the meaning of `precision = "auto"`: bfloat16 if the hardware multiplies it natively, else float32.
 
-    Elsewhere it is emulated, at a loss. Under JAX that hardware is an accelerator: XLA's own products on a CPU with
-    bfloat16 have not been measured.
+    Emulated bfloat16 is slower than float32. With JAX, only accelerators count as native, because XLA has not been
+    measured on CPUs with bfloat16.
     """
     return "mixed_bfloat16" if _multiplies_bfloat16() else "float32"
 
@@ -108,7 +108,7 @@ def _multiplies_bfloat16() -> bool:
 
 
 def _processor_flags() -> set[str]:
-    """Return what Linux says that the processor can do; elsewhere nothing."""
+    """Return the feature flags of the processor as reported by Linux; an empty set on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -116,8 +116,8 @@ def _processor_flags() -> set[str]:
     return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
-def trains_on_single_images() -> bool:
-    """Return whether a batch may be one image: PyTorch's convolutions on a CPU fail in its gradient."""
+def supports_batches_of_one() -> bool:
+    """Return whether training works with one image per batch: with PyTorch on a CPU, gradients of convolutions fail."""
     if name() != "torch":
         return True
     import torch
@@ -125,23 +125,23 @@ def trains_on_single_images() -> bool:
     return torch.cuda.is_available()
 
 
-def calls_at_once() -> int:
-    """Return in how many threads to run a model at a time, for one to compute while another draws or waits.
+def num_inference_threads() -> int:
+    """Return the number of threads that should call a model concurrently, so that one computes while another waits.
 
-    Under TensorFlow on a CPU it gains a twentieth. Under JAX a model that runs keeps its state in itself, so that it
-    is one. PyTorch and accelerators have not been measured.
+    Three threads gain 5% with TensorFlow on a CPU. JAX needs one thread, because a running model holds its state.
+    PyTorch and accelerators have not been measured.
     """
-    return 3 if _is_tensorflow_on_a_cpu() else 1
+    return 3 if runs_faster_without_xla() else 1
 
 
-def feed(batches: Any) -> Any:
-    """Return what `fit` is fed with: the batches themselves, or on TensorFlow a `tf.data` pipeline of the same.
+def batch_pipeline(batches: Any) -> Any:
+    """Return the input of `fit`: the batches themselves, or, with TensorFlow, an equivalent `tf.data` pipeline.
 
-    A pipeline that calls back into Python, as Keras makes one of a `PyDataset`, has dense models take twice the time
-    a step on a CPU, and not through its own work: it was measured with one batch repeated as well.
+    Keras turns a `PyDataset` into a pipeline that calls Python, which doubles the time per step of dense models on a
+    CPU, even if one batch is repeated.
 
     Args:
-        batches: `ShuffledBatches`; told through its `follow` where to put the order of an epoch.
+        batches: `ShuffledBatches`; its `follow` attribute is set to a function that receives the order of each epoch.
     """
     if name() != "tensorflow":
         return batches
@@ -152,23 +152,23 @@ def feed(batches: Any) -> Any:
         order = tf.Variable(batches.order, trainable=False)
     batches.follow = order.assign
     indices = tf.data.Dataset.range(len(batches)).map(lambda index: order[index * size : (index + 1) * size])
-    return _gathered(batches.images, indices)
+    return _gather_rows(batches.images, indices)
 
 
-def feed_arrays(arrays: Any, batch_size: int | None, shuffle: bool = False) -> tuple[Any, bool]:
-    """Return what Keras is fed with instead of aligned arrays, and whether it has to shuffle that itself.
+def array_pipeline(arrays: Any, batch_size: int | None, shuffle: bool = False) -> tuple[Any, bool]:
+    """Return the input of Keras for arrays of equal length, and whether Keras must still shuffle it.
 
-    On TensorFlow a `tf.data` pipeline of batches, in a new order each time where they are shuffled: the one that Keras
-    would make is tuned, see `_gathered`.
+    With TensorFlow, the input is a `tf.data` pipeline of batches, reshuffled in every epoch if requested. It replaces
+    the pipeline of Keras, which is autotuned; see `_gather_rows`.
 
     Args:
-        arrays: A NumPy array or a dict of them; what is neither stays what it is.
-        batch_size: Rows a batch, the last one may hold fewer; None for 32, as Keras has it.
-        shuffle: Whether they are shuffled.
+        arrays: A NumPy array or a dict of arrays; anything else is returned unchanged.
+        batch_size: Rows per batch; the last batch may be smaller. None means 32, as in Keras.
+        shuffle: Whether to shuffle the rows.
     """
     flat = list(arrays.values()) if isinstance(arrays, dict) else [arrays]
     are_arrays = all(isinstance(array, np.ndarray) for array in flat)
-    # Arrays that are not aligned are for Keras to refuse.
+    # Keras reports arrays of different lengths.
     if name() != "tensorflow" or not are_arrays or len({len(array) for array in flat}) != 1:
         return arrays, shuffle
     import tensorflow as tf
@@ -176,29 +176,30 @@ def feed_arrays(arrays: Any, batch_size: int | None, shuffle: bool = False) -> t
     indices = tf.data.Dataset.range(len(flat[0]))
     if shuffle:
         indices = indices.shuffle(len(flat[0]))
-    return _gathered(arrays, indices.batch(batch_size or 32)), False
+    return _gather_rows(arrays, indices.batch(batch_size or 32)), False
 
 
-def _gathered(arrays: Any, indices: Any) -> Any:
-    """Return a pipeline of the rows of arrays that each element of another one names.
+def _gather_rows(arrays: Any, indices: Any) -> Any:
+    """Return a pipeline that gathers the rows of arrays given by a pipeline of indices.
 
-    Nothing tunes it: a pipeline that is tuned may not end before its tuner wakes, after 10·2ᵏ milliseconds, so that an
-    epoch takes up to twice its time.
+    Autotuning is off: a tuned pipeline waits at its end for its tuner, which wakes up after 10·2ᵏ milliseconds, so that
+    an epoch can take twice as long.
     """
     import tensorflow as tf
 
     with tf.device("CPU"):
         tensors = tf.nest.map_structure(tf.constant, arrays)
-    untuned = tf.data.Options()
-    untuned.autotune.enabled = False
-    batches = indices.map(lambda chosen: (tf.nest.map_structure(lambda tensor: tf.gather(tensor, chosen), tensors),))
-    return batches.prefetch(2).with_options(untuned)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = indices.map(lambda rows: (tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), tensors),))
+    return batches.prefetch(2).with_options(options)
 
 
-def make_deterministic() -> None:
+def enable_determinism() -> None:
     """Make equal programs compute equal bits on this machine.
 
-    On a CPU, JAX and PyTorch do by themselves, and PyTorch's switch would choose convolutions that fail on some shapes.
+    On a CPU, JAX and PyTorch are deterministic by default, and PyTorch's switch selects convolutions that fail for some
+    shapes.
     """
     if name() == "tensorflow":
         import tensorflow as tf

@@ -1,6 +1,7 @@
-"""The two errors a user meets, and the words they share.
+"""The two exceptions that users meet, and the form of their messages.
 
-Every message names the argument, shows the value received and says what is accepted.
+A message has one line: `name = value: what is wrong; what to do`. A value too long to print, such as an array, is left
+out: `name: what is wrong; what to do`. A message about a file starts with its path.
 """
 
 import difflib
@@ -8,29 +9,51 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something the caller passed is wrong: an argument, a file, an image, a key."""
+    """Invalid input: an argument, a setting, a file or an image."""
 
 
 class RunError(RuntimeError):
-    """The call was right and the work failed: a full disk, no network, a diverged training."""
+    """A failure despite valid input: a full disk, no network, a diverged training."""
 
 
-def unknown(what: str, name: str, accepted: Iterable[str]) -> InputError:
-    """Return the error for a name that is not among the accepted ones, nearest name first.
+def unknown(name: str, value: str, accepted: Iterable[str]) -> InputError:
+    """Return the error for a value that is not among the accepted ones, with the closest of them as a suggestion.
 
     Args:
-        what: What the name stands for, such as `"preset"` or `"key in [training]"`.
-        name: The name received.
-        accepted: The names that would have been accepted.
+        name: Name of the argument or setting, such as `"preset"`.
+        value: The value received.
+        accepted: The values that would have been accepted.
 
     Returns:
-        The error, to be raised by the caller.
+        The error, for the caller to raise.
 
     Example:
         >>> str(unknown("preset", "clasic", ["classic", "tutorial"]))
-        "unknown preset 'clasic': did you mean 'classic'? Accepted: classic, tutorial"
+        "preset = 'clasic': unknown; did you mean 'classic'? accepted: classic, tutorial"
     """
-    names = sorted(accepted)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" did you mean '{near[0]}'?" if near else ""
-    return InputError(f"unknown {what} '{name}':{hint} Accepted: {', '.join(names)}")
+    values = sorted(accepted)
+    return InputError(f"{name} = {value!r}: unknown; {suggestion(value, values)}accepted: {', '.join(values)}")
+
+
+def suggestion(value: str, accepted: Iterable[str]) -> str:
+    """Return `"did you mean 'x'? "` with the accepted value closest to `value`, or nothing if none is close.
+
+    Args:
+        value: The value received.
+        accepted: The accepted values.
+    """
+    close = difflib.get_close_matches(value, list(accepted), n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none.
+
+    Args:
+        error: Any exception.
+
+    Example:
+        >>> first_line(KeyError()), first_line(OSError("no space left; see the log"))
+        ('KeyError', 'no space left; see the log')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there."""
+"""Reading of files with one-line errors, and atomic writing of files and folders."""
 
 import contextlib
 import os
@@ -6,20 +6,53 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, first_line
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise every error of a block that reads a file as an `InputError` whose one line starts with the path.
+
+    Args:
+        path: The file or folder that the block reads.
+
+    Yields:
+        None.
+
+    Raises:
+        InputError: The block failed.
+
+    Example:
+        >>> with reading(Path("settings.json")):
+        ...     int("seven")
+        Traceback (most recent call last):
+        keras_vae.core.errors.InputError: settings.json: cannot be read: invalid literal for int() with base 10: 'seven'
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit in memory; use a part of it") from error
+    # NumPy, zipfile, zlib and Pillow raise a dozen kinds of errors for damaged files.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        if isinstance(error, ValueError) and "allow_pickle" in reason:
+            reason = "it holds Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
+        raise InputError(f"{path}: cannot be read: {reason}") from error
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that takes the place of `path` when the block ends, whole and on disk.
+    """Yield a temporary path that replaces `path` atomically when the block ends.
 
-    A kill, a full disk or an exception at any moment leaves what stood at `path` before.
+    A kill, a full disk or an exception at any moment leaves `path` unchanged.
 
     Args:
-        path: The file to write; its folder exists.
+        path: The file to write; its folder must exist.
 
     Yields:
-        A path in the same folder and with the same suffix, for the block to write.
+        A path in the same folder and with the same suffix, which the block must write.
 
     Example:
         >>> import tempfile
@@ -38,16 +71,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that takes the place of `path` when the block ends, whole and on disk.
+    """Yield an empty temporary folder that replaces `path` when the block ends.
 
-    An exception leaves what stood at `path` before. So does a kill, but for the instant between two renames, when it
-    stands beside its place under a name that ends in `.old`.
+    An exception or a kill leaves `path` unchanged. The one exception is a kill between two renames, which leaves the
+    old folder next to `path` under a name that ends in `.old`.
 
     Args:
-        path: The folder to write; those above it are made if need be.
+        path: The folder to write; its parents are created if necessary.
 
     Yields:
-        A folder beside it, for the block to fill.
+        A folder next to `path`, which the block fills.
 
     Example:
         >>> import tempfile
@@ -55,7 +88,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         ...     write_text(temporary / "note.txt", "whole")
     """
     temporary, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("part", "old"))
-    # A kill leaves them.
+    # An earlier process may have been killed.
     for leftover in (temporary, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
@@ -72,32 +105,34 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_place(out: Path, *, force: bool, mark: str, kind: str) -> None:
-    """Refuse a folder to write where something is that is not to be replaced.
+def check_destination(out: Path, *, force: bool, marker: str, kind: str) -> None:
+    """Reject a folder to write if it exists and must not be replaced.
 
     Args:
-        out: The folder.
-        force: Whether an earlier one of its kind is to be replaced.
-        mark: A file that every one of that kind has.
-        kind: What it is called.
+        out: The folder to write.
+        force: Whether to replace an earlier result of the same kind.
+        marker: Name of a file that identifies results of this kind.
+        kind: Name of this kind of result, for messages.
 
     Raises:
-        InputError: Something is there.
+        InputError: The folder exists and `force` is not set, or it holds something else.
     """
     if not out.exists():
         return
     if not force:
-        raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
-    if not (out.is_dir() and ((out / mark).is_file() or not any(out.iterdir()))):
-        raise InputError(f"--out {out} is not an earlier {kind}: --force replaces nothing else")
+        raise InputError(f"out = {out}: exists; choose another name, or replace it with --force")
+    if not (out.is_dir() and ((out / marker).is_file() or not any(out.iterdir()))):
+        raise InputError(
+            f"out = {out}: not an earlier {kind}, so that --force does not replace it; choose another name"
+        )
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file atomically.
 
     Args:
-        path: The file; its folder exists.
-        text: What it is to hold.
+        path: The file; its folder must exist.
+        text: The content.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Progress of long work, on the terminal."""
+"""Progress reports of long-running work."""
 
 import operator
 from collections.abc import Iterable, Iterator
@@ -11,33 +11,30 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """Something that passes items on and may show how far it is; `operator.length_hint` knows their number."""
+    """A function that yields items and may report progress; `operator.length_hint` gives their number."""
 
     def __call__(self, items: Iterable[Item], label: str, /) -> Iterable[Item]:
-        """Yield the items, shown under the label."""
+        """Yield the items and report progress under the label."""
 
 
 def silent(items: Iterable[Item], label: str, /) -> Iterable[Item]:
-    """Return the items as they are.
+    """Return the items without reporting progress.
 
     Args:
-        items: What is being worked on.
-        label: What the work is called; nobody is told.
-
-    Returns:
-        The items.
+        items: Any items.
+        label: Unused.
     """
     return items
 
 
 def track(console: Console, items: Iterable[Item], title: str, /) -> Iterator[Item]:
-    """Yield the items behind a progress bar that is gone when they are."""
+    """Yield the items and show a progress bar, which disappears at the end."""
     with bar(console) as progress:
         yield from progress.track(items, total=operator.length_hint(items) or None, description=title)
 
 
 def bar(console: Console) -> rich_progress.Progress:
-    """Return a bar with what is done and the time left; nothing is shown where the console is no terminal."""
+    """Return a progress bar with counts and the time left, which stays hidden unless the console is a terminal."""
     return rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),

@@ -120,7 +120,7 @@ def build(kind: str, spec: Mapping[str, Any]) -> Any:
     accepted = settings(cls)
     for key, value in arguments.items():
         if key not in accepted:
-            raise unknown(f"argument of the {kind} {name}", key, accepted)
+            raise unknown(f"{kind} {name}: argument", key, accepted)
         arguments[key] = _checked(f"{kind} {name}: {key}", value, accepted[key].annotation)
     return cls(**arguments)
 

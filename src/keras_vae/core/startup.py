@@ -1,6 +1,6 @@
-"""What a backend must be told before it starts: which kernels to take, and to keep its memory.
+"""Settings that must be made before a backend starts: its kernels and its memory allocator.
 
-docs/performance.md has what both gain. What the user has set stays.
+docs/performance.md reports the gains. Settings of the user take precedence.
 """
 
 import ctypes
@@ -11,29 +11,29 @@ import sys
 from pathlib import Path
 
 _ALLOCATOR = {
-    # By itself glibc gives large blocks back to the system, and every step of JAX and PyTorch on a CPU waits for tens
-    # of thousands of pages to be handed out and zeroed again. TensorFlow's blocks are smaller and stay.
-    -8: 1,  # M_ARENA_MAX: one heap for all threads, since no other holds blocks above 64 MiB,
-    -4: 0,  # M_MMAP_MAX: no block outside it,
-    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: and its end is not cut off,
-    -2: 2**28,  # M_TOP_PAD: but grows in strides; what is not touched takes no memory.
+    # By default, glibc returns large blocks to the system, so that each training step of JAX and PyTorch on a CPU waits
+    # for tens of thousands of pages to be mapped and zeroed again. TensorFlow's blocks are smaller and are kept.
+    -8: 1,  # M_ARENA_MAX: use one heap for all threads, because other heaps cannot hold blocks above 64 MiB.
+    -4: 0,  # M_MMAP_MAX: allocate no block outside of the heap.
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: never return the end of the heap.
+    -2: 2**28,  # M_TOP_PAD: grow the heap in large steps; untouched pages take no memory.
 }
 
 
 def prepare() -> None:
-    """Have TensorFlow take oneDNN's kernels, and JAX and PyTorch keep the memory that a step frees, where they can.
+    """Let TensorFlow use oneDNN's kernels, and let JAX and PyTorch keep the memory that a step frees, where possible.
 
-    Left alone, TensorFlow takes oneDNN only on x86 processors with AVX-512's neural network instructions; its
-    convolutions are the faster ones elsewhere, too.
+    By default, TensorFlow uses oneDNN only on x86 processors with the neural network instructions of AVX-512, but its
+    convolutions are faster on other x86 processors, too.
     """
     if platform.machine().lower() in ("x86_64", "amd64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if _backend_to_come() != "tensorflow":
+    if _configured_backend() != "tensorflow":
         _keep_freed_memory()
 
 
-def _backend_to_come() -> str:
-    """Return what Keras will compute with, read from where it looks itself."""
+def _configured_backend() -> str:
+    """Return the backend that Keras will use, read from the same places."""
     if "KERAS_BACKEND" in os.environ:
         return os.environ["KERAS_BACKEND"]
     folder = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
@@ -44,9 +44,9 @@ def _backend_to_come() -> str:
 
 
 def _keep_freed_memory() -> None:
-    """Set the allocator, where it is glibc's and the user has not.
+    """Configure the allocator if it is glibc's and the user has not configured it.
 
-    Threads that ran before have heaps of their own, which a backend's threads may take over: import this package first.
+    Threads that started earlier have separate heaps, which a backend may reuse, so import this package first.
     """
     is_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""Tables of any length: written block by block, and interrupted, gone on with."""
+"""Tables of any length, written block by block and resumed after an interruption."""
 
 import csv
 import hashlib
@@ -19,7 +19,7 @@ from keras_vae.core.files import replacing, write_text
 from keras_vae.core.progress import Progress, silent
 
 Columns = Mapping[str, NDArray[Any]]
-"""Name → one row an image; further axes become further columns where a format has no arrays."""
+"""Columns by name, one row per image. Formats without arrays spread further axes over several columns."""
 
 
 def write(
@@ -32,27 +32,27 @@ def write(
 ) -> Path:
     """Write a table whose blocks are computed one at a time.
 
-    What is computed so far lies in a folder beside the file. Asked for the same again after an interruption, the work
-    goes on with the first block that is missing.
+    Finished blocks are kept in a folder next to the file. After an interruption, the same call computes only the
+    missing blocks.
 
     Args:
-        out: A `.npz`, `.csv` or `.parquet` file; one that exists is replaced.
-        blocks: What compute the blocks, in order, with the same columns each.
-        key: What the content depends on, as JSON has it; blocks of another key are not gone on with.
-        title: What the progress is of.
-        progress: Shown over the blocks.
+        out: A `.npz`, `.csv` or `.parquet` file, which is replaced if it exists.
+        blocks: Functions that compute the blocks, in order; all blocks have the same columns.
+        key: JSON value that identifies the content; finished blocks with another key are discarded.
+        title: Label of the progress report.
+        progress: Reports the progress over the blocks.
 
     Returns:
         `out`.
 
     Raises:
-        InputError: The file has another suffix, or its format needs a package that is missing.
+        InputError: The suffix is unknown, or the package for the format is missing.
     """
     check_format(out)
     folder = out.with_name(f".{out.name}.part")
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    label = folder / "key"
-    if folder.is_dir() and not (label.is_file() and label.read_text("utf-8") == digest):
+    key_file = folder / "key"
+    if folder.is_dir() and not (key_file.is_file() and key_file.read_text("utf-8") == digest):
         shutil.rmtree(folder)
     files = [folder / f"{number:09d}.npz" for number in range(len(blocks))]
     missing = [(block, file) for block, file in zip(blocks, files, strict=True) if not file.is_file()]
@@ -60,12 +60,12 @@ def write(
         try:
             columns = block()
         except InputError:
-            # The images will be others when they are put right, so that nothing here could be gone on with.
+            # The user will correct the images, which changes the key, so that these blocks are useless.
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if not folder.is_dir():
             folder.mkdir()
-            write_text(label, digest)
+            write_text(key_file, digest)
         with replacing(file) as temporary:
             np.savez(temporary, allow_pickle=False, **columns)
     with replacing(out) as temporary:
@@ -75,23 +75,26 @@ def write(
 
 
 def check_format(out: Path) -> None:
-    """Refuse a file whose format cannot be written.
+    """Reject a file whose format cannot be written.
+
+    Args:
+        out: The file.
 
     Raises:
-        InputError: The suffix is another, or a package is missing.
+        InputError: The suffix is unknown, or the package for the format is missing.
     """
     if out.suffix not in FORMATS:
-        raise InputError(f"out = {out}: must end in {', '.join(FORMATS)}")
+        raise InputError(f"out = {out}: unknown format; choose a name that ends in {', '.join(FORMATS)}")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise InputError(f"out = {out}: the package pyarrow is missing; pip install 'keras-vae[parquet]', or take .csv")
+        raise InputError(f"out = {out}: needs the package pyarrow; pip install 'keras-vae[parquet]', or write .csv")
 
 
 def _write_npz(out: Path, files: Sequence[Path]) -> None:
-    """Join the blocks column by column, so that one block at a time is in memory."""
+    """Join the blocks column by column, with one block in memory at a time."""
     with zipfile.ZipFile(out, "w") as archive:
         for name in _read(files[0]):
-            parts = [_empty(file, name) for file in files]
-            # Texts are as wide as the longest of their block.
+            parts = [_placeholder(file, name) for file in files]
+            # The width of a string column is that of its longest string, which differs between blocks.
             dtype = np.result_type(*parts)
             shape = (sum(map(len, parts)), *parts[0].shape[1:])
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -105,10 +108,10 @@ def _write_csv(out: Path, files: Sequence[Path]) -> None:
     with out.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         for number, file in enumerate(files):
-            columns = _flat(_read(file))
+            columns = _flatten_columns(_read(file))
             if number == 0:
                 writer.writerow(columns)
-            writer.writerows(zip(*map(_texts, columns.values()), strict=True))
+            writer.writerows(zip(*map(_format_values, columns.values()), strict=True))
 
 
 def _csv_column(path: Path, name: str) -> NDArray[np.float64]:
@@ -120,7 +123,7 @@ def _write_parquet(out: Path, files: Sequence[Path]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    tables = (pyarrow.table(dict(_flat(_read(file)))) for file in files)
+    tables = (pyarrow.table(dict(_flatten_columns(_read(file)))) for file in files)
     first = next(tables)
     with parquet.ParquetWriter(out, first.schema) as writer:
         for table in itertools.chain([first], tables):
@@ -134,10 +137,10 @@ def _parquet_column(path: Path, name: str) -> NDArray[np.float64]:
 
 
 class Format(NamedTuple):
-    """What joins the files of the blocks into one file, and what reads a column of numbers of that."""
+    """Functions that join the files of all blocks into one file, and that read a numeric column of that file."""
 
     join: Callable[[Path, Sequence[Path]], None]
-    column: Callable[[Path, str], NDArray[np.float64]]
+    read_column: Callable[[Path, str], NDArray[np.float64]]
 
 
 FORMATS = {
@@ -145,17 +148,17 @@ FORMATS = {
     ".csv": Format(_write_csv, _csv_column),
     ".parquet": Format(_write_parquet, _parquet_column),
 }
-"""The formats by suffix."""
+"""Formats by suffix."""
 
 
-def column(path: Path, name: str) -> NDArray[np.float64]:
-    """Return a column of numbers of a table, (N,).
+def read_column(path: Path, name: str) -> NDArray[np.float64]:
+    """Read a numeric column of a table, (N,).
 
     Args:
-        path: What `write` returned.
-        name: The column's name.
+        path: A file that `write` returned.
+        name: Name of the column.
     """
-    return FORMATS[path.suffix].column(path, name)
+    return FORMATS[path.suffix].read_column(path, name)
 
 
 def _read(file: Path, *names: str) -> dict[str, NDArray[Any]]:
@@ -163,13 +166,13 @@ def _read(file: Path, *names: str) -> dict[str, NDArray[Any]]:
         return {name: archive[name] for name in names or archive.files}
 
 
-def _empty(file: Path, name: str) -> NDArray[Any]:
-    """Return an array of a column's shape and type that takes no memory."""
+def _placeholder(file: Path, name: str) -> NDArray[Any]:
+    """Return an array with the shape and dtype of a column, but without memory of its own."""
     column = _read(file, name)[name]
     return np.broadcast_to(np.empty((), column.dtype), column.shape)
 
 
-def _flat(columns: Columns) -> dict[str, NDArray[Any]]:
+def _flatten_columns(columns: Columns) -> dict[str, NDArray[Any]]:
     flat = {}
     for name, array in columns.items():
         if array.ndim == 1:
@@ -179,6 +182,6 @@ def _flat(columns: Columns) -> dict[str, NDArray[Any]]:
     return flat
 
 
-def _texts(column: NDArray[Any]) -> list[Any]:
-    # Nine digits tell every float32 from its neighbors.
+def _format_values(column: NDArray[Any]) -> list[Any]:
+    # Nine digits represent every float32 exactly.
     return [f"{value:.9g}" for value in column.tolist()] if column.dtype.kind == "f" else column.tolist()

@@ -1,18 +1,24 @@
-"""Names for the values that pass between the parts."""
+"""Type aliases shared by all packages."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import keras
+
 Tensor: TypeAlias = Any
-"""A tensor of whichever backend runs; naming the classes would import all three."""
+"""A tensor of the current backend. Naming its classes would import all three backends."""
 
 Array: TypeAlias = NDArray[np.generic]
-"""A NumPy array, whose dtype and shape the docstring gives."""
+"""A NumPy array; docstrings give its dtype and shape."""
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """Height, width and channels of one image."""
 
 Shape: TypeAlias = tuple[Any, ...]
-"""The shape of a tensor: integers, and None where a size is open."""
+"""Shape of a tensor: integers, or None for a size that is not fixed."""
+
+Seed: TypeAlias = "int | keras.random.SeedGenerator"
+"""An integer, which makes a draw reproducible, or the generator of the layer that draws."""

@@ -1,1 +1,1 @@
-"""Images: where they come from, what a data set is, how it is split and encoded."""
+"""Image data: sources, data sets, splits and conversion."""

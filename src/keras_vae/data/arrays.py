@@ -2,8 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
+from keras_vae.core.files import reading
 from keras_vae.data.dataset import Dataset, Factors, LoadedData
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
@@ -20,23 +20,23 @@ LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
 FACTORS = ("factors", "latents_classes")
 FACTOR_NAMES = "factor_names"
 
-# The layout of dSprites: its images are 0 and 1, and the names of its factors lie in a pickled object.
+# The layout of dSprites: pixels are 0 and 1; the names of the factors are listed here, because the file pickles them.
 _DSPRITES = ("imgs", "latents_classes")
 _DSPRITES_NAMES = ("color", "shape", "scale", "orientation", "x", "y")
 
-_ACCEPTED = f"accepted: x_train (and y_train, x_test, y_test), one of {', '.join(IMAGES)}, or one array of rank 3 or 4"
+_LAYOUTS = f"pass x_train (and y_train, x_test, y_test), one of {', '.join(IMAGES)}, or one array of rank 3 or 4"
 
 
-class _Keys(NamedTuple):
-    """The names of the arrays of one part: training, test or all images."""
+class _SplitKeys(NamedTuple):
+    """Names of the arrays of one split."""
 
     images: str
     labels: str | None
     factors: str | None
 
 
-class _Part(NamedTuple):
-    """The arrays of one part."""
+class _SplitArrays(NamedTuple):
+    """Arrays of one split."""
 
     images: NDArray[np.generic]
     labels: NDArray[np.generic] | None = None
@@ -44,52 +44,52 @@ class _Part(NamedTuple):
 
 
 def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> LoadedData:
-    """Return the images in a `.npz` or `.npy` file.
+    """Load the images of a `.npz` or `.npy` file.
 
-    A `.npz` in Keras's layout (`x_train`, `x_test`, and `y_train`, `y_test` or no labels) has training and test
-    images. Any other has one array of images (one of `IMAGES`, or its only array of rank 3 or 4), and labels where
-    it holds one of `LABELS`. A `.npy` has images only. Pickled objects are never loaded.
+    A `.npz` file in the layout of Keras (`x_train`, `x_test`, and optionally `y_train`, `y_test`) has training and
+    test images. Any other `.npz` file has one array of images (one of `IMAGES`, or its only array of rank 3 or 4) and
+    optional labels (one of `LABELS`). A `.npy` file has images only. Pickled objects are never loaded.
 
-    Where the factors of the images are known, `factors` holds them as integers N x F (`factors_train` and
-    `factors_test` beside `x_train` and `x_test`), and `factor_names` their names, if they are to have any. The layout
-    of dSprites, `imgs` and `latents_classes`, is understood too.
+    Factors of variation, if known, are integers N x F under `factors`, or `factors_train` and `factors_test` in the
+    layout of Keras; their names, if any, are under `factor_names`. The layout of dSprites, `imgs` and
+    `latents_classes`, is supported, too.
 
     Args:
         path: The file.
-        name: What the images are called in records; the file's stem unless given.
-        classes: The names of the labels 0, 1, …, where they are known.
+        name: Name of the data set in records; the file's stem by default.
+        classes: Names of the labels 0, 1, …, if known.
 
     Returns:
-        The images as `Dataset.from_arrays` makes them; a note on arrays that were not used.
+        The images, converted as in `Dataset.from_arrays`, and a note on unused arrays.
 
     Raises:
-        InputError: When the file cannot be read, is damaged or holds no images.
+        InputError: The file cannot be read or holds no images.
     """
-    # NumPy leaves a damaged file open when it is the one to open it.
-    with readable(path), path.open("rb") as opened:
+    # np.load leaves a damaged file open if it opens the file itself.
+    with reading(path), path.open("rb") as opened:
         file = np.load(opened, allow_pickle=False)
         if isinstance(file, np.ndarray):
-            return _loaded([_Part(file)], path, name, classes, [])
+            return _datasets([_SplitArrays(file)], path, name, classes, [])
         with file:
             shapes = _shapes(file)
-            chosen = _choose(shapes)
-            named = FACTOR_NAMES if FACTOR_NAMES in shapes and chosen[0].factors else None
-            unused = sorted(set(shapes) - {key for keys in chosen for key in keys} - {named})
+            keys_of_splits = _select_keys(shapes)
+            names_key = FACTOR_NAMES if FACTOR_NAMES in shapes and keys_of_splits[0].factors else None
+            unused = sorted(set(shapes) - {key for keys in keys_of_splits for key in keys} - {names_key})
             notes = [f"arrays of {path.name} that were not used: {', '.join(unused)}"] if unused else []
-            return _loaded(_read(file, chosen, named), path, name, classes, notes)
+            return _datasets(_read(file, keys_of_splits, names_key), path, name, classes, notes)
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Images in a file, read a few at a time.
+class LazyArrays:
+    """Images in a file, read on demand.
 
     Args:
         path: The file.
-        split: What they are called in records.
-        count: How many there are.
-        read: Returns those from the first position to before the second.
-        labels: As the file has them, or None.
-        are_dsprites: Whether 0 and 1 stand for black and white.
+        split: Name of the split.
+        count: Number of images.
+        read: Returns the images from position `start` to before `stop`.
+        labels: Labels as in the file, or None.
+        are_dsprites: Whether the pixels 0 and 1 stand for black and white.
     """
 
     path: Path
@@ -100,78 +100,80 @@ class Rows:
     are_dsprites: bool = False
 
     def dataset(self, start: int, stop: int) -> Dataset:
-        """Return some of the images as `load_arrays` would.
+        """Return a range of images, converted as in `load_arrays`.
 
         Args:
-            start: Position of the first.
-            stop: Position after the last.
+            start: Position of the first image.
+            stop: Position after the last image.
 
         Raises:
-            InputError: The file is damaged, or these are no images.
+            InputError: The file is damaged, or the images are invalid.
         """
-        with readable(self.path):
-            images, labels, scale = self.read(start, stop), self.labels, self._scale
-            if self.are_dsprites and not len(scale):
+        with reading(self.path):
+            images, labels, reference = self.read(start, stop), self.labels, self._reference
+            if self.are_dsprites and not len(reference):
                 images = images.astype("uint8") * np.uint8(255)
             if labels is not None:
-                labels = np.concatenate([labels[: len(scale)], labels[start:stop]])
+                labels = np.concatenate([labels[: len(reference)], labels[start:stop]])
             try:
-                both = Dataset.from_arrays(
-                    np.concatenate([scale, images]), labels, name=self.path.stem, split=self.split
+                dataset = Dataset.from_arrays(
+                    np.concatenate([reference, images]), labels, name=self.path.stem, split=self.split
                 )
             except InputError as error:
                 if (start, stop) == (0, self.count):
                     raise
                 raise InputError(f"from {self.split}/{start} to {self.split}/{stop - 1}: {error}") from error
-            return both.take(np.arange(len(scale), len(both)), self.split)
+            return dataset.subset(np.arange(len(reference), len(dataset)), self.split)
 
     @cached_property
-    def _scale(self) -> NDArray[np.generic]:
-        """An image of more levels than 0 and 1, or none: black images are known as such beside it alone."""
-        for start in range(0, self.count, _LOOK):
-            images = self.read(start, min(start + _LOOK, self.count))
+    def _reference(self) -> NDArray[np.generic]:
+        """The first integer image with a level above 1, (1, H, W[, C]), or no image, (0, H, W[, C]).
+
+        `Dataset.from_arrays` rejects integers that are all 0 or 1; this image shows that the scale is 0..255.
+        """
+        for start in range(0, self.count, _SCAN_BLOCK):
+            images = self.read(start, min(start + _SCAN_BLOCK, self.count))
             if images.dtype.kind in "iu" and (bright := images.reshape(len(images), -1).max(axis=1) > 1).any():
                 return images[bright][:1]
         return self.read(0, 0)
 
 
-_LOOK = 256
+_SCAN_BLOCK = 256
 
 
-def open_arrays(path: Path) -> list[Rows]:
-    """Return the images of a `.npz` or `.npy` file, to be read a few at a time; test images come first.
+def open_arrays(path: Path) -> list[LazyArrays]:
+    """Open a `.npz` or `.npy` file to read its images on demand; test images come first.
 
-    A `.npy` is mapped into memory, a member of a `.npz` inflated from where the last reading ended. Labels are read at
-    once.
+    A `.npy` file is mapped into memory; a member of a `.npz` file is decompressed from where the last read ended. The
+    labels are read at once.
 
     Args:
-        path: The file, as `load_arrays` takes it.
+        path: A file as described in `load_arrays`.
 
     Raises:
         InputError: The file cannot be read, or holds no images.
     """
-    with readable(path):
+    with reading(path):
         if not zipfile.is_zipfile(path):
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            return [Rows(path, "all", _count(array.shape), lambda start, stop: array[start:stop])]
+            return [LazyArrays(path, "all", _count(array.shape), lambda start, stop: array[start:stop])]
         with np.load(path, allow_pickle=False) as file:
-            chosen = _choose(_shapes(file))
-            labels = [file[keys.labels] if keys.labels else None for keys in chosen]
-        splits = ("train", "test") if len(chosen) == 2 else ("all",)
+            keys_of_splits = _select_keys(_shapes(file))
+            labels = [file[keys.labels] if keys.labels else None for keys in keys_of_splits]
         parts = [
-            Rows(path, split, *_member(path, keys.images), numbers, (keys.images, keys.factors) == _DSPRITES)
-            for split, keys, numbers in zip(splits, chosen, labels, strict=True)
+            LazyArrays(path, split, *_member(path, keys.images), numbers, (keys.images, keys.factors) == _DSPRITES)
+            for split, keys, numbers in zip(_split_names(keys_of_splits), keys_of_splits, labels, strict=True)
         ]
-        for rows in parts:
-            if rows.labels is not None and rows.labels.shape[:1] != (rows.count,):
+        for part in parts:
+            if part.labels is not None and part.labels.shape[:1] != (part.count,):
                 raise InputError(
-                    f"labels: shape {rows.labels.shape} for {rows.count} images; accepted: one integer an image"
+                    f"labels.shape = {part.labels.shape}: there are {part.count} images; pass one integer per image"
                 )
         return parts[::-1]
 
 
 def _member(path: Path, key: str) -> tuple[int, Callable[[int, int], NDArray[np.generic]]]:
-    """Return how many images a member of a `.npz` holds, and what reads some of them."""
+    """Return the number of images in a member of a `.npz` file, and a function that reads a range of them."""
     member = zipfile.ZipFile(path).open(f"{key}.npy")
     shape, column_major, dtype = _header(member)
     if column_major:
@@ -189,44 +191,22 @@ def _member(path: Path, key: str) -> tuple[int, Callable[[int, int], NDArray[np.
 
 def _count(shape: tuple[int, ...]) -> int:
     if not shape:
-        raise InputError("images: a single number; accepted: N x H x W or N x H x W x C, C = 1 or 3")
+        raise InputError("images: a single number; pass N x H x W or N x H x W x C, C = 1 or 3")
     return shape[0]
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn whatever the bytes of a file provoke into one line that names the file.
-
-    Args:
-        path: The file that is read inside the `with` block.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        InputError: When the block fails.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise InputError(f"{path}: its images do not fit in memory") from error
-    # NumPy, zipfile, zlib and Pillow raise a dozen kinds of error for damaged files.
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, ValueError) and "allow_pickle" in reason:
-            reason = "it holds Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
-        raise InputError(f"{path} cannot be read: {reason}") from error
+def _split_names(parts: Sequence[object]) -> tuple[str, ...]:
+    return ("train", "test") if len(parts) == 2 else ("all",)
 
 
-def _loaded(parts: Sequence[_Part], path: Path, name: str, classes: Sequence[str], notes: list[str]) -> LoadedData:
-    splits = ("train", "test") if len(parts) == 2 else ("all",)
+def _datasets(
+    parts: Sequence[_SplitArrays], path: Path, name: str, classes: Sequence[str], notes: list[str]
+) -> LoadedData:
     datasets = [
         Dataset.from_arrays(
             part.images, part.labels, name=name or path.stem, split=split, classes=classes, factors=part.factors
         )
-        for part, split in zip(parts, splits, strict=True)
+        for part, split in zip(parts, _split_names(parts), strict=True)
     ]
     kinds = {part.images.dtype for part in parts}
     notes += [f"{kind} images were rounded to 256 levels" for kind in sorted(map(str, kinds)) if kind[0] == "f"]
@@ -234,11 +214,13 @@ def _loaded(parts: Sequence[_Part], path: Path, name: str, classes: Sequence[str
     return LoadedData(datasets[0], datasets[1] if len(datasets) == 2 else None, tuple(notes))
 
 
-def _read(file: "np.lib.npyio.NpzFile", chosen: Sequence[_Keys], named: str | None) -> list[_Part]:
-    """Return the chosen arrays; the factors of all parts have the same names and sizes."""
-    names = [str(factor) for factor in file[named].ravel()] if named else []
+def _read(
+    file: "np.lib.npyio.NpzFile", keys_of_splits: Sequence[_SplitKeys], names_key: str | None
+) -> list[_SplitArrays]:
+    """Read the arrays of all splits; their factors have the same names and sizes."""
+    names = [str(factor) for factor in file[names_key].ravel()] if names_key else []
     parts = []
-    for keys in chosen:
+    for keys in keys_of_splits:
         images, labels = file[keys.images], file[keys.labels] if keys.labels else None
         factors = None
         if keys.factors:
@@ -246,17 +228,17 @@ def _read(file: "np.lib.npyio.NpzFile", chosen: Sequence[_Keys], named: str | No
             if (keys.images, keys.factors) == _DSPRITES:
                 names = names or list(_DSPRITES_NAMES) * (values.shape[1:] == (len(_DSPRITES_NAMES),))
                 if images.dtype == np.uint8 and images.max() == 1:
-                    # In place, as it is three gigabytes.
+                    # In place, because dSprites takes three gigabytes.
                     np.multiply(images, 255, out=images)
             factors = Factors.from_array(values, names)
-        parts.append(_Part(images, labels, factors))
+        parts.append(_SplitArrays(images, labels, factors))
     sizes = [part.factors.sizes for part in parts if part.factors]
     largest = tuple(max(column) for column in zip(*sizes, strict=False))
     return [part._replace(factors=part.factors and replace(part.factors, sizes=largest)) for part in parts]
 
 
 def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of a `.npz` from its header, so that only the chosen ones are read."""
+    """Return the shapes of the arrays of a `.npz` file, reading the headers only."""
     assert file.zip is not None
     members = set(file.zip.namelist())
     shapes = {}
@@ -269,31 +251,31 @@ def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return the shape, whether columns come first, and the dtype of an array whose file is at its start."""
+    """Read the header of an open `.npy` file: the shape, whether the order is Fortran's, and the dtype."""
     first = np.lib.format.read_magic(member) == (1, 0)
     return (np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0)(member)
 
 
-def _choose(shapes: dict[str, tuple[int, ...]]) -> list[_Keys]:
-    """Return the names of the arrays of training and test images, or of the one part there is."""
+def _select_keys(shapes: dict[str, tuple[int, ...]]) -> list[_SplitKeys]:
+    """Return the names of the arrays of each split: training and test, or all images."""
     if "x_train" in shapes:
         parts = [part for part in ("train", "test") if f"x_{part}" in shapes]
 
-        def beside(prefix: str, what: str) -> list[str] | list[None]:
+        def matching_keys(prefix: str, content: str) -> list[str] | list[None]:
             keys = [f"{prefix}_{part}" for part in parts if f"{prefix}_{part}" in shapes]
             if 0 < len(keys) < len(parts):
-                raise InputError(f"only {keys[0]} is there: give {what} for train and test, or for neither")
+                raise InputError(f"only {keys[0]} is present; give {content} for train and test, or for neither")
             return keys or [None] * len(parts)
 
         images = [f"x_{part}" for part in parts]
-        return list(map(_Keys, images, beside("y", "labels"), beside("factors", "factors")))
+        return list(map(_SplitKeys, images, matching_keys("y", "labels"), matching_keys("factors", "factors")))
     named = [key for key in IMAGES if key in shapes]
     ranked = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
-    # A named array of another rank is still meant as the images: its shape is then what is wrong.
+    # An array with a known name but another rank is kept, so that the error is about its shape.
     candidates = [key for key in named if key in ranked][:1] or ranked or named[:1]
     if len(candidates) != 1:
         held = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no arrays"
-        several = "several arrays could be the images" if candidates else "no images"
-        raise InputError(f"{several}: it holds {held}; {_ACCEPTED}")
+        problem = "several arrays could be the images" if candidates else "no images"
+        raise InputError(f"{problem}: the file holds {held}; {_LAYOUTS}")
     others = [next((key for key in keys if key in shapes and key != candidates[0]), None) for keys in (LABELS, FACTORS)]
-    return [_Keys(candidates[0], *others)]
+    return [_SplitKeys(candidates[0], *others)]

@@ -1,4 +1,4 @@
-"""One way to change the size and the color of images, for every source."""
+"""Conversion of images to another size or color, for all sources."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -21,31 +21,31 @@ MODES = {"gray": "L", "rgb": "RGB"}
 
 @dataclass(frozen=True)
 class Conversion:
-    """The size and color that images are to have; `None` keeps what they have.
+    """Target size and color of images; `None` keeps the present one.
 
     Args:
-        image_size: Height and width in pixels. Images are scaled, aspect kept, until they cover it, with Lanczos
-            resampling (antialiased), and what sticks out is cut off evenly on both sides.
-        color: `"gray"` turns RGB to luma, 0.299 R + 0.587 G + 0.114 B; `"rgb"` repeats gray.
+        image_size: Height and width in pixels. Images are scaled to cover it, keeping their aspect ratio, with
+            antialiased Lanczos resampling, and then cropped centrally.
+        color: `"gray"` converts RGB to luma, 0.299 R + 0.587 G + 0.114 B; `"rgb"` repeats gray.
 
     Raises:
-        InputError: For a size that is not two positive integers, or another color.
+        InputError: The size is not two positive integers, or the color is unknown.
     """
 
     image_size: tuple[int, int] | None = None
     color: Color | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be converted to."""
+        """Check the fields."""
         size = self.image_size
         sides = size if isinstance(size, tuple | list) else ()
         if size is not None and not (len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)):
-            raise InputError(f"image_size: {size}; accepted: height and width, two positive integers")
+            raise InputError(f"image_size = {size!r}: must be two positive integers, height and width")
         if self.color is not None and self.color not in CHANNELS:
             raise unknown("color", self.color, CHANNELS)
 
     def pixels(self, image: "Image") -> NDArray[np.uint8]:
-        """Return one image in this size and color.
+        """Convert one image.
 
         Args:
             image: A Pillow image of mode `L` or `RGB`.
@@ -57,7 +57,7 @@ class Conversion:
 
         height, width = self.image_size or (image.height, image.width)
         mode = MODES[self.color] if self.color else image.mode
-        # The cheaper of the two orders: resampling is linear, so that both give the same up to rounding.
+        # Convert to gray first, because that is cheaper. Resampling is linear: both orders agree up to rounding.
         if mode == "L":
             image = image.convert(mode)
         if image.size != (width, height):
@@ -66,15 +66,15 @@ class Conversion:
 
 
 def convert(dataset: Dataset, conversion: Conversion, progress: Progress = silent) -> tuple[Dataset, tuple[str, ...]]:
-    """Return a data set in the size and color asked for, and one line on each change.
+    """Convert a data set to another size and color.
 
     Args:
         dataset: The images.
-        conversion: Their new size and color.
-        progress: Shown while the images are converted.
+        conversion: Target size and color.
+        progress: Reports the progress.
 
     Returns:
-        The same data set where there is nothing to change; otherwise a new one.
+        The converted data set, or the same one if nothing changes, and one note per change.
     """
     from PIL import Image
 
@@ -95,28 +95,22 @@ def convert(dataset: Dataset, conversion: Conversion, progress: Progress = silen
 
 
 def resize_note(size: tuple[int, int], count: int, total: int) -> str:
-    """Return the line that says how many images were brought to a size.
+    """Return a note on the number of images that were resized.
 
     Args:
-        size: Height and width.
-        count: How many were changed.
-        total: How many there are.
-
-    Returns:
-        One line.
+        size: New height and width.
+        count: Number of resized images.
+        total: Number of images.
     """
     return f"resized to {size[0]}x{size[1]} (H x W): {count} of {total} images"
 
 
 def color_note(channels: int, count: int, total: int) -> str:
-    """Return the line that says how many images were brought to a color.
+    """Return a note on the number of images whose color was converted.
 
     Args:
-        channels: What they have now, 1 or 3.
-        count: How many were changed.
-        total: How many there are.
-
-    Returns:
-        One line.
+        channels: New number of channels, 1 or 3.
+        count: Number of converted images.
+        total: Number of images.
     """
-    return f"{'RGB turned to gray (luma)' if channels == 1 else 'gray repeated to RGB'}: {count} of {total} images"
+    return f"{'RGB converted to gray (luma)' if channels == 1 else 'gray repeated to RGB'}: {count} of {total} images"

@@ -1,4 +1,4 @@
-"""Image files in a folder."""
+"""Loading of image files from a folder."""
 
 import math
 import os
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
+from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress, silent
-from keras_vae.data.arrays import readable
 from keras_vae.data.convert import CHANNELS, MODES, Conversion, color_note, resize_note
 from keras_vae.data.dataset import Dataset, LoadedData
 
@@ -24,44 +24,44 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _COLORS = {mode: color for color, mode in MODES.items()}
-# Enough to keep every core busy, few enough that decoded images waiting their turn stay small.
-_BATCH = 64
-# Pillow's decoders run beside each other, but for smaller images the threads cost more than they save.
-_THREADED_PIXELS = 128 * 128
+# Large enough to keep all cores busy, small enough that decoded images waiting in memory stay few.
+_THREADED_BATCH = 64
+# Pillow decodes in parallel, but below this size threads cost more than they save.
+_MIN_THREADED_PIXELS = 128 * 128
 
 
 def load_folder(
     folder: Path, conversion: Conversion, *, background: str | None = None, progress: Progress = silent
 ) -> LoadedData:
-    """Return the images of a folder, in the order of their paths.
+    """Load the images of a folder, in the order of their paths.
 
-    Sub-folders of the first level become the classes, by sorted name; images directly in the folder have no labels.
-    Links are followed. EXIF orientation is applied. Files that are gray stay gray, all others become RGB.
+    Sub-folders of the first level become the classes, sorted by name; images directly in the folder have no labels.
+    Links are followed. EXIF orientation is applied. Gray files stay gray; all others become RGB.
 
     Args:
-        folder: Searched with all its sub-folders for PNG, JPEG, WebP, BMP and GIF files, which are known by suffix.
-        conversion: The size and color to bring the images to; where it says neither, all must agree.
-        background: Any color Pillow names, to put behind transparent pixels.
-        progress: Shown while files are read.
+        folder: Searched recursively for files with the suffixes of PNG, JPEG, WebP, BMP and GIF.
+        conversion: Target size and color; without them, all images must agree.
+        background: Color behind transparent pixels, by a name that Pillow knows.
+        progress: Reports the progress of reading.
 
     Returns:
-        The images, without a test part; notes on what was ignored, resized or recolored.
+        The images, without a test split, and notes on files that were ignored, resized or converted.
 
     Raises:
-        InputError: When there are no images, when they differ, and when a file is damaged, animated, transparent
-            without a background, or has 16 bits a channel (scaling those is the caller's choice).
+        InputError: There are no images, they differ in size or color, or a file is damaged, animated, transparent
+            (without a background), or has 16 bits per channel (which the caller must rescale).
     """
-    paint = None if background is None else opaque(background)
-    found = find_images(folder)
-    images, changes = read_images(folder, found.files, conversion, paint, progress)
-    with readable(folder):
+    fill = None if background is None else parse_background(background)
+    listing = list_images(folder)
+    images, changes = read_images(folder, listing.files, conversion, fill, progress)
+    with reading(folder):
         name = folder.resolve().name or "images"
-        dataset = Dataset.from_arrays(images, found.labels, name=name, classes=found.classes)
-    return LoadedData(dataset, None, (*found.notes, *changes))
+        dataset = Dataset.from_arrays(images, listing.labels, name=name, classes=listing.classes)
+    return LoadedData(dataset, None, (*listing.notes, *changes))
 
 
-class Found(NamedTuple):
-    """The image files of a folder in the order of their paths, their labels by sub-folder, and what was ignored."""
+class FolderListing(NamedTuple):
+    """Image files of a folder in the order of their paths, their labels and classes, and notes on ignored files."""
 
     files: list[Path]
     labels: list[int] | None
@@ -69,33 +69,33 @@ class Found(NamedTuple):
     notes: tuple[str, ...]
 
 
-def find_images(folder: Path) -> Found:
-    """Return the image files of a folder, none of them opened.
+def list_images(folder: Path) -> FolderListing:
+    """List the image files of a folder without opening them.
 
     Args:
-        folder: As for `load_folder`.
+        folder: A folder as described in `load_folder`.
 
     Raises:
-        InputError: There are none, or some lie directly in the folder and others in sub-folders.
+        InputError: There are no images, or some are directly in the folder and others in sub-folders.
     """
-    with readable(folder):
+    with reading(folder):
         files, ignored = _scan(folder, frozenset())
     if not files:
-        held = f"; it holds {_some(ignored)}" if ignored else ""
-        raise InputError(f"{folder} holds no images{held}; accepted: {', '.join(SUFFIXES)} files")
+        content = f", only {_first_names(ignored)}" if ignored else ""
+        raise InputError(f"{folder}: no images{content}; accepted: {', '.join(SUFFIXES)} files")
     labels, classes = _classes(folder, files)
-    notes = (f"ignored, as not images: {len(ignored)} ({_some(ignored)})",) if ignored else ()
-    return Found(files, labels, classes, notes)
+    notes = (f"ignored, not images: {len(ignored)} ({_first_names(ignored)})",) if ignored else ()
+    return FolderListing(files, labels, classes, notes)
 
 
-class Decoded(NamedTuple):
-    """One file's image.
+class DecodedImage(NamedTuple):
+    """The converted image of one file.
 
     Args:
         pixels: (H, W, C).
-        size: What height and width were before conversion.
-        color: `"gray"` or `"rgb"`, likewise.
-        background: Whether transparent pixels had one put behind them.
+        size: Height and width before conversion.
+        color: `"gray"` or `"rgb"`, before conversion.
+        background: Whether a background was put behind transparent pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -105,7 +105,7 @@ class Decoded(NamedTuple):
 
 
 def _scan(folder: Path, above: frozenset[str]) -> tuple[list[Path], list[Path]]:
-    """Return the image files below a folder and the entries that are none, each sorted by path."""
+    """Return the image files below a folder and all other entries, each sorted by path."""
     real = os.path.realpath(folder)
     if real in above:
         return [], [folder]
@@ -133,8 +133,8 @@ def _classes(folder: Path, files: Sequence[Path]) -> tuple[list[int] | None, tup
         return None, ()
     if direct:
         raise InputError(
-            f"{folder} has images both directly ({direct[0][0]}) and in sub-folders ({'/'.join(nested[0])});"
-            " accepted: all directly, or all in one sub-folder a class"
+            f"{folder}: images both directly in it ({direct[0][0]}) and in sub-folders ({'/'.join(nested[0])});"
+            " put all directly in it, or all into one sub-folder per class"
         )
     classes = sorted({names[0] for names in parts})
     numbers = {name: number for number, name in enumerate(classes)}
@@ -148,40 +148,42 @@ def read_images(
     background: tuple[int, ...] | None,
     progress: Progress,
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the pixels of image files.
+    """Read image files.
 
     Args:
-        folder: Where they lie, for messages.
-        files: At least one.
-        conversion: The size and color to bring them to; where it says neither, all must agree.
-        background: The color behind transparent pixels, as `opaque` returns it.
-        progress: Shown while files are read.
+        folder: The folder of the files, for messages.
+        files: At least one file.
+        conversion: Target size and color; without them, all images must agree.
+        background: Color behind transparent pixels, as returned by `parse_background`.
+        progress: Reports the progress of reading.
 
     Returns:
         N x H x W x C, and a note on each kind of change.
 
     Raises:
-        InputError: As for `load_folder`.
+        InputError: See `load_folder`.
     """
 
-    def decode(file: Path) -> Decoded:
-        with readable(file):
+    def decode(file: Path) -> DecodedImage:
+        with reading(file):
             return decode_image(file, conversion, background)
 
     first = decode(files[0])
-    with readable(folder):
+    with reading(folder):
         images = np.empty((len(files), *first.pixels.shape), np.uint8)
     resized = recolored = 0
-    decoded = _threaded(decode, files) if math.prod(first.size) >= _THREADED_PIXELS else map(decode, files)
+    decoded = _threaded(decode, files) if math.prod(first.size) >= _MIN_THREADED_PIXELS else map(decode, files)
     for index, (file, image) in enumerate(zip(progress(files, "reading images"), decoded, strict=True)):
         if conversion.image_size is None and image.size != first.size:
             sizes = " and ".join(f"{path} {h}x{w}" for path, (h, w) in ((files[0], first.size), (file, image.size)))
-            raise InputError(f"images of different sizes (H x W): {sizes}; give --image-size HxW to resize them")
+            raise InputError(f"{folder}: images of different sizes (H x W), {sizes}; resize them with --image-size HxW")
         if conversion.color is None and image.color != first.color:
             colors = " and ".join(
                 f"{path} is {color}" for path, color in ((files[0], first.color), (file, image.color))
             )
-            raise InputError(f"gray and color images are mixed: {colors}; give --color gray or --color rgb")
+            raise InputError(
+                f"{folder}: both gray and color images, {colors}; convert them with --color gray or --color rgb"
+            )
         images[index] = image.pixels
         resized += image.size != image.pixels.shape[:2]
         recolored += CHANNELS[image.color] != image.pixels.shape[2]
@@ -190,62 +192,62 @@ def read_images(
     return images, notes + ([color_note(channels, recolored, len(files))] if recolored else [])
 
 
-def _threaded(decode: Callable[[Path], Decoded], files: Sequence[Path]) -> Iterator[Decoded]:
-    """Yield each file's image, decoded on all cores."""
+def _threaded(decode: Callable[[Path], DecodedImage], files: Sequence[Path]) -> Iterator[DecodedImage]:
+    """Yield the image of each file, decoded on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), _BATCH):
-            yield from pool.map(decode, files[start : start + _BATCH])
+        for start in range(0, len(files), _THREADED_BATCH):
+            yield from pool.map(decode, files[start : start + _THREADED_BATCH])
 
 
-def decode_image(file: Path | BinaryIO, conversion: Conversion, background: tuple[int, ...] | None) -> Decoded:
-    """Return an image file's pixels.
+def decode_image(file: Path | BinaryIO, conversion: Conversion, background: tuple[int, ...] | None) -> DecodedImage:
+    """Decode an image file.
 
     Args:
-        file: Its path, or an open file.
-        conversion: The size and color to bring it to.
-        background: The color behind transparent pixels, as `opaque` returns it.
+        file: A path or an open file.
+        conversion: Target size and color.
+        background: Color behind transparent pixels, as returned by `parse_background`.
 
     Raises:
-        InputError: It moves, is transparent without a background, or has more than 8 bits a channel.
-        OSError: It is no image, or damaged.
+        InputError: The image is animated, is transparent (without a background), or has more than 8 bits per channel.
+        OSError: The file is damaged or not an image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         opened = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        raise OSError(f"it is no whole {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+        raise OSError(f"not a complete {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
     with opened:
-        # Cameras put a second picture, such as a preview, into a JPEG: Pillow calls that MPO and counts two frames.
+        # Cameras add a second picture, such as a preview, to a JPEG file, which Pillow reports as MPO with two frames.
         if opened.format != "MPO" and getattr(opened, "is_animated", False):
-            raise InputError("an animated image; accepted: still images")
-        if _is_deep(opened):
-            raise InputError("more than 8 bits a channel; accepted: 8 bits, so convert it first")
+            raise InputError("an animated image; pass still images")
+        if _has_more_than_8_bits(opened):
+            raise InputError("more than 8 bits per channel; convert it to 8 bits")
         opened.load()
         upright = ImageOps.exif_transpose(opened)
-        image = _flat(upright, background)
+        image = _flatten(upright, background)
         size = image.height, image.width
-        return Decoded(conversion.pixels(image), size, _COLORS[image.mode], _lets_light_through(upright))
+        return DecodedImage(conversion.pixels(image), size, _COLORS[image.mode], _has_transparent_pixels(upright))
 
 
-def _is_deep(image: "ImageFile") -> bool:
-    # Pillow opens 16-bit RGB files as 8-bit ones and drops half the bits: only the raw mode tells.
+def _has_more_than_8_bits(image: "ImageFile") -> bool:
+    # Pillow opens 16-bit RGB files as 8-bit images, dropping half of the bits; only the raw mode shows it.
     raw_modes = [str(tile[3]) for tile in image.tile] if image.format == "PNG" else []
     return image.mode.startswith(("I", "F")) or any("16B" in mode for mode in raw_modes)
 
 
-def _lets_light_through(image: "Image") -> bool:
+def _has_transparent_pixels(image: "Image") -> bool:
     return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
-def _flat(image: "Image", background: tuple[int, ...] | None) -> "Image":
-    """Return an image of mode L or RGB, with the background behind transparent pixels."""
+def _flatten(image: "Image", background: tuple[int, ...] | None) -> "Image":
+    """Convert an image to mode L or RGB, with the background behind transparent pixels."""
     from PIL import Image
 
     gray = _is_gray(image)
-    if _lets_light_through(image):
+    if _has_transparent_pixels(image):
         if background is None:
-            raise InputError("transparent pixels; give --background white, black or another color")
+            raise InputError("transparent pixels; choose a color for them, such as --background white")
         canvas = Image.new("RGBA", image.size, background)
         canvas.alpha_composite(image.convert("RGBA"))
         image, gray = canvas, gray and len(set(background)) == 1
@@ -260,24 +262,26 @@ def _is_gray(image: "Image") -> bool:
     return image.mode in ("1", "L", "LA", "La")
 
 
-def opaque(background: str) -> tuple[int, ...]:
-    """Return the red, green and blue of a color that Pillow names.
+def parse_background(background: str) -> tuple[int, ...]:
+    """Return the red, green and blue levels of an opaque color.
+
+    Args:
+        background: A color by a name that Pillow knows, or as `#rrggbb`.
 
     Raises:
-        InputError: It names none, or one that lets light through.
+        InputError: The color is unknown or not opaque.
     """
     from PIL import ImageColor
 
-    accepted = "accepted: an opaque color such as white, black or #808080"
     try:
         color = ImageColor.getrgb(background)
     except ValueError:
-        raise InputError(f"background: '{background}'; {accepted}") from None
+        color = (0, 0, 0, 0)
     if len(color) == 4 and color[3] != 255:
-        raise InputError(f"background: '{background}'; {accepted}")
+        raise InputError(f"background = {background!r}: not an opaque color; pass one such as white, black or #808080")
     return color[:3]
 
 
-def _some(paths: Sequence[Path]) -> str:
+def _first_names(paths: Sequence[Path]) -> str:
     """Return the names of the first few paths."""
     return ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: a local file, else Keras's cache, else a download into it."""
+"""MNIST and Fashion-MNIST, from a local file, the cache of Keras, or a download into that cache."""
 
 import gzip
 import hashlib
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress
-from keras_vae.data.arrays import load_arrays, readable
+from keras_vae.data.arrays import load_arrays
 from keras_vae.data.dataset import Dataset, LoadedData
 
 DATA_VARIABLE = "KERAS_VAE_DATA"
@@ -28,8 +29,8 @@ _CHUNK_BYTES = 1 << 18
 _IDX_UBYTE = 8
 
 
-class Remote(NamedTuple):
-    """A file that Keras hosts at `URL`, its folder in Keras's cache, and its SHA-256."""
+class RemoteFile(NamedTuple):
+    """Name of a file that Keras hosts at `URL`, its folder in the cache of Keras, and its SHA-256."""
 
     file: str
     folder: str
@@ -37,25 +38,25 @@ class Remote(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Published:
-    """A set of 28 x 28 gray images that Keras hosts.
+class PublishedDataset:
+    """A data set of 28 x 28 gray images that Keras hosts.
 
     Args:
-        name: What the user calls it; a local file of it is `<name>.npz`, in Keras's layout.
-        classes: The names of the labels.
-        size: What a download takes, such as `"11 MB"`.
-        remotes: The files.
-        read: Files, class names → images.
+        name: Name that the user types; a local copy is `<name>.npz`, in the layout of Keras.
+        classes: Names of the labels.
+        size: Size of the download, such as `"11 MB"`.
+        remotes: Files to download.
+        read: Loads the images from the files, given the name and the classes.
     """
 
     name: str
     classes: tuple[str, ...]
     size: str
-    remotes: tuple[Remote, ...]
+    remotes: tuple[RemoteFile, ...]
     read: Callable[[Sequence[Path], str, tuple[str, ...]], LoadedData]
 
     def locate(self) -> str:
-        """Return where the images would be taken from now, in words."""
+        """Return a description of where the images would currently come from."""
         try:
             local = self.local()
         except InputError as error:
@@ -66,76 +67,78 @@ class Published:
         return f"Keras cache {cached[0]}" if all(path.exists() for path in cached) else f"download, {self.size}"
 
     def load(self, progress: Progress) -> LoadedData:
-        """Return the images, from the first place that has them.
+        """Load the images from the first location that has them.
 
         Args:
-            progress: Shown while files are downloaded.
+            progress: Reports the progress of downloading.
 
         Returns:
-            Training and test images; the first note says where they were.
+            Training and test images; the first note names the location.
 
         Raises:
-            InputError: When the file found is damaged or holds something else.
-            RunError: When a download fails.
+            InputError: The file is damaged or holds something else.
+            RunError: A download fails.
         """
         local = self.local()
         if local:
-            return self._checked(load_arrays(local, name=self.name, classes=self.classes), local)
+            return self._check_content(load_arrays(local, name=self.name, classes=self.classes), local)
         cached = self.cached()
         for path, remote in zip(cached, self.remotes, strict=True):
             if not path.exists():
                 self._fetch(remote, path, progress)
-        loaded = self._checked(self.read(cached, self.name, self.classes), cached[0])
+        loaded = self._check_content(self.read(cached, self.name, self.classes), cached[0])
         value = os.environ.get(DATA_VARIABLE)
         if not value:
             return loaded
-        passed = f"${DATA_VARIABLE}, {value}, has no {self.name}.npz"
-        return loaded._replace(notes=(*loaded.notes, passed))
+        note = f"${DATA_VARIABLE} = {value} has no {self.name}.npz"
+        return loaded._replace(notes=(*loaded.notes, note))
 
     def local(self) -> Path | None:
-        """Return the file that `$KERAS_VAE_DATA` offers for this set, if it does.
+        """Return this data set's file at `$KERAS_VAE_DATA`, if any.
 
         Raises:
-            InputError: When the variable names something that is not there.
+            InputError: The variable names a path that does not exist.
         """
         value = os.environ.get(DATA_VARIABLE)
         if not value:
             return None
         path = Path(os.path.expanduser(value))
         if not path.exists():
-            raise InputError(f"${DATA_VARIABLE}: nothing at {path.absolute()}; accepted: a file or folder that exists")
+            raise InputError(
+                f"${DATA_VARIABLE} = {path.absolute()}: does not exist; set it to an existing file or folder"
+            )
         file = path / f"{self.name}.npz" if path.is_dir() else path
         return file if file.name == f"{self.name}.npz" and file.exists() else None
 
     def cached(self) -> list[Path]:
-        """Return where Keras's cache holds, or would hold, the files."""
+        """Return the paths of the files in the cache of Keras, whether or not they exist."""
         home = os.path.expanduser(os.environ.get("KERAS_HOME") or os.path.join("~", ".keras"))
         return [Path(home, "datasets", remote.folder, remote.file) for remote in self.remotes]
 
-    def _checked(self, loaded: LoadedData, path: Path) -> LoadedData:
-        """Refuse another data set under this name."""
+    def _check_content(self, loaded: LoadedData, path: Path) -> LoadedData:
+        """Reject the file if it holds another data set."""
         train, test, notes = loaded
         if test is None or test.labels is None or {train.image_shape, test.image_shape} != {(28, 28, 1)}:
             raise InputError(
-                f"{path} is not {self.name}; accepted: x_train, y_train, x_test, y_test with gray images of 28x28"
+                f"{path}: not {self.name}; expected x_train, y_train, x_test, y_test with gray images of 28x28"
             )
         return LoadedData(train, test, (f"{self.name} was read from {path}", *notes))
 
-    def _fetch(self, remote: Remote, target: Path, progress: Progress) -> None:
+    def _fetch(self, remote: RemoteFile, target: Path, progress: Progress) -> None:
         try:
             _download(URL + remote.file, target, remote.sha256, progress)
         except (OSError, HTTPException) as error:
             reason = str(error).strip("<>").removeprefix("urlopen error ") or type(error).__name__
             files = ", ".join(remote.file for remote in self.remotes)
             raise RunError(
-                f"{self.name} could not be downloaded from {URL + remote.file}: {reason}. Three ways on: pass"
-                f" --data PATH; set ${DATA_VARIABLE} to {self.name}.npz or its folder; put {files} in"
-                f" {target.parent}. (--data digits needs no download)"
+                f"data = {self.name!r}: download from {URL + remote.file} failed ({reason}); pass --data PATH,"
+                f" set ${DATA_VARIABLE} to {self.name}.npz or its folder, put {files} into {target.parent},"
+                " or use --data digits, which needs no download"
             ) from error
 
 
-class _Chunks:
-    """The body of a response, piece by piece; `operator.length_hint` tells how many pieces, as far as is known."""
+class _ResponseChunks:
+    """Iterate over the body of a response; `operator.length_hint` returns the number of chunks, 0 if unknown."""
 
     def __init__(self, response: HTTPResponse) -> None:
         self._response = response
@@ -148,20 +151,20 @@ class _Chunks:
 
 
 def _download(url: str, target: Path, sha256: str, progress: Progress) -> None:
-    """Put a file in its place whole and verified, or not at all (which `keras.utils.get_file` does not promise)."""
+    """Download a file completely and verified, or not at all, which `keras.utils.get_file` does not guarantee."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".download-", dir=target.parent) as folder:
-        part = Path(folder, target.name)
+        partial_file = Path(folder, target.name)
         digest = hashlib.sha256()
-        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response, part.open("wb") as file:
-            for chunk in progress(_Chunks(response), f"downloading {target.name}"):
+        with urlopen(url, timeout=_TIMEOUT_SECONDS) as response, partial_file.open("wb") as file:
+            for chunk in progress(_ResponseChunks(response), f"downloading {target.name}"):
                 file.write(chunk)
                 digest.update(chunk)
             file.flush()
             os.fsync(file.fileno())
         if digest.hexdigest() != sha256:
-            raise OSError(f"what arrived is damaged or another file (SHA-256 {digest.hexdigest()})")
-        os.replace(part, target)
+            raise OSError(f"wrong checksum, SHA-256 {digest.hexdigest()}")
+        os.replace(partial_file, target)
 
 
 def _read_npz(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> LoadedData:
@@ -171,13 +174,13 @@ def _read_npz(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> Loa
 def _read_idx(paths: Sequence[Path], name: str, classes: tuple[str, ...]) -> LoadedData:
     x_train, y_train, x_test, y_test = map(_idx, paths)
     part = partial(Dataset.from_arrays, name=name, classes=classes)
-    with readable(paths[0].parent):
+    with reading(paths[0].parent):
         return LoadedData(part(x_train, y_train, split="train"), part(x_test, y_test, split="test"), ())
 
 
 def _idx(path: Path) -> NDArray[np.uint8]:
-    """Return the array of a gzipped IDX file: two zero bytes, type, rank, big-endian sizes, then the values."""
-    with readable(path), gzip.open(path) as file:
+    """Read a gzipped IDX file: two zero bytes, type, rank, big-endian sizes, then the values."""
+    with reading(path), gzip.open(path) as file:
         zeros, kind, rank = file.read(2), *file.read(2)
         if zeros != b"\0\0" or kind != _IDX_UBYTE:
             raise InputError("not an IDX file of unsigned bytes")
@@ -185,14 +188,14 @@ def _idx(path: Path) -> NDArray[np.uint8]:
         return np.frombuffer(file.read(), np.uint8).reshape(shape)
 
 
-MNIST = Published(
+MNIST = PublishedDataset(
     name="mnist",
     classes=tuple("0123456789"),
     size="11 MB",
-    remotes=(Remote("mnist.npz", "", "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"),),
+    remotes=(RemoteFile("mnist.npz", "", "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"),),
     read=_read_npz,
 )
-FASHION_MNIST = Published(
+FASHION_MNIST = PublishedDataset(
     name="fashion_mnist",
     classes=(
         *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -200,7 +203,7 @@ FASHION_MNIST = Published(
     ),
     size="30 MB",
     remotes=tuple(
-        Remote(f"{part}-ubyte.gz", "fashion-mnist", sha256)
+        RemoteFile(f"{part}-ubyte.gz", "fashion-mnist", sha256)
         for part, sha256 in (
             ("train-images-idx3", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
             ("train-labels-idx1", "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),

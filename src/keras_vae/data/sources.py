@@ -1,6 +1,5 @@
-"""Names, files and folders → images."""
+"""Loading of images from a named source, a file or a folder."""
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data import sprites, streams
-from keras_vae.data.arrays import load_arrays, readable
+from keras_vae.data.arrays import load_arrays
 from keras_vae.data.convert import Color, Conversion, convert
-from keras_vae.data.dataset import Dataset, LoadedData, require_alike
+from keras_vae.data.dataset import Dataset, LoadedData, check_compatible
 from keras_vae.data.folders import load_folder
 from keras_vae.data.published import FASHION_MNIST, MNIST
 from keras_vae.data.streams import Stream
 
-__all__ = ["SOURCES", "Available", "LoadedData", "Source", "Stream", "available", "load", "stream"]
+__all__ = ["SOURCES", "LoadedData", "Source", "SourceLocation", "Stream", "available", "load", "stream"]
 
 
 _ARRAYS = (".npz", ".npy")
@@ -30,10 +30,10 @@ class Source:
     """A named set of images.
 
     Args:
-        name: What the user calls it.
-        description: One line on what it holds.
-        load: Reads, and fetches if need be, the images; shows its progress on the argument.
-        locate: Says where the images would be taken from now.
+        name: Name that the user types.
+        description: One-line description.
+        load: Loads the images, downloading them if necessary, and reports its progress to the argument.
+        locate: Returns where the images would currently come from, such as `"download, 11 MB"`.
     """
 
     name: str
@@ -42,8 +42,8 @@ class Source:
     locate: Callable[[], str]
 
 
-class Available(NamedTuple):
-    """One row of the list of sources: where the images would be taken from now comes last."""
+class SourceLocation(NamedTuple):
+    """A named source, its description, and where its images would currently come from."""
 
     name: str
     description: str
@@ -58,28 +58,29 @@ def load(
     background: str | None = None,
     progress: Progress | None = None,
 ) -> LoadedData:
-    """Return the images of a named source, a `.npz` or `.npy` file, or a folder.
+    """Load the images of a named source, a `.npz` or `.npy` file, or a folder.
 
     Args:
-        source: A name in `SOURCES`, or a path; a name wins over a file of that name, which `./name` reaches.
-        image_size: Height and width to bring all images to: scaled until they cover it, then cut evenly.
-        color: `"gray"` or `"rgb"` to turn all images to; folders that mix the two need it.
-        background: Color put behind the transparent pixels of a folder's images.
-        progress: Shown while files are downloaded, read or converted.
+        source: A name in `SOURCES`, or a path. A name takes precedence over a file of the same name; write `./name`
+            for the file.
+        image_size: Height and width of the returned images, which are scaled to cover it and then cropped centrally.
+        color: `"gray"` or `"rgb"`; required for folders that mix the two.
+        background: Color behind transparent pixels; only for folders.
+        progress: Reports the progress of downloading, reading and converting.
 
     Returns:
-        Training images, the source's own test images if it has any, and one line on each change made.
+        Training images, the source's own test images if any, and one note per change made.
 
     Raises:
-        InputError: When there is no such source, or what is there cannot be used as it is.
-        RunError: When a download fails.
+        InputError: There is no such source, or its content is invalid.
+        RunError: A download fails.
     """
     conversion = Conversion(image_size, color)
     show = progress or silent
-    name, path, named = _resolve(source)
-    if background is not None and (named or not path.is_dir()):
-        raise InputError(f"background: '{background}'; accepted only with a folder of images, as arrays hold no alpha")
-    if named:
+    name, path, is_named = _resolve(source)
+    if background is not None and (is_named or not path.is_dir()):
+        raise InputError(f"background = {background!r}: arrays have no transparency; pass it with folders only")
+    if is_named:
         loaded = SOURCES[name].load(show)
     elif path.is_dir():
         loaded = load_folder(path, conversion, background=background, progress=show)
@@ -87,14 +88,14 @@ def load(
         loaded = load_arrays(path)
     else:
         raise InputError(
-            f"data: {path.absolute()}; accepted: a .npz or .npy file, a folder of images, or a named source"
+            f"data = {path.absolute()}: not images; pass a .npz or .npy file, a folder of images, or a named source"
         )
     train, notes = convert(loaded.train, conversion, show)
     if loaded.test is None:
         return LoadedData(train, None, loaded.notes + notes)
     test, test_notes = convert(loaded.test, conversion, show)
-    with readable(path):
-        require_alike(train, test)
+    with reading(path):
+        check_compatible(train, test)
     return LoadedData(train, test, loaded.notes + notes + test_notes)
 
 
@@ -106,60 +107,58 @@ def stream(
     background: str | None = None,
     progress: Progress | None = None,
 ) -> Stream:
-    """Return the images of a source block by block: those of folders and files are read when they are asked for.
+    """Return a stream over the images of a source; files and folders are read block by block, on demand.
 
-    Arguments and errors are those of `load`. A source with test images of its own gives those first.
+    Arguments and errors are those of `load`. Test images of the source, if any, come first.
     """
-    _, path, named = _resolve(source)
-    if not named and path.is_dir():
-        return streams.of_folder(path, Conversion(image_size, color), background=background)
-    if not named and path.suffix.lower() in _ARRAYS and background is None:
-        return streams.of_arrays(path, Conversion(image_size, color))
+    _, path, is_named = _resolve(source)
+    if not is_named and path.is_dir():
+        return streams.stream_folder(path, Conversion(image_size, color), background=background)
+    if not is_named and path.suffix.lower() in _ARRAYS and background is None:
+        return streams.stream_arrays(path, Conversion(image_size, color))
     loaded = load(source, image_size=image_size, color=color, background=background, progress=progress)
-    return streams.of_datasets([part for part in (loaded.test, loaded.train) if part is not None])
+    return streams.stream_datasets([part for part in (loaded.test, loaded.train) if part is not None])
 
 
 def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
-    """Return a source's name, the path that it would be, and whether it is the name that is meant."""
+    """Return a source as a name and as a path, and whether it is the name of a named source."""
     name = os.fspath(source)
     path = Path(os.path.expanduser(name))
-    named = name in SOURCES and not isinstance(source, os.PathLike)
-    if not named and not (name and os.path.exists(path)):
+    is_named = name in SOURCES and not isinstance(source, os.PathLike)
+    if not is_named and not (name and os.path.exists(path)):
         raise _not_found(name, path)
-    return name, path, named
+    return name, path, is_named
 
 
-def available() -> tuple[Available, ...]:
-    """Return every named source, and where its images would be taken from now."""
-    return tuple(Available(source.name, source.description, source.locate()) for source in SOURCES.values())
+def available() -> tuple[SourceLocation, ...]:
+    """Return all named sources, with where their images would currently come from."""
+    return tuple(SourceLocation(source.name, source.description, source.locate()) for source in SOURCES.values())
 
 
 def _not_found(name: str, path: Path) -> InputError:
-    near = difflib.get_close_matches(name.lower(), SOURCES, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
     where = f", and no file or folder {path.absolute()}" if name else ""
     return InputError(
-        f"data: no source '{name}'{where}; {hint}accepted: {', '.join(SOURCES)},"
+        f"data = {name!r}: no such source{where}; {suggestion(name.lower(), SOURCES)}accepted: {', '.join(SOURCES)},"
         " or a path to a .npz or .npy file or a folder of images"
     )
 
 
 def _load_digits(progress: Progress) -> LoadedData:
-    """Return scikit-learn's 1,797 handwritten digits, 8 x 8 pixels of 17 levels, drawn larger at 28 x 28.
+    """Load scikit-learn's 1,797 handwritten digits, 8 x 8 pixels of 17 levels, enlarged to 28 x 28.
 
-    Each gets a border of one black pixel, so that strokes end inside the image as MNIST's do, is resampled from 10 x 10
-    to 28 x 28 (Lanczos), and its levels v in [0, 1] become t²(3 − 2t) with t = (v − 0.2) / 0.7 clipped to [0, 1], which
-    turns the blur of enlargement back into edges.
+    Each image is padded by one black pixel, so that strokes end inside the image as in MNIST, and resampled from
+    10 x 10 to 28 x 28 (Lanczos). To sharpen the edges that enlarging blurs, its levels v in [0, 1] become t²(3 − 2t)
+    with t = (v − 0.2) / 0.7 clipped to [0, 1].
     """
     from PIL import Image
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    coarse = np.pad(bunch.images.astype(np.float32) / 16, ((0, 0), (1, 1), (1, 1)))
-    fine = np.empty((len(coarse), 28, 28), np.float32)
-    for index, image in enumerate(coarse):
-        fine[index] = np.asarray(Image.fromarray(image).resize((28, 28), Image.Resampling.LANCZOS))
-    t = np.clip((fine - 0.2) / 0.7, 0, 1)
+    padded = np.pad(bunch.images.astype(np.float32) / 16, ((0, 0), (1, 1), (1, 1)))
+    enlarged = np.empty((len(padded), 28, 28), np.float32)
+    for index, image in enumerate(padded):
+        enlarged[index] = np.asarray(Image.fromarray(image).resize((28, 28), Image.Resampling.LANCZOS))
+    t = np.clip((enlarged - 0.2) / 0.7, 0, 1)
     images = t * t * (3 - 2 * t)
     note = "digits were resampled from 8x8 to 28x28, and their edges sharpened"
     return LoadedData(

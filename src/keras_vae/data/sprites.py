@@ -1,4 +1,4 @@
-"""Sprites: white shapes on black whose factors of variation are known, drawn here."""
+"""The sprites data set: white shapes on black with known factors of variation, drawn by this module."""
 
 from functools import cache
 
@@ -17,24 +17,24 @@ COUNT = 3 * 6 * 40 * 32 * 32
 TRAIN, TEST = 60_000, 20_000
 
 _SIDE = 64
-# One more than the steps a tile can go: the last place of a 33-pixel tile ends at pixel 64.
+# 33 pixels, so that a tile at the last of 32 positions ends at pixel 64.
 _TILE = _SIDE - 31
 _RADIUS = 14.9
-# After how many steps of 9 degrees each shape looks the same again.
+# Number of 9-degree steps after which each shape looks the same again.
 _PERIODS = (10, 20, 40)
 
 
 def draw(factors: ArrayLike) -> NDArray[np.uint8]:
-    """Return the images of combinations of factors.
+    """Draw the images of combinations of factors.
 
-    The layout is that of dSprites: `shape` (square, ellipse, heart), `scale` (0.5 to 1 in six equal steps),
+    The factors are those of dSprites: `shape` (square, ellipse, heart), `scale` (0.5 to 1 in six equal steps),
     `orientation` (40 equal steps of 9 degrees, clockwise), `x` and `y` (32 steps of one pixel to the right and
-    downwards). Images that differ in `x` and `y` alone are exact translations of each other, and no shape reaches
-    the border.
+    downwards). Images that differ only in `x` and `y` are exact translations of each other, and no shape touches the
+    border.
 
-    A square looks the same after a quarter turn and an ellipse after a half: orientations 0, 10, 20 and 30 of a square
-    are one image, and 0 and 20 of an ellipse. So no code can tell the orientation of all images, here as in dSprites
-    (where moreover orientations 0 and 39 are one angle).
+    A square looks the same after a quarter turn and an ellipse after a half turn: orientations 0, 10, 20 and 30 of a
+    square give the same image, and so do 0 and 20 of an ellipse. The orientation therefore cannot be recovered from all
+    images. The same holds for dSprites, where also orientations 0 and 39 are the same angle.
 
     Args:
         factors: Integers (N, 5), each counted from 0 and below its entry of `SIZES`.
@@ -43,22 +43,22 @@ def draw(factors: ArrayLike) -> NDArray[np.uint8]:
         Levels 0 and 255, (N, 64, 64, 1).
 
     Raises:
-        InputError: When there are no such factors.
+        InputError: The factors have another shape or dtype, or are out of range.
 
     Example:
         >>> images = draw([[0, 5, 0, 0, 0], [0, 5, 0, 3, 0]])
         >>> images.shape, bool((images[0, :, :-3] == images[1, :, 3:]).all())
         ((2, 64, 64, 1), True)
     """
-    shape, scale, orientation, x, y = _checked(factors).T
+    shape, scale, orientation, x, y = _validate_factors(factors).T
     images = np.zeros((len(x), _SIDE, _SIDE), np.uint8)
-    places = sliding_window_view(images, (_TILE, _TILE), axis=(1, 2), writeable=True)
-    places[np.arange(len(x)), y, x] = _tiles()[shape, scale, orientation]
+    windows = sliding_window_view(images, (_TILE, _TILE), axis=(1, 2), writeable=True)
+    windows[np.arange(len(x)), y, x] = _tiles()[shape, scale, orientation]
     return images[..., np.newaxis]
 
 
-def factors_of(index: ArrayLike) -> NDArray[np.int64]:
-    """Return the factors of the images at positions in the whole set, whose last factor, y, changes fastest.
+def index_to_factors(index: ArrayLike) -> NDArray[np.int64]:
+    """Return the factors of images by their position in the complete set, in which the last factor, y, varies fastest.
 
     Args:
         index: Integers (N,) from 0 to `COUNT` − 1.
@@ -67,75 +67,73 @@ def factors_of(index: ArrayLike) -> NDArray[np.int64]:
         Factors (N, 5).
 
     Raises:
-        InputError: When there is no such position.
+        InputError: The positions have another shape or dtype, or are out of range.
 
     Example:
-        >>> factors_of([0, 33, COUNT - 1]).tolist()
+        >>> index_to_factors([0, 33, COUNT - 1]).tolist()
         [[0, 0, 0, 0, 0], [0, 0, 0, 1, 1], [2, 5, 39, 31, 31]]
     """
     positions = np.asarray(index)
     if positions.dtype.kind not in "iu" or positions.ndim != 1 or ((positions < 0) | (positions >= COUNT)).any():
-        raise InputError(
-            f"index: {positions.dtype} of shape {positions.shape}; accepted: N integers from 0 to {COUNT - 1}"
-        )
+        raise InputError(f"index: {positions.dtype} of shape {positions.shape}; pass N integers from 0 to {COUNT - 1}")
     return np.stack(np.unravel_index(positions, SIZES), axis=-1).astype(np.int64)
 
 
-def index_of(factors: ArrayLike) -> NDArray[np.int64]:
-    """Return the positions in the whole set of the images that have these factors: the inverse of `factors_of`.
+def factors_to_index(factors: ArrayLike) -> NDArray[np.int64]:
+    """Return the positions of factors in the complete set: the inverse of `index_to_factors`.
 
     Args:
-        factors: Integers (N, 5), as `draw` takes them.
+        factors: Integers (N, 5), as for `draw`.
 
     Returns:
         Positions (N,).
 
     Raises:
-        InputError: When there are no such factors.
+        InputError: The factors have another shape or dtype, or are out of range.
     """
-    return np.ravel_multi_index(tuple(_checked(factors).T), SIZES).astype(np.int64)
+    return np.ravel_multi_index(tuple(_validate_factors(factors).T), SIZES).astype(np.int64)
 
 
 def load(progress: Progress) -> LoadedData:
-    """Return 60,000 training and 20,000 test images, always the same ones, drawn at random without replacement.
+    """Return 60,000 training and 20,000 test images, a fixed random selection without replacement.
 
     Args:
-        progress: Not needed: drawing takes about a second.
+        progress: Unused, because drawing takes about a second.
 
     Returns:
-        The images with their factors; their labels are the shapes.
+        The images with their factors; the labels are the shapes.
     """
-    # NumPy promises that the stream of this generator never changes, and so neither do the images.
-    chosen = np.random.RandomState(0).permutation(COUNT)[: TRAIN + TEST]
-    note = f"sprites: {TRAIN + TEST:,} of all {COUNT:,} combinations of factors, the same at every loading"
-    return LoadedData(_part(chosen[:TRAIN], "train"), _part(chosen[TRAIN:], "test"), (note,))
+    # NumPy guarantees that the stream of this generator, and therefore the selection, never changes.
+    selection = np.random.RandomState(0).permutation(COUNT)[: TRAIN + TEST]
+    note = f"sprites: a fixed selection of {TRAIN + TEST:,} from all {COUNT:,} combinations of factors"
+    return LoadedData(_part(selection[:TRAIN], "train"), _part(selection[TRAIN:], "test"), (note,))
 
 
 def _part(index: NDArray[np.int64], split: str) -> Dataset:
-    values = factors_of(index)
+    values = index_to_factors(index)
     return Dataset(draw(values), values[:, 0], "sprites", split, SHAPES, Factors(NAMES, SIZES, values))
 
 
-def _checked(factors: ArrayLike) -> NDArray[np.int64]:
+def _validate_factors(factors: ArrayLike) -> NDArray[np.int64]:
     values = np.asarray(factors)
     if values.dtype.kind not in "iu" or values.ndim != 2 or values.shape[1] != len(SIZES):
-        raise InputError(f"factors: {values.dtype} of shape {values.shape}; accepted: integers, N x {len(SIZES)}")
+        raise InputError(f"factors: {values.dtype} of shape {values.shape}; pass integers, N x {len(SIZES)}")
     if ((values < 0) | (values >= SIZES)).any():
         raise InputError(
-            f"factors: from {values.min(0).tolist()} to {values.max(0).tolist()}; accepted: from 0 to below {SIZES}"
+            f"factors: from {values.min(0).tolist()} to {values.max(0).tolist()}; pass values from 0 to below {SIZES}"
         )
     return values.astype(np.int64)
 
 
 @cache
 def _tiles() -> NDArray[np.uint8]:
-    """Return every shape in every scale and orientation, (3, 6, 40, 33, 33), its center in the middle pixel."""
+    """Return all shapes in all scales and orientations, (3, 6, 40, 33, 33), centered in the middle pixel."""
     offsets = np.arange(_TILE) - _TILE // 2
     column, row = np.meshgrid(offsets / _RADIUS, offsets / _RADIUS)
     scales = np.linspace(0.5, 1, SIZES[1])[:, np.newaxis, np.newaxis, np.newaxis]
     tiles = np.empty((*SIZES[:3], _TILE, _TILE), np.uint8)
     for number, (inside, period) in enumerate(zip((_square, _ellipse, _heart), _PERIODS, strict=True)):
-        # Angles that look alike are made equal, so that rounding does not tell them apart.
+        # Equal-looking angles are made equal, so that rounding cannot make their images differ.
         angles = (2 * np.pi / SIZES[2] * (np.arange(SIZES[2]) % period))[:, np.newaxis, np.newaxis]
         cos, sin = np.cos(angles), np.sin(angles)
         u, v = (column * cos + row * sin) / scales, (row * cos - column * sin) / scales
@@ -144,7 +142,7 @@ def _tiles() -> NDArray[np.uint8]:
     return tiles
 
 
-# Each shape lies in the unit disc around (0, 0): u runs to the right, v downwards.
+# Each shape lies in the unit disc around (0, 0); u points to the right, v downwards.
 
 
 def _square(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -156,6 +154,6 @@ def _ellipse(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_
 
 
 def _heart(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return where x² + (1.2 y − 0.85 |x|)² ≤ 1, y upwards, moved and shrunk into the disc."""
+    """Return where x² + (1.2 y − 0.85 |x|)² ≤ 1, with y upwards, shifted and scaled into the disc."""
     x, y = 1.16 * u, 0.31 - 1.16 * v
     return x**2 + (1.2 * y - 0.85 * np.abs(x)) ** 2 <= 1

@@ -1,4 +1,4 @@
-"""Images of any number, block by block, in memory that does not grow with them."""
+"""Images read block by block, in memory that does not grow with their number."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -9,22 +9,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.files import reading
 from keras_vae.core.progress import silent
-from keras_vae.data.arrays import open_arrays, readable
+from keras_vae.data.arrays import open_arrays
 from keras_vae.data.convert import Conversion, convert
-from keras_vae.data.dataset import Dataset, require_alike
-from keras_vae.data.folders import find_images, opaque, read_images
+from keras_vae.data.dataset import Dataset, check_compatible, evenly_spaced
+from keras_vae.data.folders import list_images, parse_background, read_images
 
-BLOCK = 512
+BLOCK_SIZE = 512
 
 
 class Block(NamedTuple):
-    """Images that follow one another in a stream.
+    """Consecutive images of a stream.
 
     Args:
         images: Levels, N x H x W x C.
-        labels: One integer an image, or None.
-        names: What each image is called.
+        labels: One integer per image, or None.
+        names: Name of each image.
     """
 
     images: NDArray[np.uint8]
@@ -34,13 +35,13 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """Images that are read when they are asked for.
+    """Images that are read on demand.
 
     Args:
         read: Returns a block by its number.
-        sizes: How many images each block has.
-        classes: The names of the labels 0, 1, …, where they are known.
-        fingerprint: What tells these images from others, in hexadecimal.
+        sizes: Number of images in each block.
+        classes: Names of the labels 0, 1, …, if known.
+        fingerprint: Hexadecimal hash that identifies these images.
     """
 
     read: Callable[[int], Block]
@@ -52,36 +53,40 @@ class Stream:
         """Return the number of images."""
         return sum(self.sizes)
 
-    def take(self, positions: NDArray[np.integer[Any]]) -> Block:
-        """Return images by their positions, in that order."""
+    def subset(self, positions: NDArray[np.integer[Any]]) -> Block:
+        """Return the images at the given positions, in that order."""
         ends = np.cumsum(self.sizes)
-        owners = np.searchsorted(ends, positions, side="right")
-        blocks = {owner: self.read(owner) for owner in np.unique(owners).tolist()}
-        places = (positions - ends[owners] + np.array(self.sizes)[owners]).tolist()
-        chosen = [(blocks[owner], place) for owner, place in zip(owners.tolist(), places, strict=True)]
-        labels = [block.labels[place] for block, place in chosen if block.labels is not None]
+        numbers = np.searchsorted(ends, positions, side="right")
+        blocks = {number: self.read(number) for number in np.unique(numbers).tolist()}
+        offsets = (positions - ends[numbers] + np.array(self.sizes)[numbers]).tolist()
+        chosen = [(blocks[number], offset) for number, offset in zip(numbers.tolist(), offsets, strict=True)]
+        labels = [block.labels[offset] for block, offset in chosen if block.labels is not None]
         return Block(
-            np.stack([block.images[place] for block, place in chosen]),
+            np.stack([block.images[offset] for block, offset in chosen]),
             np.array(labels) if labels else None,
-            tuple(block.names[place] for block, place in chosen),
+            tuple(block.names[offset] for block, offset in chosen),
         )
 
+    def subsample_evenly(self, count: int) -> Block:
+        """Return at most `count` evenly spaced images."""
+        return self.subset(evenly_spaced(len(self), count))
 
-def of_datasets(datasets: Sequence[Dataset]) -> Stream:
-    """Return the images of data sets, one set after the other, called by split and position.
+
+def stream_datasets(datasets: Sequence[Dataset]) -> Stream:
+    """Return a stream over the images of data sets, one after the other; names are `split/position`.
 
     Args:
-        datasets: At least one, of images of one shape.
+        datasets: At least one data set; all images have the same shape.
 
     Example:
-        >>> stream = of_datasets([Dataset.from_arrays(np.zeros((3, 4, 4, 1), "uint8"), name="black", split="test")])
+        >>> stream = stream_datasets([Dataset.from_arrays(np.ones((3, 4, 4, 1), bool), name="white", split="test")])
         >>> stream.read(0).names
         ('test/0', 'test/1', 'test/2')
     """
     blocks = [
-        (dataset, slice(start, min(start + BLOCK, len(dataset))))
+        (dataset, slice(start, min(start + BLOCK_SIZE, len(dataset))))
         for dataset in datasets
-        for start in range(0, len(dataset), BLOCK)
+        for start in range(0, len(dataset), BLOCK_SIZE)
     ]
 
     def read(number: int) -> Block:
@@ -97,21 +102,25 @@ def of_datasets(datasets: Sequence[Dataset]) -> Stream:
     )
 
 
-def of_arrays(path: Path, conversion: Conversion) -> Stream:
-    """Return the images of a `.npz` or `.npy` file of any size, called by split and position.
+def stream_arrays(path: Path, conversion: Conversion) -> Stream:
+    """Return a stream over the images of a `.npz` or `.npy` file of any size; names are `split/position`.
 
     Args:
-        path: As `arrays.load_arrays` takes it.
-        conversion: The size and color to bring the images to.
+        path: A file as described in `arrays.load_arrays`.
+        conversion: Size and color of the returned images.
 
     Raises:
-        InputError: The file cannot be read or holds no images. Images that are no good are refused when they are read.
+        InputError: The file cannot be read or holds no images. Invalid images raise when they are read.
     """
     parts = open_arrays(path)
-    firsts = [convert(rows.dataset(0, 1), conversion)[0] for rows in parts]
-    with readable(path):
-        require_alike(firsts[0], firsts[-1])
-    blocks = [(rows, start, min(start + BLOCK, rows.count)) for rows in parts for start in range(0, rows.count, BLOCK)]
+    first_images = [convert(rows.dataset(0, 1), conversion)[0] for rows in parts]
+    with reading(path):
+        check_compatible(first_images[0], first_images[-1])
+    blocks = [
+        (rows, start, min(start + BLOCK_SIZE, rows.count))
+        for rows in parts
+        for start in range(0, rows.count, BLOCK_SIZE)
+    ]
 
     def read(number: int) -> Block:
         rows, start, stop = blocks[number]
@@ -119,34 +128,35 @@ def of_arrays(path: Path, conversion: Conversion) -> Stream:
         names = tuple(f"{rows.split}/{position}" for position in range(start, stop))
         return Block(dataset.images, dataset.labels, names)
 
-    facts = path.stat()
-    digest = hashlib.sha256(repr((conversion, path.name, facts.st_size, facts.st_mtime_ns)).encode())
+    status = path.stat()
+    digest = hashlib.sha256(repr((conversion, path.name, status.st_size, status.st_mtime_ns)).encode())
     return Stream(read, tuple(stop - start for _, start, stop in blocks), (), digest.hexdigest())
 
 
-def of_folder(folder: Path, conversion: Conversion, *, background: str | None = None) -> Stream:
-    """Return the images of a folder of any size, called by their paths in it.
+def stream_folder(folder: Path, conversion: Conversion, *, background: str | None = None) -> Stream:
+    """Return a stream over the images of a folder of any size; names are paths relative to the folder.
 
     Args:
-        folder: As `folders.load_folder` takes it.
-        conversion: The size and color to bring the images to.
-        background: Any color Pillow names, to put behind transparent pixels.
+        folder: A folder as described in `folders.load_folder`.
+        conversion: Size and color of the returned images.
+        background: Color behind transparent pixels, by a name that Pillow knows.
 
     Raises:
-        InputError: There are no images. Files that are no good are refused when they are read.
+        InputError: There are no images. Invalid files raise when they are read.
     """
-    found, paint = find_images(folder), None if background is None else opaque(background)
-    names = [str(file.relative_to(folder)) for file in found.files]
-    starts = range(0, len(names), BLOCK)
+    listing = list_images(folder)
+    fill = None if background is None else parse_background(background)
+    names = [str(file.relative_to(folder)) for file in listing.files]
+    starts = range(0, len(names), BLOCK_SIZE)
 
     def read(number: int) -> Block:
-        chosen = slice(starts[number], starts[number] + BLOCK)
-        images, _ = read_images(folder, found.files[chosen], conversion, paint, silent)
-        labels = None if found.labels is None else np.array(found.labels[chosen], np.int64)
+        chosen = slice(starts[number], starts[number] + BLOCK_SIZE)
+        images, _ = read_images(folder, listing.files[chosen], conversion, fill, silent)
+        labels = None if listing.labels is None else np.array(listing.labels[chosen], np.int64)
         return Block(images, labels, tuple(names[chosen]))
 
     digest = hashlib.sha256(repr((conversion, background)).encode())
-    for name, file in zip(names, found.files, strict=True):
+    for name, file in zip(names, listing.files, strict=True):
         digest.update(f"{name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
-    sizes = tuple(min(BLOCK, len(names) - start) for start in starts)
-    return Stream(read, sizes, found.classes, digest.hexdigest())
+    sizes = tuple(min(BLOCK_SIZE, len(names) - start) for start in starts)
+    return Stream(read, sizes, listing.classes, digest.hexdigest())

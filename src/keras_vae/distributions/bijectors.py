@@ -1,4 +1,4 @@
-"""Invertible steps whose Jacobian is triangular: the one building block of couplings and autoregressive flows."""
+"""Bijectors with a triangular Jacobian: the building block of coupling flows and autoregressive flows."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from keras_vae.core.typing import Array, Tensor
 
 
 class MaskedAffineBijector(ComponentLayer):
-    r"""One affine step, \(v_i = u_i e^{s_i} + t_i\), whose shift t and log-scale s look at u of lower degree only.
+    r"""Affine bijector \(v_i = u_i e^{s_i} + t_i\) whose shift t and log-scale s depend on lower degrees of u only.
 
-    With the degrees 0, 1, …, D − 1 it is a step of an autoregressive flow (Kingma et al., arXiv 1606.04934;
-    Papamakarios et al., arXiv 1705.07057); with the degrees 0 and 1 it is an affine coupling (Dinh et al.,
-    arXiv 1605.08803). The masks are those of MADE (Germain et al., arXiv 1502.03509).
+    Degrees 0, 1, …, D − 1 make a step of an autoregressive flow (Kingma et al., arXiv 1606.04934; Papamakarios et al.,
+    arXiv 1705.07057). Degrees 0 and 1 make an affine coupling (Dinh et al., arXiv 1605.08803). The masks are those of
+    MADE (Germain et al., arXiv 1502.03509).
 
     Args:
-        degrees: The degree of each dimension, (D,), counted from 0.
-        hidden: Widths of the hidden layers.
-        context_dim: Size of a vector that every shift and scale may look at besides; 0 for none.
-        **kwargs: As for every Keras layer.
+        degrees: Degree of each dimension, counted from 0, (D,).
+        hidden: Units of the hidden layers.
+        context_dim: Size of a context vector that all shifts and scales depend on; 0 for none.
+        **kwargs: Arguments of every Keras layer.
     """
 
     def __init__(self, degrees: Sequence[int], hidden: Sequence[int], context_dim: int = 0, **kwargs: Any) -> None:
@@ -32,7 +32,7 @@ class MaskedAffineBijector(ComponentLayer):
         self.num_passes = max(self.degrees) + 1
         inner = [np.arange(width) % max(self.num_passes - 1, 1) for width in self.hidden]
         layers = [np.array(self.degrees), *inner]
-        # Outputs look strictly below their degree; between hidden layers, equal degrees may meet.
+        # An output depends on strictly lower degrees; a hidden unit also depends on equal ones.
         self.masks: list[Array] = [
             (after >= before[:, None]).astype("float32") for before, after in itertools.pairwise(layers)
         ]
@@ -43,7 +43,7 @@ class MaskedAffineBijector(ComponentLayer):
             self.add_weight(shape=mask.shape, initializer="glorot_uniform", name=f"kernel_{index}")
             for index, mask in enumerate(self.masks[:-1])
         ]
-        # Nearly the identity at first, yet with a gradient to every weight.
+        # Small, so that training starts near the identity; not zero, so that every weight has a gradient.
         small = keras.initializers.RandomNormal(stddev=0.01)
         self.kernels.append(self.add_weight(shape=self.masks[-1].shape, initializer=small, name="kernel_out"))
         self.biases = [
@@ -57,25 +57,25 @@ class MaskedAffineBijector(ComponentLayer):
         self.built = True
 
     def transform(self, u: Tensor, context: Tensor = None, detach_weights: bool = False) -> tuple[Tensor, Tensor]:
-        """Return v and the log-scales, both (…, D), of u: one pass.
+        """Return v and the log-scales, both (…, D), of u in one pass.
 
         Args:
             u: (…, D).
-            context: (…, context_dim), broadcastable.
+            context: (…, context_dim), broadcastable, or None.
             detach_weights: Whether the weights are constants to gradients.
         """
         shift, log_scale = self._shift_and_log_scale(u, context, detach_weights)
         return u * ops.exp(log_scale) + shift, log_scale
 
     def inverse(self, v: Tensor, context: Tensor = None, detach_weights: bool = False) -> tuple[Tensor, Tensor]:
-        """Return u and minus the log-scales, both (…, D), of v: as many passes as there are degrees.
+        """Return u and the negative log-scales, both (…, D), of v in `num_passes` passes, one per degree.
 
         Args:
             v: (…, D).
-            context: (…, context_dim), broadcastable.
+            context: (…, context_dim), broadcastable, or None.
             detach_weights: Whether the weights are constants to gradients.
         """
-        # After pass k, every dimension of a degree below k is exact.
+        # After pass k, all dimensions of a degree below k are exact.
         u = ops.zeros_like(v)
         for _ in range(self.num_passes):
             shift, log_scale = self._shift_and_log_scale(u, context, detach_weights)
@@ -86,11 +86,11 @@ class MaskedAffineBijector(ComponentLayer):
         constant = ops.stop_gradient if detach_weights else ops.convert_to_tensor
         features = u
         for index, (kernel, mask, bias) in enumerate(zip(self.kernels, self.masks, self.biases, strict=True)):
-            # PyTorch does not multiply by NumPy arrays what has a gradient.
+            # `*` would fail on PyTorch, where a NumPy array cannot multiply a tensor that requires gradients.
             masked = ops.multiply(constant(kernel), mask)
             features = ops.matmul(features if index == 0 else ops.elu(features), masked) + constant(bias)
             if context is not None:
                 features = features + ops.matmul(context, constant(self.context_kernels[index]))
         shift, raw = ops.split(features, 2, axis=-1)
-        # Bounded, so that no step can lose or blow up a dimension at once.
+        # Bounded, so that a single bijector can neither collapse a dimension nor make it explode.
         return shift, 2.0 * ops.tanh(0.5 * raw)

@@ -1,43 +1,54 @@
-r"""Distributions over images: tensors in; log-probabilities, means and draws out.
+r"""Distributions over images: log-probabilities, means and samples as functions of a decoder's outputs.
 
-They are short-lived views of a decoder's outputs, built where they are used. Leading axes, … below, may be (N,) or
-(N, K); images broadcast to the axes of the parameters, (N, 1, H, W, C) to (N, K, H, W, C).
+A distribution is a short-lived view of tensors. Its leading axes, … below, are (N,) or (N, K). Images broadcast to the
+axes of the parameters: (N, 1, H, W, C) to (N, K, H, W, C).
 
-Those of levels give each of the 256 levels \(x = l / 255\) a probability; images in between count as the nearest level.
-The others have a density on [0, 1] or beyond.
+`DiscretizedLogistic` and `Categorical` give a probability to each of the 256 levels \(x = l / 255\); other values count
+as the nearest level. `Bernoulli` gives a probability to black and to white. The others are densities.
 """
 
 import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import final
 
 import keras
 from keras import ops
 
 from keras_vae.core.math import log_prob_of_mode
-from keras_vae.core.typing import Tensor
+from keras_vae.core.typing import Seed, Tensor
 
 _PIXEL_AXES = (-3, -2, -1)
 _LOG_TWO = math.log(2)
 
 
-class ImageDistribution(Protocol):
-    """What a distribution over images (…, H, W, C) can do."""
+class ImageDistribution(abc.ABC):
+    """Base class of distributions over images (…, H, W, C). A likelihood returns one.
 
+    Classes are either abstract or final. A subclass is a frozen dataclass whose fields are its parameters.
+    """
+
+    @abc.abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image.
 
+        Args:
+            x: Images in [0, 1], (…, H, W, C).
+        """
+
+    @abc.abstractmethod
     def mean(self) -> Tensor:
         """Return the mean images in [0, 1], (…, H, W, C)."""
 
-    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return drawn images in [0, 1], (…, H, W, C)."""
+    @abc.abstractmethod
+    def sample(self, seed: Seed) -> Tensor:
+        """Draw images in [0, 1], (…, H, W, C)."""
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class Bernoulli:
+class Bernoulli(ImageDistribution):
     r"""Independent Bernoulli pixels, \(p(x) = \prod_i \sigma(l_i)^{x_i} (1 - \sigma(l_i))^{1 - x_i}\).
 
     Args:
@@ -47,37 +58,31 @@ class Bernoulli:
     logits: Tensor
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x), summed over the pixels and channels of each image.
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image.
 
         Args:
-            x: Images in [0, 1], (…, H, W, C). Between 0 and 1 the value is the negative cross-entropy, which is
-                what the classic VAE minimizes on gray levels; it is a normalized log-probability on {0, 1} only.
-
-        Returns:
-            Log-probabilities in nats, (…).
+            x: Images in [0, 1], (…, H, W, C). On gray levels, the value is the negative cross-entropy that the classic
+                VAE maximizes; it is a normalized log-probability on {0, 1} only.
         """
-        # x·l − log(1 + eˡ), by way of the value that is likelier: what x gives up against it, and its own probability.
-        # Of l = 0 the sign is 0, and so the gradient is right, as that of |l| would not be on every backend.
-        given_up = ops.sum(ops.subtract(2.0 * x - 1.0, ops.sign(self.logits)) * self.logits, axis=_PIXEL_AXES)
-        return given_up / 2 + log_prob_of_mode(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
+        # x·l − log(1 + eˡ) = log-probability of the likelier value of the pixel, minus the deficit of x.
+        # `sign` is 0 at l = 0, which makes the gradient right there; that of |l| is wrong on some backends.
+        deficit = ops.sum(ops.subtract(2.0 * x - 1.0, ops.sign(self.logits)) * self.logits, axis=_PIXEL_AXES)
+        return deficit / 2 + log_prob_of_mode(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
 
     def mean(self) -> Tensor:
         """Return the probability that each pixel is 1, (…, H, W, C)."""
         return ops.sigmoid(self.logits)
 
-    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return a draw of {0, 1} pixels, (…, H, W, C).
-
-        Args:
-            seed: An integer, or the generator of the layer that draws.
-        """
+    def sample(self, seed: Seed) -> Tensor:
+        """Draw images of {0, 1} pixels, (…, H, W, C)."""
         uniform = keras.random.uniform(ops.shape(self.logits), seed=seed)
         return ops.cast(uniform < self.mean(), "float32")
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class ContinuousBernoulli:
-    r"""Independent pixels of density \(p(x_i) = e^{l_i x_i} / \int_0^1 e^{l_i t} dt\) on [0, 1].
+class ContinuousBernoulli(ImageDistribution):
+    r"""Independent pixels with density \(p(x_i) = e^{l_i x_i} / \int_0^1 e^{l_i t} dt\) on [0, 1].
 
     With \(\lambda = \sigma(l)\) this is \(C(\lambda) \lambda^x (1 - \lambda)^{1 - x}\) of Loaiza-Ganem and Cunningham
     (arXiv 1907.06845). The normalizer is \(e^{l/2} \sinh(l/2) / (l/2)\), which is 1 at \(\lambda = \tfrac12\).
@@ -89,42 +94,38 @@ class ContinuousBernoulli:
     logits: Tensor
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
-        square, small, size = self._parts()
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
+        square, small, size = self._series_terms()
         series = square * (1 / 24 + square * (-1 / 2880 + square * (1 / 181440 - square / 9676800)))
         exact = size / 2 + ops.log(-ops.expm1(-size) / size)
         return ops.sum(self.logits * (x - 0.5) - ops.where(small, series, exact), axis=_PIXEL_AXES)
 
     def mean(self) -> Tensor:
         r"""Return \(\tfrac12 + \tfrac12 \coth(l/2) - 1/l\), (…, H, W, C)."""
-        square, small, size = self._parts()
+        square, small, size = self._series_terms()
         series = self.logits * (1 / 12 + square * (-1 / 720 + square * (1 / 30240 - square / 1209600)))
         exact = ops.sign(self.logits) * (0.5 / ops.tanh(size / 2) - 1.0 / size)
         return 0.5 + ops.where(small, series, exact)
 
-    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return a draw by the inverse of the distribution function, (…, H, W, C).
-
-        Args:
-            seed: An integer, or the generator of the layer that draws.
-        """
-        # Mirrored about ½, because the exponential of a large positive logit is no float.
+    def sample(self, seed: Seed) -> Tensor:
+        """Draw images by inverting the distribution function, (…, H, W, C)."""
+        # Mirrored about ½, because the exponential of a large positive logit overflows.
         size = ops.maximum(ops.abs(self.logits), 1e-6)
         below = ops.log1p(_uniform(ops.shape(self.logits), seed) * ops.expm1(-size)) / -size
         return ops.clip(ops.where(self.logits > 0, 1.0 - below, below), 0.0, 1.0)
 
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return for the series its variable l² and where it holds, and for the closed forms an |l| away from 0/0."""
+    def _series_terms(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return l² for the series, where the series applies, and |l| for the closed forms, kept away from 0/0."""
         small = ops.abs(self.logits) < 1.0
         near = ops.where(small, self.logits, 1.0)
         return ops.square(near), small, ops.where(small, 1.0, ops.abs(self.logits))
 
 
 @dataclass(frozen=True, eq=False)
-class _LocationScale(abc.ABC):
+class _LocationScale(ImageDistribution):
     r"""Independent pixels \(x_i = \mu_i + \sigma_i \varepsilon_i\).
 
-    The density reaches beyond [0, 1]; means and draws, being images, are clipped to it.
+    The density extends beyond [0, 1]; means and samples are clipped to it.
 
     Args:
         location: \(\mu\), (…, H, W, C).
@@ -135,7 +136,7 @@ class _LocationScale(abc.ABC):
     log_scale: Tensor
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
         noise = (x - self.location) * ops.exp(-self.log_scale)
         return ops.sum(self._noise_log_prob(noise) - self.log_scale, axis=_PIXEL_AXES)
 
@@ -143,12 +144,8 @@ class _LocationScale(abc.ABC):
         """Return the locations clipped to [0, 1], (…, H, W, C)."""
         return ops.clip(self.location, 0.0, 1.0)
 
-    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return a draw clipped to [0, 1], (…, H, W, C).
-
-        Args:
-            seed: An integer, or the generator of the layer that draws.
-        """
+    def sample(self, seed: Seed) -> Tensor:
+        """Draw images clipped to [0, 1], (…, H, W, C)."""
         noise = self._noise(_uniform(ops.shape(self.location), seed))
         return ops.clip(self.location + ops.exp(self.log_scale) * noise, 0.0, 1.0)
 
@@ -158,9 +155,10 @@ class _LocationScale(abc.ABC):
 
     @abc.abstractmethod
     def _noise(self, uniform: Tensor) -> Tensor:
-        """Return the ε at which the distribution function takes these values in (0, 1)."""
+        """Return ε, the inverse of its distribution function at values in (0, 1)."""
 
 
+@final
 class Normal(_LocationScale):
     r"""Independent normal pixels, \(p(x_i) = N(x_i; \mu_i, \sigma_i^2)\)."""
 
@@ -171,6 +169,7 @@ class Normal(_LocationScale):
         return math.sqrt(2) * ops.erfinv(2.0 * uniform - 1.0)
 
 
+@final
 class Laplace(_LocationScale):
     r"""Independent Laplace pixels, \(p(x_i) = e^{-|x_i - \mu_i| / \sigma_i} / 2\sigma_i\)."""
 
@@ -182,21 +181,22 @@ class Laplace(_LocationScale):
         return -ops.sign(centered) * ops.log1p(-ops.abs(centered))
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class DiscretizedLogistic:
-    r"""Probabilities of the 256 levels under a mixture of M logistic distributions, the tails in the edge bins.
+class DiscretizedLogistic(ImageDistribution):
+    r"""Probabilities of the 256 levels under a mixture of M logistic distributions. The edge bins contain the tails.
 
-    \(p(x) = \prod_i \sum_m w_{im} \prod_c [F_{imc}(x_{ic} + \tfrac{1}{510}) - F_{imc}(x_{ic} - \tfrac{1}{510})]\), with
-    one choice of component for all channels of a pixel and the location of each channel linear in those before it
-    (Salimans et al., arXiv 1701.05517). Locations and scales are in units where black is −1 and white is 1.
+    \(p(x) = \prod_i \sum_m w_{im} \prod_c [F_{imc}(x_{ic} + \tfrac{1}{510}) - F_{imc}(x_{ic} - \tfrac{1}{510})]\),
+    where \(F_{imc}\) is a logistic distribution function (Salimans et al., arXiv 1701.05517). All channels of a pixel
+    share one component, and the location of a channel is linear in the channels before it. Locations and scales are
+    in units where black is −1 and white is 1.
 
     Args:
         logits: Logarithms of the weights, up to a constant, (…, H, W, M).
         location: (…, H, W, M, C).
         log_scale: (…, H, W, M, C).
-        coefficients: What each channel's location adds for each earlier channel, rows of a lower triangle one after
-            another (green on red; blue on red, blue on green), (…, H, W, M, C(C − 1)/2); None where channels are
-            independent.
+        coefficients: Coefficients of the earlier channels in each channel's location, (…, H, W, M, C(C − 1)/2): green
+            on red, blue on red, blue on green. None for independent channels.
     """
 
     logits: Tensor
@@ -205,48 +205,44 @@ class DiscretizedLogistic:
     coefficients: Tensor | None = None
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
-        levels, total, given = _levels(x), ops.log_softmax(self.logits), list[Tensor]()
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
+        levels, total, earlier = _levels(x), ops.log_softmax(self.logits), list[Tensor]()
         for channel in range(self.location.shape[-1]):
             level = levels[..., channel : channel + 1]
-            total = total + _log_bin(level, self._location_given(given), self.log_scale[..., channel])
-            given.append(_signed(level))
+            total = total + _log_bin(level, self._location_given(earlier), self.log_scale[..., channel])
+            earlier.append(_signed(level))
         return ops.sum(ops.logsumexp(total, axis=-1), axis=(-2, -1))
 
     def mean(self) -> Tensor:
-        """Return the mean images, (…, H, W, C), within half a level.
+        """Return the mean images, (…, H, W, C), exact to half a level.
 
-        Of a channel that depends on others it is the mean where those take their own means.
+        The mean of a channel that depends on earlier channels is taken at the means of those.
         """
-        weights, given = _softmax(self.logits), list[Tensor]()
+        weights, earlier = _softmax(self.logits), list[Tensor]()
         for channel in range(self.location.shape[-1]):
-            given.append(_clipped_mean(self._location_given(given), self.log_scale[..., channel]))
+            earlier.append(_clipped_mean(self._location_given(earlier), self.log_scale[..., channel]))
         return ops.clip(
-            ops.stack([ops.sum(weights * (value + 1.0), axis=-1) for value in given], axis=-1) / 2.0, 0.0, 1.0
+            ops.stack([ops.sum(weights * (value + 1.0), axis=-1) for value in earlier], axis=-1) / 2.0, 0.0, 1.0
         )
 
-    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return a draw of levels divided by 255, (…, H, W, C), channel after channel.
-
-        Args:
-            seed: An integer, or the generator of the layer that draws.
-        """
+    def sample(self, seed: Seed) -> Tensor:
+        """Draw levels divided by 255, (…, H, W, C), one channel after another."""
         *pixels, components = ops.shape(self.logits)
         channels = self.location.shape[-1]
         uniform = _uniform((*pixels, 1 + channels), seed)
         chosen = ops.one_hot(_choice(self.logits, uniform[..., 0]), components)
-        levels, given = list[Tensor](), list[Tensor]()
+        levels, earlier = list[Tensor](), list[Tensor]()
         for channel in range(channels):
-            location = ops.sum(chosen * self._location_given(given), axis=-1)
+            location = ops.sum(chosen * self._location_given(earlier), axis=-1)
             scale = ops.exp(ops.sum(chosen * self.log_scale[..., channel], axis=-1))
             u = uniform[..., 1 + channel]
             value = location + scale * (ops.log(u) - ops.log1p(-u))
             levels.append(ops.clip(ops.round(127.5 * (value + 1.0)), 0.0, 255.0))
-            given.append(_signed(levels[-1])[..., None])
+            earlier.append(_signed(levels[-1])[..., None])
         return ops.stack(levels, axis=-1) / 255.0
 
     def _location_given(self, earlier: Sequence[Tensor]) -> Tensor:
-        """Return the location of the channel after `earlier` ones, each (…, H, W, M) or (…, H, W, 1)."""
+        """Return the location of the next channel, given the earlier ones, each (…, H, W, M) or (…, H, W, 1)."""
         channel = len(earlier)
         location = self.location[..., channel]
         if self.coefficients is None:
@@ -255,18 +251,19 @@ class DiscretizedLogistic:
         return location + sum(self.coefficients[..., row + index] * value for index, value in enumerate(earlier))
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class Categorical:
-    r"""Independent pixels with a probability for each of the 256 levels, \(p(x) = \prod_i w_{i, 255 x_i}\).
+class Categorical(ImageDistribution):
+    r"""Independent pixels with a probability for each level, \(p(x) = \prod_i w_{i, 255 x_i}\).
 
     Args:
-        logits: Logarithms of the probabilities, up to a constant, (…, H, W, C, 256).
+        logits: Logarithms of the probabilities of the 256 levels, up to a constant, (…, H, W, C, 256).
     """
 
     logits: Tensor
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image (…, H, W, C) in [0, 1]."""
+        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
         levels = ops.broadcast_to(ops.cast(_levels(x), "int32"), ops.shape(self.logits)[:-1])
         chosen = ops.take_along_axis(ops.log_softmax(self.logits), levels[..., None], axis=-1)
         return ops.sum(chosen[..., 0], axis=_PIXEL_AXES)
@@ -275,29 +272,25 @@ class Categorical:
         """Return the mean images, (…, H, W, C)."""
         return ops.sum(_softmax(self.logits) * (ops.arange(256, dtype="float32") / 255.0), axis=-1)
 
-    def sample(self, seed: int | keras.random.SeedGenerator) -> Tensor:
-        """Return a draw of levels divided by 255, (…, H, W, C).
-
-        Args:
-            seed: An integer, or the generator of the layer that draws.
-        """
+    def sample(self, seed: Seed) -> Tensor:
+        """Draw levels divided by 255, (…, H, W, C)."""
         levels = _choice(self.logits, _uniform(ops.shape(self.logits)[:-1], seed))
         return ops.cast(levels, "float32") / 255.0
 
 
-def _uniform(shape: Sequence[int], seed: int | keras.random.SeedGenerator) -> Tensor:
-    """Return uniform noise strictly between 0 and 1, where logarithms are finite."""
+def _uniform(shape: Sequence[int], seed: Seed) -> Tensor:
+    """Return uniform noise strictly between 0 and 1, so that its logarithms are finite."""
     uniform = keras.random.uniform(tuple(shape), dtype="float32", seed=seed)
     return ops.clip(uniform, 1e-7, 1.0 - 1e-7)
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Return softmax(logits) over the last axis; of a single logit too, where Keras's warns."""
+    """Return softmax(logits) over the last axis, without the warning of Keras's about a single logit."""
     return ops.exp(ops.log_softmax(logits))
 
 
 def _choice(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Return the index of the entry of softmax(logits), (…, M), on which uniform noise (…) falls, int32."""
+    """Return categorical samples as int32 indices (…), given logits (…, M) and uniform noise (…)."""
     cumulative = ops.cumsum(_softmax(logits), axis=-1)[..., :-1]
     return ops.sum(ops.cast(cumulative < uniform[..., None], "int32"), axis=-1)
 
@@ -308,15 +301,15 @@ def _levels(x: Tensor) -> Tensor:
 
 
 def _signed(levels: Tensor) -> Tensor:
-    """Return levels 0…255 in [−1, 1]."""
+    """Return levels 0…255 scaled to [−1, 1]."""
     return levels / 127.5 - 1.0
 
 
 def _log_bin(levels: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-    r"""Return the log-probability of levels' bins under logistic distributions.
+    r"""Return the log-probabilities of the bins of levels under logistic distributions.
 
-    \(\sigma(a) - \sigma(b) = \sigma(a) \, \sigma(-b) \, (1 - e^{b - a})\): every factor has a finite logarithm, also
-    where the difference is no float, and an edge bin is a product of fewer of them.
+    \(\sigma(a) - \sigma(b) = \sigma(a) \, \sigma(-b) \, (1 - e^{b - a})\): every factor has a finite logarithm,
+    even if the difference underflows. An edge bin is a product of fewer factors.
     """
     inverse_scale = ops.exp(-log_scale)
     centered, half = _signed(levels) - location, 1.0 / 255.0
@@ -328,6 +321,6 @@ def _log_bin(levels: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def _clipped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
-    r"""Return the mean of logistic variables clipped to [−1, 1], \(1 - \int_{-1}^1 F(x) dx\)."""
+    r"""Return the means of logistic variables clipped to [−1, 1], \(1 - \int_{-1}^1 F(x) dx\)."""
     scale = ops.exp(log_scale)
     return scale * (ops.softplus((location + 1.0) / scale) - ops.softplus((location - 1.0) / scale)) - 1.0

@@ -1,95 +1,118 @@
-"""Distributions over latent codes: tensors in; log-probabilities, divergences and draws out.
+"""Distributions over latent codes: log-densities and samples as functions of tensors.
 
-They are short-lived views of tensors. They are built where they are used and never cross a Keras boundary:
-neither `predict` nor JAX can carry them.
+A distribution is a short-lived view of tensors. It is built where it is needed and never crosses a Keras boundary,
+because neither `predict` nor JAX can carry it.
 """
 
+import abc
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final
 
 import keras
 from keras import ops
 
-from keras_vae.core.typing import Tensor
+from keras_vae.core.typing import Seed, Tensor
 from keras_vae.distributions.bijectors import MaskedAffineBijector
-
-Seed: TypeAlias = int | keras.random.SeedGenerator
-"""An integer, which makes a draw repeatable, or the generator of the layer that draws."""
-
-View = TypeVar("View")
 
 _LOG_TWO_PI = math.log(2 * math.pi)
 
 
 class SampleWithLogProb(NamedTuple):
-    """Reparameterized draws from a distribution: a differentiable function of its parameters.
+    """Reparameterized samples: a differentiable function of the distribution's parameters.
 
     Args:
-        z: The draws, (…, D).
-        log_prob: Their log-densities in nats, (…), as a function of the parameters through z as well.
+        z: Samples, (…, D).
+        log_prob: Log-densities of the samples in nats, (…). Their gradient includes the path through z.
     """
 
     z: Tensor
     log_prob: Tensor
 
 
-class Density(Protocol):
-    """What a distribution over codes (…, D) can do: everything that a prior needs."""
+class LatentDistribution(abc.ABC):
+    """Base class of distributions over codes (…, D). A prior returns one.
 
+    Classes are either abstract or final. A subclass is a frozen dataclass whose fields are its parameters, so that
+    `tree_map` and `stop_gradient` apply to it.
+    """
+
+    @abc.abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log-densities in nats, (…), of codes (…, D)."""
 
+    @abc.abstractmethod
     def sample(self, count: int, seed: Seed) -> Tensor:
-        """Return `count` draws, (count, D); of a batch of `count` distributions, one each."""
+        """Draw codes.
+
+        Args:
+            count: Number of codes n. A batch of n distributions gives one code for each of them.
+            seed: An integer, or the generator of the layer that draws.
+
+        Returns:
+            Codes, (n, D).
+        """
 
 
-class Posterior(Protocol):
-    """What the distribution of a batch's codes can do: everything that an encoder's outputs are used for."""
+class ReparameterizedDistribution(LatentDistribution):
+    """Base class of distributions whose samples are differentiable in their parameters. A posterior returns one.
 
-    @property
-    def mean(self) -> Tensor:
-        """The code that stands for the image, (…, D)."""
+    A subclass has `mean` and `log_var`, each either a field or a property.
+    """
 
-    @property
-    def log_var(self) -> Tensor:
-        """The logarithm of the variance of each latent dimension, (…, D)."""
+    # Python does not let a dataclass field implement an abstract property, so only the type checker sees these two.
+    if TYPE_CHECKING:
 
+        @property
+        def mean(self) -> Tensor:
+            """The code that represents an image, (…, D)."""
+
+        @property
+        def log_var(self) -> Tensor:
+            """Logarithm of the variance of each latent dimension, (…, D)."""
+
+    @abc.abstractmethod
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
-        """Return the draws that standard normal noise (…, D) becomes."""
+        r"""Transform noise into samples.
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return log-densities in nats, (…), of codes (…, D)."""
+        Args:
+            noise: \(\varepsilon \sim N(0, I)\), (…, D).
+
+        Returns:
+            The samples and their log-densities, differentiable in all parameters.
+        """
 
 
+DistributionType = TypeVar("DistributionType", bound=LatentDistribution)
+
+
+@final
 @dataclass(frozen=True, eq=False)
-class DiagonalNormal:
-    r"""Normal with diagonal covariance over the last axis, \(N(\mu, \operatorname{diag} e^{\log\sigma^2})\).
+class DiagonalNormal(ReparameterizedDistribution):
+    r"""Normal distribution with a diagonal covariance, \(N(\mu, \operatorname{diag} e^{\log\sigma^2})\).
 
     Args:
         mean: Means, (…, D).
         log_var: Logarithms of the variances, broadcastable to `mean`.
+
+    Example:
+        >>> standard = DiagonalNormal(ops.zeros((2,)), ops.zeros((2,)))
+        >>> round(float(standard.log_prob(ops.zeros((2,)))), 4)  # −ln 2π
+        -1.8379
     """
 
     mean: Tensor
     log_var: Tensor
 
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
-        r"""Return \(z = \mu + \sigma\varepsilon\) (Kingma and Welling, arXiv 1312.6114).
-
-        Args:
-            noise: \(\varepsilon \sim N(0, I)\), broadcastable to `mean`.
-
-        Returns:
-            The draws and their log-densities, differentiable in both parameters.
-        """
+        r"""Return \(z = \mu + \sigma\varepsilon\) and its log-density (Kingma and Welling, arXiv 1312.6114)."""
         z = noise * ops.exp(0.5 * self.log_var) + self.mean
         return SampleWithLogProb(z, -0.5 * ops.sum(ops.square(noise) + self.log_var + _LOG_TWO_PI, axis=-1))
 
     def sample(self, count: int, seed: Seed) -> Tensor:
-        """Return `count` draws, (count, D)."""
+        """Draw codes, (count, D)."""
         return self.rsample(keras.random.normal((count, self.mean.shape[-1]), dtype="float32", seed=seed)).z
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -100,26 +123,11 @@ class DiagonalNormal:
         r"""Return \(\log N(z_d; \mu_d, \sigma_d^2)\) in nats, (…, D)."""
         return -0.5 * (ops.square(z - self.mean) * ops.exp(-self.log_var) + self.log_var + _LOG_TWO_PI)
 
-    def kl_divergence(self, other: "DiagonalNormal") -> Tensor:
-        r"""Return the closed-form divergence from `self` to `other`, dimension by dimension.
 
-        \(\tfrac12 \left[ e^{\lambda_d - \lambda'_d} + (\mu_d - \mu'_d)^2 e^{-\lambda'_d} - 1 - \lambda_d
-        + \lambda'_d \right]\), with \(\lambda = \log\sigma^2\).
-
-        Args:
-            other: The distribution diverged to.
-
-        Returns:
-            Nats, (…, D); their sum is \(KL(\text{self} \| \text{other})\).
-        """
-        excess = self.log_var - other.log_var
-        distance = ops.square(self.mean - other.mean) * ops.exp(-other.log_var)
-        return 0.5 * (ops.exp(excess) + distance - 1.0 - excess)
-
-
+@final
 @dataclass(frozen=True, eq=False)
-class MultivariateNormalTriL:
-    r"""Normal with any covariance over the last axis, \(N(\mu, LL^\top)\).
+class MultivariateNormalTriL(ReparameterizedDistribution):
+    r"""Normal distribution with a full covariance, \(N(\mu, LL^\top)\).
 
     Args:
         mean: Means, (…, D).
@@ -131,39 +139,37 @@ class MultivariateNormalTriL:
 
     @property
     def log_var(self) -> Tensor:
-        """The logarithms of the covariance's diagonal, (…, D)."""
+        """Logarithm of the diagonal of the covariance, (…, D)."""
         return ops.log(ops.sum(ops.square(self.scale), axis=-1))
 
+    @property
+    def log_det_scale(self) -> Tensor:
+        r"""\(\log \det L\), (…)."""
+        return ops.sum(ops.log(ops.diagonal(self.scale, axis1=-2, axis2=-1)), axis=-1)
+
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
-        r"""Return \(z = \mu + L\varepsilon\) of standard normal noise (…, D)."""
+        r"""Return \(z = \mu + L\varepsilon\) and its log-density."""
         z = self.mean + ops.sum(self.scale * noise[..., None, :], axis=-1)
-        return SampleWithLogProb(z, -0.5 * ops.sum(ops.square(noise) + _LOG_TWO_PI, axis=-1) - self._log_det())
+        return SampleWithLogProb(z, -0.5 * ops.sum(ops.square(noise) + _LOG_TWO_PI, axis=-1) - self.log_det_scale)
+
+    def sample(self, count: int, seed: Seed) -> Tensor:
+        """Draw codes, (count, D)."""
+        return self.rsample(keras.random.normal((count, self.mean.shape[-1]), dtype="float32", seed=seed)).z
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Return \(\log N(z; \mu, LL^\top)\) in nats, (…), of codes (…, D)."""
+        r"""Return \(\log N(z; \mu, LL^\top)\) in nats, (…)."""
         centered = z - self.mean
         scale = ops.broadcast_to(self.scale, (*ops.shape(centered), ops.shape(centered)[-1]))
         noise = ops.solve_triangular(scale, centered[..., None], lower=True)[..., 0]
-        return -0.5 * ops.sum(ops.square(noise) + _LOG_TWO_PI, axis=-1) - self._log_det()
-
-    def kl_divergence(self, other: DiagonalNormal) -> Tensor:
-        r"""Return the closed-form divergence to a diagonal normal, in nats, (…, 1).
-
-        \(\tfrac12 \left[ \sum_d \frac{(LL^\top)_{dd} + (\mu_d - \mu'_d)^2}{\sigma'^2_d} - D
-        + \sum_d \log \sigma'^2_d \right] - \log \det L\)
-        """
-        spread = (ops.exp(self.log_var) + ops.square(self.mean - other.mean)) * ops.exp(-other.log_var)
-        return (0.5 * ops.sum(spread - 1.0 + other.log_var, axis=-1) - self._log_det())[..., None]
-
-    def _log_det(self) -> Tensor:
-        return ops.sum(ops.log(ops.diagonal(self.scale, axis1=-2, axis2=-1)), axis=-1)
+        return -0.5 * ops.sum(ops.square(noise) + _LOG_TWO_PI, axis=-1) - self.log_det_scale
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class Deterministic:
-    """All the mass on one code: the limit of a normal without noise.
+class Deterministic(ReparameterizedDistribution):
+    """Point mass on one code: the limit of a normal distribution as its variance vanishes.
 
-    It has no density. Its log-density counts as 0, so that its rate is −log p(z) and no bound on anything.
+    It has no density. Its log-density counts as 0, so the rate is −log p(z), which bounds nothing.
 
     Args:
         mean: The code, (…, D).
@@ -177,34 +183,39 @@ class Deterministic:
         return ops.full_like(self.mean, -math.inf)
 
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
-        """Return the code itself, as often as there is noise (…, D) to ignore."""
+        """Return the code, broadcast to the shape of the noise, and zeros."""
         z = ops.broadcast_to(self.mean, ops.shape(noise))
         return SampleWithLogProb(z, self.log_prob(z))
+
+    def sample(self, count: int, seed: Seed) -> Tensor:
+        """Return the code `count` times, (count, D); the seed has no effect."""
+        return ops.broadcast_to(self.mean, (count, self.mean.shape[-1]))
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return zeros, (…)."""
         return ops.zeros_like(z[..., 0])
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class Mixture(LatentDistribution):
     r"""Mixture of M distributions, \(p(z) = \sum_m w_m \, p_m(z)\).
 
     Args:
         logits: Logarithms of the weights, up to a constant, (M,).
-        components: A posterior or density of batch shape (M, D).
+        components: One distribution whose parameters have the batch shape (M, D).
     """
 
     logits: Tensor
-    components: Any
+    components: ReparameterizedDistribution
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Return log-densities in nats, (…), of codes (…, D)."""
+        """Return log-densities in nats, (…)."""
         return ops.logsumexp(ops.log_softmax(self.logits) + self.components.log_prob(z[..., None, :]), axis=-1)
 
     def sample(self, count: int, seed: Seed) -> Tensor:
-        """Return `count` draws, (count, D)."""
-        # One integer must not make the same noise twice.
+        """Draw codes, (count, D)."""
+        # An integer seed would give the choice of component and the noise the same random numbers.
         generator = keras.random.SeedGenerator(seed) if isinstance(seed, int) else seed
         chosen = keras.random.categorical(self.logits[None], count, seed=generator)[0]
         picked = tree_map(self.components, lambda tensor: ops.take(tensor, chosen, axis=0))
@@ -212,96 +223,82 @@ class Mixture:
         return picked.rsample(keras.random.normal(shape, dtype="float32", seed=generator)).z
 
 
+@final
 @dataclass(frozen=True, eq=False)
-class TransformedDistribution:
-    r"""A normal seen through invertible steps: \(\log p(z) = \log N(u) + \log |\det \partial u / \partial z|\).
+class TransformedDistribution(ReparameterizedDistribution):
+    r"""Normalizing flow over a normal base: \(\log p(z) = \log N(u) + \log |\det \partial u / \partial z|\).
+
+    One direction of a bijector takes a single pass, the other one a pass per degree. Training evaluates the density of
+    a prior and samples from a posterior, so `maps_to_base` chooses which of the two is cheap.
 
     Args:
         base: The distribution of u.
-        steps: What u passes through, or, where `normalizing`, what z passes through to become u.
-        normalizing: Which of the two directions takes one pass through a step; the other one takes as many as the
-            step has degrees. Priors are asked for densities, posteriors for draws.
-        context: What the steps depend on besides, (…, context_dim), or None.
-        detach_weights: Whether the weights of the steps are constants to gradients.
+        bijectors: The bijectors, in the order in which they are applied.
+        maps_to_base: Whether the bijectors map z to u, which makes `log_prob` cheap. Otherwise they map u to z, which
+            makes `rsample` cheap.
+        context: Input of the bijectors besides u or z, (…, context_dim), or None.
+        detach_weights: Whether the bijectors' weights are constants to gradients.
     """
 
     base: DiagonalNormal
-    steps: Sequence[MaskedAffineBijector]
-    normalizing: bool
+    bijectors: Sequence[MaskedAffineBijector]
+    maps_to_base: bool
     context: Tensor = None
     detach_weights: bool = False
 
     @property
     def mean(self) -> Tensor:
-        """Where the base's mean ends up, (…, D)."""
+        """The image of the base's mean, (…, D)."""
         return self._generate(self.base.mean)[0]
 
     @property
     def log_var(self) -> Tensor:
-        """The base's log-variances with the steps' own scales at its mean added, (…, D)."""
+        """The base's log-variances plus twice the log-scales of the bijectors at its mean, (…, D)."""
         return self.base.log_var + 2.0 * self._generate(self.base.mean)[1]
 
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
-        """Return the draws that standard normal noise (…, D) becomes."""
+        """Transform noise (…, D) into samples and their log-densities."""
         start = self.base.rsample(noise)
         z, log_scale = self._generate(start.z)
         return SampleWithLogProb(z, start.log_prob - ops.sum(log_scale, axis=-1))
 
     def sample(self, count: int, seed: Seed) -> Tensor:
-        """Return `count` draws, (count, D)."""
+        """Draw codes, (count, D)."""
         return self._generate(self.base.sample(count, seed))[0]
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Return log-densities in nats, (…), of codes (…, D)."""
+        """Return log-densities in nats, (…)."""
         log_scale = ops.zeros_like(z)
-        for step in self.steps if self.normalizing else reversed(self.steps):
-            apply = step.transform if self.normalizing else step.inverse
+        for bijector in self.bijectors if self.maps_to_base else reversed(self.bijectors):
+            apply = bijector.transform if self.maps_to_base else bijector.inverse
             z, change = apply(z, self.context, self.detach_weights)
             log_scale = log_scale + change
         return self.base.log_prob(z) + ops.sum(log_scale, axis=-1)
 
     def _generate(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z and the summed log-scales, both (…, D), of u."""
         log_scale = ops.zeros_like(u)
-        for step in reversed(self.steps) if self.normalizing else self.steps:
-            apply = step.inverse if self.normalizing else step.transform
+        for bijector in reversed(self.bijectors) if self.maps_to_base else self.bijectors:
+            apply = bijector.inverse if self.maps_to_base else bijector.transform
             u, change = apply(u, self.context, self.detach_weights)
             log_scale = log_scale + change
         return u, log_scale
 
 
-def kl_divergence(posterior: Any, prior: Any, draw: SampleWithLogProb) -> Tensor:
-    r"""Return \(KL(q \| p)\) in closed form where there is one, else \(\log q(z) - \log p(z)\) of a draw \(z \sim q\).
-
-    Args:
-        posterior: q, of batch shape (…, D).
-        prior: p, of a broadcastable batch shape.
-        draw: Draws from q.
-
-    Returns:
-        Nats, (…, G), whose sum over the last axis is the divergence or its estimate: one for each of G = D dimensions
-        where both are diagonal normals, else G = 1.
-    """
-    if isinstance(posterior, DiagonalNormal | MultivariateNormalTriL) and isinstance(prior, DiagonalNormal):
-        return posterior.kl_divergence(prior)
-    return (draw.log_prob - prior.log_prob(draw.z))[..., None]
-
-
-def stop_gradient(distribution: View) -> View:
-    """Return the distribution with parameters that are constants to gradients."""
+def stop_gradient(distribution: DistributionType) -> DistributionType:
+    """Return the same distribution with parameters that are constants to gradients, weights of bijectors included."""
     constant = tree_map(distribution, ops.stop_gradient)
-    return (
-        dataclasses.replace(constant, detach_weights=True)
-        if isinstance(constant, TransformedDistribution)
-        else constant
-    )
+    if isinstance(constant, TransformedDistribution):
+        return dataclasses.replace(constant, detach_weights=True)
+    return constant
 
 
-def tree_map(distribution: View, function: Callable[[Tensor], Tensor]) -> View:
-    """Return the distribution with a function applied to every tensor in it."""
+def tree_map(distribution: DistributionType, function: Callable[[Tensor], Tensor]) -> DistributionType:
+    """Return the distribution with a function applied to each of its tensors, also in nested distributions."""
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(distribution):  # type: ignore[arg-type]
         value = getattr(distribution, field.name)
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, LatentDistribution):
             changed[field.name] = tree_map(value, function)
         elif ops.is_tensor(value) or isinstance(value, keras.KerasTensor):
             changed[field.name] = function(value)

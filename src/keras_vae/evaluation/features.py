@@ -1,4 +1,4 @@
-"""What turns images into the vectors by which sets of images are compared."""
+"""Feature networks, which turn images into the vectors that sample metrics compare."""
 
 import hashlib
 import math
@@ -26,14 +26,14 @@ Name = Literal["classifier", "random", "inception"]
 
 CACHE_VARIABLE = "KERAS_VAE_CACHE"
 RECIPE = 1
-"""The version of the classifier's network, training and file: a change of any is a new number."""
+"""Version of the classifier: raise it when its network, its training or its file format changes."""
 
 DIMENSIONS = 128
-"""Features of the house's own network."""
+"""Number of features of the classifier and of the random network."""
 
 _WIDTHS = (16, 32, 64, 96)
-_KERNEL, _LARGEST_SIDE, _SMALLEST_SIDE = 5, 64, 7
-_BATCH, _EPOCHS, _FEWEST_STEPS, _LEARNING_RATE = 128, 3, 200, 3e-3
+_KERNEL, _MAX_SIDE, _MIN_SIDE = 5, 64, 7
+_BATCH, _EPOCHS, _MIN_STEPS, _LEARNING_RATE = 128, 3, 200, 3e-3
 _INCEPTION_SIDE = 299
 
 
@@ -44,8 +44,8 @@ class Features:
     Args:
         name: `"classifier"`, `"random"` or `"inception"`.
         network: uint8 images (N, H, W, C) → vectors (N, F).
-        details: What a record says about it besides its name, size and weights.
-        notes: One line on each thing that did not go as usual.
+        details: Further facts for the record, besides name, size and weights.
+        notes: One line per problem that occurred.
     """
 
     name: Name
@@ -54,7 +54,7 @@ class Features:
     notes: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
-        """Return what tells these features from others; those of equal `checksum` have equal weights."""
+        """Return a record that identifies these features; equal checksums mean equal weights."""
         return {
             "name": self.name,
             "dimensions": int(self.network.output_shape[-1]),
@@ -65,17 +65,17 @@ class Features:
     def __call__(
         self, images: NDArray[np.uint8], progress: Progress = silent, label: str = "features"
     ) -> NDArray[np.float32]:
-        """Return the vectors of images.
+        """Return the feature vectors of images.
 
         Args:
-            images: uint8 levels 0..255, (N, H, W, C).
-            progress: Shown meanwhile.
-            label: What the progress is called.
+            images: uint8 images (N, H, W, C).
+            progress: Shows the progress over batches.
+            label: The label of the progress.
 
         Returns:
             (N, F), float32.
         """
-        # What a network holds at a time grows with the size that it works on.
+        # The memory of a network grows with the size of the images that it processes.
         side = _INCEPTION_SIDE if self.name == "inception" else 0
         size = fitting_batch_size(tuple(max(side, length) for length in images.shape[1:3]))
         return np.concatenate(
@@ -86,61 +86,61 @@ class Features:
         )
 
 
-def choose(name: str | None, splits: Splits, *, seed: int = 0, progress: Progress = silent) -> Features:
-    """Return features by name.
+def load_features(name: str | None, splits: Splits, *, seed: int = 0, progress: Progress = silent) -> Features:
+    """Return the features with the given name.
 
     Args:
-        name: `"classifier"`, trained on the data's own labels; `"random"`, a network of fixed random weights;
-            `"inception"`, Keras's InceptionV3. None takes the classifier where there are labels of two classes or
-            more, else the random network.
-        splits: Where the images that are to be compared come from.
-        seed: Fixes the classifier's training, or the random weights.
-        progress: Shown while the classifier learns.
+        name: `"classifier"`, trained on the labels of the data; `"random"`, a network with fixed random weights;
+            `"inception"`, InceptionV3 of Keras. None selects the classifier if the images have labels of two or more
+            classes, else the random network.
+        splits: The images to compare.
+        seed: Fixes the training of the classifier, or the random weights.
+        progress: Shows the progress of training the classifier.
 
     Raises:
-        InputError: There is no such name, or a classifier is asked for where there is nothing to tell apart.
-        RunError: The weights of InceptionV3 are not to be had.
+        InputError: The name is unknown, or the images have no labels of two or more classes for a classifier.
+        RunError: The weights of InceptionV3 are not available.
     """
     if name is None:
-        name = "classifier" if _classes(splits.train) > 1 else "random"
+        name = "classifier" if _num_classes(splits.train) > 1 else "random"
     if name == "classifier":
-        return classifier(splits, seed=seed, progress=progress)
+        return classifier_features(splits, seed=seed, progress=progress)
     if name == "random":
-        return random(splits.train.image_shape, seed=seed)
+        return random_features(splits.train.image_shape, seed=seed)
     if name == "inception":
-        return inception(splits.train.image_shape)
+        return inception_features(splits.train.image_shape)
     raise unknown("features", name, get_args(Name))
 
 
-def random(image_shape: ImageShape, *, seed: int = 0) -> Features:
-    """Return a convolutional network of random weights, equal on every backend.
+def random_features(image_shape: ImageShape, *, seed: int = 0) -> Features:
+    """Return a convolutional network with random weights, the same on every backend.
 
-    Random convolutions keep enough of an image's structure to compare sets of images by, without labels and without
-    weights from elsewhere (Naeem et al., arXiv 2002.09797, use them so).
+    Random convolutions preserve enough structure of an image to compare sets of images, without labels or downloaded
+    weights (as in Naeem et al., arXiv 2002.09797).
 
     Args:
         image_shape: (H, W, C).
         seed: Fixes the weights.
 
     Example:
-        >>> random((9, 11, 3))(np.zeros((2, 9, 11, 3), np.uint8)).shape
+        >>> random_features((9, 11, 3))(np.zeros((2, 9, 11, 3), np.uint8)).shape
         (2, 128)
     """
-    return Features("random", _body(_network(image_shape, 1, seed)), {"seed": seed})
+    return Features("random", _feature_layers(_network(image_shape, 1, seed)), {"seed": seed})
 
 
-def inception(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) -> Features:
+def inception_features(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) -> Features:
     """Return the pooled features of Keras's InceptionV3, trained on ImageNet (Szegedy et al., arXiv 1512.00567).
 
-    Images are resized to `side` × `side`, bilinearly, and gray is repeated to RGB. The weights are Keras's: distances
-    compare with each other, and not with published ones, which come from weights of another origin.
+    Images are resized bilinearly to `side` × `side`, and gray images are repeated to RGB. The weights are those of
+    Keras. Distances compare with each other, but not with published ones, which use other weights.
 
     Args:
         image_shape: (H, W, C).
-        side: Height and width in pixels at which the network sees the images, at least 75.
+        side: Height and width of the resized images, at least 75.
 
     Raises:
-        RunError: The weights are neither in Keras's cache nor to be downloaded.
+        RunError: The weights are neither in the cache of Keras nor can they be downloaded.
     """
     try:
         network = keras.applications.InceptionV3(
@@ -150,7 +150,7 @@ def inception(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) -> Featur
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise RunError(
-            f"features = inception: the weights of InceptionV3 could not be loaded: {reason}. Go on with features ="
+            f"features = inception: the weights of InceptionV3 could not be loaded ({reason}); use features ="
             " classifier or features = random, which need no download"
         ) from error
     inputs = layers.Input(image_shape, dtype="uint8")
@@ -162,91 +162,95 @@ def inception(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) -> Featur
     )
 
 
-def classifier(splits: Splits, *, seed: int = 0, progress: Progress = silent) -> Features:
-    """Return the last hidden layer of a small convolutional classifier that learnt the data's own labels.
+def classifier_features(splits: Splits, *, seed: int = 0, progress: Progress = silent) -> Features:
+    """Return the last hidden layer of a small convolutional classifier, trained on the labels of the data.
 
-    It learns from all images but those that models are judged on, in an order of its own, so that runs whose
-    validation images differ share one classifier; where nothing was held out a tenth is, for its accuracy. Its
-    weights are kept in `cache_folder()`.
+    The classifier is trained on all images except the held-out ones, in an order that depends only on the images, so
+    that runs with different validation images share one classifier. If no images were held out, a tenth is held out
+    to measure its accuracy. The weights are cached in `cache_folder()`.
 
     Args:
         splits: Images with labels.
-        seed: Fixes its first weights and the order of the images.
-        progress: Shown while it learns.
+        seed: Fixes the initial weights and the order of the images.
+        progress: Shows the progress of the training.
 
     Raises:
         InputError: There are no labels, or all are the same.
     """
-    learnt, labels, judged = _pools(splits, seed)
+    train, labels, test = _training_and_test_images(splits, seed)
     names, targets = np.unique(labels, return_inverse=True)
-    network = _network(learnt.image_shape, len(names), seed)
-    path = cache_folder() / f"classifier-{_key(learnt, seed)}.npz"
-    found = path.exists()
+    network = _network(train.image_shape, len(names), seed)
+    path = cache_folder() / f"classifier-{_cache_key(train, seed)}.npz"
+    is_cached = path.exists()
     notes: tuple[str, ...] = ()
-    if not (found and _restore(network, path)):
-        _train(network, learnt.images, targets, seed, progress)
-        damaged = ("the classifier kept from an earlier evaluation was damaged, and was trained anew",)
-        notes = (*(damaged if found else ()), *_keep(network, path))
+    if not (is_cached and _restore_weights(network, path)):
+        _train(network, train.images, targets, seed, progress)
+        damaged = ("the cached classifier was damaged and has been trained again",)
+        notes = (*(damaged if is_cached else ()), *_cache_weights(network, path))
     accuracy = None
-    if judged.labels is not None:
-        logits = Features("classifier", network)(judged.images, progress, "accuracy of the classifier")
-        accuracy = float((names[logits.argmax(axis=1)] == judged.labels).mean())
+    if test.labels is not None:
+        logits = Features("classifier", network)(test.images, progress, "accuracy of the classifier")
+        accuracy = float((names[logits.argmax(axis=1)] == test.labels).mean())
     details = {
         "seed": seed,
         "recipe": RECIPE,
-        "training_images": len(learnt),
+        "training_images": len(train),
         "accuracy": accuracy,
-        "accuracy_images": len(judged),
-        "accuracy_split": judged.split,
+        "accuracy_images": len(test),
+        "accuracy_split": test.split,
     }
-    return Features("classifier", _body(network), details, notes)
+    return Features("classifier", _feature_layers(network), details, notes)
 
 
 def cache_folder() -> Path:
-    """Return where what was worked out once is kept: `$KERAS_VAE_CACHE`, else `~/.cache/keras-vae`."""
+    """Return the folder for cached classifiers: `$KERAS_VAE_CACHE`, or `~/.cache/keras-vae` by default."""
     value = os.environ.get(CACHE_VARIABLE)
     return Path(value or os.path.join("~", ".cache", "keras-vae")).expanduser()
 
 
-def _classes(dataset: Dataset) -> int:
+def _num_classes(dataset: Dataset) -> int:
     return 0 if dataset.labels is None else len(np.unique(dataset.labels))
 
 
-def _pools(splits: Splits, seed: int) -> tuple[Dataset, NDArray[np.int64], Dataset]:
-    """Return the images that the classifier learns from, their labels, and the images that judge its accuracy."""
-    judged = splits.held_out
-    labeled = [(part, part.labels) for part in splits if part is not None and part is not judged]
+def _training_and_test_images(splits: Splits, seed: int) -> tuple[Dataset, NDArray[np.int64], Dataset]:
+    """Return the training images of the classifier, their labels, and the test images for its accuracy."""
+    test = splits.held_out
+    labeled = [(part, part.labels) for part in splits if part is not None and part is not test]
     images = np.concatenate([part.images for part, _ in labeled])
     labels = np.concatenate([labels for _, labels in labeled if labels is not None] or [np.zeros(0, np.int64)])
     if len(labels) < len(images) or len(np.unique(labels)) < 2:
         raise InputError(
-            f"features = classifier: {splits.train.name} has no labels of two classes or more; take features = random"
+            f"features = classifier: {splits.train.name} has no labels of two or more classes; use features = random"
         )
-    # The same images are the same pool, whichever seed divided them.
+    # Sorted by digest, the same images give the same pool, whichever seed split them.
     pairs = zip(images, labels, strict=True)
     digests = [hashlib.sha256(image.tobytes() + label.tobytes()).digest() for image, label in pairs]
     order = np.array(sorted(range(len(digests)), key=digests.__getitem__))
     pool = Dataset(images[order], labels[order], splits.train.name, splits.train.split)
-    if judged is not None:
-        return pool, labels[order], judged
+    if test is not None:
+        return pool, labels[order], test
     shuffled = np.random.default_rng(seed).permutation(len(pool))
-    kept_back, learnt = np.split(shuffled, [max(1, len(pool) // 10)])
-    return pool.take(learnt, pool.split), labels[order][learnt], pool.take(kept_back, pool.split)
+    test_indices, train_indices = np.split(shuffled, [max(1, len(pool) // 10)])
+    return (
+        pool.subset(train_indices, pool.split),
+        labels[order][train_indices],
+        pool.subset(test_indices, pool.split),
+    )
 
 
 def _network(image_shape: ImageShape, classes: int, seed: int) -> keras.Model:
-    """Return a convolutional classifier for images of any size, its weights from NumPy (He et al., arXiv 1502.01852).
+    """Return a convolutional classifier for images of any size, initialized by NumPy (He et al., arXiv 1502.01852).
 
-    Halvings go on until the longer side is at most 7. Images above 64 pixels start with a convolution whose stride
-    brings them to 64 or below, so that the work stays within bounds.
+    Images are halved until the longer side is at most 7 pixels. Images above 64 pixels start with a strided convolution
+    that reduces them to 64 pixels or less, which bounds the cost.
     """
     side = max(image_shape[:2])
     inputs = layers.Input(image_shape, dtype="uint8")
     maps = layers.Rescaling(1 / 255, dtype="float32")(inputs)
-    if side > _LARGEST_SIDE:
-        stride = 2 ** math.ceil(math.log2(side / _LARGEST_SIDE))
+    if side > _MAX_SIDE:
+        stride = 2 ** math.ceil(math.log2(side / _MAX_SIDE))
         maps, side = _convolution(maps, _WIDTHS[0], stride + 1, stride), math.ceil(side / stride)
-    halvings = max(1, math.ceil(math.log2(side / _SMALLEST_SIDE)))
+    halvings = max(1, math.ceil(math.log2(side / _MIN_SIDE)))
     for index in range(halvings):
         maps = _convolution(maps, _WIDTHS[min(index, len(_WIDTHS) - 1)], _KERNEL, 1)
         maps = layers.MaxPooling2D(2, padding="same", dtype="float32")(maps)
@@ -269,13 +273,13 @@ def _convolution(maps: Tensor, width: int, kernel: int, stride: int) -> Tensor:
     return layer(maps)
 
 
-def _body(network: keras.Model) -> keras.Model:
+def _feature_layers(network: keras.Model) -> keras.Model:
     return _model(network.input, network.get_layer("features").output)
 
 
 def _model(inputs: Tensor, outputs: Tensor) -> keras.Model:
     model = keras.Model(inputs, outputs)
-    if backend.xla_slows_convolutions():
+    if backend.runs_faster_without_xla():
         model.supports_jit = False
     return model
 
@@ -284,7 +288,7 @@ def _train(
     network: keras.Model, images: NDArray[np.uint8], targets: NDArray[np.integer], seed: int, progress: Progress
 ) -> None:
     size = min(_BATCH, len(images))
-    steps = max(_FEWEST_STEPS, _EPOCHS * len(images) // size)
+    steps = max(_MIN_STEPS, _EPOCHS * len(images) // size)
     rng = np.random.default_rng([seed, 1])
     epochs = [rng.permutation(len(images)) for _ in range(math.ceil(steps * size / len(images)))]
     batches = np.concatenate(epochs)[: steps * size].reshape(steps, size)
@@ -292,11 +296,11 @@ def _train(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    for chosen in progress(list(batches), "training the classifier of the features"):
-        network.train_on_batch(images[chosen], targets[chosen].astype("int32"))
+    for batch in progress(list(batches), "training the feature classifier"):
+        network.train_on_batch(images[batch], targets[batch].astype("int32"))
 
 
-def _key(dataset: Dataset, seed: int) -> str:
+def _cache_key(dataset: Dataset, seed: int) -> str:
     text = f"{dataset.checksum} seed {seed} recipe {RECIPE}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -309,20 +313,20 @@ def _checksum(weights: Sequence[Array]) -> str:
     return digest.hexdigest()
 
 
-def _keep(network: keras.Model, path: Path) -> tuple[str, ...]:
-    """Write the weights to a file; return a line if that failed, which is no reason to fail the measurement."""
+def _cache_weights(network: keras.Model, path: Path) -> tuple[str, ...]:
+    """Write the weights to a file. Return a note if that fails, which does not fail the evaluation."""
     weights = network.get_weights()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             np.savez(temporary, *weights, checksum=np.array(_checksum(weights)))
     except OSError as error:
-        return (f"the classifier could not be kept in {path.parent}: {error.strerror or error}",)
+        return (f"the classifier could not be cached in {path.parent}: {error.strerror or error}",)
     return ()
 
 
-def _restore(network: keras.Model, path: Path) -> bool:
-    """Set the weights to those of a file; return whether it held them, whole."""
+def _restore_weights(network: keras.Model, path: Path) -> bool:
+    """Load the weights from a file, and return whether the file is intact."""
     try:
         with np.load(path, allow_pickle=False) as file:
             weights = [file[f"arr_{index}"] for index in range(len(network.weights))]

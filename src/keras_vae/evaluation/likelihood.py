@@ -75,7 +75,7 @@ def mean_and_error(values: Array) -> dict[str, float | None]:
 
 def binarize_if_needed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:
     """Return one of the splits as a model is measured on it: drawn once, where its likelihood binarizes at random."""
-    return binarized(splits, dataset) if model.likelihood.binarizes_at_random else dataset
+    return binarized(splits, dataset) if model.likelihood.stochastic_binarization else dataset
 
 
 def measure_likelihood(
@@ -119,7 +119,7 @@ def measure_likelihood(
         **provenance(splits, measured, seed),
         "likelihood": registry.spec("likelihood", model.likelihood)["name"],
         "binarization": getattr(model.likelihood, "binarize", "none"),
-        "binarization_seed": BINARIZATION_SEED if model.likelihood.binarizes_at_random else None,
+        "binarization_seed": BINARIZATION_SEED if model.likelihood.stochastic_binarization else None,
         "condition": None if model.condition is None else registry.spec("condition", model.condition)["name"],
         "normalized": model.likelihood.is_normalized_on(measured.images),
         "density": model.likelihood.is_density,

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.core.errors import InputError
-from keras_vae.core.latent_grid import interpolate
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.anomaly import Scorer, differences
-from keras_vae.evaluation.diagnostics import INACTIVE_RATE, Evidence, Finding, diagnose, examine
-from keras_vae.evaluation.samples import Neighbors
+from keras_vae.evaluation.diagnostics import INACTIVE_KL, Finding, RunDiagnostics, diagnose, run_checks
+from keras_vae.evaluation.latents import dimensions_by_kl, evaluated_kl_per_dimension
+from keras_vae.evaluation.neighbors import NeighborIndex, Neighbors
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
@@ -28,6 +28,7 @@ from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
 from keras_vae.report import figures
+from keras_vae.report.latent_grid import interpolate
 from keras_vae.runs.run import Run
 
 ON_MAP = 600
@@ -75,14 +76,12 @@ class _Trained(NamedTuple):
     Args:
         images: All of them.
         chosen: Which are searched.
-        rows: Those as rows in [0, 1].
-        half_squares: Half the squared length of each row.
+        search: Searches those.
     """
 
     images: NDArray[np.uint8]
     chosen: NDArray[np.int64]
-    rows: NDArray[np.float32]
-    half_squares: NDArray[np.float32]
+    search: NeighborIndex
 
 
 class Explorer:
@@ -144,7 +143,7 @@ class Explorer:
         if told is None:
             return ()
         names = self.run.environment["data"].get("class_names") or ()
-        return tuple(names) if len(names) == told.width else tuple(map(str, range(told.width)))
+        return tuple(names) if len(names) == told.dim else tuple(map(str, range(told.dim)))
 
     def label(self, name: str | int | None) -> int | None:
         """Return the number of a label by its name or number; None takes the first, where the model is told one.
@@ -177,25 +176,18 @@ class Explorer:
     @functools.cached_property
     def rates(self) -> NDArray[np.float64] | None:
         """The rate of each latent dimension in nats, as evaluated; None where it is not known by dimension."""
-        measured = ((self.run.evaluation or {}).get("latents") or {}).get("rates")
-        if not measured:
-            return None
-        rates = np.zeros(self.engine.model.latent_dim)
-        for rate in measured:
-            rates[rate["dimension"]] = rate["mean"]
-        return rates
+        return evaluated_kl_per_dimension(self.run.evaluation)
 
     @functools.cached_property
     def order(self) -> list[int]:
         """The latent dimensions, those that carry most first."""
-        if self.rates is not None:
-            return [int(dimension) for dimension in np.argsort(-self.rates, kind="stable")]
-        spread = self.codes.var(axis=0) if len(self.codes) else np.zeros(self.engine.model.latent_dim)
-        return [int(dimension) for dimension in np.argsort(-spread, kind="stable")]
+        # Without images there is no spread to order dimensions by.
+        z_mean = self.codes if len(self.codes) else np.zeros((1, self.engine.model.latent_dim))
+        return [int(dimension) for dimension in dimensions_by_kl(self.rates, lambda: z_mean)]
 
     def is_active(self, dimension: int) -> bool:
         """Whether a latent dimension carries anything; where that is not known, it may."""
-        return self.rates is None or bool(self.rates[dimension] >= INACTIVE_RATE)
+        return self.rates is None or bool(self.rates[dimension] >= INACTIVE_KL)
 
     @functools.cached_property
     def middle(self) -> NDArray[np.float32]:
@@ -376,8 +368,7 @@ class Explorer:
         images = self.material.splits.train.images
         count = min(len(images), max(1, _TRAINING_VALUES // images[0].size))
         chosen = np.linspace(0, len(images) - 1, count).round().astype("int64")
-        rows = images[chosen].reshape(count, -1).astype("float32") / 255
-        return _Trained(images, chosen, rows, np.einsum("ij,ij->i", rows, rows) / 2)
+        return _Trained(images, chosen, NeighborIndex(images[chosen]))
 
     @property
     def training_images(self) -> tuple[int, int]:
@@ -387,21 +378,15 @@ class Explorer:
     def neighbors(self, images: Array) -> tuple[Array, Neighbors] | None:
         """Return the nearest training image of each image, and which and how far; None without training images.
 
-        As `evaluation.samples.nearest` does, but with all that does not depend on the images computed once: a page of
-        samples is not to wait.
-
         Args:
             images: (N, H, W, C), in [0, 1].
         """
         trained = self._trained
         if trained is None:
             return None
-        rows = np.asarray(images, "float32").reshape(len(images), -1)
-        # |a − b|² is least where a·b − |b|²/2 is greatest.
-        found = (rows @ trained.rows.T - trained.half_squares).argmax(axis=1)
-        distances = np.linalg.norm(rows - trained.rows[found], axis=1).astype("float64")
-        indices = trained.chosen[found]
-        return trained.images[indices], Neighbors(indices, distances)
+        found = trained.search.query(np.asarray(images, "float32"))
+        indices = trained.chosen[found.indices]
+        return trained.images[indices], Neighbors(indices, found.distances)
 
     def picks(self, page: int = 0) -> tuple[Array, str]:
         """Return images to pick from, (SAMPLES, H, W, C), and what they are: held-out ones, else samples.
@@ -421,8 +406,8 @@ class Explorer:
         """What the doctor says; without images, of the training alone."""
         if self.material.splits is None:
             run = self.run
-            evidence = Evidence(experiment=run.experiment, metrics=run.metrics, has_fitted_prior=run.has_fitted_prior)
-            return examine(evidence)
+            known = RunDiagnostics(run.experiment, run.metrics, has_fitted_prior=run.has_fitted_prior)
+            return run_checks(known)
         with Engine.lock:
             model = self.run.load_model("original") if self.run.has_fitted_prior else self.engine.model
 

@@ -1,13 +1,12 @@
 """The images that there are to explore a run with."""
 
-import contextlib
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.sources import SOURCES
@@ -68,12 +67,9 @@ def _is_remote(source: str) -> bool:
 
 def _read(file: Path, run: Run) -> Dataset:
     data = run.environment["data"]
-    with contextlib.ExitStack() as stack:
-        try:
-            archive = stack.enter_context(np.load(file, allow_pickle=False))
-            labels = archive["labels"] if "labels" in archive.files else None
-            return Dataset.from_arrays(
-                archive["images"], labels, name=data["name"], split="test", classes=data.get("class_names", ())
-            )
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{file} is damaged: {error}") from None
+    # np.load leaves a damaged file open if it opens the file itself.
+    with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        labels = archive["labels"] if "labels" in archive.files else None
+        return Dataset.from_arrays(
+            archive["images"], labels, name=data["name"], split="test", classes=data.get("class_names", ())
+        )

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_vae.core.latent_grid import check_dims, grid_points
 from keras_vae.core.typing import Array
+from keras_vae.report.latent_grid import check_dims, grid_points
 
 
 class Plane(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_vae import __version__
 from keras_vae.core.errors import InputError
-from keras_vae.core.files import check_place, replacing_folder, write_text
+from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.integrations.hub import FILES
 from keras_vae.runs.run import Run
 
@@ -57,7 +57,7 @@ def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
         InputError: The run is unfinished, or the folder exists.
     """
     run.check_complete()
-    check_place(out, force=force, mark="app.py", kind="Space")
+    check_destination(out, force=force, marker="app.py", kind="Space")
     with replacing_folder(out) as folder:
         write_text(folder / "app.py", _APP)
         write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in _PACKAGES))

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, first_line
 from keras_vae.core.typing import ImageShape
 from keras_vae.data.convert import Color, Conversion
-from keras_vae.data.folders import FORMATS, decode_image, opaque
+from keras_vae.data.folders import FORMATS, decode_image, parse_background
 
 MOST_BYTES = 10 * 2**20
 SIDES = 4, 4096
@@ -79,11 +79,11 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
         if max(wide, high) > SIDES[1] or min(wide, high) < SIDES[0]:
             raise InputError(f"{wide}×{high} pixels: accepted are {SIDES[0]} to {SIDES[1]} a side")
         color: Color = "gray" if channels == 1 else "rgb"
-        decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), opaque("white"))
+        decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), parse_background("white"))
     except InputError as error:
         raise InputError(f"picture: {error}") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"picture: not a {', '.join(FORMATS)} file that can be read ({_first_line(error)})") from None
+        raise InputError(f"picture: not a {', '.join(FORMATS)} file that can be read ({first_line(error)})") from None
     notes = ["transparent pixels laid on white"] * decoded.background + ["dark and light swapped"] * invert
     if decoded.size != (height, width):
         notes.append(f"resized from {decoded.size[1]}×{decoded.size[0]} to {width}×{height}")
@@ -95,8 +95,3 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
 def _check_size(size: int) -> None:
     if size > MOST_BYTES:
         raise InputError(f"picture of {size / 2**20:.0f} MB: at most {MOST_BYTES // 2**20} MB are accepted")
-
-
-def _first_line(error: Exception) -> str:
-    lines = (str(error).strip() or type(error).__name__).splitlines()
-    return lines[0][:120]

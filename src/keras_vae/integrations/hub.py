@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_vae.core.errors import InputError, RunError
-from keras_vae.core.files import check_place, replacing_folder, write_text
+from keras_vae.core.errors import InputError, RunError, first_line
+from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.evaluation.summary import summarize
 from keras_vae.runs.run import Run
 
@@ -83,7 +83,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         RunError: The Hub cannot be reached, or fails.
     """
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
-    check_place(out, force=force, mark="experiment.toml", kind="run")
+    check_destination(out, force=force, marker="experiment.toml", kind="run")
     check_installed()
     with wrap_errors(repository), replacing_folder(out) as folder:
         from huggingface_hub import HfApi, snapshot_download
@@ -117,7 +117,7 @@ def wrap_errors(repository: str) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError as error:
-        raise InputError(f"repository = {repository}: write OWNER/NAME ({_first_line(error)})") from None
+        raise InputError(f"repository = {repository}: write OWNER/NAME ({first_line(error)})") from None
     except errors.RevisionNotFoundError:
         raise InputError(f"repository = {repository}: it has no such revision") from None
     except (errors.RepositoryNotFoundError, errors.GatedRepoError, errors.LocalTokenNotFoundError):
@@ -127,14 +127,10 @@ def wrap_errors(repository: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         if error.response is not None and error.response.status_code in (401, 403):
             raise InputError(f"repository = {repository}: access refused; `hf auth login` says who you are") from None
-        raise RunError(f"the Hub fails: {_first_line(error)}") from None
+        raise RunError(f"the Hub fails: {first_line(error)}") from None
     # The library of HTTP that it builds on has changed, and may again: its name for this error has not.
     except (errors.HTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:  # type: ignore[attr-defined]
-        raise RunError(f"the Hub cannot be reached: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunError(f"the Hub cannot be reached: {first_line(error)}") from None
 
 
 def _card(run: Run, repository: str) -> str:

@@ -37,7 +37,7 @@ class Components(NamedTuple):
     @property
     def condition_dim(self) -> int:
         """Size of the condition's vector; 0 without a condition."""
-        return 0 if self.condition is None else self.condition.width
+        return 0 if self.condition is None else self.condition.dim
 
 
 class Architecture(Component, abc.ABC):

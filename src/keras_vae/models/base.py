@@ -94,7 +94,7 @@ class BaseVAE(keras.Model, abc.ABC):
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
         self.loss_trackers: dict[str, Mean] = {}
         self._add_trackers("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
-        if backend.xla_slows_convolutions():
+        if backend.runs_faster_without_xla():
             self.supports_jit = False
 
     @abc.abstractmethod
@@ -249,7 +249,7 @@ class BaseVAE(keras.Model, abc.ABC):
         pixel_noise = None
         if "pixel_noise" in inputs:
             pixel_noise = ops.convert_to_tensor(inputs["pixel_noise"])
-        elif self.likelihood.draws_pixels:
+        elif self.likelihood.requires_noise:
             pixel_noise = self.sampler.uniform(ops.shape(images))
         condition = None
         if self.condition is not None:
@@ -321,10 +321,10 @@ class BaseVAE(keras.Model, abc.ABC):
         if validation_data is None and y is None:
             x, validation_data = split_off(x, validation_split)
         if y is None and not kwargs.get("steps_per_epoch"):
-            x, shuffle = backend.feed_arrays(x, batch_size, shuffle)
+            x, shuffle = backend.array_pipeline(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
             size = kwargs.get("validation_batch_size") or batch_size
-            validation_data, _ = backend.feed_arrays(validation_data, size)
+            validation_data, _ = backend.array_pipeline(validation_data, size)
         # Built within the first step, its variables would have TensorFlow trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -352,14 +352,14 @@ class BaseVAE(keras.Model, abc.ABC):
         """Evaluate as `keras.Model.evaluate` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x, **kwargs)
         if y is None and not kwargs.get("steps"):
-            x, _ = backend.feed_arrays(x, batch_size)
+            x, _ = backend.array_pipeline(x, batch_size)
         return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Predict as `keras.Model.predict` does, after a look at the arrays; raises as `fit` does."""
         x = self._check(x)
         if not kwargs.get("steps"):
-            x, _ = backend.feed_arrays(x, batch_size)
+            x, _ = backend.array_pipeline(x, batch_size)
         return super().predict(x, batch_size, verbose, **kwargs)
 
     def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:
@@ -546,7 +546,7 @@ class BaseVAE(keras.Model, abc.ABC):
         conditions = self._conditions(condition, len(x))
         if conditions is not None:
             inputs["condition"] = conditions
-        if self.likelihood.draws_pixels:
+        if self.likelihood.requires_noise:
             inputs["pixel_noise"] = np.random.default_rng([seed, 1]).random(x.shape, dtype="float32")
         return inputs
 
@@ -569,7 +569,7 @@ class BaseVAE(keras.Model, abc.ABC):
     @property
     def _condition_dim(self) -> int:
         """The size of the condition's vector; 0 without one."""
-        return 0 if self.condition is None else self.condition.width
+        return 0 if self.condition is None else self.condition.dim
 
     def _encode_condition(self, conditions: Array | None) -> Array | None:
         """Return the vectors of conditions, (n, width)."""

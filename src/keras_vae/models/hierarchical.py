@@ -16,6 +16,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import DiagonalNormal
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.base import validate_widths
@@ -203,7 +204,7 @@ class HierarchicalVAE(BaseVAE):
         def sample_group(group: int, features: Tensor) -> Tensor:
             prior, posterior = self._prior_and_posterior(group, features, encoder_features, training)
             sample = posterior.rsample(ops.reshape(noise_per_group[group], ops.shape(prior.mean)))
-            kl = ops.sum(posterior.kl_divergence(prior), axis=-1)
+            kl = ops.sum(kl_divergence(posterior, prior), axis=-1)
             terms = (sample.z, prior.log_prob(sample.z), sample.log_prob, kl)
             groups.append(GroupTerms(*(ops.reshape(term, (-1, num_samples, *term.shape[1:])) for term in terms)))
             return sample.z
@@ -353,7 +354,7 @@ def _repeat(features: Tensor, num_samples: Tensor) -> Tensor:
 
 def _check_objective(model: HierarchicalVAE) -> None:
     objective = model.objective
-    if objective.requires_batch or objective.needs_prior_draws:
+    if objective.requires_batch or objective.requires_prior_samples:
         model.latents(None)
     # These estimators treat the posterior's parameters as constants. In a hierarchy, the parameters depend on the
     # samples of the groups above, and that part of the gradient would be lost.

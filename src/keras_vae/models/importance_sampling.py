@@ -55,7 +55,7 @@ class ImportanceSampling:
         """Return the estimates of blocks, in their order; several are computed at once where that is faster."""
         # The first one compiles the model, which threads would do several times.
         yield from map(self, blocks[:1])
-        at_once = backend.calls_at_once()
+        at_once = backend.num_inference_threads()
         if at_once == 1:
             yield from map(self, blocks[1:])
         else:

@@ -15,7 +15,7 @@ from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, S
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, Shape, Tensor
-from keras_vae.distributions import latent
+from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import SampleWithLogProb
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.conv import Conv
@@ -56,9 +56,9 @@ class VAE(BaseVAE):
 
     Args:
         encoder: Any Keras model, images in [0, 1] (N, H, W, C) → what `posterior.param_sizes` names, by default
-            `[z_mean, z_log_var]`, each (N, latent_dim). Under a condition it sees `condition.width` more channels.
+            `[z_mean, z_log_var]`, each (N, latent_dim). Under a condition it sees `condition.dim` more channels.
         decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, channels). Under a
-            condition it sees `condition.width` more numbers.
+            condition it sees `condition.dim` more numbers.
         prior: p(z).
         likelihood: p(x|z); `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
         posterior: q(z|x).
@@ -116,7 +116,7 @@ class VAE(BaseVAE):
                 "prior = vamp, posterior = deterministic: a mixture of points has no density; take posterior = "
                 "'normal', or prior = 'standard-normal'"
             )
-        if self.objective.needs_prior_draws and isinstance(self.prior, ConditionalNormal):
+        if self.objective.requires_prior_samples and isinstance(self.prior, ConditionalNormal):
             raise InputError(
                 f"prior = conditional-normal: {self.objective} compares codes with draws from one prior for all; "
                 "take prior = 'standard-normal'"
@@ -141,7 +141,7 @@ class VAE(BaseVAE):
         def decoded(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
             outputs = self._decode(draw.z, context.condition, training)
             log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
-            kl_per_group = ops.mean(latent.kl_divergence(posterior, prior, draw), axis=1)
+            kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
             penalties = ops.zeros_like(kl_per_group[:, 0])
             return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
 
@@ -198,7 +198,7 @@ class VAE(BaseVAE):
     def latents(self, output: VAEOutput) -> Latents:
         """Return the codes of a batch, and draws from the prior for an objective that needs them."""
         prior = None
-        if self.objective.needs_prior_draws:
+        if self.objective.requires_prior_samples:
             density = self.prior(self._context(None))
             prior = density.sample(ops.shape(output.z)[0], self.sampler.seed_generator)
         return Latents(output.z, output.z_mean, output.z_log_var, prior)

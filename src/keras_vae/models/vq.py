@@ -55,9 +55,9 @@ class VQVAE(BaseVAE):
 
     Args:
         encoder: Any Keras model, images in [0, 1] (N, H, W, C) → a map (N, rows, columns, D). A condition adds
-            `condition.width` channels to its inputs.
+            `condition.dim` channels to its inputs.
         decoder: Any Keras model, a map (N, rows, columns, D) → the parameters of the likelihood, (N, H, W, channels).
-            A condition adds `condition.width` channels to its inputs.
+            A condition adds `condition.dim` channels to its inputs.
         codebook: The vector quantizer.
         prior: p(k), over maps of indices.
         likelihood: p(x|k).
@@ -142,7 +142,7 @@ class VQVAE(BaseVAE):
             raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
         likelihood = likelihood or Bernoulli()
         likelihood.check_images(image_shape)
-        condition_dim = 0 if condition is None else condition.width
+        condition_dim = 0 if condition is None else condition.dim
         height, width, channels = image_shape
         encoder = network.map_encoder((height, width, channels + condition_dim), code_dim)
         output_shape = (height, width, likelihood.decoder_channels(channels))

@@ -32,9 +32,9 @@ class Conv2D(layers.Conv2D):
             return super().convolution_op(inputs, kernel)
         height, width, channels, filters = kernel.shape
         if self.strides != (1, 1):
-            if backend.xla_runs_convolutions_slowly():
+            if backend.prefers_matmul_to_convolution():
                 return convolve_im2col(inputs, kernel, self.strides)
-        elif height * width * filters <= channels and backend.runs_thin_convolutions_slowly():
+        elif height * width * filters <= channels and backend.prefers_matmul_for_few_filters():
             return convolve_shift_and_add(inputs, kernel)
         return super().convolution_op(inputs, kernel)
 
@@ -53,7 +53,7 @@ class Conv2DTranspose(layers.Conv2DTranspose):
         has_no_gaps = self.output_padding is None and all(
             size >= stride for size, stride in zip(self.kernel_size, self.strides, strict=True)
         )
-        if not (has_no_gaps and backend.xla_runs_convolutions_slowly() and _has_product_form(self, inputs)):
+        if not (has_no_gaps and backend.prefers_matmul_to_convolution() and _has_product_form(self, inputs)):
             return super().call(inputs)
         outputs = convolve_transposed(inputs, self.kernel, self.strides)
         if self.use_bias:

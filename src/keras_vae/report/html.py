@@ -40,15 +40,15 @@ class Finding(Protocol):
         """What is wrong."""
 
     @property
-    def seen(self) -> str:
+    def observation(self) -> str:
         """What was seen, in numbers."""
 
     @property
-    def why(self) -> str:
+    def explanation(self) -> str:
         """Why it matters."""
 
     @property
-    def change(self) -> str:
+    def suggestion(self) -> str:
         """What to change."""
 
 
@@ -217,8 +217,9 @@ def _findings(findings: Sequence[Finding]) -> str:
     if not findings:
         return "<h2>The doctor</h2>\n<p>Nothing found: no check has anything to say.</p>"
     entries = "".join(
-        f'<div class="finding"><h3>{escape(finding.name)}</h3><p>{_prose(finding.seen)}</p><p>{_prose(finding.why)}</p>'
-        f"<p><b>What to change:</b> {_prose(finding.change)}</p></div>"
+        f'<div class="finding"><h3>{escape(finding.name)}</h3><p>{_prose(finding.observation)}</p>'
+        f"<p>{_prose(finding.explanation)}</p>"
+        f"<p><b>What to change:</b> {_prose(finding.suggestion)}</p></div>"
         for finding in findings
     )
     return f"<h2>The doctor</h2>\n{entries}"

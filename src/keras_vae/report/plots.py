@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, unknown
-from keras_vae.core.latent_grid import grid_points, interpolate
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.report.latent_grid import grid_points, interpolate
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -60,24 +60,20 @@ class Subject:
     @functools.cached_property
     def rates(self) -> NDArray[np.float64] | None:
         """The rate of each latent dimension in nats, over 2,000 images; None where only their sum is known."""
-        from keras import ops
+        from keras_vae.evaluation.latents import kl_per_dimension
 
-        if not self.model.is_stochastic:
-            return None
-        dataset = _few(self.splits, 2000)
-        terms = self.model.elbo_terms(dataset.images, 0, condition=dataset_condition(self.model, dataset))
-        rates = ops.convert_to_numpy(terms.kl_per_group)
-        return np.asarray(rates.mean(axis=0, dtype="float64")) if rates.shape[1] == self.model.latent_dim else None
+        return kl_per_dimension(self.model, _few(self.splits, 2000))
 
     @functools.cached_property
     def order(self) -> NDArray[np.int64]:
         """The latent dimensions: those of the highest rate first or, where that is not known, of the widest spread."""
-        carried = self.rates
-        if carried is None:
+        from keras_vae.evaluation.latents import dimensions_by_kl
+
+        def z_mean() -> Array:
             dataset = _few(self.splits, 2000)
-            codes = self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
-            carried = codes.var(axis=0)
-        return np.argsort(-carried, kind="stable")
+            return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
+
+        return dimensions_by_kl(self.rates, z_mean)
 
     @property
     def plane(self) -> tuple[int, int]:
@@ -193,7 +189,7 @@ def worst(subject: Subject, *, n: int = 20) -> "Figure":
     dataset = _few(subject.splits, 2000)
     told = dataset_condition(subject.model, dataset)
     costs = ops.convert_to_numpy(subject.model.elbo_terms(dataset.images, condition=told).negative_elbo)
-    chosen = dataset.take(np.argsort(costs)[::-1][:n], dataset.split)
+    chosen = dataset.subset(np.argsort(costs)[::-1][:n], dataset.split)
     return figures.stacks(
         {
             "original": chosen.images,
@@ -214,12 +210,12 @@ def neighbors(subject: Subject, *, n: int = 20, seed: int = 0, label: int | None
         seed: Fixes the draw.
         label: What they are drawn under, in a model with labels; None takes the labels in turn.
     """
-    from keras_vae.evaluation.samples import nearest
+    from keras_vae.evaluation.neighbors import nearest_neighbors
     from keras_vae.report import figures
 
     images = subject.model.sample(n, seed=seed, condition=_labels_in_turn(subject.model, n, label))
     trained = subject.splits.train.images
-    found = nearest(np.rint(images * 255).astype("uint8"), trained).indices
+    found = nearest_neighbors(np.rint(images * 255).astype("uint8"), trained).indices
     return figures.stacks(
         {"sample": images, "training image": trained[found].astype("float32") / 255},
         title=f"{subject.run.name}: samples, and the nearest training images",
@@ -293,12 +289,12 @@ def rates(subject: Subject) -> "Figure":
     Args:
         subject: The run.
     """
-    from keras_vae.evaluation.diagnostics import INACTIVE_RATE
+    from keras_vae.evaluation.diagnostics import INACTIVE_KL
     from keras_vae.report import figures
 
     if subject.rates is None:
         raise InputError("rates: of this posterior and prior only the sum over dimensions is known, kl_loss")
-    return figures.rates(subject.rates, INACTIVE_RATE, title=f"{subject.run.name}: rate of each latent dimension")
+    return figures.rates(subject.rates, INACTIVE_KL, title=f"{subject.run.name}: rate of each latent dimension")
 
 
 def rate_distortion(subject: Subject) -> "Figure":
@@ -391,7 +387,7 @@ def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:
     accepted = [name for name in inspect.signature(PLOTS[kind]).parameters if name != "subject"]
     for option in options:
         if option not in accepted:
-            raise unknown(f"option of the {kind} plot", option, accepted)
+            raise unknown(f"{kind} plot: option", option, accepted)
     drawn = PLOTS[kind](subject, **options)
     if isinstance(drawn, figures.Strips):
         return figures.save_animation(drawn, out) if out.suffix == ".gif" else figures.save(figures.strips(drawn), out)

@@ -269,7 +269,7 @@ class Experiment(ConfigModel):
                     table[step] = {"name": table[step]}
                 if not isinstance(table.get(step), dict):
                     raise unknown(
-                        "table in --set", step, [name for name, value in table.items() if isinstance(value, dict)]
+                        "--set: table", step, [name for name, value in table.items() if isinstance(value, dict)]
                     )
                 table = table[step]
             table[last] = _parse_value(text.strip())
@@ -471,5 +471,5 @@ def _first_error(cls: type[pydantic.BaseModel], error: pydantic.ValidationError,
     table: Any = cls
     for name in outer:
         table = table.model_fields[name].annotation
-    place = f"key in [{'.'.join(outer)}]" if outer else "key"
+    place = f"key of [{'.'.join(outer)}]" if outer else "key"
     return InputError(f"{where}: {unknown(place, key, table.model_fields)}")

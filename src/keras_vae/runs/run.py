@@ -14,7 +14,6 @@ Two complete runs come with the package, under `pretrained/`, and are opened by 
 them: `Run.writable_copy` returns a copy. `images.npz` in each holds some of its test images.
 """
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -22,15 +21,15 @@ import json
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_vae.core.errors import InputError
-from keras_vae.core.files import replacing, replacing_folder, write_text
+from keras_vae.core.errors import InputError, first_line
+from keras_vae.core.files import reading, replacing, replacing_folder, write_text
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.data.sources import SOURCES
@@ -191,7 +190,7 @@ class Run:
         file = self.path / "metrics.csv"
         if not file.exists():
             return {}
-        with _damage_said(file):
+        with reading(file):
             rows = list(csv.DictReader(io.StringIO(file.read_text("utf-8"))))
             return {column: [float(row[column]) for row in rows] for column in (rows[0] if rows else ())}
 
@@ -304,7 +303,7 @@ class Run:
             return None
         state: dict[str, list[Array]] = {}
         with (
-            _damage_said(self._checkpoint_file),
+            reading(self._checkpoint_file),
             self._checkpoint_file.open("rb") as file,
             np.load(file, allow_pickle=False) as archive,
         ):
@@ -351,7 +350,7 @@ class Run:
         file = self.path / name
         if not file.exists():
             return None
-        with _damage_said(file):
+        with reading(file):
             content: dict[str, Any] = json.loads(file.read_text("utf-8"))
         return content
 
@@ -409,22 +408,10 @@ def load_model(file: Path) -> "BaseVAE":
         text = str(error)
         if "unsafe" in text or "safe_mode" in text or "lambda" in text.lower():
             raise InputError(f"{file} asks to run code of its own when it is loaded: refused") from None
-        raise InputError(f"{file} cannot be loaded: {_first_line(error)}") from None
+        raise InputError(f"{file} cannot be loaded: {first_line(error)}") from None
     except Exception as error:
         # Whatever a damaged archive makes the libraries stumble over.
-        raise InputError(f"{file} is damaged: {_first_line(error)}") from None
+        raise InputError(f"{file} is damaged: {first_line(error)}") from None
     if not isinstance(model, BaseVAE):
         raise InputError(f"{file} holds a {type(model).__name__}, not a VAE")
     return model
-
-
-@contextlib.contextmanager
-def _damage_said(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file} is damaged: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

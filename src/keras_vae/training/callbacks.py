@@ -311,7 +311,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class Doctor(keras.callbacks.Callback):
-    """Shows what is wrong with a training while it runs, each finding once: see `doctor.examine`.
+    """Shows what is wrong with a training while it runs, each finding once: see `diagnostics.run_checks`.
 
     Images are judged before the first epoch. What an epoch shows must show in `PATIENCE` epochs in a row.
 
@@ -334,12 +334,16 @@ class Doctor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Judge the images, and of a training that goes on its metrics."""
-        for finding in diagnostics.examine(diagnostics.gather(self.run, self.splits, None, images=self.images)):
+        for finding in diagnostics.run_checks(
+            diagnostics.collect_diagnostics(self.run, self.splits, None, images=self.images)
+        ):
             self._show_once(finding)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Judge the epoch."""
-        findings = diagnostics.examine(diagnostics.gather(self.run, self.splits, self.model, images=self.images))
+        findings = diagnostics.run_checks(
+            diagnostics.collect_diagnostics(self.run, self.splits, self.model, images=self.images)
+        )
         self.stood = {finding.name: self.stood.get(finding.name, 0) + 1 for finding in findings}
         for finding in findings:
             if self.stood[finding.name] >= self.PATIENCE:

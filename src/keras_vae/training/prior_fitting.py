@@ -103,7 +103,7 @@ def _fit(prior: Prior, model: VAE, splits: Splits, epochs: int, seed: int, progr
     # Few images are drawn from several times an epoch, or the fit would end before it has begun.
     dataset = splits.train
     if len(dataset) < _CODES_AN_EPOCH:
-        dataset = dataset.take(np.arange(_CODES_AN_EPOCH) % len(dataset), dataset.split)
+        dataset = dataset.subset(np.arange(_CODES_AN_EPOCH) % len(dataset), dataset.split)
     images, told = dataset.images, dataset_condition(model, dataset)
     density = DensityModel(prior, model.latent_dim)
     steps = epochs * -(-len(images) // _BATCH_SIZE)

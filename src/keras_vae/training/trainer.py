@@ -78,7 +78,7 @@ def train(
     reason = None
     if model.objective.requires_batch:
         reason = f"{experiment.model.objective['name']} compares the images of a batch"
-    elif not backend.trains_on_single_images():
+    elif not backend.supports_batches_of_one():
         reason = "PyTorch cannot compute its gradient on a CPU"
     if leaves_one and reason:
         raise InputError(
@@ -162,7 +162,7 @@ def _complete(run: Run, model: BaseVAE, splits: Splits, callbacks: Sequence[kera
         watches.insert(0, EvaluateWithEMA())
     if done < training.epochs and not has_stalled(checkpoint.metrics, training.early_stopping):
         model.fit(
-            backend.feed(batches),
+            backend.batch_pipeline(batches),
             validation_data=None if splits.validation is None else dataset_inputs(model, splits.validation),
             validation_batch_size=_validation_batch_size(model, splits),
             shuffle=False,
@@ -191,7 +191,7 @@ def _validation_batch_size(model: BaseVAE, splits: Splits) -> int | None:
 
 
 def _build(experiment: Experiment, splits: Splits) -> BaseVAE:
-    backend.make_deterministic()
+    backend.enable_determinism()
     keras.utils.set_random_seed(experiment.seed)
     facts = DatasetInfo.from_splits(splits)
     model = experiment.build_model(facts)
@@ -212,7 +212,7 @@ def _optimizer(experiment: Experiment, facts: DatasetInfo) -> keras.optimizers.O
         and value is not keras.optimizers.Optimizer
     }
     if training.optimizer.lower() not in classes:
-        raise unknown("optimizer in training.optimizer", training.optimizer, classes)
+        raise unknown("training.optimizer", training.optimizer, classes)
     options: dict[str, Any] = {"learning_rate": training.learning_rate}
     schedule = experiment.build_schedule(facts)
     if not isinstance(schedule, Constant):

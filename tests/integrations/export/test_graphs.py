@@ -85,7 +85,7 @@ def test_graphs_say_what_the_verbs_say(name: str, images: Array) -> None:
     model = randomized(name)
     graphs, told = trace(model), conditions(model, len(images))
     # What has been drawn black or white passes both a likelihood that draws and a graph that does not.
-    drawn = model.likelihood.binarizes_at_random
+    drawn = model.likelihood.stochastic_binarization
     seen = np.where(images >= 128, 255, 0).astype("uint8") if drawn else images
     assert 0 < (seen > 127).mean() < 1
     codes = model.encode(seen, condition=told.get("condition"))

@@ -1,54 +1,50 @@
-"""The doctor: what is wrong with a run, how that was seen, why it matters, and which setting to change."""
+"""Diagnostics of a run (`vae doctor`): observed problems, why they matter, and which setting to change."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.diagnostics.checks import CHECKS, Finding
-from keras_vae.evaluation.diagnostics.evidence import INACTIVE_RATE, Evidence, gather
+from keras_vae.evaluation.diagnostics.checks import CHECKS, run_checks
+from keras_vae.evaluation.diagnostics.finding import Finding
+from keras_vae.evaluation.diagnostics.run_diagnostics import INACTIVE_KL, RunDiagnostics, collect_diagnostics
+from keras_vae.evaluation.opening import load_splits, open_run
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-__all__ = ["CHECKS", "INACTIVE_RATE", "Evidence", "Finding", "diagnose", "examine", "gather"]
-
-
-def examine(evidence: Evidence) -> tuple[Finding, ...]:
-    """Return what every check finds.
-
-    Args:
-        evidence: What is known.
-
-    Example:
-        >>> import numpy as np
-        >>> black = np.zeros((4, 28, 28, 1), "uint8")
-        >>> [finding.name for finding in examine(Evidence(train=black))]
-        ['no contrast']
-        >>> examine(Evidence())
-        ()
-    """
-    return tuple(finding for check in CHECKS if (finding := check(evidence)) is not None)
+__all__ = ["CHECKS", "INACTIVE_KL", "Finding", "RunDiagnostics", "collect_diagnostics", "diagnose", "run_checks"]
 
 
 def diagnose(
-    run: Run, splits: Splits, model: "BaseVAE | None" = None, progress: Progress = silent
+    run: Run | Path | str,
+    splits: Splits | None = None,
+    model: "BaseVAE | None" = None,
+    progress: Progress = silent,
 ) -> tuple[Finding, ...]:
-    """Return what is wrong with a run, complete or not.
+    """Return the problems of a run, complete or not.
 
     Args:
-        run: The run.
-        splits: Its images.
-        model: Its model under the prior that it was trained with, where the caller has it; else the run's is loaded,
-            and if no epoch is complete yet, images and metrics are what is looked at.
-        progress: Shown over the images.
+        run: The run, its folder, or the name of a pretrained run.
+        splits: The images of the run; loaded if None.
+        model: The model of the run under the prior that it was trained with; loaded if None. Before the first epoch is
+            complete, only the images and the metrics are checked.
+        progress: Shows the progress over the images.
 
     Returns:
-        The findings; none where nothing is wrong.
+        The findings; empty if no check found a problem.
 
     Raises:
-        InputError: A file of the run is damaged, or the images do not fit the model.
+        InputError: The run does not exist, a file of it is damaged, or the images do not fit the model.
+
+    Example:
+        >>> from keras_vae.evaluation.diagnostics import diagnose
+        >>> for finding in diagnose("mnist-2d"):  # doctest: +SKIP
+        ...     print(finding)
     """
+    run = open_run(run)
+    splits = splits or load_splits(run, progress)
     if model is None and (run.is_complete or run.read_checkpoint() is not None):
         model = run.load_model("original")
-    return examine(gather(run, splits, model, progress=progress))
+    return run_checks(collect_diagnostics(run, splits, model, progress=progress))

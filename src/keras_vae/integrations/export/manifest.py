@@ -87,7 +87,7 @@ def manifest(
             **origin.get("model", {}),
         },
         "data": origin.get("data"),
-        "threshold": THRESHOLD if model.likelihood.binarizes_at_random else None,
+        "threshold": THRESHOLD if model.likelihood.stochastic_binarization else None,
         "versions": _versions(form),
     }
 

@@ -68,7 +68,7 @@ def compare(
     shown = images if pixels == "uint8" else (images / 255).astype("float32")
     # What is black or white already passes the likelihood's own draw as it is.
     white = np.where(images > 255 * THRESHOLD, 255, 0).astype("uint8")
-    observed = white if model.likelihood.binarizes_at_random else images
+    observed = white if model.likelihood.stochastic_binarization else images
     codes = loaded["encoder"](images=shown, **told)[graphs.code]
     noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
 

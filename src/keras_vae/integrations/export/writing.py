@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError, RunError, unknown
-from keras_vae.core.files import check_place, replacing_folder, write_text
+from keras_vae.core.errors import InputError, RunError, first_line, unknown
+from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.core.progress import Progress, silent
 from keras_vae.integrations.export.card import card
 from keras_vae.integrations.export.format import Format
@@ -61,7 +61,7 @@ def export(
     Example:
         >>> export("runs/classic", "pickle")
         Traceback (most recent call last):
-        keras_vae.core.errors.InputError: unknown format 'pickle': Accepted: keras, litert, onnx, savedmodel
+        keras_vae.core.errors.InputError: format = 'pickle': unknown; accepted: keras, litert, onnx, savedmodel
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -80,7 +80,7 @@ def export(
             raise InputError("out = None: name a folder to write")
         out = source.writable_copy().path / "export" / format
     out = Path(out).expanduser()
-    check_place(out, force=force, mark="manifest.json", kind="export")
+    check_destination(out, force=force, marker="manifest.json", kind="export")
     subject = _of_run(source, prior) if isinstance(source, Run) else _of_model(source)
     return _write(subject, form, out, pixels, progress)
 
@@ -126,7 +126,7 @@ def _random_examples(model: "BaseVAE") -> Examples:
     shape = [size or 28 for size in model.image_shape]
     images, told = rng.integers(0, 256, (EXAMPLES, *shape), dtype="uint8"), None
     if model.condition is not None:
-        values = rng.integers(0, model.condition.width, (EXAMPLES, *model.condition.value_shape))
+        values = rng.integers(0, model.condition.dim, (EXAMPLES, *model.condition.value_shape))
         told = values.astype(model.condition.dtype)
     return Examples(images, told, "random pixels")
 
@@ -143,13 +143,9 @@ def _write(subject: _Subject, form: Format, out: Path, pixels: Pixels, progress:
                 read[name] = form.load(str(files[name]))
             except Exception as error:
                 # Whatever a converter or a runtime stumbles over.
-                raise RunError(f"{name} cannot be written as {form.name}: {_first_line(error)}") from error
+                raise RunError(f"{name} cannot be written as {form.name}: {first_line(error)}") from error
         differences = compare(model, graphs, read, examples, pixels)
         content: Mapping[str, Any] = manifest(model, graphs, form, files, differences, examples, origin)
         write_text(folder / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         write_text(folder / "README.md", card(content, form))
     return out
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import replacing
-from keras_vae.core.latent_grid import Grid
 from keras_vae.core.typing import Array
 from keras_vae.report.figures.style import WIDTH, number, style, wrapped
+from keras_vae.report.latent_grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.latent_grid import check_dims
 from keras_vae.core.typing import Array
 from keras_vae.report.figures.style import INK, PALETTE, WIDTH, style, wrapped
+from keras_vae.report.latent_grid import check_dims
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,96 @@
+"""Validation of user arrays, and their conversion to the dtypes of a `Dataset`."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from keras_vae.core.errors import InputError
+
+
+def numeric_array(name: str, values: ArrayLike) -> NDArray[np.generic]:
+    """Return values as an array of numbers or booleans.
+
+    Args:
+        name: Name of the argument, for messages.
+        values: Anything that NumPy can turn into an array.
+
+    Raises:
+        InputError: The values are ragged or not numeric.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name}: not one array ({error}); pass rows of equal length") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: an array of {array.dtype}; pass numbers or booleans")
+    return array
+
+
+def check_image_shape(shape: tuple[int, ...]) -> None:
+    """Reject empty arrays and images with other than one or three channels.
+
+    Args:
+        shape: N x H x W x C.
+
+    Raises:
+        InputError: The shape holds no pixels, or C is not 1 or 3.
+    """
+    if 0 in shape:
+        raise InputError(f"images.shape = {shape}: no pixels; pass at least one image")
+    if shape[3] not in (1, 3):
+        hint = "; channels come last: transpose to N x H x W x C" if shape[1] in (1, 3) else ""
+        raise InputError(f"images.shape = {shape}: {shape[3]} channels; pass 1 (gray) or 3 (RGB){hint}")
+
+
+def pixel_levels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return pixels as the levels 0..255.
+
+    Args:
+        pixels: Booleans, floats in [0, 1], or integers 0..255.
+
+    Raises:
+        InputError: The pixels are not finite, out of range, or integers that are all 0 or 1.
+    """
+    if pixels.dtype.kind == "b":
+        return pixels.astype(np.uint8) * np.uint8(255)
+    low, high = pixels.min(), pixels.max()
+    if pixels.dtype.kind == "f":
+        if not np.isfinite([low, high]).all():
+            raise InputError("images: NaN or infinite pixels; pass floats in [0, 1]")
+        if low < 0 or high > 1:
+            raise InputError(
+                f"images: floats from {low:.6g} to {high:.6g}; pass floats in [0, 1]"
+                " (divide levels 0..255 by 255, or pass them as uint8)"
+            )
+        unit = pixels.astype(np.promote_types(pixels.dtype, np.float32))
+        levels: NDArray[np.uint8] = np.rint(unit * 255).astype(np.uint8)
+        return levels
+    if low < 0 or high > 255:
+        raise InputError(f"images: integers from {low} to {high}; pass integers 0 to 255")
+    if high <= 1:
+        raise InputError(
+            "images: integers that are all 0 or 1, nearly black on the scale 0..255;"
+            " pass levels 0 and 255, booleans, or floats in [0, 1]"
+        )
+    return pixels.astype(np.uint8, copy=False)
+
+
+def class_labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
+    """Return labels as int64, (N,).
+
+    Args:
+        labels: Integers, N or N x 1.
+        count: Number of images, N.
+
+    Raises:
+        InputError: The labels are not integers, or there is not one per image.
+    """
+    numbers = numeric_array("labels", labels)
+    if numbers.dtype.kind == "f":
+        raise InputError(f"labels: an array of {numbers.dtype}; pass integers")
+    if numbers.shape == (count, 1):
+        numbers = numbers[:, 0]
+    if numbers.shape != (count,):
+        raise InputError(f"labels.shape = {numbers.shape}: there are {count} images; pass one integer per image")
+    if numbers.max() > np.iinfo(np.int64).max:
+        raise InputError(f"labels: up to {numbers.max()}; pass integers that fit into 64 bits")
+    return numbers.astype(np.int64, copy=False)

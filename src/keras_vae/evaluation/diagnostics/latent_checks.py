@@ -1,0 +1,208 @@
+"""Checks of the latents: whether they are used, and whether they match the prior."""
+
+import math
+
+import numpy as np
+
+from keras_vae.evaluation.diagnostics.finding import Finding
+from keras_vae.evaluation.diagnostics.run_diagnostics import COLLAPSED_KL, INACTIVE_KL, Numbers, RunDiagnostics
+
+UNUSED_SHARE = 0.75
+"""Share of unused dimensions that is a problem. Of 50 dimensions on MNIST, 25 to 31 stay unused in a healthy model
+(Burda et al., table 1)."""
+
+SMALL_LATENT_DIM = 3
+"""Up to this size, a latent space is small on purpose, and every dimension should be used."""
+
+LOG_VAR_RANGE = (-15.0, 6.0)
+"""Range of healthy log-variances: standard deviations from 6e-4, still 5 above the clipping limit of log-variances, to
+20. Trained models stay in [−10, 1]."""
+
+LOG_VAR_SHARE = 0.01
+"""Share of log-variances outside the range that is a problem: a single outlier is none."""
+
+DOMINATED_KL = 1.0
+"""KL in nats per image below which β > 1 is to blame. A β-VAE of 10 dimensions on MNIST at β = 4 keeps over 5."""
+
+FAR_FROM_PRIOR = 3.0
+"""KL in nats from a normal with the moments of the codes to the prior. Runs trained at β = 1 have 0.1 to 1.7."""
+
+FAR_SHARE = 0.2
+"""The same KL as a share of the KL loss, since both grow with the information in the codes. β = 0.1 gives a third to a
+half."""
+
+MIN_CODES = 100
+"""Smallest number of codes whose moments are meaningful."""
+
+WARM_UP = 'model.objective.schedule = { name = "warm-up", steps = 0.2 }'
+
+
+def posterior_collapse(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find codes that carry no information about their images."""
+    if not diagnostics.has_collapsed or diagnostics.unused is None:
+        return None
+    if diagnostics.beta > 1:
+        suggestion = f"Lower model.objective.beta (now {diagnostics.beta:g}) to 1 or less."
+    elif diagnostics.experiment.model.objective["name"] == "elbo":
+        suggestion = (
+            f"Raise β slowly, {WARM_UP}; or leave a little KL per dimension unpenalized, "
+            "model.objective.free_bits = 0.1."
+        )
+    else:
+        suggestion = f"Use model.objective = elbo with a warm-up, {WARM_UP}."
+    if diagnostics.kl is not None:
+        measured = f"The KL loss is {diagnostics.kl:.2g} nats per image."
+    else:
+        variance = 0.0 if diagnostics.z_mean is None else diagnostics.z_mean.var(axis=0).max()
+        measured = f"All images have the same code, up to a variance of {variance:.2g}."
+    return Finding(
+        "posterior collapse",
+        f"{measured} {_list_unused(diagnostics.unused, diagnostics.unit)}{_since_epoch(diagnostics)}.",
+        "The code carries no information about its image: all reconstructions and all samples are the same blur.",
+        suggestion,
+    )
+
+
+def unused_dimensions(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find a latent space that is mostly unused."""
+    unused = diagnostics.unused
+    if unused is None or not diagnostics.is_settled or diagnostics.has_collapsed or len(unused) < 2:
+        return None
+    is_small = len(unused) <= SMALL_LATENT_DIM
+    if unused.mean() < (1 / len(unused) if is_small else UNUSED_SHARE):
+        return None
+    is_hierarchical = diagnostics.unit == "group"
+    if is_hierarchical:
+        explanation = "The hierarchy is shallower than configured: an unused group only costs time."
+    elif is_small:
+        explanation = "A map of the latent space shows the same images all along an unused dimension."
+    else:
+        explanation = "The model describes each image with far fewer numbers than its latent space offers."
+    suggestion = f"Set {WARM_UP} or model.objective.free_bits = 0.1"
+    if not (is_hierarchical or is_small):
+        suggestion += f"; or reduce model.latent_dim (now {len(unused)})"
+    if diagnostics.beta > 1:
+        suggestion += f"; or lower model.objective.beta (now {diagnostics.beta:g})"
+    return Finding(
+        f"unused {diagnostics.unit}s",
+        f"{_list_unused(unused, diagnostics.unit)}; {len(unused) - unused.sum()} of {len(unused)} are used.",
+        explanation,
+        suggestion + ".",
+    )
+
+
+def beta_too_large(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find a weight of the KL that leaves the codes almost no information."""
+    unused, kl = diagnostics.unused, diagnostics.kl
+    if diagnostics.beta <= 1 or not diagnostics.is_settled or unused is None or kl is None:
+        return None
+    if kl >= DOMINATED_KL and unused.mean() < UNUSED_SHARE:
+        return None
+    losses = diagnostics.history("reconstruction_loss")
+    compared = f", compared with a reconstruction loss of {losses[-1]:.1f}" if losses else ""
+    return Finding(
+        "β too large",
+        f"β is {diagnostics.beta:g}. The KL loss is {kl:.2g} nats per image{compared}.",
+        f"Each nat of information in the code must lower the reconstruction loss by {diagnostics.beta:g} nats, and "
+        "little information does.",
+        f"Lower model.objective.beta (now {diagnostics.beta:g}): halve it until the KL loss rises, down to 1.",
+    )
+
+
+def extreme_log_variance(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find posteriors whose standard deviations vanish or explode."""
+    if diagnostics.z_log_var is None:
+        return None
+    low, high = LOG_VAR_RANGE
+    above, below = (diagnostics.z_log_var > high).mean(), (diagnostics.z_log_var < low).mean()
+    if above > LOG_VAR_SHARE:
+        share, extreme = above, diagnostics.z_log_var.max()
+        explanation = "Codes with so much noise carry no information, and the loss soon becomes infinite."
+        suggestion = (
+            f"Lower training.learning_rate (now {diagnostics.experiment.training.learning_rate:g}), or set "
+            "training.clip_norm = 100."
+        )
+    elif below > LOG_VAR_SHARE:
+        share, extreme = below, diagnostics.z_log_var.min()
+        explanation = "Without noise the model is a plain autoencoder: it learns nothing about the space between codes."
+        suggestion = (
+            f"Raise model.objective.beta (now {diagnostics.beta:g}) toward 1."
+            if diagnostics.beta < 1
+            else "Use a likelihood that demands less precision, such as one with a fixed scale, "
+            'model.likelihood = { name = "normal", scale = 0.1 }.'
+        )
+    else:
+        return None
+    return Finding(
+        "log-variance out of range",
+        f"{share:.0%} of the posterior log-variances lie outside [{low:g}, {high:g}]; the most extreme one is "
+        f"{extreme:.1f} (σ = {math.exp(extreme / 2):.1g}).",
+        explanation,
+        suggestion,
+    )
+
+
+def collapsed_codebook(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find a codebook that is hardly used."""
+    num_codes = diagnostics.experiment.model.architecture.get("num_codes")
+    perplexity, used = (diagnostics.history(name) for name in ("perplexity", "used_codes"))
+    if not (num_codes and perplexity and used):
+        return None
+    # Two codes used equally often have a perplexity of 2; black backgrounds alone lower it to 3.
+    if perplexity[-1] >= 2 and used[-1] >= num_codes / 10:
+        return None
+    return Finding(
+        "collapsed codebook",
+        f"{used[-1]:.0f} of {num_codes} codes are used per batch, with a perplexity of {perplexity[-1]:.1f}.",
+        "So few codes distinguish few images: reconstructions look alike.",
+        f"Lower training.learning_rate (now {diagnostics.experiment.training.learning_rate:g}); or lower "
+        "model.architecture.decay to 0.9, so that codes follow the encoder faster; or reduce "
+        f"model.architecture.num_codes (now {num_codes}).",
+    )
+
+
+def codes_far_from_prior(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find codes that, taken together, do not look like draws from the prior."""
+    z, prior = diagnostics.z, diagnostics.experiment.model.prior or {"name": "standard-normal"}
+    if z is None or len(z) < MIN_CODES or not diagnostics.is_settled:
+        return None
+    if diagnostics.has_fitted_prior or prior["name"] != "standard-normal":
+        return None
+    mean, variance = z.mean(axis=0, dtype="float64"), z.var(axis=0, dtype="float64")
+    nats = 0.5 * (mean**2 + variance - 1 - np.log(np.maximum(variance, 1e-12)))
+    if nats.sum() < max(FAR_FROM_PRIOR, FAR_SHARE * (diagnostics.kl or 0.0)):
+        return None
+    farthest = int(np.argmax(nats))
+    return Finding(
+        "codes far from the prior",
+        f"Over all images, z[{farthest}] has mean {mean[farthest]:.2f} and variance {variance[farthest]:.2f}, where "
+        f"the prior has 0 and 1. Over {len(nats)} dimensions, the KL from the codes' moments to the prior is "
+        f"{nats.sum():.1f} nats.",
+        "Samples will look bad: the prior draws codes where no image was encoded.",
+        "Run `vae fit-prior RUN` to fit a prior to these codes"
+        + (f"; or raise model.objective.beta (now {diagnostics.beta:g}) toward 1." if diagnostics.beta < 1 else "."),
+    )
+
+
+def _list_unused(unused: Numbers, unit: str) -> str:
+    """Return a clause that lists up to eight unused units, numbered as in metrics and codes."""
+    first = 1 if unit == "group" else 0
+    numbers = [int(index) + first for index in np.flatnonzero(unused)]
+    if not numbers:
+        return f"Each {unit} carries only a trace of information"
+    if len(numbers) == len(unused):
+        return f"All {len(numbers)} {unit}s are unused" if len(numbers) > 1 else f"The only {unit} is unused"
+    listed = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+    plural, verb = ("s", "are") if len(numbers) > 1 else ("", "is")
+    return f"{unit.capitalize()}{plural} {listed} (counted from {first}) {verb} unused"
+
+
+def _since_epoch(diagnostics: RunDiagnostics) -> str:
+    """Return a clause that names the epoch since which the KL has been this low, if the metrics show it."""
+    dimensions = 1 if diagnostics.unused is None else len(diagnostics.unused)
+    is_low = np.asarray(diagnostics.history("kl_loss")) < max(COLLAPSED_KL, INACTIVE_KL * dimensions)
+    if len(is_low) == 0 or not is_low[-1]:
+        return ""
+    first = len(is_low) - int(np.argmin(is_low[::-1])) if not is_low.all() else 0
+    epochs = diagnostics.metrics.get("epoch", range(1, len(is_low) + 1))
+    return f" since epoch {int(epochs[first])} of {int(epochs[-1])}"
