@@ -209,7 +209,7 @@ def test_terms_are_float32_under_mixed_precision(images: Array) -> None:
         (lambda: make_ladder(widths=()), r"widths = \[\]"),
         (lambda: make_ladder(latent_channels=0), "latent_channels = 0"),
         (lambda: make_ladder((9, 11)), r"image_shape = \(9, 11\)"),
-        (lambda: make_ladder((9, 11, 3), likelihood=Bernoulli()), "images of 3 channels"),
+        (lambda: make_ladder((9, 11, 3), likelihood=Bernoulli()), "bernoulli"),
         (lambda: make_ladder(objective=BetaTC(images=24)), "objective = 'elbo'"),
         (lambda: make_ladder(objective=DIPVAE()), "objective = 'elbo'"),
         (lambda: make_ladder(objective=IWAE(2, gradient="stl")), "gradient = 'plain'"),

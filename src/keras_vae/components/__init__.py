@@ -3,5 +3,15 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, ["conditions", "likelihoods", "objectives", "posteriors", "priors", "schedules", "vector_quantizer"]
+    __name__,
+    [
+        "autoregressive_prior",
+        "conditions",
+        "likelihoods",
+        "objectives",
+        "posteriors",
+        "priors",
+        "schedules",
+        "vector_quantizer",
+    ],
 )

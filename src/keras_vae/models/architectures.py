@@ -1,14 +1,15 @@
-"""Architectures: what an experiment file calls a model, and how it is put together for images of a shape."""
+"""Architectures: the settings of a model in an experiment file, and the functions that build the model from them."""
 
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import Objective
-from keras_vae.components.vector_quantizer import AutoregressivePrior, VectorQuantizerEMA
+from keras_vae.components.vector_quantizer import VectorQuantizerEMA
 from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import ImageShape
 from keras_vae.models.base import BaseVAE
@@ -18,42 +19,43 @@ from keras_vae.models.vq import VQVAE
 
 
 class Components(NamedTuple):
-    """What every architecture is put together from.
+    """Components from which an architecture builds a model.
 
     Args:
         likelihood: p(x|z).
-        objective: What is minimized.
-        condition: What the model is told besides the pixels, or None.
-        components: The parts that only some architectures take, by kind.
+        objective: Loss function of the terms.
+        condition: Condition of the model, or None.
+        specific: Components and settings that only this architecture has, by kind; see
+            `Architecture.default_components`.
     """
 
     likelihood: Likelihood
     objective: Objective
     condition: Condition | None
-    components: Mapping[str, Any]
+    specific: Mapping[str, Any]
 
     @property
-    def width(self) -> int:
-        """The size of the condition's vector; 0 without one."""
+    def condition_dim(self) -> int:
+        """Size of the condition's vector; 0 without a condition."""
         return 0 if self.condition is None else self.condition.dim
 
 
 class Architecture(Component, abc.ABC):
-    """What an architecture can do."""
+    """Interface of all architectures."""
 
     kind: ClassVar[str] = "architecture"
     default_components: ClassVar[Mapping[str, Any]]
-    """The parts that it lets be components, by kind, each with its default."""
+    """Defaults of the components that this architecture has in addition to those of every model, by kind."""
 
     @abc.abstractmethod
-    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> BaseVAE:
-        """Return the model for images (H, W, C), untrained and not compiled."""
+    def __call__(self, image_shape: ImageShape, components: Components, seed: int | None) -> BaseVAE:
+        """Build a model for images (H, W, C), neither trained nor compiled."""
 
 
 @register("vae")
 @dataclass(frozen=True)
 class VAEArchitecture(Architecture):
-    """`VAE`: one vector of codes an image (Kingma and Welling, arXiv 1312.6114)."""
+    """`VAE`: one latent vector per image (Kingma and Welling, arXiv 1312.6114)."""
 
     default_components: ClassVar[Mapping[str, Any]] = {
         "latent_dim": 2,
@@ -62,21 +64,22 @@ class VAEArchitecture(Architecture):
         "posterior": {"name": "normal"},
     }
 
-    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> VAE:
-        """Return the model for images (H, W, C), untrained and not compiled."""
+    def __call__(self, image_shape: ImageShape, components: Components, seed: int | None) -> VAE:
+        """Build a model for images (H, W, C), neither trained nor compiled."""
         height, width, channels = image_shape
-        latent_dim, network = parts.components["latent_dim"], parts.components["network"]
-        prior, posterior = parts.components["prior"], parts.components["posterior"]
-        # Said of the parts, before networks are built for images that no part describes.
-        parts.likelihood.check_images(image_shape)
+        likelihood, condition_dim = components.likelihood, components.condition_dim
+        latent_dim, posterior = components.specific["latent_dim"], components.specific["posterior"]
+        network = components.specific["network"]
+        # Before the networks are built, so that the error is about the likelihood.
+        likelihood.check_images(image_shape)
         return VAE(
-            network.encoder((height, width, channels + parts.width), latent_dim, posterior.param_sizes(latent_dim)),
-            network.decoder(latent_dim + parts.width, (height, width, parts.likelihood.decoder_channels(channels))),
-            prior=prior,
-            likelihood=parts.likelihood,
+            network.encoder((height, width, channels + condition_dim), latent_dim, posterior.param_sizes(latent_dim)),
+            network.decoder(latent_dim + condition_dim, (height, width, likelihood.decoder_channels(channels))),
+            prior=components.specific["prior"],
+            likelihood=likelihood,
             posterior=posterior,
-            objective=parts.objective,
-            condition=parts.condition,
+            objective=components.objective,
+            condition=components.condition,
             seed=seed,
         )
 
@@ -84,13 +87,13 @@ class VAEArchitecture(Architecture):
 @register("ladder")
 @dataclass(frozen=True)
 class LadderArchitecture(Architecture):
-    """`HierarchicalVAE`: groups of latent maps, from coarse to fine (Vahdat and Kautz, arXiv 2007.03898).
+    """`HierarchicalVAE`: groups of latent maps, coarse to fine (Vahdat and Kautz, arXiv 2007.03898).
 
     Args:
         widths: Channels after each halving of the image, first to last.
-        groups: How many groups there are at each of these sizes.
-        latent_channels: Channels of a group's map.
-        blocks: Residual blocks at each size, and after each group.
+        groups: Number of groups at each of these sizes.
+        latent_channels: Channels of each group's latent map.
+        blocks: Residual blocks per size of the bottom-up network, and per group of the top-down one.
     """
 
     default_components: ClassVar[Mapping[str, Any]] = {}
@@ -100,17 +103,17 @@ class LadderArchitecture(Architecture):
     latent_channels: int = 8
     blocks: int = 1
 
-    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> HierarchicalVAE:
-        """Return the model for images (H, W, C), untrained and not compiled."""
+    def __call__(self, image_shape: ImageShape, components: Components, seed: int | None) -> HierarchicalVAE:
+        """Build a model for images (H, W, C), neither trained nor compiled."""
         return HierarchicalVAE(
             image_shape,
             widths=self.widths,
             groups=self.groups,
             latent_channels=self.latent_channels,
             blocks=self.blocks,
-            likelihood=parts.likelihood,
-            objective=parts.objective,
-            condition=parts.condition,
+            likelihood=components.likelihood,
+            objective=components.objective,
+            condition=components.condition,
             seed=seed,
         )
 
@@ -118,15 +121,15 @@ class LadderArchitecture(Architecture):
 @register("vq")
 @dataclass(frozen=True)
 class VQVAEArchitecture(Architecture):
-    """`VQVAE`: codes by number on a map, under an autoregressive prior (van den Oord et al., arXiv 1711.00937).
+    """`VQVAE`: maps of code indices, with an autoregressive prior (van den Oord et al., arXiv 1711.00937).
 
     Args:
-        num_codes: Number of codes.
-        code_dim: The length of each.
-        commitment: Weight of the squared distance of the encoder's outputs from their codes.
-        decay: By how much a code keeps to where it was, a step.
-        prior_width: Of the vectors in the prior over maps of codes.
-        prior_blocks: Blocks of attention in it.
+        num_codes: Number of code vectors in the codebook.
+        code_dim: Size of the code vectors.
+        commitment: Weight of the commitment loss.
+        decay: Decay rate of the codebook's moving averages, per step.
+        prior_width: Size of the hidden vectors of the prior.
+        prior_blocks: Number of transformer blocks of the prior.
     """
 
     default_components: ClassVar[Mapping[str, Any]] = {"network": {"name": "conv"}}
@@ -138,16 +141,16 @@ class VQVAEArchitecture(Architecture):
     prior_width: int = 64
     prior_blocks: int = 3
 
-    def __call__(self, image_shape: ImageShape, parts: Components, seed: int | None) -> VQVAE:
-        """Return the model for images (H, W, C), untrained and not compiled."""
+    def __call__(self, image_shape: ImageShape, components: Components, seed: int | None) -> VQVAE:
+        """Build a model for images (H, W, C), neither trained nor compiled."""
         return VQVAE.from_network(
-            parts.components["network"],
+            components.specific["network"],
             image_shape,
             code_dim=self.code_dim,
             codebook=VectorQuantizerEMA(self.num_codes, self.decay, self.commitment),
             prior=AutoregressivePrior(self.prior_width, self.prior_blocks),
-            likelihood=parts.likelihood,
-            objective=parts.objective,
-            condition=parts.condition,
+            likelihood=components.likelihood,
+            objective=components.objective,
+            condition=components.condition,
             seed=seed,
         )

@@ -1,4 +1,4 @@
-"""The vector-quantized variational autoencoder: codes by number, on a map."""
+"""The vector-quantized variational autoencoder: its codes are maps of indices into a codebook."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
-from keras_vae.components.vector_quantizer import AutoregressivePrior, VectorQuantizerEMA, codebook_usage
+from keras_vae.components.vector_quantizer import VectorQuantizerEMA, codebook_usage
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
@@ -19,18 +20,18 @@ from keras_vae.networks.base import Network, SpatialNetwork
 
 
 class Codes(NamedTuple):
-    """The codes of a batch: `indices` (N, rows, columns), int32."""
+    """Codes of a batch of images: the `indices` (N, rows, columns), int32."""
 
     indices: Array
 
 
 class VQVAEOutput(NamedTuple):
-    """What a `VQVAE` returns for a batch of images: tensors only, so that every backend can carry it.
+    """Outputs of a `VQVAE` for a batch of images.
 
     Args:
         reconstruction: Mean images in [0, 1], (N, H, W, C).
-        indices: The codes, (N, rows, columns), int32.
-        terms: The terms of the loss, in nats per image.
+        indices: Indices of the code vectors, (N, rows, columns), int32.
+        terms: Loss terms, in nats per image.
     """
 
     reconstruction: Tensor
@@ -40,32 +41,33 @@ class VQVAEOutput(NamedTuple):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class VQVAE(BaseVAE):
-    r"""A vector-quantized variational autoencoder (van den Oord et al., arXiv 1711.00937; Razavi et al., 1906.00446).
+    r"""A vector-quantized VAE (van den Oord et al., arXiv 1711.00937; Razavi et al., arXiv 1906.00446).
 
-    q(k|x) is sure of one map k of indices, so the rate is \(-\log p(k)\) under an autoregressive prior that is trained
-    along with the rest, and distortion + rate bounds −log p(x). What is minimized,
+    The posterior q(k|x) is deterministic: one map k of code indices per image. The rate is \(-\log p(k)\) under an
+    autoregressive prior, trained together with the networks, so distortion + rate bounds −log p(x). The loss is
 
-    \[-\log p(x|e_k) - \beta \log p(k) + c \, \|z_e - \mathrm{sg}(e_k)\|^2,\]
+    \[-\log p(x|e_k) - \beta \log p(k) + c \, \|z_e - \mathrm{sg}(e_k)\|^2.\]
 
-    reaches the encoder through the decoder and the commitment c, and the prior through the rate alone; the codebook
-    follows the encoder by averages. Besides the trackers of every model there are `perplexity`, the exponential of the
-    entropy of the codes in a batch, and `used_codes`, each the mean over batches.
+    The encoder learns from the decoder's straight-through gradient and from the commitment loss of weight c, the prior
+    from the rate alone, and the codebook by moving averages. In addition to the metrics of every model, training
+    reports `perplexity`, the exponential of the entropy of the codes in a batch, and `used_codes`; both are means over
+    batches.
 
     Args:
-        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → a map (N, rows, columns, D). Under a condition it sees
-            `condition.dim` more channels.
+        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → a map (N, rows, columns, D). A condition adds
+            `condition.dim` channels to its inputs.
         decoder: Any Keras model, a map (N, rows, columns, D) → the parameters of the likelihood, (N, H, W, channels).
-            Under a condition it sees `condition.dim` more channels.
-        codebook: The vectors that the map is made of.
+            A condition adds `condition.dim` channels to its inputs.
+        codebook: The vector quantizer.
         prior: p(k), over maps of indices.
         likelihood: p(x|k).
-        objective: What is minimized; `ELBO(beta=…)` weights what the prior learns from.
-        condition: What both networks and the prior are told besides, such as `ClassLabel(classes=10)`.
-        seed: Where the noise starts; None takes a random start.
-        **kwargs: As for every Keras model.
+        objective: Loss function of the terms, an `ELBO`. Its β is the weight of the rate.
+        condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        seed: Seed of the noise; None chooses one at random.
+        **kwargs: Arguments of `keras.Model`.
 
     Raises:
-        InputError: The parts do not fit together.
+        InputError: The components do not fit together.
 
     Example:
         >>> from keras_vae.networks import Conv
@@ -100,14 +102,14 @@ class VQVAE(BaseVAE):
             seed=seed,
             **kwargs,
         )
-        _check_parts(self.objective, prior)
+        _check_components(self.objective, prior)
         self.encoder, self.decoder = encoder, decoder
         self.codebook, self.prior = codebook or VectorQuantizerEMA(), prior or AutoregressivePrior()
         self._add_trackers("perplexity", "used_codes")
         self.likelihood.check_decoder(decoder)
         if not self.supports_jit:
             encoder.supports_jit = decoder.supports_jit = self.prior.supports_jit = False
-        # Keras knows the shapes of functional and sequential models; a subclassed one is built by its first images.
+        # Functional and sequential encoders have an input shape. A subclassed one is built with the first images.
         if hasattr(encoder, "input_shape"):
             *batch_and_size, channels = encoder.input_shape
             self.build((*batch_and_size, channels and channels - self._condition_dim))
@@ -123,50 +125,50 @@ class VQVAE(BaseVAE):
         condition: Condition | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Return the model whose encoder and decoder are of a family, for images of a shape.
+        """Build a model with the encoder and decoder of a network family.
 
         Args:
-            network: A family with a feature map.
-            image_shape: (H, W, C).
-            code_dim: D, the length of a code.
-            likelihood: As for the model.
-            condition: As for the model.
-            **kwargs: The other parts, as for the model.
+            network: A family with a feature map, such as `Conv`.
+            image_shape: (H, W, C) of the images.
+            code_dim: Size D of the code vectors.
+            likelihood: See `VQVAE`.
+            condition: See `VQVAE`.
+            **kwargs: Other arguments of `VQVAE`.
 
         Raises:
-            InputError: The family has no map, or the parts do not fit together.
+            InputError: The family has no feature map, or the components do not fit together.
         """
         if not isinstance(network, SpatialNetwork):
-            raise InputError(f"network = {network}: a VQ model has codes on a map, and it has no map; take 'conv'")
+            raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
         likelihood = likelihood or Bernoulli()
         likelihood.check_images(image_shape)
-        extra = 0 if condition is None else condition.dim
+        condition_dim = 0 if condition is None else condition.dim
         height, width, channels = image_shape
-        encoder = network.map_encoder((height, width, channels + extra), code_dim)
-        outputs = (height, width, likelihood.decoder_channels(channels))
-        decoder = network.map_decoder((*network.map_size(image_shape), code_dim + extra), outputs)
+        encoder = network.map_encoder((height, width, channels + condition_dim), code_dim)
+        output_shape = (height, width, likelihood.decoder_channels(channels))
+        decoder = network.map_decoder((*network.map_size(image_shape), code_dim + condition_dim), output_shape)
         return cls(encoder, decoder, likelihood=likelihood, condition=condition, **kwargs)
 
     def forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
-        """Return the output of a batch: encode, quantize, decode, weigh."""
+        """Return the output for a batch: encode, quantize, decode, and compute the loss terms."""
         images, condition, noise, _ = given
-        maps = self._map(self.encoder(concat_condition(images, condition), training=training))
-        uniform = self.sampler.uniform((self.codebook.num_codes,)) if training else None
-        vectors, indices, distance = self.codebook(maps, uniform)
+        maps = self._encoder_map(self.encoder(concat_condition(images, condition), training=training))
+        restart_noise = self.sampler.uniform((self.codebook.num_codes,)) if training else None
+        vectors, indices, commitment_loss = self.codebook(maps, restart_noise)
         outputs = self.decoder(concat_condition(vectors, condition), training=training)
         pixels, log_prior = self._likelihood(outputs, images), self.prior.log_prob(indices, condition)
-        # q is sure of its codes: further draws repeat the first.
-        draws = ops.shape(noise)[:2]
-        log_likelihood, log_priors = (
-            ops.broadcast_to(nats[:, None], draws) for nats in (pixels.log_prob(images), log_prior)
+        # The posterior is deterministic, so all samples are equal.
+        samples_shape = ops.shape(noise)[:2]
+        log_likelihoods, log_priors = (
+            ops.broadcast_to(log_prob[:, None], samples_shape) for log_prob in (pixels.log_prob(images), log_prior)
         )
-        penalty = self.codebook.commitment * distance
-        terms = ELBOTerms(log_likelihood, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], penalty)
+        terms = ELBOTerms(log_likelihoods, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], commitment_loss)
         return VQVAEOutput(pixels.mean(), indices, terms)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the map of `indices` of each image, (N, rows, columns), int32."""
-        return {"indices": self.codebook.nearest(self._map(self.encoder(concat_condition(*self.preprocess(inputs)))))}
+        """Return the `indices` of images, (N, rows, columns), int32."""
+        maps = self._encoder_map(self.encoder(concat_condition(*self.preprocess(inputs))))
+        return {"indices": self.codebook.nearest_indices(maps)}
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of maps of indices (N, rows, columns)."""
@@ -174,41 +176,48 @@ class VQVAE(BaseVAE):
         return self.likelihood(ops.cast(self.decoder(maps), "float32")).mean()
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Refuse: draws are made position by position.
+        """Raise an error, because the prior is sampled position by position.
 
         Raises:
             InputError: Always.
         """
-        raise InputError("the prior of a VQ model draws one code after another, each in a pass of its own")
+        raise InputError(
+            "prior = AutoregressivePrior: its samples are not a function of normal noise, because it draws one code "
+            "after another; call sample(n)"
+        )
 
     def extra_metrics(self, output: VQVAEOutput) -> dict[str, Tensor]:
-        """Return how the codes of a batch are used."""
+        """Return the perplexity and the number of used codes of a batch."""
         perplexity, used_codes = codebook_usage(output.indices, self.codebook.num_codes)
         return {"perplexity": perplexity, "used_codes": used_codes}
 
     def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
-        """Return how the codes of images are used: their perplexity and how many of the codebook's occur."""
-        # The one-hot vectors of `codebook_usage` are no room to take for a whole data set.
+        """Return the perplexity of the codes of images, and the number of codes used."""
+        # Not by `codebook_usage`: its one-hot vectors would not fit in memory for a whole data set.
         counts = np.bincount(self.encode(x, condition=condition).indices.ravel(), minlength=self.codebook.num_codes)
-        used = counts[counts > 0] / counts.sum()
-        return {"perplexity": float(np.exp(-(used * np.log(used)).sum())), "used_codes": len(used)}
+        frequencies = counts[counts > 0] / counts.sum()
+        perplexity = float(np.exp(-(frequencies * np.log(frequencies)).sum()))
+        return {"perplexity": perplexity, "used_codes": len(frequencies)}
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether codes are drawn: here, each image has one map of them."""
+        """Whether the posterior is random: False, each image has one map of indices."""
         return False
 
     def measure_sizes(self, image_shape: Shape) -> int:
-        """Build what is not built yet for images (H, W, C), and return the number of codes of an image."""
+        """Build the components for images (H, W, C), and return the number of codes per image."""
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = keras.KerasTensor((None, *image_shape[:-1], channels))
-        _, rows, columns, size = self._map(self.encoder.compute_output_spec(inputs)).shape
-        wanted = (None, rows, columns, size + self._condition_dim)
-        got = getattr(self.decoder, "input_shape", wanted)
-        if any(None not in pair and pair[0] != pair[1] for pair in zip(got, wanted, strict=False)):
-            raise InputError(f"decoder takes {got}: for this encoder's map and condition it must take {wanted}")
+        _, rows, columns, code_dim = self._encoder_map(self.encoder.compute_output_spec(inputs)).shape
+        expected = (None, rows, columns, code_dim + self._condition_dim)
+        decoder_shape = getattr(self.decoder, "input_shape", expected)
+        if any(None not in pair and pair[0] != pair[1] for pair in zip(decoder_shape, expected, strict=False)):
+            raise InputError(
+                f"decoder.input_shape = {decoder_shape}: does not fit the encoder's map and the condition; build a "
+                f"decoder for {expected}"
+            )
         if not self.codebook.built:
-            self.codebook.build((None, rows, columns, size))
+            self.codebook.build((None, rows, columns, code_dim))
         if not self.prior.built:
             self.prior.build((None, rows, columns, self.codebook.num_codes), (None, self._condition_dim))
         self._build_parts([self.likelihood], (None, rows * columns), inputs.shape)
@@ -219,10 +228,10 @@ class VQVAE(BaseVAE):
         """Return the codes of images.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarization under a likelihood that draws pixels.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            batch_size: Images per batch; None chooses a size that needs little memory.
+            condition: For a conditional model, one condition for all images or one per image.
+            seed: Seed of the binarization, for a likelihood that binarizes images.
 
         Returns:
             `indices` (N, rows, columns), int32.
@@ -231,46 +240,49 @@ class VQVAE(BaseVAE):
             InputError: The images do not fit the model.
         """
 
-        def codes(batch: dict[str, Array]) -> Tensor:
-            maps = self.encoder.predict_on_batch(concat_condition(*self.preprocess(batch)))
-            return self.codebook.nearest(ops.convert_to_tensor(self._map(maps)))
+        def nearest_indices(batch: dict[str, Array]) -> Tensor:
+            outputs = self.encoder.predict_on_batch(concat_condition(*self.preprocess(batch)))
+            return self.codebook.nearest_indices(ops.convert_to_tensor(self._encoder_map(outputs)))
 
-        return Codes(self._in_batches(codes, self._inputs(x, condition, seed), batch_size))
+        return Codes(self._in_batches(nearest_indices, self._inputs(x, condition, seed), batch_size))
 
     def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
         """Return the mean images of codes.
 
         Args:
-            z: Indices of codes, (N, rows, columns), whole numbers.
-            batch_size: Maps at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
+            z: Indices of codes, (N, rows, columns), integers.
+            batch_size: Maps per batch; None chooses a size that needs little memory.
+            condition: For a conditional model, one condition for all maps or one per map.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
 
         Raises:
-            InputError: `z` has another shape, or holds what is no index.
+            InputError: `z` has another shape or dtype, or an index is out of range.
         """
         self._check_built()
         z = np.asarray(z)
-        if z.shape[1:] != self.map_shape or len(z) == 0 or z.dtype.kind not in "iu":
+        if z.shape[1:] != self.map_shape or len(z) == 0:
             raise InputError(
-                f"z, {z.dtype} of shape {z.shape}: this model decodes whole numbers, n ≥ 1 maps of indices "
-                f"{('n', *self.map_shape)}"
+                f"z.shape = {z.shape}: this model decodes maps of indices; pass {('n', *self.map_shape)}, n ≥ 1"
             )
+        if z.dtype.kind not in "iu":
+            raise InputError(f"z.dtype = {z.dtype}: codes are indices; pass integers")
         if z.min() < 0 or z.max() >= self.codebook.num_codes:
             raise InputError(
-                f"z: indices from {z.min()} to {z.max()}: they run from 0 to {self.codebook.num_codes - 1}"
+                f"z = {z.min()} to {z.max()}: indices out of range; pass 0 to {self.codebook.num_codes - 1}"
             )
         vectors = ops.convert_to_numpy(self.codebook.vectors)
-        told = self._encode_condition(self._conditions(condition, len(z)))
-        inputs = {"indices": z} if told is None else {"indices": z, "condition": told}
+        inputs = {"indices": z}
+        encoded_condition = self._encode_condition(self._conditions(condition, len(z)))
+        if encoded_condition is not None:
+            inputs["condition"] = encoded_condition
 
-        def images(batch: dict[str, Array]) -> Tensor:
+        def mean_images(batch: dict[str, Array]) -> Tensor:
             maps = concat_condition(vectors[batch["indices"]], batch.get("condition"))
             return self.likelihood(ops.cast(self.decoder.predict_on_batch(maps), "float32")).mean()
 
-        return self._in_batches(images, inputs, batch_size)
+        return self._in_batches(mean_images, inputs, batch_size)
 
     def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
         if seed is None:
@@ -278,29 +290,30 @@ class VQVAE(BaseVAE):
         generator = np.random.default_rng(state.astype("uint32") if seed is None else seed)
         return self.decode(self.prior.sample(n, generator, self._encode_condition(conditions)), condition=conditions)
 
-    def _map(self, outputs: Any) -> Tensor:
+    def _encoder_map(self, outputs: Any) -> Tensor:
+        """Return the encoder's output in float32, after a check that it is a single map."""
         maps = keras.tree.flatten(outputs)
         if len(maps) != 1 or len(maps[0].shape) != 4 or None in tuple(maps[0].shape[1:]):
             raise InputError(
-                f"encoder returns {[tuple(part.shape) for part in maps]}: a VQ model needs one map (n, rows, columns, "
-                "features) of a fixed size"
+                f"encoder outputs {[tuple(output.shape) for output in maps]}: a VQ-VAE needs a single map; return "
+                "(n, rows, columns, features) of a fixed size"
             )
         return ops.cast(maps[0], "float32")
 
 
-def _check_parts(objective: Objective, prior: Any) -> None:
+def _check_components(objective: Objective, prior: Any) -> None:
     if not isinstance(objective, ELBO):
-        reason = "compares codes of one vector each" if objective.requires_batch else "weighs several draws of codes"
+        reason = "compares the latent vectors of images" if objective.requires_batch else "weights several samples"
         raise InputError(
-            f"objective = {objective}: it {reason}, and a VQ model is sure of one map of indices an image; take ELBO()"
+            f"objective = {objective}: {reason}, but a VQ-VAE has one map of indices per image; use ELBO()"
         )
     if objective.free_bits or objective.capacity is not None:
         raise InputError(
-            f"objective = {objective}: the rate of a VQ model trains its prior alone, and a target would make "
-            "that worse; take ELBO() without free_bits and capacity"
+            f"objective = {objective}: the rate of a VQ-VAE trains only its prior, and a target would harm it; use "
+            "ELBO() without free_bits and capacity"
         )
     if prior is not None and not isinstance(prior, AutoregressivePrior):
         raise InputError(
-            f"prior = {type(prior).__name__}: it describes vectors, and a VQ model has maps of indices; take "
-            "CodePrior()"
+            f"prior = {type(prior).__name__}: a prior over vectors, but the codes of a VQ-VAE are maps of indices; use "
+            "AutoregressivePrior()"
         )
