@@ -216,8 +216,8 @@ def make_class(class_name: str) -> type:
         ("new", _Uniform, "name = 'new': _Uniform is not a component; inherit from Component, or from ComponentLayer"),
         ("new", _NoKind, r"name = 'new': _NoKind has no kind; inherit from .* keras_vae\.priors\.Prior"),
         ("new", _NoDataclass, r"_NoDataclass is not a dataclass; put @dataclass\(frozen=True\) between @register and"),
-        ("vamp", make_class("New"), r"name = 'vamp': the prior New conflicts with .*\.VampPrior; choose another name"),
-        ("new", make_class("ELBO"), r"the class name ELBO conflicts with .*\.ELBO; choose another name"),
+        ("vamp", make_class("New"), r"name = 'vamp': the prior 'vamp' exists already, .*\.VampPrior; choose another"),
+        ("new", make_class("ELBO"), r"a class 'keras_vae>ELBO' exists already, .*\.ELBO; choose another name"),
     ],
 )
 def test_invalid_class_is_not_registered(name: str, cls: type, message: str) -> None:

@@ -85,9 +85,9 @@ def register(name: str) -> Callable[[ComponentClass], ComponentClass]:
     def decorate(cls: ComponentClass) -> ComponentClass:
         _check_class(name, cls)
         kind = cls.kind  # type: ignore[attr-defined]
-        _check_unused(f"name = {name!r}: the {kind}", cls, _CLASSES.get(kind, {}).get(name))
-        registered_name = f"{PACKAGE}>{cls.__name__}"
-        _check_unused(f"name = {name!r}: the class name", cls, keras.saving.get_registered_object(registered_name))
+        saved_as = f"{PACKAGE}>{cls.__name__}"
+        _check_unused(f"name = {name!r}: the {kind} '{name}'", cls, _CLASSES.get(kind, {}).get(name))
+        _check_unused(f"name = {name!r}: a class '{saved_as}'", cls, keras.saving.get_registered_object(saved_as))
         keras.saving.register_keras_serializable(PACKAGE)(cls)
         _CLASSES.setdefault(kind, {})[name] = cls
         return cls
@@ -112,9 +112,7 @@ def _check_class(name: str, cls: type) -> None:
 def _check_unused(what: str, cls: type, other: type | None) -> None:
     """Reject a name that another class has. The same class may be defined again, as in a notebook."""
     if other is not None and (cls.__module__, cls.__qualname__) != (other.__module__, other.__qualname__):
-        raise InputError(
-            f"{what} {cls.__name__} conflicts with {other.__module__}.{other.__qualname__}; choose another name"
-        )
+        raise InputError(f"{what} exists already, {other.__module__}.{other.__qualname__}; choose another name")
 
 
 def registered(kind: str) -> dict[str, type]:
