@@ -1,4 +1,4 @@
-"""What CONTRIBUTING tells a newcomer works as it stands."""
+"""The example of CONTRIBUTING.md meets the contract of components."""
 
 import re
 import subprocess
@@ -12,20 +12,49 @@ from helpers import on_tensorflow
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
-@on_tensorflow("the guide says nothing about backends")
-def test_part_of_the_guide_passes_the_contract() -> None:
-    """The example is added to a copy of `priors.py` in memory, and the contract tests run on it."""
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """Write the example file of the guide to a folder of its own, and return its path."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
-    program = f"""
-import math, sys
-import pytest
-from keras_vae.components import priors
-from keras_vae.distributions.latent import Seed
-vars(priors).update(math=math, Seed=Seed)
-exec(compile({code!r}, "CONTRIBUTING.md", "exec"), vars(priors))
-sys.exit(pytest.main(["-v", "-p", "no:cacheprovider", "-n", "0", "tests/test_parts.py", "-k", "prior-student"]))
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
+    path = tmp_path / "my_parts.py"
+    path.write_text(code, "utf-8")
+    return path
+
+
+def run(example: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that can import the example."""
+    start = f"import sys; sys.path.insert(0, {str(example.parent)!r}); import my_parts\n"
+    return subprocess.run(
+        [sys.executable, "-c", start + program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+@on_tensorflow("the guide does not depend on the backend")
+def test_example_passes_the_contract_tests(example: Path) -> None:
+    options = ["-v", "-p", "no:cacheprovider", "-n", "0", "tests/core/test_registry.py", "-k", "prior-student-t"]
+    finished = run(example, f"import pytest; sys.exit(pytest.main({options}))")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "3 passed" in finished.stdout
+
+
+@on_tensorflow("the guide does not depend on the backend")
+def test_example_has_the_density_of_scipy_and_samples_follow_it(example: Path) -> None:
+    finished = run(
+        example,
+        """
+import numpy as np
+from keras import ops
+from scipy import stats
+from keras_vae import priors
+
+distribution = my_parts.StudentT(freedom=4.0)(priors.PriorInputs(2, encode=None))
+z = np.random.default_rng(0).normal(size=(7, 2)).astype("float32")
+expected = stats.t(4.0).logpdf(z).sum(-1)
+np.testing.assert_allclose(ops.convert_to_numpy(distribution.log_prob(z)), expected, rtol=1e-5)
+drawn = ops.convert_to_numpy(distribution.sample(5000, seed=1))
+assert drawn.shape == (5000, 2)
+assert stats.kstest(drawn.ravel(), stats.t(4.0).cdf).pvalue > 1e-3
+""",
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -40,11 +40,11 @@ def test_vectors_encode_themselves(dtype: str) -> None:
         (lambda: ClassLabel().check(np.zeros(3)), r"float64 and shape \(3,\): not labels; pass one integer per image"),
         (
             lambda: ClassLabel().check(np.array([0, 10])),
-            "condition from 0 to 10: not all are classes; pass labels from 0 to 9",
+            "condition from 0 to 10: out of range; labels run from 0 to 9",
         ),
         (
             lambda: ClassLabel().check(np.array([-1, 3])),
-            "condition from -1 to 3: not all are classes; pass labels from 0 to 9",
+            "condition from -1 to 3: out of range; labels run from 0 to 9",
         ),
         (lambda: ContinuousCondition(size=0), "size = 0: not positive; pass an integer ≥ 1"),
         (

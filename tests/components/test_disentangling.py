@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from keras import ops
 from loss_terms import distortion_and_kl, make_terms, values
 from scipy import special, stats
 
 from helpers import tensor, to_numpy
-from keras_vae.components.objectives import DIPVAE, BetaTC, ELBOTerms, InfoVAE, Latents, Objective
+from keras_vae.components.objectives import DIPVAE, BetaTC, ELBOTerms, InfoVAE, Latents
 from keras_vae.components.posteriors import (
     Deterministic,
     DiagonalNormal,

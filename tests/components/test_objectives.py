@@ -11,7 +11,7 @@ from loss_terms import distortion_and_kl, make_terms, values
 from scipy import special, stats
 
 from helpers import gradient, tensor, to_numpy
-from keras_vae.components.objectives import ELBO, IWAE, ELBOTerms, Latents, Objective
+from keras_vae.components.objectives import ELBO, IWAE, ELBOTerms
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal
 from keras_vae.components.schedules import Cyclical, WarmUp
 from keras_vae.core.errors import InputError

@@ -1,5 +1,6 @@
-"""The contract of every registered part, and the errors of naming one."""
+"""The contract of all registered components, and the errors of registering and naming them."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,29 +9,31 @@ import numpy as np
 import pytest
 
 import keras_vae.models.registration  # noqa: F401
+from keras_vae.components.priors import Prior, PriorInputs
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.info import DatasetInfo
+from keras_vae.distributions import DiagonalNormal, LatentDistribution
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.build import build_model, resolve
 from keras_vae.runs.experiment import Experiment
 
-FACTS = DatasetInfo(image_shape=(9, 11, 1), images=24, classes=3)
+DATASET = DatasetInfo(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (
     *("architecture", "network", "prior", "posterior", "likelihood"),
     *("objective", "condition", "schedule"),
 )
-# Tests of other modules register parts of their own.
-EVERY = [
+# Other tests register components that need not meet the contract. `my_parts` is the example of CONTRIBUTING.md.
+COMPONENTS = [
     (kind, name)
     for kind in KINDS
     for name, cls in registry.registered(kind).items()
-    if cls.__module__.startswith("keras_vae.")
+    if cls.__module__.startswith(("keras_vae.", "my_parts"))
 ]
 
-# What a part cannot do without; everything else of a model is as small as it can be.
-NEEDS = {
+# Settings that a component requires, and settings that make its model small.
+SETTINGS = {
     ("architecture", "vq"): ["model.architecture.num_codes=8", "model.architecture.code_dim=4"],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
     ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
@@ -43,16 +46,16 @@ SMALL = ["model.network=conv", "model.network.widths=[4, 6]", "model.network.den
 
 
 def experiment(kind: str, name: str) -> Experiment:
-    """Return a small experiment with the part in its place."""
+    """Return a small experiment that uses the component."""
     settings = [] if kind in ("architecture", "network") else SMALL
     if kind == "schedule":
         chosen = ["model.objective=elbo", f"model.objective.schedule={name}", f"training.schedule={name}"]
         return Experiment().with_overrides([*settings, *chosen])
-    return Experiment().with_overrides([*settings, f"model.{kind}={name}", *NEEDS.get((kind, name), [])])
+    return Experiment().with_overrides([*settings, f"model.{kind}={name}", *SETTINGS.get((kind, name), [])])
 
 
 def inputs(model: BaseVAE, images: Array) -> Array | dict[str, Array]:
-    """Return the images with what the model is told about them."""
+    """Return the images, with a condition if the model has one."""
     if model.condition is None:
         return images
     shape, dtype = (len(images), *model.condition.value_shape), model.condition.dtype
@@ -64,45 +67,47 @@ def weights(model: keras.Model) -> dict[str, Array]:
     return {weight.path: np.array(keras.ops.convert_to_numpy(weight)) for weight in model.trainable_weights}
 
 
-@pytest.mark.parametrize(("kind", "name"), EVERY)
-def test_part_builds_from_its_name_and_survives_toml_keras_and_json(kind: str, name: str) -> None:
-    part = registry.build(kind, {"name": name})
-    spec = registry.spec(kind, part)
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_component_builds_from_its_name_and_survives_serialization(kind: str, name: str) -> None:
+    component = registry.build(kind, {"name": name})
+    spec = registry.spec(kind, component)
     assert registry.spec(kind, registry.build(kind, json.loads(json.dumps(spec)))) == spec
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(part)))
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(component)))
     assert config["registered_name"].startswith("keras_vae>")
-    again = keras.saving.deserialize_keras_object(config)
-    assert type(again) is type(part)
-    assert registry.spec(kind, again) == spec
-    if isinstance(part, registry.Component):
-        assert again == part
+    loaded = keras.saving.deserialize_keras_object(config)
+    assert type(loaded) is type(component)
+    assert registry.spec(kind, loaded) == spec
+    if isinstance(component, registry.Component):
+        assert loaded == component
         with pytest.raises(AttributeError):
-            part.something = 1
+            component.something = 1
 
 
-def test_no_two_classes_are_saved_under_one_name() -> None:
-    classes = [registry.registered(kind)[name] for kind, name in EVERY]
+def test_no_two_components_are_saved_under_the_same_name() -> None:
+    classes = [registry.registered(kind)[name] for kind, name in COMPONENTS]
     assert len({keras.saving.get_registered_name(cls) for cls in classes}) == len(classes)
 
 
-@pytest.mark.parametrize(("kind", "name"), EVERY)
-def test_part_trains_and_survives_saving_in_a_model(kind: str, name: str, images: Array, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_component_trains_and_survives_saving_in_a_model(kind: str, name: str, images: Array, tmp_path: Path) -> None:
     written = experiment(kind, name)
-    resolved = resolve(written, FACTS)
+    resolved = resolve(written, DATASET)
     assert Experiment.from_toml(resolved.to_toml(), "text") == resolved
     keras.utils.set_random_seed(1)
-    model = build_model(resolved, FACTS)
-    assert [layer.name for layer in model._flatten_layers() if not layer.built] == [], "Keras would run batches twice"
+    model = build_model(resolved, DATASET)
+    assert [layer.name for layer in model._flatten_layers() if not layer.built] == [], (
+        "Keras would run each batch twice"
+    )
     data = inputs(model, images)
-    told = data["condition"] if isinstance(data, dict) else None
-    model.initialize_prior(images, condition=told)
+    condition = data["condition"] if isinstance(data, dict) else None
+    model.initialize_prior(images, condition=condition)
     before = weights(model)
-    # A step so small that nothing saturates, so large that every weight with a gradient changes.
+    # Small enough that nothing saturates, large enough that every weight with a gradient changes.
     model.compile(keras.optimizers.Adam(1e-3))
     history = model.fit(data, batch_size=12, epochs=2, verbose=0).history
     assert np.isfinite([value for values in history.values() for value in values]).all()
-    still = [path for path, value in weights(model).items() if np.array_equal(value, before[path])]
-    assert still == [], "weights without a gradient"
+    unchanged = [path for path, value in weights(model).items() if np.array_equal(value, before[path])]
+    assert unchanged == [], "weights without a gradient"
 
     output = model.predict(data, batch_size=7, verbose=0)
     assert output.reconstruction.shape == images.shape
@@ -112,19 +117,19 @@ def test_part_trains_and_survives_saving_in_a_model(kind: str, name: str, images
 
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    bound = model.elbo(images, condition=told)
-    np.testing.assert_allclose(loaded.elbo(images, condition=told), bound, rtol=1e-6)
-    one = None if told is None else told[0]
-    np.testing.assert_array_equal(loaded.sample(3, condition=one), model.sample(3, condition=one))
-    assert np.isfinite(loaded.log_likelihood(images[:2], samples=3, condition=one)).all()
+    bound = model.elbo(images, condition=condition)
+    np.testing.assert_allclose(loaded.elbo(images, condition=condition), bound, rtol=1e-6)
+    first = None if condition is None else condition[0]
+    np.testing.assert_array_equal(loaded.sample(3, condition=first), model.sample(3, condition=first))
+    assert np.isfinite(loaded.log_likelihood(images[:2], samples=3, condition=first)).all()
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [pair for pair in EVERY if pair[0] not in ("schedule", "condition", "objective")]
+    ("kind", "name"), [pair for pair in COMPONENTS if pair[0] not in ("schedule", "condition", "objective")]
 )
-def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str, images: Array) -> None:
+def test_component_keeps_densities_float32_under_mixed_precision(kind: str, name: str, images: Array) -> None:
     mixed = experiment(kind, name).with_overrides(["training.precision=mixed_bfloat16"])
-    model = build_model(mixed, FACTS)
+    model = build_model(mixed, DATASET)
     data = inputs(model, images)
     terms = model.elbo_terms(images, condition=data["condition"] if isinstance(data, dict) else None)
     for value in terms:
@@ -136,7 +141,7 @@ def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str
     ("kind", "spec", "message"),
     [
         ("prior", {"name": "standart-normal"}, "did you mean 'standard-normal'"),
-        ("prior", {"name": "vamp", "num_components": 0}, "num_components = 0"),
+        ("prior", {"name": "vamp", "num_components": 0}, "prior vamp: num_components = 0: not positive"),
         ("posterior", {"name": "iaf", "hidden": [0]}, "hidden = [0]"),
         ("objective", {"name": "elbo", "betta": 2}, "did you mean 'beta'"),
         ("objective", {"name": "elbo", "beta": "much"}, "beta = 'much'"),
@@ -149,7 +154,7 @@ def test_part_keeps_densities_float32_under_mixed_precision(kind: str, name: str
         ("network", {"name": "conv", "dense_units": 0}, "dense_units = 0"),
     ],
 )
-def test_wrong_spec_is_refused_with_the_value_and_a_way_on(kind: str, spec: dict[str, object], message: str) -> None:
+def test_invalid_spec_is_rejected_with_its_value_and_a_remedy(kind: str, spec: dict[str, object], message: str) -> None:
     with pytest.raises(InputError) as error:
         registry.build(kind, spec)
     assert message in str(error.value)
@@ -159,28 +164,75 @@ RGB = DatasetInfo(image_shape=(8, 8, 3), images=24, classes=0)
 
 
 @pytest.mark.parametrize(
-    ("settings", "facts", "messages"),
+    ("settings", "dataset", "messages"),
     [
         ([], RGB, ["bernoulli", "discretized-logistic"]),
-        (["model.architecture=vq", "model.prior=vamp"], FACTS, ["model.prior = vamp", "architecture = vq"]),
-        (["model.architecture=vq", "model.latent_dim=4"], FACTS, ["model.latent_dim = 4", "vq"]),
-        (["model.architecture=vq", "model.objective=iwae"], FACTS, ["iwae", "elbo"]),
-        (["model.architecture=vq", "model.objective=beta-tc"], FACTS, ["beta-tc", "elbo"]),
-        (["model.architecture=vq", "model.network=mlp"], FACTS, ["mlp", "conv"]),
-        (["model.architecture=ladder", "model.posterior=iaf"], FACTS, ["model.posterior = iaf", "ladder"]),
-        (["model.architecture=ladder", "model.objective=info-vae"], FACTS, ["info-vae", "elbo"]),
-        (["model.posterior=iaf", "model.objective=beta-tc"], FACTS, ["beta-tc", "posterior = 'normal'"]),
-        (["model.posterior=deterministic", "model.objective=iwae"], FACTS, ["iwae", "deterministic"]),
-        (["model.posterior=deterministic", "model.prior=vamp"], FACTS, ["vamp", "deterministic"]),
-        (["model.prior=conditional-normal"], FACTS, ["conditional-normal", "condition = 'label'"]),
+        (["model.architecture=vq", "model.prior=vamp"], DATASET, ["model.prior = vamp", "architecture = vq"]),
+        (["model.architecture=vq", "model.latent_dim=4"], DATASET, ["model.latent_dim = 4", "vq"]),
+        (["model.architecture=vq", "model.objective=iwae"], DATASET, ["iwae", "elbo"]),
+        (["model.architecture=vq", "model.objective=beta-tc"], DATASET, ["beta-tc", "elbo"]),
+        (["model.architecture=vq", "model.network=mlp"], DATASET, ["mlp", "conv"]),
+        (["model.architecture=ladder", "model.posterior=iaf"], DATASET, ["model.posterior = iaf", "ladder"]),
+        (["model.architecture=ladder", "model.objective=info-vae"], DATASET, ["info-vae", "elbo"]),
+        (["model.posterior=iaf", "model.objective=beta-tc"], DATASET, ["beta-tc", "posterior = 'normal'"]),
+        (["model.posterior=deterministic", "model.objective=iwae"], DATASET, ["iwae", "deterministic"]),
+        (["model.posterior=deterministic", "model.prior=vamp"], DATASET, ["vamp", "deterministic"]),
+        (["model.prior=conditional-normal"], DATASET, ["conditional-normal", "condition = 'label'"]),
         (["model.condition=label"], RGB, ["no labels"]),
     ],
 )
-def test_parts_that_do_not_go_together_are_refused_with_a_way_on(
-    settings: list[str], facts: DatasetInfo, messages: list[str]
+def test_incompatible_components_are_rejected_with_a_remedy(
+    settings: list[str], dataset: DatasetInfo, messages: list[str]
 ) -> None:
     with pytest.raises(InputError) as error:
-        build_model(Experiment().with_overrides(settings), facts)
+        Experiment().with_overrides(settings).build_model(dataset)
     for message in messages:
         assert message.lower().replace("-", "") in str(error.value).lower().replace("-", "")
     assert "\n" not in str(error.value)
+
+
+class _Uniform(Prior):
+    """A prior that is not registered."""
+
+    def __call__(self, inputs: PriorInputs) -> LatentDistribution:
+        return DiagonalNormal(*keras.ops.zeros((2, inputs.latent_dim)))
+
+
+class _NoKind(registry.Component):
+    pass
+
+
+class _NoDataclass(registry.Component, _Uniform):
+    width: float = 1.0
+
+
+def make_class(class_name: str) -> type:
+    """Return a valid prior with a class name."""
+    bases = (registry.Component, _Uniform)
+    return dataclasses.dataclass(frozen=True)(type(class_name, bases, {"__module__": __name__}))
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "message"),
+    [
+        ("new", _Uniform, "name = 'new': _Uniform is not a component; inherit from Component, or from ComponentLayer"),
+        ("new", _NoKind, r"name = 'new': _NoKind has no kind; inherit from .* keras_vae\.priors\.Prior"),
+        ("new", _NoDataclass, r"_NoDataclass is not a dataclass; put @dataclass\(frozen=True\) between @register and"),
+        ("vamp", make_class("New"), r"name = 'vamp': the prior 'vamp' exists already, .*\.VampPrior; choose another"),
+        ("new", make_class("ELBO"), r"a class 'keras_vae>ELBO' exists already, .*\.ELBO; choose another name"),
+    ],
+)
+def test_invalid_class_is_not_registered(name: str, cls: type, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        registry.register(name)(cls)
+    assert cls not in registry.registered("prior").values()
+
+
+def test_component_of_a_user_is_built_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._CLASSES, "prior", registry.registered("prior"))
+    first, second = make_class("Redefined"), make_class("Redefined")
+    assert registry.register("redefined")(first) is first
+    assert type(registry.build("prior", {"name": "redefined"})) is first
+    # A notebook may run the cell of a class again.
+    registry.register("redefined")(second)
+    assert type(registry.build("prior", {"name": "redefined"})) is second

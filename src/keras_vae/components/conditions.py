@@ -87,7 +87,7 @@ class ClassLabel(Condition):
             raise InputError(f"{found}: not labels; pass one integer per image, (n,)")
         if values.min() < 0 or values.max() >= self.classes:
             found = f"condition from {values.min()} to {values.max()}"
-            raise InputError(f"{found}: not all are classes; pass labels from 0 to {self.classes - 1}")
+            raise InputError(f"{found}: out of range; labels run from 0 to {self.classes - 1}")
         return values.astype(self.dtype)
 
     def encode(self, values: Tensor) -> Tensor:

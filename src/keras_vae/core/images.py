@@ -1,4 +1,4 @@
-"""Pixel encodings: what an image's numbers mean, and how they become what a likelihood expects."""
+"""Pixel encodings: checks of images, and their conversion to the range [0, 1]."""
 
 import keras
 import numpy as np
@@ -9,46 +9,46 @@ from keras_vae.core.typing import Array, Tensor
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Return images in [0, 1] as float32: uint8 levels divided by 255, floats as they are.
+    """Convert images to float32 in [0, 1]: divide uint8 levels by 255, leave floats as they are.
 
     Args:
         images: (…, H, W, C), uint8 or floating.
 
     Returns:
-        The same shape, float32.
+        Images of the same shape, float32.
 
     Raises:
-        InputError: The dtype is neither.
+        InputError: The images are neither uint8 nor floating.
     """
     dtype = keras.backend.standardize_dtype(images.dtype)
     if dtype == "uint8":
         return ops.cast(images, "float32") / 255.0
     if "float" in dtype:
         return ops.cast(images, "float32")
-    raise InputError(f"images of dtype {dtype}: pass uint8 levels 0…255, or floats in [0, 1]")
+    raise InputError(f"images of dtype {dtype}: not supported; pass uint8 levels 0…255, or floats in [0, 1]")
 
 
 def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
-    """Refuse an array that a model of such images would misread.
+    """Reject an array that a model would misinterpret.
 
     Args:
-        images: What the caller passed.
-        shape: (H, W, C) of the model, None where it takes any size.
+        images: The array, meant as (n, H, W, C).
+        shape: (H, W, C) of the model, with None for sizes that are free.
 
     Raises:
-        InputError: The shape or dtype differs, or floats lie outside [0, 1] or are not finite.
+        InputError: The shape differs, there are no images, or floats lie outside [0, 1] or are not finite.
     """
     expected = "(" + ", ".join(["n", *("any" if size is None else str(size) for size in shape)]) + ")"
     fits = images.ndim == len(shape) + 1 and all(
         size in (None, got) for size, got in zip(shape, images.shape[1:], strict=True)
     )
     if not fits:
-        raise InputError(f"images of shape {images.shape}: this model takes {expected}")
+        raise InputError(f"images of shape {images.shape}: this model takes {expected}; pass images of that shape")
     if len(images) == 0:
-        raise InputError(f"no images: the array has shape {images.shape}")
+        raise InputError(f"images of shape {images.shape}: there are no images; pass at least one")
     if images.dtype != np.uint8 and np.issubdtype(images.dtype, np.floating):
         low, high = images.min(), images.max()
         if not (low >= 0 and high <= 1):
             raise InputError(
-                f"float images from {low:g} to {high:g}: floats must lie in [0, 1]; divide by 255, or pass uint8 levels"
+                f"float images from {low:g} to {high:g}: outside of [0, 1]; divide by 255, or pass uint8 levels"
             )

@@ -1,4 +1,4 @@
-"""Parts by name: one decorator makes a class serializable by Keras and nameable in an experiment file."""
+"""Components by name: a decorator makes a class serializable by Keras and available in experiment files."""
 
 import dataclasses
 import inspect
@@ -11,21 +11,22 @@ import pydantic
 from keras_vae.core.errors import InputError, unknown
 
 PACKAGE = "keras_vae"
-"""The name under which classes are written into `.keras` files; files out there depend on it."""
+"""Package name of all classes in `.keras` files. Saved models depend on it."""
 
-_PARTS: dict[str, dict[str, type]] = {}
+_CLASSES: dict[str, dict[str, type]] = {}
+"""Registered classes by kind and short name."""
 
-PartClass = TypeVar("PartClass", bound=type)
+ComponentClass = TypeVar("ComponentClass", bound=type)
 
 
 @dataclasses.dataclass(frozen=True)
 class Component:
-    """A weightless, immutable part whose dataclass fields are its whole configuration."""
+    """Base class of components without weights: frozen dataclasses whose fields are their settings."""
 
     kind: ClassVar[str]
 
     def get_config(self) -> dict[str, Any]:
-        """Return the fields by name, parts among them serialized, as Keras asks."""
+        """Return the fields by name, nested components serialized as Keras expects."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             name: keras.saving.serialize_keras_object(value) if isinstance(value, Component) else value
@@ -34,15 +35,15 @@ class Component:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the part from what `get_config` returned."""
-        return cls(**{name: _read(value) for name, value in config.items()})
+        """Create the component from the result of `get_config`."""
+        return cls(**{name: _deserialize(value) for name, value in config.items()})
 
 
 class ComponentLayer(keras.layers.Layer):
-    """A part with weights: a float32 layer whose constructor's parameters, kept under their names, configure it.
+    """Base class of components with weights: float32 layers that keep each setting as an attribute of its name.
 
     Args:
-        **kwargs: As for every Keras layer, but for the precision, which is that of densities: float32.
+        **kwargs: Arguments of every Keras layer. The data type is always float32, as densities require.
     """
 
     kind: ClassVar[str]
@@ -51,48 +52,76 @@ class ComponentLayer(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
-        """Add a weight as Keras does, one that a mixed policy of the model around it leaves as it is."""
+        """Add a weight that stays float32 in a model with mixed precision."""
         return super().add_weight(*args, **{"autocast": False, **kwargs})
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's parameters by name."""
+        """Return the arguments of the constructor by name."""
         return {**super().get_config(), **{name: getattr(self, name) for name in settings(type(self))}}
 
 
-def register(name: str) -> Callable[[PartClass], PartClass]:
-    """Register a class under its kind and a short name.
+def register(name: str) -> Callable[[ComponentClass], ComponentClass]:
+    """Register a component, so that experiment files can name it and Keras can save it.
+
+    The class inherits from `Component` and is a frozen dataclass, or inherits from `ComponentLayer` if it has weights.
+    It also inherits from the base class of its kind, such as `keras_vae.priors.Prior`.
 
     Args:
-        name: The name that experiment files use, in kebab case. The class's `kind` says among what it is looked up.
+        name: Short name for experiment files, in kebab case.
 
     Returns:
-        The decorator, which returns the class as it was.
+        A decorator that registers a class and returns it unchanged.
+
+    Raises:
+        InputError: The class does not meet these conditions, or another class has the same short name or class name.
 
     Example:
-        >>> from keras_vae.components.priors import Prior
+        >>> from keras_vae import Component, priors
         >>> @register("uniform")
         ... @dataclasses.dataclass(frozen=True)
-        ... class Uniform(Prior): ...
+        ... class Uniform(Component, priors.Prior): ...
     """
 
-    def decorate(cls: PartClass) -> PartClass:
+    def decorate(cls: ComponentClass) -> ComponentClass:
+        _check_class(name, cls)
+        kind = cls.kind  # type: ignore[attr-defined]
+        saved_as = f"{PACKAGE}>{cls.__name__}"
+        _check_unused(f"name = {name!r}: the {kind} '{name}'", cls, _CLASSES.get(kind, {}).get(name))
+        _check_unused(f"name = {name!r}: a class '{saved_as}'", cls, keras.saving.get_registered_object(saved_as))
         keras.saving.register_keras_serializable(PACKAGE)(cls)
-        _PARTS.setdefault(cls.kind, {})[name] = cls  # type: ignore[attr-defined]
+        _CLASSES.setdefault(kind, {})[name] = cls
         return cls
 
     return decorate
 
 
+def _check_class(name: str, cls: type) -> None:
+    where = f"name = {name!r}: {cls.__name__}"
+    if not issubclass(cls, Component | ComponentLayer):
+        raise InputError(
+            f"{where} is not a component; inherit from Component, or from ComponentLayer if it has weights"
+        )
+    if not isinstance(getattr(cls, "kind", None), str):
+        raise InputError(
+            f"{where} has no kind; inherit from the base class of its kind, such as keras_vae.priors.Prior"
+        )
+    if issubclass(cls, Component) and "__dataclass_params__" not in vars(cls):
+        raise InputError(f"{where} is not a dataclass; put @dataclass(frozen=True) between @register and the class")
+
+
+def _check_unused(what: str, cls: type, other: type | None) -> None:
+    """Reject a name that another class has. The same class may be defined again, as in a notebook."""
+    if other is not None and (cls.__module__, cls.__qualname__) != (other.__module__, other.__qualname__):
+        raise InputError(f"{what} exists already, {other.__module__}.{other.__qualname__}; choose another name")
+
+
 def registered(kind: str) -> dict[str, type]:
-    """Return the classes of one kind by short name.
+    """Return the registered classes of a kind by short name.
 
     Args:
-        kind: What to list: `"prior"`, `"posterior"`, `"likelihood"`, `"objective"`, `"network"`, ….
-
-    Returns:
-        A new dict from short name to class.
+        kind: Kind of component, such as `"prior"`, `"posterior"`, `"likelihood"`, `"objective"` or `"network"`.
     """
-    return dict(_PARTS[kind])
+    return dict(_CLASSES[kind])
 
 
 def snapshot() -> dict[str, dict[str, type]]:
@@ -107,21 +136,22 @@ def restore(classes: Mapping[str, Mapping[str, type]]) -> None:
 
 
 def build(kind: str, spec: Mapping[str, Any]) -> Any:
-    """Build the part that a table of an experiment file describes.
+    """Build a component from its table in an experiment file.
 
     Args:
-        kind: What the part is, such as `"prior"`.
-        spec: Its short name under `name`, and the constructor's arguments under theirs.
+        kind: Kind of component, such as `"prior"`.
+        spec: The short name under `name`, and arguments of the constructor under their names.
 
     Returns:
-        The part.
+        The component.
 
     Raises:
-        InputError: The name or an argument is unknown, or a value is refused.
+        InputError: The name or an argument is unknown, or a value is invalid.
 
     Example:
-        >>> build("objective", {"name": "elbo", "beta": 4.0})
-        ELBO(beta=4.0)
+        >>> from keras_vae import schedules
+        >>> build("schedule", {"name": "warm-up", "steps": 200})
+        WarmUp(steps=200)
     """
     name, arguments = spec["name"], {key: value for key, value in spec.items() if key != "name"}
     classes = registered(kind)
@@ -133,53 +163,59 @@ def build(kind: str, spec: Mapping[str, Any]) -> Any:
         if key not in accepted:
             raise unknown(f"{kind} {name}: argument", key, accepted)
         arguments[key] = _checked(f"{kind} {name}: {key}", value, accepted[key].annotation)
-    return cls(**arguments)
+    try:
+        return cls(**arguments)
+    except InputError as error:
+        raise InputError(f"{kind} {name}: {error}") from None
 
 
 def spec(kind: str, instance: Any) -> dict[str, Any]:
-    """Return the table that `build` turns into an equal part, with every default written out.
+    """Return the table of a component, from which `build` creates an equal one.
 
     Args:
-        kind: What the part is.
-        instance: A registered part.
+        kind: Kind of component.
+        instance: A registered component.
 
     Returns:
-        Its short name under `name`, then its settings; those that are None, which TOML cannot say, are left out.
+        The short name under `name`, and all settings, defaults included. TOML has no null, so settings that are None
+        are left out.
     """
-    (name,) = (name for name, cls in _PARTS[kind].items() if cls is type(instance))
+    (name,) = (name for name, cls in _CLASSES[kind].items() if cls is type(instance))
     values = {key: getattr(instance, key) for key in settings(type(instance))}
     return {"name": name} | {key: _plain(value) for key, value in values.items() if value is not None}
 
 
 def describe(instance: Any) -> dict[str, Any]:
-    """Return what to tell readers of a part: its table, as `spec` returns it, or the name of a class without one.
+    """Return the table of a component as `spec` does, or the class name of an object that is not registered.
 
     Args:
-        instance: Any part.
+        instance: Any object.
 
     Example:
         >>> from keras_vae.components.likelihoods import Categorical
         >>> describe(Categorical())
         {'name': 'categorical'}
     """
-    kinds = (kind for kind, classes in _PARTS.items() if type(instance) in classes.values())
+    kinds = (kind for kind, classes in _CLASSES.items() if type(instance) in classes.values())
     kind = next(kinds, None)
     return {"name": type(instance).__name__} if kind is None else spec(kind, instance)
 
 
 def settings(cls: type) -> dict[str, inspect.Parameter]:
-    """Return the constructor's parameters, without those that Keras gives every layer."""
+    """Return the parameters of a class's constructor, without those of every Keras layer."""
     parameters = inspect.signature(cls, eval_str=True).parameters
     return {name: parameter for name, parameter in parameters.items() if name != "kwargs"}
 
 
-def _read(value: Any) -> Any:
+def _deserialize(value: Any) -> Any:
+    """Return a field from its value in JSON: a component from a table, a tuple from a list."""
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value)
     return tuple(value) if isinstance(value, list) else value
 
 
 def _checked(where: str, value: Any, annotation: Any) -> Any:
+    """Return a value as the type of a parameter, a component from its name or table."""
     kind = getattr(annotation, "kind", None)
     if kind is not None and isinstance(value, str | Mapping):
         return build(kind, {"name": value} if isinstance(value, str) else value)
@@ -190,6 +226,7 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    """Return a setting as TOML can write it."""
     if isinstance(value, Component):
         return spec(value.kind, value)
     return list(value) if isinstance(value, tuple) else value
