@@ -80,7 +80,7 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, dtype="float64", ensure_min_samples=2)
         if self.image_shape is not None and math.prod(self.image_shape) != X.shape[1]:
             raise InputError(
-                f"image_shape = {self.image_shape}: does not match the {X.shape[1]} columns of X; pass H × W × C columns"
+                f"image_shape = {self.image_shape}: does not match the {X.shape[1]} columns of X; pass H × W × C"
             )
         self.minimum_ = X.min(axis=0)
         span = X.max(axis=0) - self.minimum_

@@ -94,10 +94,10 @@ def test_graphs_of_all_formats_compute_the_same_as_the_model(folder: Path, model
     again = graphs["reconstruct"](images=images, condition=labels)["mean_images"]
     np.testing.assert_allclose(again, decoded, atol=1e-5)
     noise = rng.standard_normal((7, 2), dtype="float32")
-    drawn = graphs["sampler"](noise=noise, condition=labels)["mean_images"]
-    assert np.abs(drawn - graphs["decoder"](z=noise, condition=labels)["mean_images"]).max() > 1e-3
+    samples = graphs["sampler"](noise=noise, condition=labels)["mean_images"]
+    assert np.abs(samples - graphs["decoder"](z=noise, condition=labels)["mean_images"]).max() > 1e-3
     other = graphs["sampler"](noise=noise, condition=(labels + 1) % 3)["mean_images"]
-    assert np.abs(drawn - other).max() > 1e-3
+    assert np.abs(samples - other).max() > 1e-3
 
 
 def test_manifest_and_card_describe_the_graphs(model: VAE, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_program_in_the_card_runs(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(folder)
     variables: dict[str, Any] = {}
     exec(program, variables)
-    assert np.asarray(variables["pictures"]).shape == np.asarray(variables["drawn"]).shape == (4, 9, 11, 1)
+    assert np.asarray(variables["reconstructions"]).shape == np.asarray(variables["samples"]).shape == (4, 9, 11, 1)
 
 
 def operations(form: str, path: Path) -> set[str]:

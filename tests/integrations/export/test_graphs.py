@@ -121,39 +121,39 @@ def test_graphs_are_plain_keras_and_deterministic(name: str) -> None:
 def test_sampler_transforms_noise_like_the_prior() -> None:
     noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
     model = randomized("dynamic")
-    drawn = call_graph(trace(model).networks["sampler"], noise=noise)["mean_images"]
-    np.testing.assert_allclose(drawn, model.decode(noise), atol=1e-6)
+    samples = call_graph(trace(model).networks["sampler"], noise=noise)["mean_images"]
+    np.testing.assert_allclose(samples, model.decode(noise), atol=1e-6)
 
     model = randomized("label")
     condition = conditions(model, 5)
     weights = [ops.convert_to_numpy(weight) for weight in (*model.prior.inner.weights, *model.prior.outer.weights)]
     hidden = np.maximum(np.eye(10)[condition["condition"]] @ weights[0] + weights[1], 0)
     mean, log_var = np.split(hidden @ weights[2] + weights[3], 2, axis=-1)
-    drawn = call_graph(trace(model).networks["sampler"], noise=noise, **condition)["mean_images"]
+    samples = call_graph(trace(model).networks["sampler"], noise=noise, **condition)["mean_images"]
     expected = model.decode(mean + np.exp(log_var / 2) * noise, condition=condition["condition"])
-    np.testing.assert_allclose(drawn, expected, atol=1e-5)
+    np.testing.assert_allclose(samples, expected, atol=1e-5)
 
 
 def test_sampler_of_a_flow_prior_inverts_the_flow() -> None:
     model = randomized("flow")
     noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
     density = model.prior(model._context(None))
-    z = density.draw(ops.convert_to_tensor(noise)).z
+    z = density.rsample(ops.convert_to_tensor(noise)).z
     back, total = z, 0.0
     for step in model.prior.flow:
         back, change = step.transform(back)
         total = total + change
     np.testing.assert_allclose(ops.convert_to_numpy(back), noise, atol=1e-4)
-    drawn = call_graph(trace(model).networks["sampler"], noise=noise)["mean_images"]
-    np.testing.assert_allclose(drawn, model.decode(ops.convert_to_numpy(z)), atol=1e-5)
+    samples = call_graph(trace(model).networks["sampler"], noise=noise)["mean_images"]
+    np.testing.assert_allclose(samples, model.decode(ops.convert_to_numpy(z)), atol=1e-5)
 
 
 def test_sampler_of_a_hierarchical_model_equals_its_sample_method() -> None:
     model = randomized("ladder")
     noise = np.random.default_rng(4).standard_normal((3, model.latent_dim), dtype="float32")
     labels = np.array([1, 2, 3], "int32")
-    drawn = call_graph(trace(model).networks["sampler"], noise=noise, condition=labels)["mean_images"]
-    np.testing.assert_allclose(drawn, model.sample(3, seed=4, condition=labels), atol=1e-5)
+    samples = call_graph(trace(model).networks["sampler"], noise=noise, condition=labels)["mean_images"]
+    np.testing.assert_allclose(samples, model.sample(3, seed=4, condition=labels), atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("mixture", "component"), ("vamp", "component"), ("vq", "after another")])

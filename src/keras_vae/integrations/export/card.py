@@ -47,14 +47,14 @@ def snippet(manifest: Mapping[str, Any], form: Format) -> str:
         lines.append(f'condition = np.zeros(({shape}), "{condition["dtype"]}")')
     lines += [
         f"codes = encoder(images=images{condition_argument})",
-        f'pictures = decoder({code}=codes["{manifest["code_output"]}"]{condition_argument})["mean_images"]',
+        f'reconstructions = decoder({code}=codes["{manifest["code_output"]}"]{condition_argument})["mean_images"]',
     ]
     if "sampler" in graphs:
         size = graphs["sampler"]["inputs"]["noise"]["shape"][1]
         lines += [
             f'sampler = load("{graphs["sampler"]["file"]}")',
             f'noise = np.random.default_rng().standard_normal((4, {size}), dtype="float32")',
-            f'drawn = sampler(noise=noise{condition_argument})["mean_images"]',
+            f'samples = sampler(noise=noise{condition_argument})["mean_images"]',
         ]
     return "\n".join(lines)
 

@@ -80,15 +80,7 @@ def manifest(
         },
         "code_output": graphs.code_output,
         "omitted": graphs.omitted,
-        "parity": {
-            "source": examples.source,
-            "num_images": len(examples.images),
-            "tolerances": {
-                "float_difference": FLOAT_TOLERANCE,
-                "fraction_of_integers": INTEGER_TOLERANCE,
-                "fraction_of_reconstructions": RECONSTRUCTION_TOLERANCE,
-            },
-        },
+        "parity": _parity(examples),
         "model": {
             "class": type(model).__name__,
             "image_shape": list(model.image_shape),
@@ -99,6 +91,18 @@ def manifest(
         "data": origin.get("data"),
         "threshold": THRESHOLD if model.likelihood.binarizes_at_random else None,
         "versions": _versions(form),
+    }
+
+
+def _parity(examples: Examples) -> dict[str, Any]:
+    return {
+        "source": examples.source,
+        "num_images": len(examples.images),
+        "tolerances": {
+            "float_difference": FLOAT_TOLERANCE,
+            "fraction_of_integers": INTEGER_TOLERANCE,
+            "fraction_of_reconstructions": RECONSTRUCTION_TOLERANCE,
+        },
     }
 
 
