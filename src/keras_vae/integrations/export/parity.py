@@ -68,22 +68,22 @@ def compare(
     """
     images, condition = examples.images, examples.condition
     conditions = {} if condition is None else {"condition": condition}
-    inputs_of_encoder = images if input_dtype == "uint8" else (images / 255).astype("float32")
+    encoder_images = images if input_dtype == "uint8" else (images / 255).astype("float32")
     # Random binarization leaves black and white pixels unchanged.
     binary = np.where(images > 255 * THRESHOLD, 255, 0).astype("uint8")
     observed = binary if model.likelihood.binarizes_at_random else images
-    codes = loaded["encoder"](images=inputs_of_encoder, **conditions)[graphs.code_output]
+    codes = loaded["encoder"](images=encoder_images, **conditions)[graphs.code_output]
     noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
 
     # Decode the codes of the graph: those of the model may differ by rounding, and for integers by an entire vector.
     expected: dict[str, tuple[dict[str, Array], Callable[[], dict[str, Array]]]] = {
-        "encoder": ({"images": inputs_of_encoder}, lambda: _by_name(model.encode(observed, condition=condition))),
+        "encoder": ({"images": encoder_images}, lambda: _by_name(model.encode(observed, condition=condition))),
         "decoder": ({model.code_name: codes}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
         "reconstruct": (
-            {"images": inputs_of_encoder},
+            {"images": encoder_images},
             lambda: {"mean_images": model.decode(codes, condition=condition)},
         ),
-        "sampler": ({"noise": noise}, lambda: {"mean_images": _sampled(model, noise, condition)}),
+        "sampler": ({"noise": noise}, lambda: {"mean_images": _sample(model, noise, condition)}),
     }
     differences: Differences = {}
     for name, graph in loaded.items():
@@ -111,7 +111,7 @@ def _by_name(codes: Any) -> dict[str, Array]:
     return named
 
 
-def _sampled(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:
+def _sample(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:
     encoded = None if model.condition is None else model.condition.encode(ops.convert_to_tensor(condition))
     images: Array = ops.convert_to_numpy(model.generate_from_noise(ops.convert_to_tensor(noise), encoded))
     return images
