@@ -1,9 +1,9 @@
-"""An exported model in a program that has ONNX Runtime and NumPy alone: everything it knows is in the manifest.
+"""Run an exported model with ONNX Runtime and NumPy only, as described by its manifest.
 
     vae export runs/classic --format onnx
-    python examples/onnx_only.py runs/classic/export/onnx images.npy drawn.npy
+    python examples/onnx_only.py runs/classic/export/onnx images.npy samples.npy
 
-Encodes, decodes and reconstructs images, draws new ones from noise of its own, and prints what came of it.
+The program encodes, decodes and reconstructs images, samples new ones, and prints a summary.
 """
 
 import json
@@ -15,10 +15,10 @@ import onnxruntime
 
 
 class Exported:
-    """The graphs of a folder, called with arrays by name, after a look at them.
+    """The graphs of an exported folder, which validate their inputs.
 
     Args:
-        folder: What `vae export` wrote.
+        folder: A folder written by `vae export`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,47 +29,51 @@ class Exported:
         }
 
     def __call__(self, graph: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Return a graph's outputs by name."""
+        """Run a graph on arrays by name and return its outputs by name."""
         for name, port in self.graphs[graph]["inputs"].items():
             values, shape = inputs[name], tuple(port["shape"])
-            # The first size is open.
+            # The first size is variable.
             fits = values.shape[1:] == shape[1:] and values.ndim == len(shape)
             if not fits or values.dtype != port["dtype"]:
-                raise SystemExit(f"{name}: {values.dtype} of shape {values.shape}; it takes {port['dtype']} {shape}")
+                raise SystemExit(
+                    f"{name}: {values.dtype} of shape {values.shape}; pass {port['dtype']} of shape {shape}"
+                )
             low, high = port["range"] or (-np.inf, np.inf)
             if not (values.min() >= low and values.max() <= high):
-                raise SystemExit(f"{name}: from {values.min()} to {values.max()}; it takes {low} to {high}")
+                raise SystemExit(f"{name}: from {values.min()} to {values.max()}; pass values from {low} to {high}")
         outputs = list(self.graphs[graph]["outputs"])
         return dict(zip(outputs, self.sessions[graph].run(outputs, inputs), strict=True))
 
 
 def main() -> None:
-    """Run every graph."""
+    """Run all graphs."""
     if len(sys.argv) != 4:
-        raise SystemExit("usage: python onnx_only.py FOLDER IMAGES.npy DRAWN.npy")
+        raise SystemExit("usage: python onnx_only.py FOLDER IMAGES.npy SAMPLES.npy")
     model, images = Exported(Path(sys.argv[1])), np.load(sys.argv[2])
     decoder = model.graphs["decoder"]["inputs"]
-    told = {}
+    condition = {}
     if "condition" in decoder:
-        told["condition"] = np.zeros([len(images), *decoder["condition"]["shape"][1:]], decoder["condition"]["dtype"])
+        condition["condition"] = np.zeros(
+            [len(images), *decoder["condition"]["shape"][1:]], decoder["condition"]["dtype"]
+        )
     (code,) = decoder.keys() - {"condition"}
 
-    codes = model("encoder", images=images, **told)
-    decoded = model("decoder", **{code: codes[model.manifest["code"]]}, **told)["mean_images"]
-    again = model("reconstruct", images=images, **told)["mean_images"]
-    seen = images / 255 if images.dtype == np.uint8 else images
+    codes = model("encoder", images=images, **condition)
+    decoded = model("decoder", **{code: codes[model.manifest["code_output"]]}, **condition)["mean_images"]
+    reconstructions = model("reconstruct", images=images, **condition)["mean_images"]
+    unit_images = images / 255 if images.dtype == np.uint8 else images
     print("codes", {name: values.shape for name, values in codes.items()})
-    print("decoding the codes and reconstructing the images differ by", np.abs(decoded - again).max())
-    print("mean absolute error of the reconstructions", np.abs(again - seen).mean())
+    print("largest difference between decoded codes and reconstructions", np.abs(decoded - reconstructions).max())
+    print("mean absolute error of the reconstructions", np.abs(reconstructions - unit_images).mean())
 
     if "sampler" in model.graphs:
-        # The draw stands here, outside the graph: other noise, or a seed, is for the caller to choose.
+        # Graphs are deterministic, so that the caller draws the noise and chooses its seed.
         size = model.graphs["sampler"]["inputs"]["noise"]["shape"][1]
         noise = np.random.default_rng(0).standard_normal((len(images), size), dtype="float32")
-        np.save(sys.argv[3], model("sampler", noise=noise, **told)["mean_images"])
-        print("drawn", sys.argv[3])
+        np.save(sys.argv[3], model("sampler", noise=noise, **condition)["mean_images"])
+        print("samples", sys.argv[3])
     else:
-        print("no sampler:", model.manifest["left_out"]["sampler"])
+        print("no sampler:", model.manifest["omitted"]["sampler"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The example that runs an export knows nothing but the manifest, and has nothing but ONNX Runtime and NumPy."""
+"""The example program runs an export with only its manifest, ONNX Runtime and NumPy."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_only.py"
-ALONE = """
+WITHOUT_OTHER_PACKAGES = """
 import runpy, sys
 sys.modules.update(dict.fromkeys(["keras_vae", "keras", "tensorflow", "jax", "torch", "onnx", "tf2onnx"]))
 sys.argv = sys.argv[1:]
@@ -30,19 +30,19 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def run(folder: Path, images: Array, drawn: Path) -> subprocess.CompletedProcess[str]:
-    np.save(drawn.with_name("images.npy"), images)
-    words = [
+def run(folder: Path, images: Array, out: Path) -> subprocess.CompletedProcess[str]:
+    np.save(out.with_name("images.npy"), images)
+    command = [
         sys.executable,
         "-I",
         "-c",
-        ALONE,
+        WITHOUT_OTHER_PACKAGES,
         str(EXAMPLE),
         str(folder),
-        str(drawn.with_name("images.npy")),
-        str(drawn),
+        str(out.with_name("images.npy")),
+        str(out),
     ]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def conditional() -> VAE:
@@ -55,10 +55,12 @@ def ladder() -> HierarchicalVAE:
 
 
 @pytest.mark.parametrize("make", [conditional, pytest.param(ladder, marks=pytest.mark.slow)])
-def test_it_encodes_decodes_reconstructs_and_draws(make: Callable[[], BaseVAE], images: Array, tmp_path: Path) -> None:
+def test_example_encodes_decodes_reconstructs_and_samples(
+    make: Callable[[], BaseVAE], images: Array, tmp_path: Path
+) -> None:
     model = make()
     folder = export(model, "onnx", tmp_path / "onnx")
-    done = run(folder, images, tmp_path / "drawn.npy")
+    done = run(folder, images, tmp_path / "samples.npy")
     assert done.returncode == 0, done.stderr
     assert f"({len(images)}, {model.latent_dim})" in done.stdout
     noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
@@ -66,18 +68,18 @@ def test_it_encodes_decodes_reconstructs_and_draws(make: Callable[[], BaseVAE], 
         expected = model.decode(noise, condition=0)
     else:
         expected = model.sample(len(images), seed=0)
-    np.testing.assert_allclose(np.load(tmp_path / "drawn.npy"), expected, atol=1e-4)
+    np.testing.assert_allclose(np.load(tmp_path / "samples.npy"), expected, atol=1e-4)
 
 
-def test_it_says_why_it_cannot_draw_and_refuses_what_does_not_fit(
+def test_example_explains_a_missing_sampler_and_rejects_invalid_images(
     images: Array, make_vae: Callable[..., VAE], tmp_path: Path
 ) -> None:
-    folder = export(make_vae(prior=VampPrior(num_components=3)), "onnx", tmp_path / "onnx", pixels="float32")
+    folder = export(make_vae(prior=VampPrior(num_components=3)), "onnx", tmp_path / "onnx", input_dtype="float32")
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     assert manifest["graphs"]["encoder"]["inputs"]["images"]["range"] == [0, 1]
     unit = (images / 255).astype("float32")
-    done = run(folder, unit, tmp_path / "drawn.npy")
+    done = run(folder, unit, tmp_path / "samples.npy")
     assert done.returncode == 0, done.stderr
     assert "no sampler: a draw from the prior, a mixture" in done.stdout
-    assert "it takes float32 (None, 9, 11, 1)" in run(folder, images, tmp_path / "drawn.npy").stderr
-    assert "it takes 0.0 to 1.0" in run(folder, 2 * unit, tmp_path / "drawn.npy").stderr
+    assert "pass float32 of shape (None, 9, 11, 1)" in run(folder, images, tmp_path / "samples.npy").stderr
+    assert "pass values from 0.0 to 1.0" in run(folder, 2 * unit, tmp_path / "samples.npy").stderr

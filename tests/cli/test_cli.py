@@ -562,7 +562,9 @@ class TestExport:
         again = vae("export", run, "--format", "keras")
         assert (again.code, again.out) == (2, "")
         assert "out = run/export/keras: exists" in again.err
-        answer = json.loads(vae("export", run, "--format", "keras", "--force", "--json", "--pixels", "float32").out)
+        answer = json.loads(
+            vae("export", run, "--format", "keras", "--force", "--json", "--input-dtype", "float32").out
+        )
         assert answer["graphs"]["encoder"]["inputs"]["images"]["dtype"] == "float32"
 
     def test_what_is_wrong_is_said_before_anything_is_written(self, vae: Vae, run: Path, tmp_path: Path) -> None:
@@ -641,4 +643,4 @@ def test_numbers_of_other_images_by_the_same_name_are_not_kept(vae: Vae, run: Pa
 
 def test_a_space_takes_no_options_of_graphs(vae: Vae, run: Path) -> None:
     outcome = vae("export", run, "--format", "space", "--json", "--prior", "original")
-    assert_refused(outcome, "--prior, --json: graphs have such; --format space takes the run as it is")
+    assert_refused(outcome, "--prior, --json: not available with --format space")

@@ -1,10 +1,11 @@
-"""Atomic writing of files and folders."""
+"""Reading of files with one-line errors, and atomic writing of files and folders."""
 
 from pathlib import Path
 
 import pytest
 
-from keras_vae.core.files import replacing, replacing_folder, write_text
+from keras_vae.core.errors import InputError
+from keras_vae.core.files import check_destination, reading, replacing, replacing_folder, write_text
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -53,3 +54,37 @@ def test_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
         write_text(temporary / "new.txt", "new")
     assert [file.name for file in path.iterdir()] == ["new.txt"]
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("labels: too few"), "x.npz: labels: too few"),
+        (MemoryError(), "x.npz: does not fit in memory; use a part of it"),
+        (PermissionError(13, "Permission denied"), "x.npz: cannot be read: Permission denied"),
+        (KeyError(), "x.npz: cannot be read: KeyError"),
+        (ValueError("bad header\nat byte 6"), "x.npz: cannot be read: bad header"),
+        (
+            ValueError("Cannot load file containing pickled data when allow_pickle=False"),
+            "x.npz: cannot be read: it holds Python objects or is not a NumPy file; save numeric arrays with"
+            " numpy.savez",
+        ),
+    ],
+)
+def test_errors_of_reading_have_one_line_with_the_path(error: Exception, message: str) -> None:
+    with pytest.raises(InputError) as caught, reading(Path("x.npz")):
+        raise error
+    assert str(caught.value) == message
+    assert caught.value.__cause__ is error
+
+
+def test_destination_is_replaced_only_by_force_and_only_if_it_has_the_marker(tmp_path: Path) -> None:
+    check_destination(tmp_path / "new", force=False, marker="manifest.json", kind="export")
+    check_destination(tmp_path, force=True, marker="manifest.json", kind="export")  # an empty folder
+    with pytest.raises(InputError, match="exists; choose another name, or replace it with --force"):
+        check_destination(tmp_path, force=False, marker="manifest.json", kind="export")
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="not an earlier export"):
+        check_destination(tmp_path, force=True, marker="manifest.json", kind="export")
+    (tmp_path / "manifest.json").write_text("{}")
+    check_destination(tmp_path, force=True, marker="manifest.json", kind="export")

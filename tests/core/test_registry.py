@@ -185,7 +185,7 @@ def test_incompatible_components_are_rejected_with_a_remedy(
     settings: list[str], dataset: DatasetInfo, messages: list[str]
 ) -> None:
     with pytest.raises(InputError) as error:
-        Experiment().with_overrides(settings).build_model(dataset)
+        build_model(Experiment().with_overrides(settings), dataset)
     for message in messages:
         assert message.lower().replace("-", "") in str(error.value).lower().replace("-", "")
     assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ from keras_vae.data import published
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty home folder, the parent of the cache of Keras, and make downloads fail."""
 
-    def refuse(url: str, timeout: float) -> None:
+    def fail(url: str, timeout: float) -> None:
         raise URLError("no network")
 
     folder = tmp_path / "home"
@@ -20,5 +20,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.delenv(published.DATA_VARIABLE, raising=False)
-    monkeypatch.setattr(published, "urlopen", refuse)
+    monkeypatch.setattr(published, "urlopen", fail)
     return folder

@@ -181,6 +181,13 @@ def test_subset_keeps_pixels_and_labels_together() -> None:
     assert (part.name, part.split) == ("numbered", "validation")
 
 
+@pytest.mark.parametrize(("count", "expected"), [(1, [0]), (3, [0, 4, 8]), (4, [0, 3, 5, 8]), (20, list(range(9)))])
+def test_subsample_is_evenly_spaced_and_no_larger_than_the_data_set(count: int, expected: list[int]) -> None:
+    part = numbered(9).subsample_evenly(count)
+    assert positions_of(part).tolist() == expected
+    assert part.split == "all"
+
+
 def parts(
     count: int = 100,
     test: Dataset | None = None,

@@ -86,6 +86,12 @@ def test_subset_keeps_the_order_of_positions(folder: Path) -> None:
     np.testing.assert_array_equal(chosen.labels, whole.labels[positions])
 
 
+def test_stream_is_subsampled_evenly(folder: Path) -> None:
+    stream, whole = sources.stream(folder), sources.load(folder).train
+    np.testing.assert_array_equal(stream.subsample_evenly(3).images, whole.images[[0, 5, 10]])
+    assert len(stream.subsample_evenly(99).names) == 11
+
+
 def test_first_block_of_a_file_holds_its_test_images(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype="uint8")
     np.savez(tmp_path / "both.npz", x_train=x[:3], x_test=x[3:])

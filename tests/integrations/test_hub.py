@@ -1,4 +1,4 @@
-"""Pushing and pulling runs, against a stand-in of the Hub's HTTP API on this machine."""
+"""Pushing and pulling runs, with a local server that imitates the HTTP API of the Hub."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ LARGE = (".keras", ".png")
 
 
 class Hub(ThreadingHTTPServer):
-    """What the client asks of the Hub, in its documentation: repositories of one branch, large files apart."""
+    """The documented part of the API that the client uses: repositories with one branch, and large files."""
 
     daemon_threads = True
 
@@ -49,7 +49,7 @@ class Request(BaseHTTPRequestHandler):
     server: Hub
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def answer(self, content: Any = None, status: int = 200, **headers: str) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -77,12 +77,12 @@ class Request(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.answer({"error": "Invalid username or password."}, 401)
         if self.path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
+            request = json.loads(body)
+            name = f"{request['organization']}/{request['name']}"
             if name in self.server.repositories:
                 return self.answer({"error": "exists", "url": f"{self.server.address}/{name}"}, 409)
             self.server.repositories[name] = {}
-            self.server.private[name] = asked.get("private", asked.get("visibility") == "private")
+            self.server.private[name] = request.get("private", request.get("visibility") == "private")
             return self.answer({"url": f"{self.server.address}/{name}"})
         if found := re.fullmatch(r"/api/models/(\w+/[\w-]+)/preupload/main", self.path):
             files = [file["path"] for file in json.loads(body)["files"]]
@@ -152,7 +152,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A complete run, as far as files go."""
+    """A complete run with placeholder files."""
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -174,7 +174,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_run_comes_back_as_it_was_pushed(hub: Hub, run: Path) -> None:
+def test_pulled_run_equals_the_pushed_one(hub: Hub, run: Path) -> None:
     pushed = vae("push", run, "someone/digits")
     assert pushed.returncode == 0, pushed.stderr
     assert pushed.stdout.strip() == f"{hub.address}/someone/digits"
@@ -190,7 +190,7 @@ def test_a_run_comes_back_as_it_was_pushed(hub: Hub, run: Path) -> None:
 
     again = vae("pull", "someone/digits")
     assert again.returncode == 2
-    assert "runs/digits exists" in again.stderr
+    assert "runs/digits: exists" in again.stderr
     assert vae("pull", "someone/digits", "--force").returncode == 0
     Path("thesis").mkdir()
     Path("thesis/chapter.txt").write_text("years")
@@ -199,7 +199,7 @@ def test_a_run_comes_back_as_it_was_pushed(hub: Hub, run: Path) -> None:
     assert ": not an earlier run, so that --force does not replace it" in refused.stderr
 
 
-def test_what_a_run_no_longer_has_goes_from_the_repository(hub: Hub, run: Path) -> None:
+def test_push_removes_files_that_the_run_no_longer_has(hub: Hub, run: Path) -> None:
     (run / "fitted.keras").write_bytes(b"a prior")
     assert vae("push", run, "someone/digits", "--public").returncode == 0
     assert not hub.private["someone/digits"]
@@ -209,7 +209,7 @@ def test_what_a_run_no_longer_has_goes_from_the_repository(hub: Hub, run: Path) 
     assert "fitted.keras" not in hub.repositories["someone/digits"]
 
 
-def test_only_formats_that_run_no_code_are_pulled(hub: Hub, run: Path) -> None:
+def test_pull_ignores_formats_that_can_run_code(hub: Hub, run: Path) -> None:
     assert vae("push", run, "someone/digits").returncode == 0
     hub.repositories["someone/digits"] |= {"evil.py": b"1", "model.pkl": b"2", "report.html": b"<script>"}
     assert vae("pull", "someone/digits", "--out", "theirs").returncode == 0
@@ -219,14 +219,14 @@ def test_only_formats_that_run_no_code_are_pulled(hub: Hub, run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["pull", "someone/nothing"], 2, "someone/nothing: there is none, or it is not yours to use"),
-        (["pull", "no name"], 2, "write OWNER/NAME"),
-        (["pull", "someone/foreign"], 2, "someone/foreign: it holds no run"),
+        (["pull", "someone/nothing"], 2, "repository = 'someone/nothing': does not exist, or you have no access"),
+        (["pull", "no name"], 2, "invalid name; pass OWNER/NAME"),
+        (["pull", "someone/foreign"], 2, "repository = 'someone/foreign': holds no run"),
         (["pull", "someone/foreign", "--revision", "v9"], 2, "no such revision"),
         (["push", "nowhere", "someone/digits"], 2, "no run at nowhere"),
     ],
 )
-def test_what_goes_wrong_is_one_line(arguments: list[str], code: int, message: str, hub: Hub) -> None:
+def test_errors_have_one_line(arguments: list[str], code: int, message: str, hub: Hub) -> None:
     hub.repositories["someone/foreign"], hub.private["someone/foreign"] = {"weights.bin": b"0"}, False
     outcome = vae(*arguments)
     assert (outcome.returncode, outcome.stdout) == (code, "")
@@ -235,15 +235,15 @@ def test_what_goes_wrong_is_one_line(arguments: list[str], code: int, message: s
     assert not Path("runs").exists() or not list(Path("runs").iterdir())
 
 
-def test_strangers_are_refused(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_token_is_rejected(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "wrong")
     outcome = vae("push", run, "someone/digits")
     assert outcome.returncode == 2
-    assert "access refused" in outcome.stderr or "not yours" in outcome.stderr
+    assert "access denied" in outcome.stderr or "you have no access" in outcome.stderr
     assert hub.repositories == {}
 
 
-def test_hub_out_of_reach(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_reported(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     for arguments in (["push", run, "someone/digits"], ["pull", "someone/digits"]):
         outcome = vae(*arguments)

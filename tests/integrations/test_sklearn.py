@@ -1,4 +1,4 @@
-"""The estimators in scikit-learn's own terms."""
+"""Estimators for scikit-learn: its contract, pipelines, cloning and conditions."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from keras_vae.evaluation.anomaly import Scorer
 from keras_vae.runs.build import build_model
 from keras_vae.runs.experiment import Experiment
 
-ROUNDING = "float32 sums depend in their last digits on how many rows are summed at once"
+ROUNDING = "the rounding of float32 sums depends on the number of rows in a batch"
 
 
 @pytest.mark.slow
@@ -33,34 +33,34 @@ ROUNDING = "float32 sums depend in their last digits on how many rows are summed
         "check_methods_sample_order_invariance": ROUNDING,
     },
 )
-def test_the_transformer_keeps_scikit_learns_contract(estimator: Any, check: Any) -> None:
+def test_transformer_passes_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-def test_a_pipeline_from_rows_to_classes() -> None:
+def test_transformer_works_in_a_classification_pipeline() -> None:
     x, y = load_digits(return_X_y=True)
     vae = VAETransformer(8, image_shape=(8, 8, 1), epochs=8, learning_rate=3e-3, batch_size=64)
     pipeline = make_pipeline(vae, LogisticRegression(max_iter=500)).fit(x[:1500], y[:1500])
-    # A guess is right once in ten.
+    # Guessing is right in one of ten cases.
     assert pipeline.score(x[1500:], y[1500:]) > 0.5
     codes = vae.transform(x[1500:])
     error = np.abs(vae.inverse_transform(codes) - x[1500:]).mean()
     assert error < np.abs(x[:1500].mean(axis=0) - x[1500:]).mean()
 
 
-def test_the_same_seed_learns_the_same() -> None:
+def test_equal_seeds_give_equal_models() -> None:
     rows = np.random.default_rng(0).normal(size=(30, 4))
     first, second = (VAETransformer(epochs=2, seed=4).fit_transform(rows) for _ in range(2))
     np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
-def test_rows_that_are_no_images_are_refused() -> None:
-    with pytest.raises(InputError, match=r"image_shape = \(2, 3, 1\): the rows have 4 columns"):
+def test_rows_that_do_not_match_the_image_shape_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"image_shape = \(2, 3, 1\): does not match the 4 columns"):
         VAETransformer(image_shape=(2, 3, 1)).fit(np.zeros((5, 4)))
 
 
-@on_tensorflow("how well it tells them apart does not depend on the backend")
-def test_the_detector_calls_so_many_normal_images_anomalies_and_the_strange_ones_all(tmp_path: Path) -> None:
+@on_tensorflow("detection does not depend on the backend")
+def test_detector_finds_anomalies_at_the_given_false_positive_rate(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 30, (100, 28, 28, 1), dtype="uint8")
     vae = VAE(seed=0)
@@ -77,7 +77,7 @@ def test_the_detector_calls_so_many_normal_images_anomalies_and_the_strange_ones
     assert detector.score_samples(strange).max() < detector.score_samples(images).min()
 
 
-def test_the_detector_is_cloned_set_and_put_behind_other_steps() -> None:
+def test_detector_can_be_cloned_and_used_in_a_pipeline() -> None:
     rng = np.random.default_rng(0)
     normal, strange = (rng.integers(low, low + 60, (40, 784), dtype="uint8") for low in (0, 120))
     as_images = FunctionTransformer(np.reshape, kw_args={"shape": (-1, 28, 28, 1)})
@@ -85,14 +85,14 @@ def test_the_detector_is_cloned_set_and_put_behind_other_steps() -> None:
     assert detector.get_params()["run"] == "mnist-2d"
     pipeline = make_pipeline(as_images, detector)
     assert (pipeline.fit_predict(normal) == -1).mean() == pytest.approx(0.25, abs=0.05)
-    # The draws of an image go by its place among those that are scored.
+    # The latent samples of an image depend on its position in the batch, so compare identical batches.
     both = np.concatenate([normal, strange])
     scores = pipeline.decision_function(both)
     assert roc_auc_score(np.repeat([1, 0], 40), scores) == 1
     np.testing.assert_allclose(pipeline.score_samples(both), scores + pipeline[-1].offset_)
 
 
-def test_a_model_is_cloned_with_its_weights() -> None:
+def test_cloned_detector_keeps_the_weights_of_its_model() -> None:
     images = np.random.default_rng(0).integers(0, 60, (8, 28, 28, 1), dtype="uint8")
     detector = AnomalyDetector(VAE(seed=0), samples=4)
     np.testing.assert_allclose(
@@ -100,15 +100,15 @@ def test_a_model_is_cloned_with_its_weights() -> None:
     )
 
 
-def test_the_detector_tells_a_model_its_condition() -> None:
+def test_detector_passes_conditions_to_the_model() -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 60, (12, 8, 8, 1), dtype="uint8"), np.arange(12) % 3
     settings = ["model.condition=label", "model.network={ name = 'conv', widths = [4], dense_units = 4 }"]
     vae = build_model(Experiment.preset("classic").with_overrides(settings), DatasetInfo((8, 8, 1), 12, classes=3))
     detector = AnomalyDetector(vae, samples=4).fit(images, condition=labels)
-    for told in (labels, 1):
-        expected = Scorer.fit(vae, images, condition=told, samples=4)(images, condition=told)["nll"]
-        np.testing.assert_allclose(detector.score_samples(images, condition=told), -expected, rtol=1e-6)
+    for condition in (labels, 1):
+        expected = Scorer.fitted(vae, images, condition=condition, samples=4)(images, condition=condition)["nll"]
+        np.testing.assert_allclose(detector.score_samples(images, condition=condition), -expected, rtol=1e-6)
     assert set(detector.predict(images, condition=labels).tolist()) == {-1, 1}
     with pytest.raises(InputError, match="this model is told Label"):
         detector.predict(images)

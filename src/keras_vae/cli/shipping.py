@@ -1,4 +1,4 @@
-"""Commands that hand a trained model on."""
+"""Commands that export and share trained models."""
 
 import json
 from enum import StrEnum
@@ -25,7 +25,7 @@ RepositoryArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A
 
 
 class Target(StrEnum):
-    """What `vae export` writes."""
+    """Formats of `vae export`."""
 
     ONNX = "onnx"
     SAVEDMODEL = "savedmodel"
@@ -34,8 +34,8 @@ class Target(StrEnum):
     SPACE = "space"
 
 
-class PixelChoice(StrEnum):
-    """How exported graphs take images."""
+class InputDtype(StrEnum):
+    """The dtype in which exported graphs take images."""
 
     UINT8 = "uint8"
     FLOAT32 = "float32"
@@ -43,18 +43,18 @@ class PixelChoice(StrEnum):
 
 def export(
     run: RunArgument,
-    form: Annotated[Target, typer.Option("--format", help="For which programs.")],
+    form: Annotated[Target, typer.Option("--format", help="The format to write.")],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="A new folder. Default: export/FORMAT in the run.")
     ] = None,
-    pixels: Annotated[
-        PixelChoice, typer.Option(help="Graphs take images as levels 0…255, or as floats in [0, 1].")
-    ] = PixelChoice.UINT8,
+    input_dtype: Annotated[
+        InputDtype, typer.Option(help="Graphs take images as levels 0…255, or as floats in [0, 1].")
+    ] = InputDtype.UINT8,
     prior: PriorOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model as graphs that run without this package, and compare each with it; or a Space to explore it in."""
+    """Export a model as verified graphs that run without this package, or as a Hugging Face Space."""
     from keras_vae.core.files import check_destination
     from keras_vae.integrations.export.formats import FORMATS
     from keras_vae.runs.run import Run
@@ -66,9 +66,9 @@ def export(
     if form is Target.SPACE:
         from keras_vae.explorer import write_space
 
-        given = {"prior": prior, "pixels": pixels is PixelChoice.FLOAT32, "json": as_json}
-        if unused := [f"--{name}" for name, value in given.items() if value]:
-            raise InputError(f"{', '.join(unused)}: graphs have such; --format space takes the run as it is")
+        graph_options = {"prior": prior, "input-dtype": input_dtype is InputDtype.FLOAT32, "json": as_json}
+        if unused := [f"--{name}" for name, value in graph_options.items() if value]:
+            raise InputError(f"{', '.join(unused)}: not available with --format space; leave it out")
         print(write_space(opened, folder, force=force))
         return
     check_destination(folder, force=force, marker="manifest.json", kind="export")
@@ -80,7 +80,7 @@ def export(
         form.value,
         folder,
         prior=None if prior is None else prior.value,
-        pixels=pixels.value,
+        input_dtype=input_dtype.value,
         force=force,
         progress=progress(),
     )
@@ -88,12 +88,12 @@ def export(
     if as_json:
         print(json.dumps(manifest))
         return
-    compared = manifest["compared_with_the_model"]
-    say(f"compared with the model on {compared['images']} images ({compared['on']})")
-    for name, reason in manifest["left_out"].items():
+    parity = manifest["parity"]
+    say(f"compared with the model on {parity['num_images']} images ({parity['source']})")
+    for name, reason in manifest["omitted"].items():
         say(f"no {name}: {reason}")
     print_table(
-        (str(folder / graph["file"]), output, f"differs by at most {port['greatest_difference']:.1e}")
+        (str(folder / graph["file"]), output, f"differs by at most {port['max_difference']:.1e}")
         for graph in manifest["graphs"].values()
         for output, port in graph["outputs"].items()
     )
@@ -102,21 +102,23 @@ def export(
 def push(
     run: RunArgument,
     repository: RepositoryArgument,
-    public: Annotated[bool, typer.Option("--public", help="Let everybody see it, if the repository is new.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
 ) -> None:
     """Push a run to the Hugging Face Hub and print its address."""
     from keras_vae.integrations import hub
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
-    say(f"pushing {', '.join(hub.FILES)}; experiment.toml names the data's source")
+    say(f"pushing {', '.join(hub.FILES)}; note that experiment.toml names the source of the data")
     print(hub.push(opened, repository, public=public))
 
 
 def pull(
     repository: RepositoryArgument,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="A new folder. Default: runs/NAME.")] = None,
-    revision: Annotated[str | None, typer.Option(help="A branch, a tag or a commit. Default: the newest.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="A branch, a tag or a commit. Default: the latest commit.")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Pull a run from the Hugging Face Hub and print where it is."""

@@ -1,1 +1,1 @@
-"""Bridges to other software: exports, the Hugging Face Hub, scikit-learn."""
+"""Integrations with other software: model export, the Hugging Face Hub, scikit-learn."""

@@ -1,4 +1,4 @@
-"""Runs on the Hugging Face Hub: pushed from here, and pulled from there."""
+"""Pushing runs to the Hugging Face Hub, and pulling them."""
 
 import contextlib
 import importlib.util
@@ -22,31 +22,31 @@ FILES = (
     "figures/*.png",
     "images.npz",
 )
-"""What of a run is pushed and pulled: texts, figures, models in the format that loads without running code, and the few
-images that some runs carry."""
+"""Files of a run that are pushed and pulled: texts, figures, models in a format that loads without running code, and
+sample images, if any."""
 
 
 def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str:
-    """Push a trained run to the Hub, with a model card; the repository then holds this run and nothing else.
+    """Push a trained run with a model card to the Hub, replacing the content of the repository.
 
-    Who pushes is known by `hf auth login`, or by the token in `$HF_TOKEN`.
+    Authenticate with `hf auth login`, or with a token in `$HF_TOKEN`.
 
     Args:
         run: A complete run, or its folder.
-        repository: `OWNER/NAME`; made if need be.
-        public: Makes a new repository public; one that exists stays what it is.
+        repository: `OWNER/NAME`; created if it does not exist.
+        public: Whether to make a new repository public; an existing one keeps its visibility.
 
     Returns:
-        The repository's address.
+        The address of the repository.
 
     Raises:
-        InputError: The run is unfinished, the name is no good, or access is refused.
-        RunError: The Hub cannot be reached, or fails.
+        InputError: The run is unfinished, the name is invalid, or access is denied.
+        RunError: The Hub cannot be reached, or it fails.
 
     Example:
         >>> push("mnist-2d", "digits")
         Traceback (most recent call last):
-        keras_vae.core.errors.InputError: repository = digits: write OWNER/NAME
+        keras_vae.core.errors.InputError: repository = 'digits': invalid name; pass OWNER/NAME
     """
     run = run if isinstance(run, Run) else Run.open(run)
     run.require_complete()
@@ -72,16 +72,16 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
 
     Args:
         repository: `OWNER/NAME`.
-        out: The folder to write; by default `runs/NAME`.
-        revision: A branch, a tag or a commit; None takes the newest state.
-        force: Replaces a run that exists.
+        out: The folder to write; `runs/NAME` by default.
+        revision: A branch, a tag or a commit; None means the latest commit.
+        force: Whether to replace an existing run.
 
     Returns:
         The run; its own Python files, if any, are executed only if you allow it; see `keras_vae.load`.
 
     Raises:
-        InputError: There is no such repository, access is refused, it holds no run, or the folder exists.
-        RunError: The Hub cannot be reached, or fails.
+        InputError: The repository does not exist or holds no run, access is denied, or the folder exists.
+        RunError: The Hub cannot be reached, or it fails.
     """
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
     check_destination(out, force=force, marker="experiment.toml", kind="run")
@@ -90,48 +90,50 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         from huggingface_hub import HfApi, snapshot_download
 
         if "experiment.toml" not in HfApi(library_name="keras-vae").list_repo_files(repository, revision=revision):
-            raise InputError(f"repository = {repository}: it holds no run; `vae push` makes such repositories")
+            raise InputError(f"repository = {repository!r}: holds no run; pull a repository that `vae push` created")
         snapshot_download(
             repository, revision=revision, local_dir=folder, allow_patterns=list(FILES), library_name="keras-vae"
         )
-        # The library's notes on what it downloaded.
+        # The library leaves the metadata of the download here.
         shutil.rmtree(folder / ".cache", ignore_errors=True)
         Run.open(folder)
     return Run(out)
 
 
 def check_installed() -> None:
-    """Refuse to go on without the package that talks to the Hub.
+    """Check that the client library of the Hub is installed.
 
     Raises:
-        InputError: It is not installed.
+        InputError: The package is missing.
     """
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise InputError("the package huggingface_hub is missing: pip install 'keras-vae[hub]'")
+        raise InputError("huggingface_hub: not installed; pip install 'keras-vae[hub]'")
 
 
 @contextlib.contextmanager
 def wrap_errors(repository: str) -> Iterator[None]:
-    """Raise the errors of the Hub's client as a `RunError` or an `InputError` of one line."""
+    """Raise errors of the client library as an `InputError` or a `RunError` of one line."""
     from huggingface_hub import errors
 
     try:
         yield
     except errors.HFValidationError as error:
-        raise InputError(f"repository = {repository}: write OWNER/NAME ({first_line(error)})") from None
+        raise InputError(f"repository = {repository!r}: invalid name; pass OWNER/NAME ({first_line(error)})") from None
     except errors.RevisionNotFoundError:
-        raise InputError(f"repository = {repository}: it has no such revision") from None
+        raise InputError(
+            f"repository = {repository!r}: no such revision; pass an existing branch, tag or commit"
+        ) from None
     except (errors.RepositoryNotFoundError, errors.GatedRepoError, errors.LocalTokenNotFoundError):
         raise InputError(
-            f"repository = {repository}: there is none, or it is not yours to use; `hf auth login` says who you are"
+            f"repository = {repository!r}: does not exist, or you have no access; log in with `hf auth login`"
         ) from None
     except errors.HfHubHTTPError as error:
         if error.response is not None and error.response.status_code in (401, 403):
-            raise InputError(f"repository = {repository}: access refused; `hf auth login` says who you are") from None
-        raise RunError(f"the Hub fails: {first_line(error)}") from None
-    # The library of HTTP that it builds on has changed, and may again: its name for this error has not.
+            raise InputError(f"repository = {repository!r}: access denied; log in with `hf auth login`") from None
+        raise RunError(f"the Hub failed ({first_line(error)}); try again later") from None
+    # The client library may change its HTTP library again, but it keeps this name for its errors.
     except (errors.HTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:  # type: ignore[attr-defined]
-        raise RunError(f"the Hub cannot be reached: {first_line(error)}") from None
+        raise RunError(f"the Hub cannot be reached ({first_line(error)}); check the network") from None
 
 
 def _card(run: Run, repository: str) -> str:
@@ -148,7 +150,7 @@ tags: [variational-autoencoder, keras]
 {numbers}
 ```
 
-`vae pull {repository}` brings it to `runs/{repository.rpartition("/")[2]}`; from there `vae sample`, `vae evaluate` and
-`keras_vae.load` take it. `experiment.toml` is all that was chosen, `environment.json` what it was made with and the
-checksum of its data, and `evaluation.json` how it was measured.
+`vae pull {repository}` downloads it to `runs/{repository.rpartition("/")[2]}`, for use with `vae sample`,
+`vae evaluate` and `keras_vae.load`. `experiment.toml` holds all settings, `environment.json` the versions and the
+checksum of the data, and `evaluation.json` the results and how they were measured.
 """

@@ -1,4 +1,4 @@
-"""Models in scikit-learn's conventions: a transformer for pipelines, and a detector of anomalies."""
+"""Estimators for scikit-learn: a transformer for pipelines and an anomaly detector."""
 
 import math
 from pathlib import Path
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 
 class VAETransformer(TransformerMixin, BaseEstimator):
-    """Learns a VAE of rows of numbers, or of images, and transforms them into posterior means.
+    """Train a VAE on numeric rows or images, and transform them into posterior means.
 
-    Columns are brought to [0, 1] by their least and greatest value in training; what lies beyond later is cut to them.
+    Columns are scaled to [0, 1] by their minimum and maximum in training. Values outside of this range are clipped.
 
     Args:
-        latent_dim: The number of latent dimensions.
-        network: A network's short name, or a table with its arguments; see `Experiment`.
-        likelihood: Likewise. `normal` learns one standard deviation for all columns.
-        prior: Likewise.
-        objective: Likewise.
-        image_shape: (H, W, C), where a row is an image with its pixels in that order; None for rows of any numbers.
-        epochs: Passes over the rows.
-        batch_size: Rows a step, at most as many as there are.
-        learning_rate: Adam's step size.
-        seed: Fixes the initial weights, the order and the noise.
+        latent_dim: Number of latent dimensions.
+        network: Short name of a network, or a dict with its name and arguments; see `Experiment`.
+        likelihood: Likelihood, given like `network`. `normal` learns one standard deviation for all columns.
+        prior: Prior, given like `network`.
+        objective: Objective, given like `network`.
+        image_shape: (H, W, C), if rows are flattened images; None for other rows.
+        epochs: Number of passes over the rows.
+        batch_size: Rows per step, at most the number of rows.
+        learning_rate: Learning rate of Adam.
+        seed: Seed of the initial weights, the order of the rows and the noise.
 
     Attributes:
         model_: The trained `VAE`.
-        minimum_: The least value of each column.
-        range_: Its greatest value less that, 1 for a constant.
+        minimum_: Minimum of each column.
+        range_: Maximum minus minimum of each column; 1 for a constant column.
 
     Raises:
-        InputError: By `fit`: the rows do not have the size of `image_shape`, or a part is unknown.
+        InputError: In `fit`: the rows do not match `image_shape`, or a component is unknown.
 
     Example:
         >>> rows = np.random.default_rng(0).normal(size=(20, 5))
@@ -71,29 +71,31 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         self.learning_rate, self.seed = learning_rate, seed
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the model on rows.
+        """Train the model.
 
         Args:
-            X: Numbers, (N, F).
-            y: Ignored.
+            X: Rows, (N, F).
+            y: Unused.
         """
         import keras
 
         X = validate_data(self, X, dtype="float64", ensure_min_samples=2)
         if self.image_shape is not None and math.prod(self.image_shape) != X.shape[1]:
-            raise InputError(f"image_shape = {self.image_shape}: the rows have {X.shape[1]} columns")
+            raise InputError(
+                f"image_shape = {self.image_shape}: does not match the {X.shape[1]} columns of X; pass H × W × C"
+            )
         self.minimum_ = X.min(axis=0)
         span = X.max(axis=0) - self.minimum_
         self.range_ = np.where(span > 0, span, 1.0)
         batch_size = min(self.batch_size, len(X))
-        names = ("latent_dim", "network", "likelihood", "prior", "objective")
-        tables = {
+        components = ("latent_dim", "network", "likelihood", "prior", "objective")
+        settings = {
             "seed": self.seed,
-            "model": {name: getattr(self, name) for name in names},
+            "model": {name: getattr(self, name) for name in components},
             "training": {"epochs": self.epochs, "batch_size": batch_size},
         }
-        experiment = Experiment.model_validate(tables)
-        images = self._images(X)
+        experiment = Experiment.model_validate(settings)
+        images = self._to_images(X)
         keras.utils.set_random_seed(self.seed)
         self.model_ = build_model(experiment, DatasetInfo(images.shape[1:], len(images)))
         self.model_.compile(optimizer=keras.optimizers.Adam(self.learning_rate))
@@ -102,59 +104,61 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any) -> NDArray[np.float64]:
-        """Return the posterior means of rows, (N, latent_dim).
+        """Encode rows as posterior means, (N, latent_dim).
 
         Args:
-            X: Numbers, (N, F).
+            X: Rows, (N, F).
         """
         check_is_fitted(self)
-        return np.asarray(self.model_.encode(self._images(self._rows(X))).z_mean, "float64")
+        return np.asarray(self.model_.encode(self._to_images(self._validate_rows(X))).z_mean, "float64")
 
     def inverse_transform(self, X: Any) -> NDArray[np.float64]:
-        """Return the mean rows of codes, (N, F).
+        """Decode latent vectors into mean rows, (N, F).
 
         Args:
-            X: Codes, (N, latent_dim).
+            X: Latent vectors, (N, latent_dim).
         """
         check_is_fitted(self)
         images = self.model_.decode(np.asarray(X, "float32"))
         return np.asarray(images.reshape(len(images), -1) * self.range_ + self.minimum_, "float64")
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Return the mean ELBO of rows in nats, so that a search over arguments has something to raise.
+        """Return the mean ELBO of rows in nats per row, for model selection.
 
         Args:
-            X: Numbers, (N, F).
-            y: Ignored.
+            X: Rows, (N, F).
+            y: Unused.
         """
         check_is_fitted(self)
-        return float(self.model_.elbo(self._images(self._rows(X))).mean())
+        return float(self.model_.elbo(self._to_images(self._validate_rows(X))).mean())
 
     @property
     def _n_features_out(self) -> int:
         return self.latent_dim
 
-    def _rows(self, X: Any) -> Array:
+    def _validate_rows(self, X: Any) -> Array:
         return validate_data(self, X, dtype="float64", reset=False)
 
-    def _images(self, rows: Array) -> NDArray[np.float32]:
+    def _to_images(self, rows: Array) -> NDArray[np.float32]:
         unit = np.clip((rows - self.minimum_) / self.range_, 0, 1).astype("float32")
         return unit.reshape(len(rows), *(self.image_shape or (1, rows.shape[1], 1)))
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
-    """Calls images anomalies that score higher than all but a share of normal ones do; see `anomaly.Scorer`.
+    """Detect anomalous images by a score of a trained VAE; see `anomaly.Scorer`.
+
+    The threshold is the quantile of the scores of normal images at 1 − `false_positive_rate`.
 
     Args:
-        run: A run folder or a `.keras` file, or a model.
+        run: A run folder, a `.keras` file, or a model.
         score: One of `anomaly.SCORES`.
-        samples: K, the draws of z an image.
-        false_positive_rate: The share of normal images that may be called anomalies.
-        seed: Fixes the draws.
+        samples: K, the number of latent samples per image.
+        false_positive_rate: Fraction of normal images that may be classified as anomalies.
+        seed: Seed of the latent samples.
 
     Attributes:
-        scorer_: What scores, with the scores of the normal images.
-        offset_: Minus the threshold: what `score_samples` must exceed.
+        scorer_: The fitted `Scorer`, which holds the scores of the normal images.
+        offset_: Minus the threshold; images are normal if `score_samples` is at least this value.
 
     Example:
         >>> from keras_vae import VAE
@@ -177,15 +181,15 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.false_positive_rate, self.seed = false_positive_rate, seed
 
     def fit(self, X: Array, y: Any = None, *, condition: Any = None) -> Self:
-        """Learn how normal images score.
+        """Compute the scores of normal images, and from them the threshold.
 
         Args:
             X: Normal images, (N, H, W, C): uint8, or floats in [0, 1].
-            y: Ignored.
-            condition: Their condition, where the model has one: one of each, or one of all.
+            y: Unused.
+            condition: For conditional models: one condition per image, or one for all images.
 
         Raises:
-            InputError: The images do not fit the model, or a setting is refused.
+            InputError: The images do not fit the model, or an argument is invalid.
         """
         model = load(self.run) if isinstance(self.run, str | Path) else self.run
         self.scorer_ = Scorer.fit(model, X, condition=condition, samples=self.samples, seed=self.seed)
@@ -193,14 +197,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:
-        """Return minus the score of images, (N,): the lower, the stranger."""
+        """Return minus the score of images, (N,); the lower, the more anomalous."""
         check_is_fitted(self)
         return -self.scorer_(X, condition=condition)[self.score]
 
     def decision_function(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:
-        """Return how far images are from being anomalies, (N,), in nats: below zero they are."""
+        """Return the distance of images to the threshold, (N,); negative for anomalies."""
         return self.score_samples(X, condition=condition) - self.offset_
 
     def predict(self, X: Array, *, condition: Any = None) -> NDArray[np.int64]:
-        """Return −1 for anomalies and 1 for the others, (N,)."""
+        """Return −1 for anomalies and 1 for normal images, (N,)."""
         return np.where(self.decision_function(X, condition=condition) < 0, -1, 1)

@@ -1,4 +1,4 @@
-"""The graphs say what the models' verbs say, draw nothing, and are made of plain Keras."""
+"""Graphs compute the same as the methods of the models, are deterministic, and consist of plain Keras layers."""
 
 import json
 from collections.abc import Callable
@@ -61,7 +61,7 @@ MODELS: dict[str, Callable[[], BaseVAE]] = {
 
 
 def randomized(name: str) -> BaseVAE:
-    """Return a model of that name, every weight away from its start."""
+    """Return a model by name, with randomly shifted weights."""
     model, rng = MODELS[name](), np.random.default_rng(3)
     for weight in model.weights:
         if "float" in weight.dtype:
@@ -69,7 +69,7 @@ def randomized(name: str) -> BaseVAE:
     return model
 
 
-def called(network: keras.Model, **inputs: Array) -> dict[str, Array]:
+def call_graph(network: keras.Model, **inputs: Array) -> dict[str, Array]:
     return {name: ops.convert_to_numpy(value) for name, value in network.predict_on_batch(inputs).items()}
 
 
@@ -81,34 +81,36 @@ def conditions(model: BaseVAE, n: int) -> dict[str, Array]:
 
 
 @pytest.mark.parametrize("name", [pytest.param("ladder", marks=pytest.mark.slow), *sorted(MODELS.keys() - {"ladder"})])
-def test_graphs_say_what_the_verbs_say(name: str, images: Array) -> None:
+def test_graphs_compute_the_same_as_the_methods(name: str, images: Array) -> None:
     model = randomized(name)
-    graphs, told = trace(model), conditions(model, len(images))
-    # What has been drawn black or white passes both a likelihood that draws and a graph that does not.
-    drawn = model.likelihood.stochastic_binarization
-    seen = np.where(images >= 128, 255, 0).astype("uint8") if drawn else images
-    assert 0 < (seen > 127).mean() < 1
-    codes = model.encode(seen, condition=told.get("condition"))
+    graphs, condition = trace(model), conditions(model, len(images))
+    # Random binarization leaves black and white pixels unchanged.
+    is_binarized = model.likelihood.stochastic_binarization
+    inputs = np.where(images >= 128, 255, 0).astype("uint8") if is_binarized else images
+    assert 0 < (inputs > 127).mean() < 1
+    codes = model.encode(inputs, condition=condition.get("condition"))
     expected = codes._asdict() if isinstance(codes, tuple) else {"z": codes}
-    found = called(graphs.networks["encoder"], images=images, **told)
-    assert graphs.code == next(iter(expected))
+    found = call_graph(graphs.networks["encoder"], images=images, **condition)
+    assert graphs.code_output == next(iter(expected))
     assert set(found) == ({"z_mean"} if name == "no noise" else set(expected))
     for output, values in found.items():
         np.testing.assert_allclose(values, expected[output], atol=1e-5)
-    first = expected[graphs.code]
-    decoded = model.decode(first, condition=told.get("condition"))
+    first = expected[graphs.code_output]
+    decoded = model.decode(first, condition=condition.get("condition"))
     assert decoded.std() > 0
-    images_of_codes = called(graphs.networks["decoder"], **{model.code_name: first}, **told)["mean_images"]
+    images_of_codes = call_graph(graphs.networks["decoder"], **{model.code_name: first}, **condition)["mean_images"]
     np.testing.assert_allclose(images_of_codes, decoded, atol=1e-5)
-    again = called(graphs.networks["reconstruct"], images=images, **told)["mean_images"]
+    again = call_graph(graphs.networks["reconstruct"], images=images, **condition)["mean_images"]
     np.testing.assert_allclose(again, decoded, atol=1e-5)
-    # One image alone: the first size is open.
-    one = called(graphs.networks["encoder"], images=images[:1], **{key: value[:1] for key, value in told.items()})
-    np.testing.assert_allclose(one[graphs.code], first[:1], atol=1e-5)
+    # The first size is variable: call the graph with one image.
+    one = call_graph(
+        graphs.networks["encoder"], images=images[:1], **{key: value[:1] for key, value in condition.items()}
+    )
+    np.testing.assert_allclose(one[graphs.code_output], first[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_graphs_are_plain_keras_and_draw_nothing(name: str) -> None:
+def test_graphs_are_plain_keras_and_deterministic(name: str) -> None:
     for network in trace(MODELS[name]()).networks.values():
         config = json.dumps(keras.saving.serialize_keras_object(network))
         assert "keras_vae" not in config
@@ -116,62 +118,62 @@ def test_graphs_are_plain_keras_and_draw_nothing(name: str) -> None:
         assert "seed_generator" not in config.lower()
 
 
-def test_the_sampler_makes_of_noise_what_the_prior_makes_of_it() -> None:
+def test_sampler_transforms_noise_like_the_prior() -> None:
     noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
     model = randomized("dynamic")
-    drawn = called(trace(model).networks["sampler"], noise=noise)["mean_images"]
-    np.testing.assert_allclose(drawn, model.decode(noise), atol=1e-6)
+    samples = call_graph(trace(model).networks["sampler"], noise=noise)["mean_images"]
+    np.testing.assert_allclose(samples, model.decode(noise), atol=1e-6)
 
     model = randomized("label")
-    told = conditions(model, 5)
+    condition = conditions(model, 5)
     weights = [ops.convert_to_numpy(weight) for weight in (*model.prior.inner.weights, *model.prior.outer.weights)]
-    hidden = np.maximum(np.eye(10)[told["condition"]] @ weights[0] + weights[1], 0)
+    hidden = np.maximum(np.eye(10)[condition["condition"]] @ weights[0] + weights[1], 0)
     mean, log_var = np.split(hidden @ weights[2] + weights[3], 2, axis=-1)
-    drawn = called(trace(model).networks["sampler"], noise=noise, **told)["mean_images"]
-    expected = model.decode(mean + np.exp(log_var / 2) * noise, condition=told["condition"])
-    np.testing.assert_allclose(drawn, expected, atol=1e-5)
+    samples = call_graph(trace(model).networks["sampler"], noise=noise, **condition)["mean_images"]
+    expected = model.decode(mean + np.exp(log_var / 2) * noise, condition=condition["condition"])
+    np.testing.assert_allclose(samples, expected, atol=1e-5)
 
 
-def test_the_sampler_of_a_flow_inverts_it() -> None:
+def test_sampler_of_a_flow_prior_inverts_the_flow() -> None:
     model = randomized("flow")
     noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
     density = model.prior(model._context(None))
-    z = density.draw(ops.convert_to_tensor(noise)).z
+    z = density.rsample(ops.convert_to_tensor(noise)).z
     back, total = z, 0.0
     for step in model.prior.flow:
         back, change = step.transform(back)
         total = total + change
     np.testing.assert_allclose(ops.convert_to_numpy(back), noise, atol=1e-4)
-    drawn = called(trace(model).networks["sampler"], noise=noise)["mean_images"]
-    np.testing.assert_allclose(drawn, model.decode(ops.convert_to_numpy(z)), atol=1e-5)
+    samples = call_graph(trace(model).networks["sampler"], noise=noise)["mean_images"]
+    np.testing.assert_allclose(samples, model.decode(ops.convert_to_numpy(z)), atol=1e-5)
 
 
-def test_the_sampler_of_a_ladder_draws_as_the_model_does() -> None:
+def test_sampler_of_a_hierarchical_model_equals_its_sample_method() -> None:
     model = randomized("ladder")
     noise = np.random.default_rng(4).standard_normal((3, model.latent_dim), dtype="float32")
     labels = np.array([1, 2, 3], "int32")
-    drawn = called(trace(model).networks["sampler"], noise=noise, condition=labels)["mean_images"]
-    np.testing.assert_allclose(drawn, model.sample(3, seed=4, condition=labels), atol=1e-5)
+    samples = call_graph(trace(model).networks["sampler"], noise=noise, condition=labels)["mean_images"]
+    np.testing.assert_allclose(samples, model.sample(3, seed=4, condition=labels), atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "reason"), [("mixture", "component"), ("vamp", "component"), ("vq", "after another")])
-def test_what_is_not_defined_is_left_out_with_the_reason(name: str, reason: str) -> None:
+def test_undefined_samplers_are_omitted_with_a_reason(name: str, reason: str) -> None:
     graphs = trace(MODELS[name]())
     assert list(graphs.networks) == ["encoder", "decoder", "reconstruct"]
-    assert reason in graphs.left_out["sampler"]
+    assert reason in graphs.omitted["sampler"]
 
 
-def test_graphs_take_floats_where_asked_to(images: Array) -> None:
+def test_graphs_accept_floats_on_request(images: Array) -> None:
     model = randomized("normal")
     unit = (images / 255).astype("float32")
-    levels, floats = (trace(model, pixels).networks["encoder"] for pixels in ("uint8", "float32"))
+    levels, floats = (trace(model, input_dtype).networks["encoder"] for input_dtype in ("uint8", "float32"))
     np.testing.assert_allclose(
-        called(levels, images=images)["z_mean"], called(floats, images=unit)["z_mean"], atol=1e-6
+        call_graph(levels, images=images)["z_mean"], call_graph(floats, images=unit)["z_mean"], atol=1e-6
     )
     assert floats.input["images"].dtype == "float32"
 
 
-def test_mixed_precision_becomes_float32(images: Array) -> None:
+def test_mixed_precision_models_are_copied_in_float32(images: Array) -> None:
     model = randomized("normal")
     assert in_float32(model) is model
     policy = keras.config.dtype_policy()
@@ -185,20 +187,22 @@ def test_mixed_precision_becomes_float32(images: Array) -> None:
     found = in_float32(mixed)
     np.testing.assert_allclose(found.encode(images).z_mean, model.encode(images).z_mean, atol=1e-6)
     encoder = trace(found).networks["encoder"]
-    np.testing.assert_allclose(called(encoder, images=images)["z_mean"], model.encode(images).z_mean, atol=1e-5)
+    np.testing.assert_allclose(call_graph(encoder, images=images)["z_mean"], model.encode(images).z_mean, atol=1e-5)
 
 
-def test_sizes_must_be_known_and_parts_traceable() -> None:
+def test_unbuilt_and_untraceable_models_are_rejected() -> None:
     model = small()
     model.built = False
-    with pytest.raises(InputError, match="sizes are not known"):
+    with pytest.raises(InputError, match="model: not built"):
         trace(model)
 
     class Opaque(Bernoulli):
         def __call__(self, outputs: Tensor) -> object:
             if isinstance(outputs, keras.KerasTensor):
-                raise TypeError("this is no number\nat all")
+                raise TypeError("symbolic tensors are not supported\nin this class")
             return super().__call__(outputs)
 
-    with pytest.raises(RunError, match=r"not made of Keras operations alone: this is no number$"):
+    with pytest.raises(
+        RunError, match=r"cannot be traced \(symbolic tensors are not supported\); use only Keras operations"
+    ):
         trace(small(Opaque()))

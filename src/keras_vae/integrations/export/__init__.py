@@ -1,17 +1,17 @@
-"""Models for other programs: deterministic graphs as ONNX, SavedModel, LiteRT or plain Keras, checked after writing."""
+"""Export of models as deterministic graphs in ONNX, SavedModel, LiteRT or plain Keras, verified after writing."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras_vae.integrations.export.writing import export
+    from keras_vae.integrations.export.exporter import export
 
 __all__ = ["export"]
 
 
 def __getattr__(name: str) -> object:
-    """Import `export` when it is first used: the formats by themselves need no Keras."""
+    """Import `export` on first use, because the formats alone do not need Keras."""
     if name == "export":
-        from keras_vae.integrations.export.writing import export
+        from keras_vae.integrations.export.exporter import export
 
         return export
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""The model card: an export's `README.md`, for people."""
+"""The model card of an export, its `README.md`."""
 
 import ast
 import inspect
@@ -6,61 +6,61 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_vae.integrations.export.format import Format
+from keras_vae.integrations.export.formats.base import Format
 
 
 def card(manifest: Mapping[str, Any], form: Format) -> str:
-    """Return the text of an export's `README.md`.
+    """Return the text of the model card.
 
     Args:
-        manifest: What `manifest.json` says.
+        manifest: Content of `manifest.json`.
         form: The format.
     """
     return "\n\n".join(_sections(manifest, form)) + "\n"
 
 
 def snippet(manifest: Mapping[str, Any], form: Format) -> str:
-    """Return a program that runs every graph of an export, from within its folder, with the format's own runtime.
+    """Return a program that runs all graphs of an export in the runtime of the format, from within the folder.
 
     Args:
-        manifest: What `manifest.json` says.
+        manifest: Content of `manifest.json`.
         form: The format.
     """
     graphs = manifest["graphs"]
     encoder, decoder = graphs["encoder"], graphs["decoder"]
     images, code = encoder["inputs"]["images"], next(iter(decoder["inputs"].keys() - {"condition"}))
-    told = "condition" in decoder["inputs"]
-    also = ", condition=condition" if told else ""
+    is_conditional = "condition" in decoder["inputs"]
+    condition_argument = ", condition=condition" if is_conditional else ""
     lines = [
         "import numpy as np",
         "",
         "",
-        _reader(form),
+        _loader_source(form),
         "",
         "",
         f'encoder, decoder = load("{encoder["file"]}"), load("{decoder["file"]}")',
-        f'images = np.zeros(({", ".join(map(str, [4, *images["shape"][1:]]))}), "{images["dtype"]}")  # yours',
+        f'images = np.zeros(({", ".join(map(str, [4, *images["shape"][1:]]))}), "{images["dtype"]}")  # your images',
     ]
-    if told:
+    if is_conditional:
         condition = decoder["inputs"]["condition"]
         shape = ", ".join(map(str, [4, *condition["shape"][1:]])) + ("," if len(condition["shape"]) == 1 else "")
         lines.append(f'condition = np.zeros(({shape}), "{condition["dtype"]}")')
     lines += [
-        f"codes = encoder(images=images{also})",
-        f'pictures = decoder({code}=codes["{manifest["code"]}"]{also})["mean_images"]',
+        f"codes = encoder(images=images{condition_argument})",
+        f'reconstructions = decoder({code}=codes["{manifest["code_output"]}"]{condition_argument})["mean_images"]',
     ]
     if "sampler" in graphs:
         size = graphs["sampler"]["inputs"]["noise"]["shape"][1]
         lines += [
             f'sampler = load("{graphs["sampler"]["file"]}")',
             f'noise = np.random.default_rng().standard_normal((4, {size}), dtype="float32")',
-            f'drawn = sampler(noise=noise{also})["mean_images"]',
+            f'samples = sampler(noise=noise{condition_argument})["mean_images"]',
         ]
     return "\n".join(lines)
 
 
-def _reader(form: Format) -> str:
-    """Return the source of the format's `load`, as programs write it that know nothing of this package."""
+def _loader_source(form: Format) -> str:
+    """Return the source of the format's `load` function without type annotations."""
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(form.load))).body
     assert isinstance(function, ast.FunctionDef)
     function.returns = None
@@ -69,36 +69,36 @@ def _reader(form: Format) -> str:
 
 def _sections(manifest: Mapping[str, Any], form: Format) -> Iterator[str]:
     model, data = manifest["model"], manifest["data"]
-    yield f"# {manifest['name']}, as {form.name}"
-    learned = f" of {data['name']}" if data else ""
+    yield f"# {manifest['name']} in the format {form.name}"
+    training_data = f" trained on {data['name']}" if data else ""
     yield (
-        f"A {model['class']}{learned}: {'×'.join(map(str, model['image_shape']))} images, {model['latent_dim']} latent "
-        f"dimensions, likelihood `{model['likelihood']['name']}`. Exported by keras-vae "
-        f"{manifest['versions']['keras-vae']}; `manifest.json` says the same to programs."
+        f"A {model['class']}{training_data}: {'×'.join(map(str, model['image_shape']))} images, "
+        f"{model['latent_dim']} latent dimensions, likelihood `{model['likelihood']['name']}`. Exported by keras-vae "
+        f"{manifest['versions']['keras-vae']}. `manifest.json` contains the same information for programs."
     )
     yield _table(manifest)
     yield f"```python\n{snippet(manifest, form)}\n```"
-    yield f"It needs {form.needs} and numpy, and runs in this folder. The first size of every array is open."
-    yield from _remarks(manifest)
-    compared = manifest["compared_with_the_model"]
-    worst = max(
-        port["greatest_difference"] for graph in manifest["graphs"].values() for port in graph["outputs"].values()
+    yield (
+        f"The program needs {form.runtime} and numpy, and runs in this folder. The first size of arrays is variable."
     )
+    yield from _notes(manifest)
+    parity = manifest["parity"]
+    worst = max(port["max_difference"] for graph in manifest["graphs"].values() for port in graph["outputs"].values())
     has_indices = any("indices" in graph["outputs"] for graph in manifest["graphs"].values())
     yield (
-        f"Read back by {form.needs} after writing, and compared with the model on {compared['images']} images "
-        f"({compared['on']}): no output differs by more than {worst:.1e}"
-        + (", but for images whose indices differ." if has_indices else ".")
+        f"The graphs were loaded by {form.runtime} and compared with the model on {parity['num_images']} images "
+        f"({parity['source']}). The largest difference of an output is {worst:.1e}"
+        + (", except for images whose indices differ." if has_indices else ".")
     )
     if data:
         yield f"Trained on `{data['name']}`, SHA-256 of its splits `{data['checksum']}`."
 
 
 def _table(manifest: Mapping[str, Any]) -> str:
-    lines = ["| graph | takes | returns |", "|---|---|---|"]
+    lines = ["| graph | inputs | outputs |", "|---|---|---|"]
     for name, graph in manifest["graphs"].items():
-        takes, returns = ("<br>".join(map(_port, graph[side].items())) for side in ("inputs", "outputs"))
-        lines.append(f"| `{name}` | {takes} | {returns} |")
+        inputs, outputs = ("<br>".join(map(_port, graph[side].items())) for side in ("inputs", "outputs"))
+        lines.append(f"| `{name}` | {inputs} | {outputs} |")
     return "\n".join(lines)
 
 
@@ -109,14 +109,14 @@ def _port(item: tuple[str, Mapping[str, Any]]) -> str:
     return f"`{name}` ({shape}) {port['dtype']}{bounds}: {port['meaning']}"
 
 
-def _remarks(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _notes(manifest: Mapping[str, Any]) -> Iterator[str]:
     if manifest["threshold"] is not None:
         yield (
-            f"The model was trained on pixels drawn black or white. A graph draws nothing: it takes pixels above "
-            f"{manifest['threshold']:g} of white for white. Draw them before, and they pass as they are."
+            f"The model was trained on randomly binarized pixels. The graphs are deterministic and binarize at the "
+            f"threshold {manifest['threshold']:g} of white. Binary images pass unchanged."
         )
     names = (manifest["data"] or {}).get("class_names")
     if names and "condition" in manifest["graphs"]["decoder"]["inputs"]:
         yield "Conditions are labels: " + ", ".join(f"{number} {name}" for number, name in enumerate(names)) + "."
-    for name, reason in manifest["left_out"].items():
+    for name, reason in manifest["omitted"].items():
         yield f"There is no `{name}`: {reason}."

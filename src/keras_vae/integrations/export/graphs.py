@@ -1,57 +1,57 @@
-"""What is exported of a model: graphs of plain Keras operations, which draw nothing."""
+"""Tracing of a model into deterministic graphs of plain Keras operations."""
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 
-from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError, first_line
 from keras_vae.core.typing import Tensor
+from keras_vae.integrations.export.formats.base import InputDtype
 from keras_vae.networks import convolutions
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-Pixels = Literal["uint8", "float32"]
-
 CONVOLUTIONS = {
     keras.saving.get_registered_name(layer) for layer in (convolutions.Conv2D, convolutions.Conv2DTranspose)
 }
-"""The layers that are Keras's own but for how they compute."""
+"""Layers that differ from those of Keras only in how they are computed."""
 
 THRESHOLD = 0.5
-"""Where a likelihood that draws black or white for a gray pixel is cut in a graph, which draws nothing."""
+"""Threshold that replaces random binarization, because graphs are deterministic."""
 
 
 class Graphs(NamedTuple):
-    """What a model has to offer to other programs.
+    """Graphs of a model.
 
     Args:
-        networks: Functional Keras models by name, from named inputs to named outputs.
-        code: The output of `encoder` that `decoder` takes.
-        left_out: Of what this model does not have, the reason, by name.
+        networks: Functional Keras models by name, with named inputs and outputs.
+        code_output: The output of `encoder` that `decoder` takes.
+        omitted: Reasons for graphs that the model lacks, by name.
     """
 
     networks: dict[str, keras.Model]
-    code: str
-    left_out: dict[str, str]
+    code_output: str
+    omitted: dict[str, str]
 
 
-def trace(model: "BaseVAE", pixels: Pixels = "uint8") -> Graphs:
-    """Return the deterministic graphs of a model.
+def trace(model: "BaseVAE", input_dtype: InputDtype = "uint8") -> Graphs:
+    """Trace a model into deterministic graphs.
 
-    `encoder`: images → the moments of q(z|x). `decoder`: z → the mean images of p(x|z), in [0, 1]. `reconstruct`:
-    images → the mean images of the posterior means. `sampler`: noise, which the caller draws from N(0, I) → the mean
-    images of the draws from the prior that it becomes. With a condition, each takes it as a further input.
+    `encoder` maps images to the moments of q(z|x), and `decoder` maps z to the mean images of p(x|z), in [0, 1].
+    `reconstruct` maps images to the mean images of the posterior means. `sampler` transforms noise, which the caller
+    draws from N(0, I), into samples from the prior, and returns their mean images. Graphs of conditional models take
+    the condition as another input.
 
     Args:
-        model: A model whose sizes are known.
-        pixels: The dtype of images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1].
+        model: A model that has been built.
+        input_dtype: The dtype of images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1].
 
     Raises:
-        InputError: The model's sizes are not known.
-        RunError: A part of it cannot be traced.
+        InputError: The model has not been built.
+        RunError: A component of the model cannot be traced.
 
     Example:
         >>> from keras_vae import VAE
@@ -60,72 +60,75 @@ def trace(model: "BaseVAE", pixels: Pixels = "uint8") -> Graphs:
         (None, 2)
     """
     if not model.built:
-        raise InputError("the model's sizes are not known yet: fit it first, or call build((None, H, W, C))")
-    images = keras.Input(model.image_shape, dtype=pixels, name="images")
+        raise InputError("model: not built; fit it first, or call build((None, H, W, C))")
+    images = keras.Input(model.image_shape, dtype=input_dtype, name="images")
     noise = keras.Input((model.latent_dim,), name="noise")
-    told: dict[str, Tensor] = {}
+    conditions: dict[str, Tensor] = {}
     if model.condition is not None:
-        told["condition"] = keras.Input(model.condition.value_shape, dtype=model.condition.dtype, name="condition")
-    networks, left_out = dict[str, keras.Model](), dict[str, str]()
+        conditions["condition"] = keras.Input(
+            model.condition.value_shape, dtype=model.condition.dtype, name="condition"
+        )
+    networks, omitted = dict[str, keras.Model](), dict[str, str]()
 
     def add(name: str, inputs: Tensor, **outputs: Tensor) -> None:
-        networks[name] = _plain(keras.Model({inputs.name: inputs, **told}, outputs, name=name))
+        networks[name] = _to_plain_keras(keras.Model({inputs.name: inputs, **conditions}, outputs, name=name))
 
-    with _failure_said():
-        condition = None if model.condition is None else model.condition.encode(told["condition"])
-        codes = model.encode_tensors({"images": images, **told, "pixel_noise": THRESHOLD})
-        code, first = next(iter(codes.items()))
-        given = keras.Input(first.shape[1:], dtype=first.dtype, name=model.code_name)
+    with wrap_errors():
+        condition = None if model.condition is None else model.condition.encode(conditions["condition"])
+        codes = model.encode_tensors({"images": images, **conditions, "pixel_noise": THRESHOLD})
+        code_output, code = next(iter(codes.items()))
+        z = keras.Input(code.shape[1:], dtype=code.dtype, name=model.code_name)
         add("encoder", images, **codes)
-        add("decoder", given, mean_images=model.decode_tensors(given, condition))
-        add("reconstruct", images, mean_images=model.decode_tensors(first, condition))
+        add("decoder", z, mean_images=model.decode_tensors(z, condition))
+        add("reconstruct", images, mean_images=model.decode_tensors(code, condition))
         try:
             add("sampler", noise, mean_images=model.generate_from_noise(noise, condition))
         except InputError as error:
-            left_out["sampler"] = str(error)
-    return Graphs(networks, code, left_out)
+            omitted["sampler"] = str(error)
+    return Graphs(networks, code_output, omitted)
 
 
-def _plain(network: keras.Model) -> keras.Model:
-    """Return a copy of Keras's own layers, in which weights that were read while it was traced are NumPy's.
+def _to_plain_keras(network: keras.Model) -> keras.Model:
+    """Return a copy that uses only layers of Keras, with weights that were read during tracing as NumPy arrays.
 
-    As tensors of the backend TensorFlow would take them for inputs of the graph.
+    As backend tensors, TensorFlow would treat them as inputs of the graph.
     """
 
-    def plain(config: Any) -> Any:
+    def convert(config: Any) -> Any:
         if isinstance(config, list | tuple):
-            return type(config)(map(plain, config))
+            return type(config)(map(convert, config))
         if not isinstance(config, dict):
             return config
         if config.get("registered_name") in CONVOLUTIONS:
             config = {**config, "module": "keras.layers", "registered_name": None}
         if config.get("class_name") != "__tensor__":
-            return {key: plain(value) for key, value in config.items()}
+            return {key: convert(value) for key, value in config.items()}
         value = config["config"]["value"]
         return {**config, "class_name": "__numpy__"} if isinstance(value, list) else value
 
-    copy = type(network).from_config(plain(network.get_config()))
+    copy = type(network).from_config(convert(network.get_config()))
     copy.set_weights(network.get_weights())
     return copy
 
 
 @contextlib.contextmanager
-def _failure_said() -> Iterator[None]:
+def wrap_errors() -> Iterator[None]:
+    """Raise errors of a component that does not accept symbolic tensors as a `RunError` of one line."""
     try:
         yield
     except Exception as error:
-        # Whatever a part stumbles over that was not written for symbolic tensors.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunError(f"a part of this model is not made of Keras operations alone: {reason}") from error
+        raise RunError(
+            f"model: cannot be traced ({first_line(error)}); use only Keras operations in its components"
+        ) from error
 
 
 def in_float32(model: "BaseVAE") -> "BaseVAE":
-    """Return a model that computes in float32 throughout: itself, or of one under mixed precision a copy.
+    """Return the model itself if it computes in float32, or a float32 copy of a mixed-precision model.
 
-    Runtimes for other processors lack kernels of other precisions, and the weights are float32 under every policy.
+    Some runtimes lack kernels for other precisions. Weights are float32 under every policy.
 
     Args:
-        model: A model whose sizes are known.
+        model: A model that has been built.
     """
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model

@@ -1,4 +1,4 @@
-"""What a program needs to know to run exported graphs, and a reader to trust them."""
+"""The manifest of an export: how to run its graphs, their origin, and how they were verified."""
 
 import hashlib
 import importlib.metadata
@@ -11,25 +11,31 @@ import keras
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.core import backend, registry
 from keras_vae.core.typing import Tensor
-from keras_vae.integrations.export.format import Format
+from keras_vae.integrations.export.formats.base import Format
 from keras_vae.integrations.export.graphs import THRESHOLD, Graphs
-from keras_vae.integrations.export.parity import SHARE, SPARED, TOLERANCE, Differences, Examples
+from keras_vae.integrations.export.parity import (
+    FLOAT_TOLERANCE,
+    INTEGER_TOLERANCE,
+    RECONSTRUCTION_TOLERANCE,
+    Differences,
+    Examples,
+)
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 SCHEMA = 1
-"""The version of the manifest's keys."""
+"""Version of the keys of the manifest."""
 
 _MEANINGS = {
     "images": "pixels, rows × columns × channels",
     "z_mean": "means of q(z|x)",
     "z_log_var": "logarithms of the variances of q(z|x)",
     "z": "codes",
-    "indices": "numbers of codes, rows × columns",
-    "noise": "draws from N(0, I), made by the caller",
+    "indices": "indices into the codebook, rows × columns",
+    "noise": "samples from N(0, I), drawn by the caller",
     "mean_images": "mean images of p(x|z), rows × columns × channels",
-    "condition": "what the model is told besides",
+    "condition": "the condition, such as a label",
 }
 
 
@@ -46,12 +52,12 @@ def manifest(
 
     Args:
         model: The model.
-        graphs: What is exported of it.
+        graphs: Its graphs.
         form: The format.
-        files: Where each graph lies.
-        differences: How far each is from the model.
-        examples: On which images.
-        origin: `name`, `model` and `data`, as far as they are known: where the model comes from.
+        files: File or folder of each graph.
+        differences: Largest difference of each output from the model.
+        examples: Images on which the differences were measured.
+        origin: `name`, and for a run `model` and `data`.
     """
     kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective")]
     ranges = _ranges(model)
@@ -59,26 +65,22 @@ def manifest(
         "schema": SCHEMA,
         "name": origin["name"],
         "format": form.name,
-        "needs": form.needs,
+        "runtime": form.runtime,
         "graphs": {
             name: {
                 "file": files[name].name,
                 "sha256": _checksum(files[name]),
                 "inputs": {key: _port(key, tensor, ranges) for key, tensor in network.input.items()},
                 "outputs": {
-                    key: {**_port(key, tensor, ranges), "greatest_difference": differences[name][key]}
+                    key: {**_port(key, tensor, ranges), "max_difference": differences[name][key]}
                     for key, tensor in network.output.items()
                 },
             }
             for name, network in graphs.networks.items()
         },
-        "code": graphs.code,
-        "left_out": graphs.left_out,
-        "compared_with_the_model": {
-            "on": examples.source,
-            "images": len(examples.images),
-            "allowed": {"numbers": TOLERANCE, "share_of_whole_numbers": SHARE, "images_spared_for_them": SPARED},
-        },
+        "code_output": graphs.code_output,
+        "omitted": graphs.omitted,
+        "parity": _parity(examples),
         "model": {
             "class": type(model).__name__,
             "image_shape": list(model.image_shape),
@@ -92,6 +94,18 @@ def manifest(
     }
 
 
+def _parity(examples: Examples) -> dict[str, Any]:
+    return {
+        "source": examples.source,
+        "num_images": len(examples.images),
+        "tolerances": {
+            "float_difference": FLOAT_TOLERANCE,
+            "fraction_of_integers": INTEGER_TOLERANCE,
+            "fraction_of_reconstructions": RECONSTRUCTION_TOLERANCE,
+        },
+    }
+
+
 def _port(name: str, tensor: Tensor, ranges: Mapping[str, list[float]]) -> dict[str, Any]:
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     bounds = [0, 255] if dtype == "uint8" else ranges.get(name)
@@ -99,7 +113,7 @@ def _port(name: str, tensor: Tensor, ranges: Mapping[str, list[float]]) -> dict[
 
 
 def _ranges(model: "BaseVAE") -> dict[str, list[float]]:
-    """Return the least and greatest value of what is bounded, by name."""
+    """Return the smallest and largest value of bounded inputs and outputs, by name."""
     ranges: dict[str, list[float]] = {"images": [0.0, 1.0], "mean_images": [0.0, 1.0]}
     if isinstance(model.condition, ClassLabel):
         ranges["condition"] = [0, model.condition.classes - 1]
@@ -109,7 +123,7 @@ def _ranges(model: "BaseVAE") -> dict[str, list[float]]:
 
 
 def _checksum(path: Path) -> str:
-    """Return the SHA-256 of a file; of a folder, of its files' names and bytes in order."""
+    """Return the SHA-256 of a file, or of the names and contents of all files in a folder."""
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():

@@ -1,4 +1,4 @@
-"""Whether exported graphs say what the model says."""
+"""Verification that exported graphs compute the same as the model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,33 +10,33 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
-from keras_vae.integrations.export.graphs import THRESHOLD, Graphs, Pixels
+from keras_vae.integrations.export.formats.base import Graph, InputDtype
+from keras_vae.integrations.export.graphs import THRESHOLD, Graphs
 
 if TYPE_CHECKING:
-    from keras_vae.integrations.export.format import Graph
     from keras_vae.models.base import BaseVAE
 
-TOLERANCE = 1e-4
-"""The most by which a number may differ from the model's."""
+FLOAT_TOLERANCE = 1e-4
+"""Largest allowed difference of a float from the model's."""
 
-SHARE = 1e-3
-"""The largest share of whole numbers that may differ: a vector may lie as near to one code as to another."""
+INTEGER_TOLERANCE = 1e-3
+"""Largest allowed fraction of different integers: two codes may be equally close to a vector."""
 
-SPARED = 0.05
-"""The share of images that `reconstruct` may have made from other whole numbers, for the same reason."""
+RECONSTRUCTION_TOLERANCE = 0.05
+"""Largest allowed fraction of reconstructed images that differ, because they come from different integers."""
 
 Differences = dict[str, dict[str, float]]
-"""Graph → output → the greatest difference, of whole numbers the share that differ."""
+"""By graph and output: the largest difference of floats, or the fraction of integers that differ."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What graphs and model are compared on.
+    """Images on which graphs are compared with the model.
 
     Args:
         images: (N, H, W, C), uint8.
-        condition: One an image, where the model has one.
-        source: What they are, in words.
+        condition: One per image, for conditional models.
+        source: Description of the images.
     """
 
     images: NDArray[np.uint8]
@@ -47,55 +47,61 @@ class Examples:
 def compare(
     model: "BaseVAE",
     graphs: Graphs,
-    loaded: Mapping[str, "Graph"],
+    loaded: Mapping[str, Graph],
     examples: Examples,
-    pixels: Pixels = "uint8",
+    input_dtype: InputDtype = "uint8",
 ) -> Differences:
-    """Return how far graphs, each in its own runtime, are from the model's own verbs.
+    """Compare graphs, loaded in their own runtime, with the methods of the model.
 
     Args:
         model: The model, in float32.
-        graphs: What was traced of it.
-        loaded: The same by name, as read back.
-        examples: Images, which each graph gets at once, and the first of them alone.
-        pixels: The dtype in which the graphs take images.
+        graphs: The traced graphs.
+        loaded: The loaded graphs by name.
+        examples: Images; each graph is called with all of them, and with the first one alone.
+        input_dtype: The dtype in which the graphs take images.
+
+    Returns:
+        The difference of each output of each graph.
 
     Raises:
-        RunError: Further than rounding explains.
+        RunError: A difference exceeds the tolerance.
     """
     images, condition = examples.images, examples.condition
-    told = {} if condition is None else {"condition": condition}
-    shown = images if pixels == "uint8" else (images / 255).astype("float32")
-    # What is black or white already passes the likelihood's own draw as it is.
-    white = np.where(images > 255 * THRESHOLD, 255, 0).astype("uint8")
-    observed = white if model.likelihood.stochastic_binarization else images
-    codes = loaded["encoder"](images=shown, **told)[graphs.code]
+    conditions = {} if condition is None else {"condition": condition}
+    encoder_images = images if input_dtype == "uint8" else (images / 255).astype("float32")
+    # Random binarization leaves black and white pixels unchanged.
+    binary = np.where(images > 255 * THRESHOLD, 255, 0).astype("uint8")
+    observed = binary if model.likelihood.stochastic_binarization else images
+    codes = loaded["encoder"](images=encoder_images, **conditions)[graphs.code_output]
     noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
 
-    # Codes differ by rounding, and whole ones by whole vectors: what comes after them starts from the graph's.
+    # Decode the codes of the graph: those of the model may differ by rounding, and for integers by an entire vector.
     expected: dict[str, tuple[dict[str, Array], Callable[[], dict[str, Array]]]] = {
-        "encoder": ({"images": shown}, lambda: _by_name(model.encode(observed, condition=condition))),
+        "encoder": ({"images": encoder_images}, lambda: _by_name(model.encode(observed, condition=condition))),
         "decoder": ({model.code_name: codes}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
-        "reconstruct": ({"images": shown}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
-        "sampler": ({"noise": noise}, lambda: {"mean_images": _sampled(model, noise, condition)}),
+        "reconstruct": (
+            {"images": encoder_images},
+            lambda: {"mean_images": model.decode(codes, condition=condition)},
+        ),
+        "sampler": ({"noise": noise}, lambda: {"mean_images": _sample(model, noise, condition)}),
     }
     differences: Differences = {}
     for name, graph in loaded.items():
-        inputs, verb = expected[name]
-        wanted = verb()
+        inputs, method = expected[name]
+        wanted = method()
         differences[name] = {}
         for rows in (slice(None), slice(1)):
-            outputs = graph(**{key: values[rows] for key, values in {**inputs, **told}.items()})
+            outputs = graph(**{key: values[rows] for key, values in {**inputs, **conditions}.items()})
             for output, values in outputs.items():
-                spared = SPARED if name == "reconstruct" and codes.dtype.kind != "f" else 0.0
-                difference = _difference(np.asarray(values), wanted[output][rows], spared)
+                ignored = RECONSTRUCTION_TOLERANCE if name == "reconstruct" and codes.dtype.kind != "f" else 0.0
+                difference = _difference(np.asarray(values), wanted[output][rows], ignored)
                 differences[name][output] = float(np.maximum(difference, differences[name].get(output, 0.0)))
         for output, difference in differences[name].items():
-            limit = TOLERANCE if wanted[output].dtype.kind == "f" else SHARE
+            limit = FLOAT_TOLERANCE if wanted[output].dtype.kind == "f" else INTEGER_TOLERANCE
             if not difference <= limit:
                 raise RunError(
-                    f"{name}: {output} differs from the model's by {difference:.1e} on {examples.source}, more than "
-                    f"{limit:g}: nothing was exported"
+                    f"{name}: {output} differs from the model by {difference:.1e} on {examples.source}, more than "
+                    f"the tolerance {limit:g}; nothing was exported"
                 )
     return differences
 
@@ -105,16 +111,17 @@ def _by_name(codes: Any) -> dict[str, Array]:
     return named
 
 
-def _sampled(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:
-    told = None if model.condition is None else model.condition.encode(ops.convert_to_tensor(condition))
-    images: Array = ops.convert_to_numpy(model.generate_from_noise(ops.convert_to_tensor(noise), told))
+def _sample(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:
+    encoded = None if model.condition is None else model.condition.encode(ops.convert_to_tensor(condition))
+    images: Array = ops.convert_to_numpy(model.generate_from_noise(ops.convert_to_tensor(noise), encoded))
     return images
 
 
-def _difference(got: Array, wanted: Array, spared: float) -> float:
+def _difference(got: Array, wanted: Array, ignored: float) -> float:
+    """Return the largest difference, except for a fraction of images, or the fraction of integers that differ."""
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         return float("inf")
     if wanted.dtype.kind != "f":
         return float(np.mean(got != wanted))
     by_image = np.sort(np.abs(np.subtract(got, wanted)).reshape(len(got), -1).max(axis=1))
-    return float(by_image[: len(by_image) - int(spared * len(by_image))].max())
+    return float(by_image[: len(by_image) - int(ignored * len(by_image))].max())

@@ -1,4 +1,4 @@
-"""Exports as other programs meet them: what is in the folder, that it runs, and what is refused."""
+"""Exported folders: their content, running the graphs in other programs, and invalid calls."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ from keras_vae.components.likelihoods import Bernoulli
 from keras_vae.components.priors import ConditionalNormal
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
-from keras_vae.integrations.export import export, writing
+from keras_vae.integrations.export import export, exporter
 from keras_vae.integrations.export.card import snippet
 from keras_vae.integrations.export.formats import FORMATS
 from keras_vae.networks import Conv
@@ -32,7 +32,7 @@ PACKAGES = {"onnx": "onnxruntime", "litert": "ai_edge_litert"}
 
 
 def needs(form: str) -> str:
-    """Skip the test where what the format needs is not installed; return its name."""
+    """Return the name of a format, or skip the test if its package is not installed."""
     if form in PACKAGES:
         pytest.importorskip(PACKAGES[form], reason=f"the extra {form} is not installed")
     return form
@@ -40,7 +40,7 @@ def needs(form: str) -> str:
 
 @pytest.fixture(scope="module")
 def model() -> VAE:
-    """A model with labels that draws pixels black or white, by convolutions back and forth."""
+    """A conditional convolutional model that binarizes pixels at random."""
     network = Conv(widths=(4, 6), dense_units=8)
     vae = VAE(
         network.encoder((9, 11, 1 + 3), 2),
@@ -62,27 +62,27 @@ def model() -> VAE:
     params=["keras", "onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litert", "savedmodel"))],
 )
 def folder(request: pytest.FixtureRequest, model: VAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model in every format, in a folder of the format's name."""
+    """The exported model, in a folder with the name of the format."""
     form = needs(request.param)
     return export(model, form, tmp_path_factory.mktemp("exported") / form)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a handful of digits."""
+    """A run of one epoch on the digits data set."""
     experiment = Experiment.preset("classic").with_overrides(
         ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
     )
     return trainer.train(experiment, out=tmp_path_factory.mktemp("runs") / "run").path
 
 
-def test_every_format_holds_graphs_that_run_as_the_model_does(folder: Path, model: VAE) -> None:
+def test_graphs_of_all_formats_compute_the_same_as_the_model(folder: Path, model: VAE) -> None:
     form, manifest = folder.name, json.loads((folder / "manifest.json").read_text("utf-8"))
     assert manifest["format"] == form
     assert list(manifest["graphs"]) == ["encoder", "decoder", "reconstruct", "sampler"]
     graphs = {name: FORMATS[form].load(str(folder / graph["file"])) for name, graph in manifest["graphs"].items()}
     rng = np.random.default_rng(5)
-    # Another number of images than the export was checked with; black and white, which needs no threshold.
+    # Use another number of images than the export was verified with, and binary ones, which need no threshold.
     images, labels = rng.choice(np.array([0, 255], "uint8"), (7, 9, 11, 1)), rng.integers(0, 3, 7).astype("int32")
     codes = graphs["encoder"](images=images, condition=labels)
     expected = model.encode(images, condition=labels)
@@ -94,13 +94,13 @@ def test_every_format_holds_graphs_that_run_as_the_model_does(folder: Path, mode
     again = graphs["reconstruct"](images=images, condition=labels)["mean_images"]
     np.testing.assert_allclose(again, decoded, atol=1e-5)
     noise = rng.standard_normal((7, 2), dtype="float32")
-    drawn = graphs["sampler"](noise=noise, condition=labels)["mean_images"]
-    assert np.abs(drawn - graphs["decoder"](z=noise, condition=labels)["mean_images"]).max() > 1e-3
+    samples = graphs["sampler"](noise=noise, condition=labels)["mean_images"]
+    assert np.abs(samples - graphs["decoder"](z=noise, condition=labels)["mean_images"]).max() > 1e-3
     other = graphs["sampler"](noise=noise, condition=(labels + 1) % 3)["mean_images"]
-    assert np.abs(drawn - other).max() > 1e-3
+    assert np.abs(samples - other).max() > 1e-3
 
 
-def test_the_manifest_and_the_card_say_what_a_program_must_know(model: VAE, tmp_path: Path) -> None:
+def test_manifest_and_card_describe_the_graphs(model: VAE, tmp_path: Path) -> None:
     folder = export(model, needs("onnx"), tmp_path / "out")
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     encoder, decoder = manifest["graphs"]["encoder"], manifest["graphs"]["decoder"]
@@ -118,28 +118,28 @@ def test_the_manifest_and_the_card_say_what_a_program_must_know(model: VAE, tmp_
     }
     assert manifest["model"]["prior"] == {"name": "conditional-normal", "hidden": 4}
     assert manifest["data"] is None
-    assert manifest["compared_with_the_model"]["on"] == "random pixels"
+    assert manifest["parity"]["source"] == "random pixels"
     assert manifest["versions"]["onnxruntime"]
     for graph in manifest["graphs"].values():
         for port in graph["outputs"].values():
-            assert 0 <= port["greatest_difference"] < 1e-4
+            assert 0 <= port["max_difference"] < 1e-4
     card = (folder / "README.md").read_text("utf-8")
     assert snippet(manifest, FORMATS["onnx"]) in card
     assert "`noise` (n, 2) float32" in card
-    assert "above 0.5 of white for white" in card
+    assert "threshold 0.5 of white" in card
 
 
-def test_the_cards_program_runs_in_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_in_the_card_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (folder / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
     assert "keras_vae" not in program
     monkeypatch.chdir(folder)
     variables: dict[str, Any] = {}
     exec(program, variables)
-    assert np.asarray(variables["pictures"]).shape == np.asarray(variables["drawn"]).shape == (4, 9, 11, 1)
+    assert np.asarray(variables["reconstructions"]).shape == np.asarray(variables["samples"]).shape == (4, 9, 11, 1)
 
 
 def operations(form: str, path: Path) -> set[str]:
-    """Return the kinds of operations in a graph."""
+    """Return the types of operations in a graph."""
     if form == "onnx":
         import onnx
 
@@ -157,15 +157,15 @@ def operations(form: str, path: Path) -> set[str]:
     return {type(operation).__name__ for operation in network.operations}
 
 
-def test_no_operation_of_a_graph_draws(folder: Path) -> None:
+def test_graphs_contain_no_random_operation(folder: Path) -> None:
     for name, graph in json.loads((folder / "manifest.json").read_text("utf-8"))["graphs"].items():
         found = operations(folder.name, folder / graph["file"])
-        # Each has convolutions, or matrices, to show that these are the operations.
+        # Check that the operations were found: every graph has convolutions or layers.
         assert any("conv" in kind.lower() or "functional" in kind.lower() for kind in found), (name, found)
         assert not [kind for kind in found if any(word in kind.lower() for word in ("random", "bernoulli", "multinom"))]
 
 
-def test_a_run_says_where_it_comes_from(trained: Path) -> None:
+def test_manifest_of_a_run_names_its_origin(trained: Path) -> None:
     folder = export(Run.open(trained), "keras")
     assert folder == trained / "export" / "keras"
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
@@ -173,8 +173,8 @@ def test_a_run_says_where_it_comes_from(trained: Path) -> None:
     assert manifest["name"] == "run"
     assert manifest["data"]["checksum"] == environment["data"]["checksum"]
     assert manifest["model"]["checksum"] == Run(trained).model_fingerprint()["checksum"]
-    assert manifest["compared_with_the_model"]["images"] == 64
-    assert manifest["compared_with_the_model"]["on"] == "digits, test split"
+    assert manifest["parity"]["num_images"] == 64
+    assert manifest["parity"]["source"] == "digits, test split"
     with pytest.raises(InputError, match="exists: choose another name, or replace it with --force"):
         export(trained, "keras")
     (folder / "old").write_text("old")
@@ -183,33 +183,31 @@ def test_a_run_says_where_it_comes_from(trained: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["keras"]
 
 
-def test_a_run_without_its_images_is_compared_on_random_ones(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_without_its_images_is_verified_on_random_images(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*args: object) -> None:
         raise InputError("no such file")
 
     monkeypatch.setattr(Run, "load_splits", gone)
     folder = export(trained, "keras", trained.parent / "elsewhere")
-    assert json.loads((folder / "manifest.json").read_text())["compared_with_the_model"]["on"] == "random pixels"
+    assert json.loads((folder / "manifest.json").read_text())["parity"]["source"] == "random pixels"
 
 
-def test_a_graph_that_disagrees_leaves_nothing_behind(
-    model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graph_that_disagrees_leaves_no_files(model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = FORMATS["keras"]
 
     def load_wrong(path: str) -> Callable[..., dict[str, Array]]:
         graph, wrong = honest.load(path), 2e-4 if "decoder" in path else 0.0
         return lambda **inputs: {name: values + np.float32(wrong) for name, values in graph(**inputs).items()}
 
-    monkeypatch.setitem(writing.FORMATS, "keras", replace(honest, load=load_wrong))
-    with pytest.raises(RunError, match=r"decoder: mean_images differs from the model's by 2.0e-04 .* more than 0.0001"):
+    monkeypatch.setitem(exporter.FORMATS, "keras", replace(honest, load=load_wrong))
+    with pytest.raises(
+        RunError, match=r"decoder: mean_images differs from the model by 2.0e-04 .* more than the tolerance 0.0001"
+    ):
         export(model, "keras", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_graph_that_gives_nan_for_some_images_is_refused(
-    model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_graph_that_returns_nan_is_rejected(model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = FORMATS["keras"]
 
     def load_broken(path: str) -> Callable[..., dict[str, Array]]:
@@ -223,25 +221,23 @@ def test_a_graph_that_gives_nan_for_some_images_is_refused(
 
         return run if "decoder" in path else graph
 
-    monkeypatch.setitem(writing.FORMATS, "keras", replace(honest, load=load_broken))
-    with pytest.raises(RunError, match="decoder: mean_images differs from the model's by nan"):
+    monkeypatch.setitem(exporter.FORMATS, "keras", replace(honest, load=load_broken))
+    with pytest.raises(RunError, match="decoder: mean_images differs from the model by nan"):
         export(model, "keras", tmp_path / "out")
 
 
-def test_a_converter_that_stumbles_is_said_in_one_line(
-    model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stumble(network: object, path: Path) -> None:
+def test_converter_error_is_reported_in_one_line(model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(network: object, path: Path) -> None:
         path.write_text("half")
         raise RuntimeError("no such operation\nin any set")
 
-    monkeypatch.setitem(writing.FORMATS, "keras", replace(FORMATS["keras"], write=stumble))
-    with pytest.raises(RunError, match=r"^encoder cannot be written as keras: no such operation$"):
+    monkeypatch.setitem(exporter.FORMATS, "keras", replace(FORMATS["keras"], write=fail))
+    with pytest.raises(RunError, match=r"^format = 'keras': the encoder graph cannot be written: no such operation$"):
         export(model, "keras", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_exported_is_refused(model: VAE, trained: Path, tmp_path: Path) -> None:
+def test_invalid_exports_are_rejected(model: VAE, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="format = 'onxx': unknown; did you mean 'onnx'"):
         export(model, "onxx", tmp_path / "out")
     with pytest.raises(InputError, match="out = None"):
@@ -262,13 +258,13 @@ def test_what_cannot_be_exported_is_refused(model: VAE, trained: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert"])
-def test_a_missing_package_names_the_extra(
+def test_missing_package_is_reported_with_its_extra(
     name: str, model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
     missing = PACKAGES[name]
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == missing else found(package))
-    with pytest.raises(InputError, match=rf"not installed: pip install 'keras-vae\[{name}\]'"):
+    with pytest.raises(InputError, match=rf"not installed; pip install 'keras-vae\[{name}\]'"):
         export(model, name, tmp_path / "out")
 
 
@@ -283,7 +279,7 @@ print(json.dumps([keras.backend.backend(), np.asarray(codes["z_mean"]).tolist()]
 
 
 @pytest.mark.slow
-def test_plain_keras_runs_on_another_backend_without_this_package(model: VAE, tmp_path: Path) -> None:
+def test_keras_format_runs_on_another_backend_without_this_package(model: VAE, tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="the extra jax is not installed")
     folder = export(model, "keras", tmp_path / "out")
     images = np.full((2, 9, 11, 1), 255, "uint8")
@@ -301,7 +297,7 @@ def test_plain_keras_runs_on_another_backend_without_this_package(model: VAE, tm
 
 
 @pytest.mark.slow
-def test_a_run_trained_on_jax_is_exported_by_the_command(tmp_path: Path) -> None:
+def test_run_trained_on_jax_is_exported_by_the_command(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="the extra jax is not installed")
     needs("onnx")
 

@@ -1,23 +1,23 @@
-"""LiteRT, once TensorFlow Lite, for phones and microcontrollers."""
+"""LiteRT (formerly TensorFlow Lite), for phones and microcontrollers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_vae.integrations.export.format import Format
+from keras_vae.integrations.export.formats.base import Format
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_vae.integrations.export.format import Graph
+    from keras_vae.integrations.export.formats.base import Graph
 
 
 def write(network: "keras.Model", file: Path) -> None:
-    """Write a graph as the signature `serving_default`."""
+    """Write a graph under the signature `serving_default`."""
     network.export(file, format="litert", verbose=False)
 
 
 def load(path: str) -> "Graph":
-    """Return the graph in a file."""
+    """Load a graph from a file."""
     from ai_edge_litert.interpreter import Interpreter
 
     return Interpreter(path).get_signature_runner("serving_default")

@@ -1,24 +1,24 @@
-"""ONNX, for ONNX Runtime and whatever else reads it."""
+"""ONNX, for ONNX Runtime and other runtimes."""
 
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.integrations.export.format import Format
+from keras_vae.integrations.export.formats.base import Format
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_vae.integrations.export.format import Graph
+    from keras_vae.integrations.export.formats.base import Graph
 
 
 def write(network: "keras.Model", file: Path) -> None:
-    """Write a graph, its open size called `batch`."""
+    """Write a graph whose variable first size is named `batch`."""
     import onnx
 
-    _teach_erfc()
+    _register_erfc()
     with warnings.catch_warnings():
-        # Keras looks whether NumPy still has a name that tf2onnx used.
+        # Keras accesses a deprecated name of NumPy on behalf of tf2onnx.
         warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
         network.export(file, format="onnx", verbose=False, input_signature=[network.input])
     model = onnx.load(file)
@@ -30,8 +30,8 @@ def write(network: "keras.Model", file: Path) -> None:
     onnx.save(model, file)
 
 
-def _teach_erfc() -> None:
-    """Tell tf2onnx, which knows erf alone, that erfc = 1 − erf: the exact GELU is made of it."""
+def _register_erfc() -> None:
+    """Let tf2onnx convert erfc, which the exact GELU uses, to 1 − erf."""
     import numpy as np
     from tf2onnx.handler import tf_op
 
@@ -48,7 +48,7 @@ def _teach_erfc() -> None:
 
 
 def load(path: str) -> "Graph":
-    """Return the graph in a file."""
+    """Load a graph from a file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

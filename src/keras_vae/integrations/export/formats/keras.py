@@ -1,14 +1,14 @@
-"""Keras's own format, for Keras on any backend, without this package."""
+"""The `.keras` format, for Keras on any backend without this package."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_vae.integrations.export.format import Format
+from keras_vae.integrations.export.formats.base import Format
 
 if TYPE_CHECKING:
     import keras
 
-    from keras_vae.integrations.export.format import Graph
+    from keras_vae.integrations.export.formats.base import Graph
 
 
 def write(network: "keras.Model", file: Path) -> None:
@@ -17,7 +17,7 @@ def write(network: "keras.Model", file: Path) -> None:
 
 
 def load(path: str) -> "Graph":
-    """Return the graph in a file."""
+    """Load a graph from a file."""
     import keras
 
     network = keras.saving.load_model(path, compile=False)

@@ -1,0 +1,163 @@
+"""Writing and verification of an export."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError, RunError, first_line, unknown
+from keras_vae.core.files import check_destination, replacing_folder, write_text
+from keras_vae.core.progress import Progress, silent
+from keras_vae.integrations.export.card import card
+from keras_vae.integrations.export.formats import FORMATS
+from keras_vae.integrations.export.formats.base import Format, InputDtype
+from keras_vae.integrations.export.graphs import in_float32, trace
+from keras_vae.integrations.export.manifest import manifest
+from keras_vae.integrations.export.parity import Examples, compare
+from keras_vae.runs.model_file import read_model
+from keras_vae.runs.run import Run
+
+if TYPE_CHECKING:
+    from keras_vae.models.base import BaseVAE
+
+NUM_EXAMPLES = 64
+"""Number of images on which graphs are compared with the model."""
+
+
+def export(
+    source: "Run | BaseVAE | str | Path",
+    format: str,
+    out: str | Path | None = None,
+    *,
+    prior: str | None = None,
+    input_dtype: InputDtype = "uint8",
+    force: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Export a model as deterministic graphs that run without this package, with a manifest and a model card.
+
+    Each graph is loaded in its own runtime and compared with the model, on test images of the run or, if it has none,
+    on random images. If they disagree, no files are written.
+
+    Args:
+        source: A run or its folder, a `.keras` file, or a model.
+        format: `"onnx"`, `"savedmodel"`, `"litert"` or `"keras"`.
+        out: The folder to write; `export/FORMAT` in the run by default.
+        prior: The prior of a run from which `sampler` draws: `"original"` or `"fitted"`. None uses the fitted prior if
+            the run has one.
+        input_dtype: The dtype in which graphs take images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1].
+        force: Whether to replace an earlier export.
+        progress: Reports the progress of writing.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: An argument is invalid, the folder exists, a package is missing, or the run is not complete.
+        RunError: A graph cannot be written or disagrees with the model.
+
+    Example:
+        >>> export("runs/classic", "pickle")
+        Traceback (most recent call last):
+        keras_vae.core.errors.InputError: format = 'pickle': unknown; accepted: keras, litert, onnx, savedmodel
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    form = FORMATS[format]
+    form.check_installed()
+    if form.backend not in (None, backend.name()):
+        raise InputError(
+            f"format = {format!r}: needs the {form.backend} backend, but the current one is {backend.name()}; "
+            f"set KERAS_BACKEND={form.backend} before importing Keras, or run `vae export`"
+        )
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        source = read_model(path) if path.is_file() else Run.open(path)
+    if out is None:
+        if not isinstance(source, Run):
+            raise InputError("out = None: required unless source is a run; pass a folder")
+        out = source.writable_copy().path / "export" / format
+    out = Path(out).expanduser()
+    check_destination(out, force=force, marker="manifest.json", kind="export")
+    export_source = _from_run(source, prior) if isinstance(source, Run) else _from_model(source)
+    return _write(export_source, form, out, input_dtype, progress)
+
+
+class ExportSource(NamedTuple):
+    """A model to export.
+
+    Args:
+        model: The model, in float32.
+        examples: Images on which its graphs are verified.
+        origin: Its `name`, and for a run its `model` and `data`, for the manifest.
+    """
+
+    model: "BaseVAE"
+    examples: Examples
+    origin: dict[str, Any]
+
+
+def _from_run(run: Run, prior: str | None) -> ExportSource:
+    run.require_complete()
+    data = {name: run.environment["data"].get(name) for name in ("name", "checksum", "class_names")}
+    origin = {"name": run.name, "model": run.model_fingerprint(prior), "data": data}
+    model = in_float32(run.load_model(prior))
+    return ExportSource(model, _examples(run, model), origin)
+
+
+def _from_model(model: "BaseVAE") -> ExportSource:
+    if not model.built:
+        raise InputError("source: a model that is not built; fit it first, or call build((None, H, W, C))")
+    model = in_float32(model)
+    return ExportSource(model, _random_examples(model), {"name": model.name})
+
+
+def _examples(run: Run, model: "BaseVAE") -> Examples:
+    from keras_vae.models.inputs import dataset_condition
+
+    try:
+        splits = run.load_splits()
+    except (InputError, RunError):
+        return _random_examples(model)
+    dataset = (splits.held_out or splits.train).subsample_evenly(NUM_EXAMPLES)
+    condition = dataset_condition(model, dataset)
+    return Examples(
+        dataset.images,
+        None if condition is None else condition.astype("int32"),
+        f"{dataset.name}, {dataset.split} split",
+    )
+
+
+def _random_examples(model: "BaseVAE") -> Examples:
+    rng = np.random.default_rng(0)
+    shape = [size or 28 for size in model.image_shape]
+    images, condition = rng.integers(0, 256, (NUM_EXAMPLES, *shape), dtype="uint8"), None
+    if model.condition is not None:
+        values = rng.integers(0, model.condition.dim, (NUM_EXAMPLES, *model.condition.value_shape))
+        condition = values.astype(model.condition.dtype)
+    return Examples(images, condition, "random pixels")
+
+
+def _write(source: ExportSource, form: Format, out: Path, input_dtype: InputDtype, progress: Progress) -> Path:
+    model, examples, origin = source
+    graphs = trace(model, input_dtype)
+    with replacing_folder(out) as folder:
+        files = {name: folder / f"{name}{form.suffix}" for name in graphs.networks}
+        loaded = {}
+        for name, network in progress(graphs.networks.items(), f"writing {form.name}"):
+            try:
+                form.write(network, files[name])
+                loaded[name] = form.load(str(files[name]))
+            except Exception as error:
+                # Converters and runtimes raise many kinds of errors.
+                raise RunError(
+                    f"format = {form.name!r}: the {name} graph cannot be written: {first_line(error)}"
+                ) from error
+        differences = compare(model, graphs, loaded, examples, input_dtype)
+        content: Mapping[str, Any] = manifest(model, graphs, form, files, differences, examples, origin)
+        write_text(folder / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / "README.md", card(content, form))
+    return out

@@ -1,0 +1,56 @@
+"""Base definitions of the export formats."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from keras_vae.core.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+InputDtype = Literal["uint8", "float32"]
+"""The dtype in which graphs take images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1]."""
+
+Graph: TypeAlias = Callable[..., dict[str, Any]]
+"""A graph loaded in its own runtime. It takes input arrays by name and returns output arrays by name."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format for graphs.
+
+    Args:
+        name: Name of the format.
+        suffix: Suffix of a graph's file; empty for a folder.
+        write: Writes a functional Keras model to a file or folder.
+        load: Loads a graph from a file or folder into its own runtime. Its source is printed in the model card, so it
+            must contain its imports and must not use this package.
+        runtime: Package that runs the graphs.
+        packages: Additional packages that the export needs.
+        extra: The extra of this package that installs them.
+        backend: Keras backend that the export needs; None accepts any.
+    """
+
+    name: str
+    suffix: str
+    write: Callable[["keras.Model", Path], None]
+    load: Callable[[str], Graph]
+    runtime: str
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    backend: str | None = "tensorflow"
+
+    def check_installed(self) -> None:
+        """Check that the packages of the format are installed.
+
+        Raises:
+            InputError: A package is missing.
+        """
+        missing = [name for name in self.packages if importlib.util.find_spec(name.replace("-", "_")) is None]
+        if missing:
+            raise InputError(
+                f"format = {self.name!r}: {' and '.join(missing)} not installed; pip install 'keras-vae[{self.extra}]'"
+            )

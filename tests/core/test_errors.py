@@ -1,0 +1,21 @@
+"""The form of error messages."""
+
+import pytest
+
+from keras_vae.core.errors import first_line, unknown
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("clasic", "preset = 'clasic': unknown; did you mean 'classic'? accepted: classic, tutorial"),
+        ("zzz", "preset = 'zzz': unknown; accepted: classic, tutorial"),
+    ],
+)
+def test_unknown_value_is_reported_with_the_closest_and_all_accepted_values(value: str, message: str) -> None:
+    assert str(unknown("preset", value, ["tutorial", "classic"])) == message
+
+
+def test_first_line_falls_back_to_the_name_of_the_class() -> None:
+    assert first_line(ValueError("\n first\nsecond")) == "first"
+    assert first_line(TimeoutError()) == "TimeoutError"
