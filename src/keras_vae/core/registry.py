@@ -126,13 +126,13 @@ def registered(kind: str) -> dict[str, type]:
 
 def snapshot() -> dict[str, dict[str, type]]:
     """Return all registered classes by kind and short name."""
-    return {kind: dict(classes) for kind, classes in _PARTS.items()}
+    return {kind: dict(classes) for kind, classes in _CLASSES.items()}
 
 
 def restore(classes: Mapping[str, Mapping[str, type]]) -> None:
     """Replace all registered classes by those of a snapshot."""
-    _PARTS.clear()
-    _PARTS.update({kind: dict(named) for kind, named in classes.items()})
+    _CLASSES.clear()
+    _CLASSES.update({kind: dict(named) for kind, named in classes.items()})
 
 
 def build(kind: str, spec: Mapping[str, Any]) -> Any:

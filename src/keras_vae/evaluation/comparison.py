@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import write_text
 from keras_vae.evaluation.descriptions import format_mean
-from keras_vae.evaluation.opening import open_run
 from keras_vae.runs.run import SCHEMA, Run
 
 TIE = 2.0
@@ -168,7 +167,7 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
         nll              146.81 ± 0.50       89.03 ± 0.25
         ...
     """
-    opened = [open_run(run) for run in runs]
+    opened = [Run.open(run) for run in runs]
     if len(opened) < 2:
         raise InputError(f"runs = {len(opened)} run: too few to compare; pass at least two")
     paths = [run.path.resolve() for run in opened]
