@@ -165,13 +165,13 @@ FIGURES = {
         "Every step is a believable image, and the change is gradual.",
         "Two images that fade into each other, or a jump halfway: the space between codes was never used.",
     ),
-    "rates": Caption(
+    "kl-per-dimension": Caption(
         "What each dimension carries",
         "The KL loss, split by dimension and sorted. Dimensions below the line are not used.",
         "A few dimensions that carry much; unused ones do no harm.",
         "All of them near 0 (posterior collapse), or all far above: then the code is too short for these images.",
     ),
-    "rate_distortion": Caption(
+    "rate-distortion": Caption(
         "Rate and distortion",
         "The two losses against each other, epoch by epoch: what a code costs, and what it leaves unexplained. Dotted"
         " lines join points of equal negative ELBO.",
@@ -184,7 +184,7 @@ FIGURES = {
         "The same content, with its stroke, slant and place.",
         "A blur, or an image of another kind: the code is too short or the model has not learnt enough.",
     ),
-    "worst": Caption(
+    "worst-reconstructions": Caption(
         "The worst reconstructions",
         "The held-out images that the model finds hardest to describe, with their reconstructions.",
         "Odd images that a person finds odd too.",

@@ -41,7 +41,7 @@ class Request:
     samples: int = SAMPLES
     generated: int = GENERATED
     scored: Literal["means", "draws"] = "means"
-    features: str | None = None
+    features: Literal["classifier", "random", "inception"] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:

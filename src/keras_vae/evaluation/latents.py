@@ -74,7 +74,7 @@ def measure_latents(
     """
     if not isinstance(model, VAE):
         raise InputError(
-            f"latents: a {type(model).__name__} has no vector of codes to measure; take --only likelihood,samples"
+            f"latents: a {type(model).__name__} has no vector of codes to measure; take --stages likelihood,samples"
         )
     if images < 1:
         raise InputError(f"images = {images}: must be ≥ 1")

@@ -1,4 +1,4 @@
-"""A run's page: its figures, and the report that shows them beside its numbers and the doctor's findings."""
+"""The report of a run: its figures, and an HTML page with its numbers, figures and the doctor's findings."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.diagnostics import diagnose
 from keras_vae.report import html, plots
+from keras_vae.report.context import PlotContext
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -13,20 +14,20 @@ if TYPE_CHECKING:
 
 
 def write_page(run: Run, model: "BaseVAE", splits: Splits, *, progress: Progress = silent) -> None:
-    """Draw every figure that a run's model can be shown in, and write `report.html`.
+    """Plot every figure that the model supports, and write `report.html`.
 
     Args:
-        run: The run, its evaluation written.
+        run: An evaluated run.
         model: Its model.
         splits: Its images.
-        progress: Shown over the figures.
+        progress: Shows the progress over the figures.
     """
-    subject = plots.Subject(run, model, splits)
-    # The doctor judges the training, and a prior that was fitted later is no part of it.
+    context = PlotContext(run, model, splits)
+    # The doctor judges the training, which does not include a prior fitted later.
     trained = None if run.has_fitted_prior else model
-    drawn = plots.applicable(subject)
-    for kind in progress(drawn, "figures"):
-        plots.draw(subject, kind, run.figure_path(kind))
+    kinds = plots.available_plots(context)
+    for kind in progress(kinds, "figures"):
+        plots.plot(context, kind, out=run.figure_path(kind))
     run.write_report(
         html.render(
             title=run.name,
@@ -35,7 +36,7 @@ def write_page(run: Run, model: "BaseVAE", splits: Splits, *, progress: Progress
             environment=run.environment,
             metrics=run.metrics,
             evaluation=run.evaluation,
-            figures={kind: run.figure_path(kind) for kind in drawn},
+            figures={kind: run.figure_path(kind) for kind in kinds},
             findings=diagnose(run, splits, trained),
         )
     )
