@@ -38,10 +38,10 @@ def kl_per_dimension(values: NDArray[np.float64], threshold: float, title: str |
         axes.set(
             xlim=(-0.5, count - 0.5),
             xlabel=f"latent dimensions ({active} of {count} active)",
-            ylabel="KL divergence, nats per image",
+            ylabel="nats per image",
         )
         axes.grid(axis="y")
-        figure.legend(loc="outside lower right", fontsize=9)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.99), fontsize=9)
     return figure
 
 
@@ -115,7 +115,7 @@ def rate_distortion(metrics: Mapping[str, Sequence[float]], title: str | None = 
             xlabel="rate (KL loss), nats per image",
             ylabel="distortion (reconstruction loss), nats per image",
         )
-        axes.legend(loc="upper right", fontsize=9)
+        axes.legend(loc="upper right", fontsize=9, frameon=True, framealpha=1, edgecolor="none")
     return figure
 
 

@@ -9,10 +9,10 @@ from keras_vae.report.figures.style import WIDTH, to_png, wrap_title
 class NotebookFigure(Figure):
     """A Matplotlib figure that a notebook displays as the last expression of a cell.
 
-    Matplotlib registers its notebook display when `pyplot` is imported, which these figures do without: `pyplot` keeps
-    its figures in memory until they are closed, and notebooks display them a second time at the end of the cell.
-    IPython calls `_repr_png_` of any object that has it. If `pyplot` is imported, its formatter for `Figure` takes
-    precedence over `_repr_png_`, so the figure is displayed once in both cases.
+    These figures are not made by `pyplot`, which would keep them in memory until they are closed and display them a
+    second time at the end of the cell. But IPython learns to display Matplotlib's figures only when `pyplot` opens its
+    first one, so this class brings its own `_repr_png_`, which IPython calls of any object that has it. IPython's
+    formatter for `Figure`, once registered, takes precedence: the figure is displayed exactly once in both cases.
     """
 
     def _repr_png_(self) -> bytes:

@@ -138,8 +138,10 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
             vmax=len(classes.names) - 0.5,
         )
         # Short labels are written onto their points, so that nobody has to tell ten colors apart.
-        for number in classes.present if classes.have_own_colors and max(map(len, classes.names)) <= 2 else []:
-            x, y = np.median(points[classes.numbers == number], axis=0)
+        present = classes.present if classes.have_own_colors and max(map(len, classes.names)) <= 2 else []
+        medians = np.array([np.median(points[classes.numbers == number], axis=0) for number in present]).reshape(-1, 2)
+        places = _separate(medians, 0.045 * float(np.ptp(points, axis=0).max()))
+        for number, (x, y) in zip(present, places.tolist(), strict=True):
             badge = {
                 "boxstyle": "circle,pad=0.25",
                 "facecolor": colors(number),
@@ -158,6 +160,21 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
         axes.text(x, y, label, ha="center", va="center", fontsize=8.5, path_effects=halo, zorder=5)
     axes.set_aspect("equal", adjustable="datalim")
     axes.autoscale_view()
+
+
+def _separate(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Return points that are moved apart until they are about `distance` from each other; distant points stay."""
+    places = places.copy()
+    for _ in range(50):
+        for first in range(len(places)):
+            for second in range(first):
+                offset = places[first] - places[second]
+                length = float(np.hypot(*offset))
+                if length < distance:
+                    direction = offset / length if length else np.array([1.0, 0.0])
+                    places[first] += 0.5 * (distance - length) * direction
+                    places[second] -= 0.5 * (distance - length) * direction
+    return places
 
 
 def _dark(color: tuple[float, float, float, float]) -> bool:
