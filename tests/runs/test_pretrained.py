@@ -149,7 +149,7 @@ def test_what_writes_takes_a_copy_in_runs_and_says_so(vae: Callable[..., tuple[i
         assert vae(*words)[0] == 2
         assert not Path("runs").exists()
     code, out, err = vae("sample", "mnist-2d", "-n", "4", "--seed", "1")
-    assert (code, out) == (0, "runs/mnist-2d/figures/sheet.png\n")
+    assert (code, out) == (0, "runs/mnist-2d/figures/image-grid.png\n")
     assert "mnist-2d comes with the package: written into its copy runs/mnist-2d" in err
     # The copy is there now, and taken again.
     code, out, _ = vae("plot", "mnist-2d", "grid", "-n", "4")
