@@ -62,8 +62,8 @@ def test_plot_refuses_to_animate_a_still_plot(vae: Vae, run: Path) -> None:
     ("options", "message"),
     [
         (["rate_distortion"], "did you mean 'rate-distortion'"),
-        (["curves", "--bounds", "-1", "1"], "option of the curves plot"),
-        (["grid", "--seed", "1"], "option of the grid plot"),
+        (["curves", "--bounds", "-1", "1"], "curves plot: option"),
+        (["grid", "--seed", "1"], "grid plot: option"),
         (["grid", "-n", "0"], "n is 0: a grid needs at least 1 point a side"),
         (["grid", "--bounds", "1", "-1"], "bounds are 1, -1: pass two finite numbers, the smaller one first"),
         (["grid", "--dims", "0", "2"], "dims are 0, 2: pass two different dimensions from 0 to 1"),

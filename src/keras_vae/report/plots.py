@@ -94,7 +94,7 @@ def check_options(kind: str, options: Iterable[str]) -> None:
     accepted = list(inspect.signature(PLOTS[kind]).parameters)[1:]
     for option in options:
         if option not in accepted:
-            raise unknown(f"option of the {kind} plot", option, accepted)
+            raise unknown(f"{kind} plot: option", option, accepted)
 
 
 def available_plots(context: PlotContext) -> tuple[str, ...]:
