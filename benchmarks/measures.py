@@ -65,9 +65,8 @@ def grid_tutorial(quick: bool) -> Numbers:
 
 def grid_ours(quick: bool) -> Numbers:
     """Decode the grid as `vae plot RUN grid` does."""
-    from keras_vae.core.latent_grid import grid_points
-
     from keras_vae import VAE
+    from keras_vae.report.latent_grid import grid_points
 
     vae, z = VAE(seed=0), grid_points(GRID_SIDE).z
     return {"seconds": seconds_of(lambda: vae.decode(z), 5 if quick else 15)}

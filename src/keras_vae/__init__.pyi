@@ -13,6 +13,7 @@ from .models.base import BaseVAE
 from .models.hierarchical import HierarchicalVAE
 from .models.vae import VAE
 from .models.vq import VQVAE
+from .report.plots import plot
 from .report.report import write_report
 from .runs.experiment import Experiment
 from .runs.loading import load
@@ -47,6 +48,7 @@ __all__ = [
     "load",
     "networks",
     "objectives",
+    "plot",
     "posteriors",
     "priors",
     "register",

@@ -1,4 +1,4 @@
-"""Plots: which dimensions are shown where there are many."""
+"""Plots of runs and models: what they accept, which dimensions they show, and what they refuse."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figure_helpers import axes_of
+from matplotlib import pyplot
 
 from keras_vae import VAE
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal
@@ -14,44 +16,100 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.networks import Conv
-from keras_vae.report.plots import Subject, applicable, latents, rates, traversals
+from keras_vae.report import figures
+from keras_vae.report.context import PlotContext
+from keras_vae.report.plots import available_plots, kl_per_dimension, latents, plot, traversals
 from keras_vae.runs.run import Run
 
 
+def title(figure: Any) -> str:
+    return str(axes_of(figure)[0].get_title(loc="left"))
+
+
+def test_plot_accepts_a_run_its_path_and_its_name() -> None:
+    run = Run.open("mnist-2d")
+    pngs = {plot(source, "rate-distortion")._repr_png_() for source in (run, run.path, str(run.path), "mnist-2d")}
+    assert len(pngs) == 1
+
+
+def test_plot_of_a_model_uses_the_images_that_are_given(make_vae: Callable[..., VAE], images: Array) -> None:
+    vae = make_vae()
+    dataset = Dataset.from_arrays(images, name="frames", split="test")
+    assert title(plot(vae, "reconstructions", splits=images, n=3)) == f"{vae.name}: reconstructions of images"
+    for splits in (dataset, Splits(dataset.take(np.arange(2), "train"), None, dataset)):
+        assert title(plot(vae, "reconstructions", splits=splits)) == f"{vae.name}: reconstructions of test images"
+    expected = figures.image_grid(vae.sample(4, seed=7), f"{vae.name}: samples from the prior")
+    assert plot(vae, "samples", n=4, seed=7)._repr_png_() == expected._repr_png_()
+    with pytest.raises(InputError, match=r"splits = None: .* has no images of its own; pass splits"):
+        plot(vae, "reconstructions")
+
+
+def test_plot_shows_the_losses_of_a_fitted_model(make_vae: Callable[..., VAE], images: Array) -> None:
+    vae = make_vae()
+    with pytest.raises(InputError, match="no epoch is complete yet; call fit first"):
+        plot(vae, "curves")
+    vae.compile(optimizer="adam")
+    history = vae.fit(images, epochs=2, verbose=0).history
+    line = axes_of(plot(vae, "curves"))[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), history["negative_elbo"])
+
+
+def test_plot_writes_a_file_and_leaves_no_figure_in_pyplot(make_vae: Callable[..., VAE], tmp_path: Path) -> None:
+    before = pyplot.get_fignums()
+    figure = plot(make_vae(), "samples", n=2, out=tmp_path / "samples.png")
+    assert (tmp_path / "samples.png").read_bytes() == figure._repr_png_()
+    assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize(
+    ("run", "kind", "options", "message"),
+    [
+        ("mnist-2d", "worst", {}, "'worst': .*worst-reconstructions"),
+        ("mnist-2d", "samples", {"seeds": 1}, "samples plot: option.* 'seeds'.*did you mean 'seed'"),
+        ("mnist-2d", "samples", {"out": "samples.gif"}, r"out = samples.gif: cannot write .* as '.gif'; use .png"),
+        ("mnist-2d", "interpolation", {"out": "a.jpg"}, r"use .png or .gif"),
+        ("mnist-3d", "samples", {}, "mnist-3d"),
+        (3, "samples", {}, "run = 3: neither a run nor a model"),
+    ],
+)
+def test_invalid_plot_is_refused(run: Any, kind: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        plot(run, kind, **options)
+    assert len(str(error.value).splitlines()) == 1
+
+
 @pytest.fixture
-def subject(make_vae: Callable[..., VAE], images: Array) -> Subject:
-    """A model whose dimensions 3 and 1 carry a half and an eighth of a nat, and the others nothing."""
+def context(make_vae: Callable[..., VAE], images: Array) -> PlotContext:
+    """A model whose dimensions 3 and 1 have a KL divergence of 1/2 and 1/8 nats, and the others of zero."""
     vae = make_vae(latent_dim=4)
     for name, bias in (("z_mean", [0.0, 0.5, 0.0, -1.0]), ("z_log_var", [0.0, 0.0, 0.0, 0.0])):
         kernel, _ = vae.encoder.get_layer(name).get_weights()
         vae.encoder.get_layer(name).set_weights([np.zeros_like(kernel), np.array(bias)])
-    return Subject(Run(Path("nowhere")), vae, Splits(Dataset.from_arrays(images, name="frames"), None, None))
+    return PlotContext.of(vae, images)
 
 
-def test_rates_are_those_of_the_moments_and_choose_the_plane(subject: Subject) -> None:
-    np.testing.assert_allclose(subject.rates, [0, 0.125, 0, 0.5], atol=1e-6)
-    assert subject.plane == (1, 3)
-    axes = latents(subject).axes[0]
+def test_most_informative_dimensions_are_shown(context: PlotContext) -> None:
+    np.testing.assert_allclose(context.kl_per_dimension, [0, 0.125, 0, 0.5], atol=1e-6)
+    assert context.plane == (1, 3)
+    axes = axes_of(latents(context))[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("z[1]", "z[3]")
 
 
-@pytest.mark.parametrize("parts", [{"prior": MixtureOfNormals(3)}, {"posterior": Deterministic()}])
-def test_where_only_the_sum_of_the_rates_is_known_spread_orders_the_dimensions(
-    parts: dict[str, Any], images: Array
-) -> None:
-    network, heads = Conv(widths=(4, 6), dense_units=8), parts.get("posterior", DiagonalNormal()).heads(4)
-    vae = VAE(network.encoder((9, 11, 1), 4, heads), network.decoder(4, (9, 11, 1)), seed=5, **parts)
+@pytest.mark.parametrize("components", [{"prior": MixtureOfNormals(3)}, {"posterior": Deterministic()}])
+def test_variance_orders_the_dimensions_if_their_kl_is_unknown(components: dict[str, Any], images: Array) -> None:
+    network, sizes = Conv(widths=(4, 6), dense_units=8), components.get("posterior", DiagonalNormal()).param_sizes(4)
+    vae = VAE(network.encoder((9, 11, 1), 4, sizes), network.decoder(4, (9, 11, 1)), seed=5, **components)
     kernel = vae.encoder.get_layer("z_mean").get_weights()[0]
     vae.encoder.get_layer("z_mean").set_weights([kernel * np.array([0.0, 1.0, 0.0, 50.0]), np.zeros(4)])
-    subject = Subject(Run(Path("nowhere")), vae, Splits(Dataset.from_arrays(images, name="frames"), None, None))
-    assert subject.rates is None
-    assert subject.order[0] == 3
-    assert subject.plane == (1, 3)
-    assert "rates" not in applicable(subject)
-    assert traversals(subject, n=2).names[0] == "z[3]"
-    with pytest.raises(InputError, match="only the sum over dimensions is known"):
-        rates(subject)
+    context = PlotContext.of(vae, images)
+    assert context.kl_per_dimension is None
+    assert context.order[0] == 3
+    assert context.plane == (1, 3)
+    assert "kl-per-dimension" not in available_plots(context)
+    assert traversals(context, n=2).names[0] == "z[3]"
+    with pytest.raises(InputError, match="only the sum over dimensions"):
+        kl_per_dimension(context)
 
 
-def test_plane_of_one_or_two_dimensions_needs_no_choice(make_vae: Callable[..., VAE]) -> None:
-    assert Subject(Run(Path("nowhere")), make_vae(latent_dim=1)).plane == (0, 1)
+def test_plane_of_one_or_two_dimensions_needs_no_images(make_vae: Callable[..., VAE]) -> None:
+    assert PlotContext.of(make_vae(latent_dim=1)).plane == (0, 1)

@@ -1,3 +1,5 @@
+"""The HTML page of a run."""
+
 import base64
 import math
 import re
@@ -10,8 +12,8 @@ import pytest
 from PIL import Image
 
 from keras_vae.core.errors import InputError
-from keras_vae.evaluation.descriptions import FIGURES, SCORES
-from keras_vae.evaluation.diagnostics import Finding
+from keras_vae.evaluation.descriptions import FIGURES, NOT_HELD_OUT, NOT_NORMALIZED, SCORES, UNTRUSTED
+from keras_vae.evaluation.diagnostics import CHECKS, Finding
 from keras_vae.report.html import render
 from keras_vae.report.plots import PLOTS
 
@@ -36,7 +38,7 @@ LIKELIHOOD: dict[str, Any] = {
 
 
 class Page(HTMLParser):
-    """What a browser would see: texts, tags, and whether tags are closed in order."""
+    """Texts and tags of a page; checks that tags are closed in order."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -87,7 +89,7 @@ def pngs(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
-def test_every_figure_is_embedded_whole_with_its_size(pngs: dict[str, Path]) -> None:
+def test_every_figure_is_embedded_with_its_size(pngs: dict[str, Path]) -> None:
     assert set(pngs) == set(PLOTS)
     images = page(figures=pngs).images
     assert len(images) == len(PLOTS)
@@ -99,13 +101,13 @@ def test_every_figure_is_embedded_whole_with_its_size(pngs: dict[str, Path]) -> 
         assert image["alt"]
 
 
-def test_a_figure_that_is_not_there_has_no_section(pngs: dict[str, Path]) -> None:
+def test_missing_figure_has_no_section(pngs: dict[str, Path]) -> None:
     shown = page(figures={"curves": pngs["curves"]})
     assert [attributes["id"] for tag, attributes in shown.tags if tag == "section"] == ["curves"]
     assert FIGURES["grid"].heading not in shown.texts
 
 
-def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(pngs: dict[str, Path]) -> None:
+def test_page_loads_no_external_content_and_runs_no_scripts(pngs: dict[str, Path]) -> None:
     shown = page(figures=pngs)
     names = {tag for tag, _ in shown.tags}
     assert not names & {"script", "link", "iframe", "object", "a"}
@@ -117,7 +119,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(pngs: dict[str, Path]
     assert not re.search(r"url\(|@import", style)
 
 
-def test_everything_a_user_wrote_is_escaped() -> None:
+def test_user_text_is_escaped() -> None:
     evil = '<script>alert("1")</script>&amp;$title'
     shown = page(
         title=evil,
@@ -132,10 +134,10 @@ def test_everything_a_user_wrote_is_escaped() -> None:
     assert sum(text.count(evil) for text in shown.texts) == 2 + 1 + 1 + 3 + 1 + 1
 
 
-def test_numbers_come_first_with_units_and_standard_errors() -> None:
+def test_results_come_first_with_units_and_standard_errors() -> None:
     shown = page()
-    headings = [text for text in shown.texts if text in ("How good it is", "Epochs", "How it was made")]
-    assert headings == ["How good it is", "Epochs", "How it was made"]
+    headings = [text for text in shown.texts if text in ("Results", "Epochs", "Settings")]
+    assert headings == ["Results", "Epochs", "Settings"]
     for mean, error in (("150.83", "± 0.31"), ("144.51", "± 0.30"), ("6.931", "± 0.012")):
         at = shown.texts.index(mean)
         assert shown.texts[at + 1 : at + 3] == [error, "nats per image"]
@@ -145,7 +147,7 @@ def test_numbers_come_first_with_units_and_standard_errors() -> None:
 
 
 @pytest.mark.parametrize("error", [None, math.nan, 0.0])
-def test_one_image_has_no_standard_error(error: float | None) -> None:
+def test_missing_standard_error_is_not_shown(error: float | None) -> None:
     numbers = {
         name: {"mean": 12.5, "standard_error": error} for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
     }
@@ -156,41 +158,41 @@ def test_one_image_has_no_standard_error(error: float | None) -> None:
 
 @pytest.mark.parametrize("held_out", [True, False])
 @pytest.mark.parametrize("normalized", [True, False])
-def test_the_two_warnings_are_there_exactly_when_due(held_out: bool, normalized: bool) -> None:
+def test_warnings_are_shown_exactly_when_they_apply(held_out: bool, normalized: bool) -> None:
     texts = " ".join(
         page(evaluation={"likelihood": LIKELIHOOD | {"held_out": held_out, "normalized": normalized}}).texts
     )
-    # One beside each number it is about, and one that explains.
-    assert texts.count("no held-out data") == (0 if held_out else 3 + 1)
-    assert texts.count("not a normalized likelihood") == (0 if normalized else 2 + 1)
+    # One next to each number it concerns, and one that explains it.
+    assert texts.count(NOT_HELD_OUT.badge) == (0 if held_out else 3 + 1)
+    assert texts.count(NOT_NORMALIZED.badge) == (0 if normalized else 2 + 1)
 
 
-def test_a_run_not_evaluated_shows_its_last_epoch() -> None:
+def test_run_without_evaluation_shows_its_last_epoch() -> None:
     shown = page(evaluation=None, metrics=METRICS | {"val_kl_loss": [1.0, 1.0, 1.0, 1.5]})
     assert "179.2" in shown.texts
     assert "1.5" in shown.texts
-    assert any("last epoch, on validation images; not evaluated yet" in text for text in shown.texts)
+    assert any("last epoch on validation images" in text for text in shown.texts)
     alone = page(evaluation=None, metrics={"negative_elbo": [3.0, 2.5]})
-    assert any("on the images trained on" in text for text in alone.texts)
-    assert "How good it is" not in page(evaluation=None, metrics={}).texts
+    assert any("on training images" in text for text in alone.texts)
+    assert "Results" not in page(evaluation=None, metrics={}).texts
 
 
 def table(shown: Page) -> list[str]:
     start = shown.texts.index("Epochs")
-    return shown.texts[start : shown.texts.index("How it was made")]
+    return shown.texts[start : shown.texts.index("Settings")]
 
 
-def test_the_table_has_the_first_the_best_and_the_last_epoch() -> None:
+def test_table_shows_the_first_the_best_and_the_last_epoch() -> None:
     texts = table(page())
     assert texts[1:7] == ["epoch 1", "first", "epoch 3", "best", "epoch 4", "last"]
     at = texts.index("negative ELBO, validation")
     assert texts[at + 1 : at + 4] == ["251.2", "171.2", "179.2"]
     at = texts.index("KL loss, training")
     assert texts[at + 1 : at + 4] == ["5.000", "6.000", "7.000"]
-    assert "Best is the lowest negative ELBO, validation. Losses in nats per image." in texts
+    assert "The best epoch has the lowest negative ELBO, validation. Losses are in nats per image." in texts
 
 
-def test_one_epoch_is_first_best_and_last() -> None:
+def test_single_epoch_is_first_best_and_last() -> None:
     assert table(page(metrics={"total_loss": [3.0]}))[1:5] == [
         "epoch 1",
         "first, best, last",
@@ -199,40 +201,40 @@ def test_one_epoch_is_first_best_and_last() -> None:
     ]
 
 
-def test_an_epoch_that_is_not_finite_is_not_the_best() -> None:
+def test_non_finite_epoch_is_not_the_best() -> None:
     texts = table(page(metrics={"total_loss": [3.0, 2.0, math.nan]}))
     assert texts[1:7] == ["epoch 1", "first", "epoch 2", "best", "epoch 3", "last"]
     assert "not finite" in texts
     assert table(page(metrics={"total_loss": [math.nan, math.nan]}))[1:5] == ["epoch 1", "first", "epoch 2", "last"]
 
 
-def test_experiment_and_environment_are_there_to_repeat_it() -> None:
+def test_experiment_and_environment_are_shown() -> None:
     texts = page().texts
     assert 'name = "classic"' in texts
     assert texts[texts.index("versions.keras") + 1] == "3.15.1"
     assert texts[texts.index("backend") + 1] == "tensorflow"
 
 
-def test_wrong_figures_and_evaluations_are_named(tmp_path: Path, pngs: dict[str, Path]) -> None:
-    with pytest.raises(InputError, match="figure = 'grids': unknown; did you mean 'grid'"):
+def test_invalid_figures_and_evaluations_are_refused(tmp_path: Path, pngs: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"figure.* 'grids'.*did you mean 'grid'"):
         page(figures={"grids": pngs["grid"]})
-    with pytest.raises(InputError, match=r"figures\['grid'\] is .*none.png: No such file"):
+    with pytest.raises(InputError, match=r"figures\['grid'\] = .*none.png: No such file"):
         page(figures={"grid": tmp_path / "none.png"})
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"figures\['grid'\] is .*text.png: not a PNG"):
+    with pytest.raises(InputError, match=r"figures\['grid'\] = .*text.png: not a PNG"):
         page(figures={"grid": tmp_path / "text.png"})
     with pytest.raises(InputError, match="evaluation has no held_out"):
         page(evaluation={"likelihood": {name: value for name, value in LIKELIHOOD.items() if name != "held_out"}})
 
 
-def test_findings_and_sections_are_shown_with_commands_as_code() -> None:
+def test_findings_are_shown_with_commands_as_code() -> None:
     finding = Finding("codes far from the prior", "1 < 2 nats", "samples will look bad", "`vae fit-prior RUN`")
     shown = page(findings=[finding])
     assert "1 < 2 nats" in shown.texts
     assert "vae fit-prior RUN" in shown.texts
     assert ("code", {}) in shown.tags
-    assert "Nothing found: no check has anything to say." in page(findings=[]).texts
-    assert "The doctor" not in page().texts
+    assert f"No problems found ({len(CHECKS)} checks passed)." in page(findings=[]).texts
+    assert "Diagnostics" not in page().texts
     few = LIKELIHOOD | {
         "nll": {"mean": 140.25, "standard_error": 0.5},
         "samples": 1000,
@@ -241,11 +243,11 @@ def test_findings_and_sections_are_shown_with_commands_as_code() -> None:
     }
     texts = page(evaluation={"likelihood": few}).texts
     assert "140.25" in texts
-    assert texts.count("low effective sample size") == 2
-    assert "low effective sample size" not in page(evaluation={"likelihood": few | {"trusted": True}}).texts
+    assert texts.count(UNTRUSTED.badge) == 2
+    assert UNTRUSTED.badge not in page(evaluation={"likelihood": few | {"trusted": True}}).texts
 
 
-def test_samples_stand_beside_what_real_images_reach() -> None:
+def test_sample_quality_is_shown_next_to_that_of_real_images() -> None:
     numbers = {"frechet_distance": 67.5, "precision": 0.81, "recall": 0.79, "density": 0.48, "coverage": 0.42}
     error = {"mean": 39.1, "standard_error": 0.6}
     section = {
@@ -262,17 +264,17 @@ def test_samples_stand_beside_what_real_images_reach() -> None:
     texts = page(evaluation={"samples": section}).texts
     for text in ("67.5", "0.9375", "39.10", "± 0.60", "–", "a remark"):
         assert text in texts
-    assert any("repeats what it has seen" in text for text in texts)
+    assert any("may be copying training images" in text for text in texts)
     alone = page(evaluation={"samples": section | {"floor": None, "memorization": None}}).texts
     assert "0.9375" not in alone
     assert "real images" not in alone
 
 
-def test_disentanglement_and_codes_are_tables() -> None:
+def test_disentanglement_and_latent_codes_are_tables() -> None:
     scores = {name: 0.125 * index for index, name in enumerate(SCORES)}
     texts = page(evaluation={"disentanglement": {**scores, "factors": ["shape", "size"]}}).texts
     assert {f"{value:.4g}" for value in scores.values()} <= set(texts)
-    assert any("2 factors" in text for text in texts)
+    assert any("2 known factors" in text for text in texts)
     latents = {"active_units": {"count": 3}, "latent_dim": 8, "mutual_information_cap": 9.2}
     texts = page(evaluation={"latents": latents | {"mutual_information": {"mean": 5.5, "standard_error": None}}}).texts
     assert "3 of 8" in texts

@@ -1,7 +1,7 @@
 """The command line: `vae`.
 
-Results go to stdout, messages to stderr. A wrong call exits with 2, a failure with 1, each in one line. Keras and
-its backend take seconds to import, so that every command imports what it needs when it runs.
+Results go to stdout, messages to stderr. A wrong call exits with 2 and a failure with 1, each with one line of
+explanation. Keras and its backend take seconds to import, so every command imports what it needs when it runs.
 """
 
 import sys
@@ -15,7 +15,7 @@ from keras_vae.core.errors import InputError, RunError
 
 app = typer.Typer(
     name="vae",
-    help="Variational autoencoders: train them, look at them, sample from them.",
+    help="Train, evaluate, explore and export variational autoencoders.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +34,7 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line and turn what goes wrong into one line and an exit code."""
+    """Run the command line; report an error as one line and an exit code."""
     try:
         app()
     except InputError as error:
@@ -42,7 +42,7 @@ def main() -> None:
     except RunError as error:
         _fail(str(error), 1)
     except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed: pip install {error.name}, or an extra of keras-vae that brings it", 1)
+        _fail(f"{error.name} is not installed; run `pip install {error.name}`, or install the extra that needs it", 1)
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
 

@@ -1,7 +1,6 @@
-"""Commands that show: a run, its model's images, what there is to train, and on what."""
+"""Commands that show a run, images of its model, the presets and the data sources."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,77 +31,83 @@ from keras_vae.cli.common import (
 if TYPE_CHECKING:
     from keras_vae.data.dataset import Dataset
 
-
-class Plot(StrEnum):
-    """What `vae plot` draws."""
-
-    GRID = "grid"
-    SAMPLES = "samples"
-    NEIGHBORS = "neighbors"
-    RECONSTRUCTIONS = "reconstructions"
-    WORST = "worst"
-    LATENTS = "latents"
-    TRAVERSALS = "traversals"
-    INTERPOLATION = "interpolation"
-    RATES = "rates"
-    CURVES = "curves"
-    RATE_DISTORTION = "rate_distortion"
+# The help lists the plots as text because their registry takes too long to import; the tests compare the two.
+KindArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="KIND",
+        help="grid, samples, neighbors, reconstructions, worst-reconstructions, latents, traversals, interpolation, "
+        "kl-per-dimension, curves or rate-distortion.",
+    ),
+]
+BoundsOption = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="LOW HIGH", help="grid: smallest and largest z. Default: quantiles of the standard normal."),
+]
+DimsOption = Annotated[
+    tuple[int, int] | None,
+    typer.Option(metavar="I J", help="grid, latents: two latent dimensions. Default: the two most informative."),
+]
 
 
 def plot(
     run: RunArgument,
-    kind: Annotated[Plot, typer.Argument(help="What to draw.")],
+    kind: KindArgument,
     out: Annotated[
         Path | None,
-        typer.Option(help="A .png; for traversals and interpolation also a .gif. Default: in the run's figures."),
-    ] = None,
-    n: Annotated[int | None, typer.Option("-n", "--n", help="Images a side (grid), or how many.")] = None,
-    bounds: Annotated[
-        tuple[float, float] | None,
         typer.Option(
-            "--range", metavar="LOW HIGH", help="grid: least and greatest z. Default: cells as probable as each other."
+            metavar="FILE",
+            help="A .png file, or a .gif file for traversals and interpolation. Default: figures/KIND.png in the run.",
         ),
     ] = None,
-    dims: Annotated[
-        tuple[int, int] | None,
-        typer.Option(metavar="I J", help="grid, latents: two dimensions, else those that carry most."),
+    n: Annotated[
+        int | None, typer.Option("-n", "--n", metavar="N", help="Number of images; for a grid, images per side.")
     ] = None,
+    bounds: BoundsOption = None,
+    dims: DimsOption = None,
     spherical: Annotated[
-        bool | None, typer.Option("--spherical", help="interpolation: on great circles, not straight lines.")
+        bool | None, typer.Option("--spherical", help="interpolation: along great circles instead of straight lines.")
     ] = None,
     seed: SeedOption = None,
     label: LabelOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw a figure of a run and print where it is."""
+    """Plot a run and print the path of the figure."""
+    from keras_vae.report import plots
+    from keras_vae.report.context import PlotContext
     from keras_vae.runs.run import Run
 
     check_out(out, (".png", ".gif"), force)
+    values = {"n": n, "bounds": bounds, "dims": dims, "spherical": spherical, "seed": seed, "label": label}
+    options: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    plots.check_options(kind, options)
     opened = open_to_write(run) if out is None else Run.open(run)
-    given = {"n": n, "bounds": bounds, "dims": dims, "spherical": spherical, "seed": seed}
-    if kind not in (Plot.CURVES, Plot.RATE_DISTORTION):
+    if label is not None:
+        options["label"] = label_number(opened, label)
+    if kind not in plots.METRICS_PLOTS:
         import_keras()
-    from keras_vae.report import plots
-
-    options = {
-        name: value for name, value in {**given, "label": label_number(opened, label)}.items() if value is not None
-    }
-    subject = plots.Subject(opened, progress=progress())
-    print(plots.draw(subject, kind.value, out or opened.figure_path(kind.value), **options))
+    out = out or opened.figure_path(kind)
+    plots.plot(PlotContext(opened, progress=progress()), kind, out=out, **options)
+    print(out)
 
 
 def sample(
     run: RunArgument,
-    n: Annotated[int, typer.Option("-n", "--n", help="How many.")] = 64,
+    n: Annotated[int, typer.Option("-n", "--n", metavar="N", help="Number of images.")] = 64,
     seed: SeedOption = None,
     label: LabelOption = None,
     prior: PriorOption = None,
     out: Annotated[
-        Path | None, typer.Option(help="A .png sheet, or a .npz of floats. Default: in the run's figures.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A .png file for one picture, or a .npz file for an array of floats. Default: figures/image-grid.png "
+            "in the run.",
+        ),
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Draw images from the prior and print where they are."""
+    """Draw images from the prior and print the path of the file."""
     from keras_vae.runs.run import Run
 
     check_out(out, (".png", ".npz"), force)
@@ -113,7 +118,7 @@ def sample(
     from keras_vae.core.files import replacing
     from keras_vae.report import figures
 
-    out = out or opened.figure_path("sheet")
+    out = out or opened.figure_path("image-grid")
     model = opened.load_model(prior=None if prior is None else prior.value)
     images = model.sample(n, seed=seed, condition=label_number(opened, label))
     if out.suffix == ".npz":
@@ -125,7 +130,7 @@ def sample(
 
 
 def info(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Show what a run is, how far it is, and its numbers."""
+    """Show the data, progress and results of a run."""
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
@@ -145,7 +150,7 @@ def info(run: RunArgument, as_json: JsonOption = False) -> None:
     done, data = len(opened.metrics.get("epoch", [])), environment["data"]
     print(f"{experiment.name}: {experiment.description}" if experiment.description else experiment.name)
     print(f"data       {data['name']}, {', '.join(f'{count:,} {name}' for name, count in data['images'].items())}")
-    state = "complete" if opened.is_complete else f"interrupted: go on with `vae train --resume {quoted(run)}`"
+    state = "complete" if opened.is_complete else f"interrupted; resume with `vae train --resume {quoted(run)}`"
     print(f"training   {done} of {experiment.training.epochs} epochs, {state}")
     print(f"made with  keras-vae {environment['versions']['keras-vae']}, {environment['backend']}")
     print_result(opened, opened.evaluation)
@@ -163,13 +168,15 @@ def presets(as_json: JsonOption = False) -> None:
 
 
 def data(
-    source: Annotated[str | None, typer.Argument(help="A source to look into: a name, a file or a folder.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[SOURCE]", help="A source to describe: a name, a file or a folder.")
+    ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     background: BackgroundOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the data sources, or look into one without training on it."""
+    """List the data sources, or describe one of them."""
     from keras_vae.data import sources
 
     if source is None:

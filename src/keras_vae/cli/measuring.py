@@ -1,10 +1,9 @@
-"""Commands that measure: how good a model is, which of several is better, and what is wrong with one."""
+"""Commands that evaluate a model, compare runs and diagnose problems."""
 
 import json
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -24,92 +23,89 @@ from keras_vae.cli.common import (
     say,
     with_data,
 )
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, unknown
 
+if TYPE_CHECKING:
+    from keras_vae.data.dataset import LoadedData, Splits
+    from keras_vae.evaluation.evaluate import EvaluationConfig
 
-class Scored(StrEnum):
-    """Which images `vae evaluate` compares with real ones."""
-
-    MEANS = "means"
-    DRAWS = "draws"
-
-
-class Features(StrEnum):
-    """By what `vae evaluate` compares images."""
-
-    CLASSIFIER = "classifier"
-    RANDOM = "random"
-    INCEPTION = "inception"
+# The help lists accepted values as text because the registries take too long to import; the tests compare the two.
+StagesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STAGE,…",
+        help="Stages, separated by commas: likelihood, latents, samples, disentanglement. Default: all that apply.",
+    ),
+]
+SamplesOption = Annotated[
+    int | None, typer.Option(metavar="K", help="Importance samples per image for nll. Default: 1000.")
+]
+NumGeneratedOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Generated images to compare with real images. Default: 10000.")
+]
+ImagesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="means|draws", help="Generate mean images, or pixels drawn from the likelihood. Default: means."
+    ),
+]
+FeaturesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Features to compare images by: classifier, random or inception. Default: classifier if the images are "
+        "labeled, else random.",
+    ),
+]
 
 
 def evaluate(
     run: RunArgument,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="STAGE,STAGE", help="Some of likelihood, latents, samples, disentanglement."),
+    stages: StagesOption = None,
+    samples: SamplesOption = None,
+    num_generated: NumGeneratedOption = None,
+    images: ImagesOption = None,
+    features: FeaturesOption = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Random seed. Default: the run's seed.")
     ] = None,
-    samples: Annotated[int, typer.Option(metavar="K", help="Draws an image for nll.")] = 1000,
-    generated: Annotated[int, typer.Option(metavar="N", help="Images generated to be compared with real ones.")] = (
-        10_000
-    ),
-    scored: Annotated[Scored, typer.Option(help="Compare mean images, or draws of pixels.")] = Scored.MEANS,
-    features: Annotated[
-        Features | None, typer.Option(help="Compare images by. Default: a classifier, where there are labels.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Default: the run's own.")] = None,
     prior: PriorOption = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Other images than the run's: measured, and kept apart.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="Evaluate on other images; the results go to a file of their own."),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     background: BackgroundOption = None,
-    backend: Annotated[
-        Backend | None, typer.Option(help="What to compute with. Default: what it was trained with.")
-    ] = (None),
+    backend: Annotated[Backend | None, typer.Option(help="Backend. Default: the backend of the training.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how good a model is on images held out, and write the numbers into the run."""
-    from keras_vae.data.dataset import Splits
+    """Evaluate a model on held-out images and write the results into the run."""
     from keras_vae.data.sources import load_source
-    from keras_vae.evaluation.evaluate import EvaluationConfig
-    from keras_vae.evaluation.evaluate import evaluate as measure
+    from keras_vae.evaluation.evaluate import evaluate
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
-    stages = tuple(stage.strip() for stage in only.split(",") if stage.strip()) if only else ()
-    config = EvaluationConfig(
-        samples=samples,
-        num_generated=generated,
-        images=scored.value,
-        features=None if features is None else features.value,
-        seed=seed,
-    )
-    loaded, on = None, None
-    if data is not None:
-        loaded = load_source(with_data(opened.experiment, data, image_size, color, background).data, progress())
+    config = _config(samples=samples, num_generated=num_generated, images=images, features=features, seed=seed)
+    chosen = tuple(stage.strip() for stage in (stages or "").split(",") if stage.strip())
+    other = None if data is None else with_data(opened.experiment, data, image_size, color, background)
+    loaded = None if other is None else load_source(other.data, progress())
     splits = load_own_splits(opened)
     opened.require_same_images(splits)
-    if data is not None and loaded is not None:
-        images = loaded.test or loaded.train
-        # Without positions they are drawn in black and white as the test images of a source are.
-        measured = replace(images, split="test" if loaded.test else "all", positions=None)
-        splits, on = Splits(splits.train, splits.validation, measured), Path(data).stem
-        stages = stages or ("likelihood",)
     opened = open_to_write(run)
     import_keras(backend or Backend(opened.environment["backend"]))
     model = opened.load_model(None if prior is None else prior.value)
-    result = measure(
+    result = evaluate(
         opened,
-        splits,
+        splits if loaded is None else _with_test_images(splits, loaded),
         config=config,
-        stages=stages,
+        stages=chosen if loaded is None else chosen or ("likelihood",),
         prior=None if prior is None else prior.value,
         model=model,
-        on=on,
+        on=None if data is None else Path(data).stem,
         progress=progress(),
     )
-    if on is None:
+    if data is None:
         from keras_vae.report.report import write_report
 
         write_report(opened, splits, model=model, progress=progress())
@@ -119,31 +115,56 @@ def evaluate(
         print_result(opened, result)
 
 
+def _config(**options: Any) -> "EvaluationConfig":
+    """Return the settings of an evaluation from those options that are not None."""
+    from keras_vae.evaluation.evaluate import EvaluationConfig
+
+    hints = get_type_hints(EvaluationConfig)
+    for option, field in (("--images", "images"), ("--features", "features")):
+        accepted = _literals(hints[field])
+        if options[field] is not None and options[field] not in accepted:
+            raise unknown(option, options[field], accepted)
+    return EvaluationConfig(**{name: value for name, value in options.items() if value is not None})
+
+
+def _literals(annotation: Any) -> list[str]:
+    """Return the strings of a `Literal`, which may be optional."""
+    return [value for part in (annotation, *get_args(annotation)) for value in get_args(part) if isinstance(value, str)]
+
+
+def _with_test_images(splits: "Splits", loaded: "LoadedData") -> "Splits":
+    """Return a run's splits with other images in place of the test images."""
+    images = loaded.test or loaded.train
+    # Without positions, the images are binarized in the same way as the test images of a source.
+    test = replace(images, split="test" if loaded.test else "all", positions=None)
+    return splits._replace(test=test)
+
+
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Run folders.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the table and the overlaid curves there.")
+        Path | None, typer.Option(metavar="FOLDER", help="Write the table and a figure of the training curves here.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write into an existing folder.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare runs in one table; only what was measured alike is ranked."""
+    """Compare runs in one table; rank only results that were measured in the same way."""
     from keras_vae.evaluation.comparison import compare
 
     comparison = compare(runs)
     if out is not None:
         if out.exists() and not force:
-            raise InputError(f"--out {out} exists: choose another folder, or write into it with --force")
+            raise InputError(f"--out = {out}: the folder exists; choose another folder, or write into it with --force")
         from keras_vae.report import figures
 
         comparison.write(out)
         figures.save(figures.overlay(comparison.metrics), out / "curves.png")
-        say(f"written to {out}")
+        say(f"comparison written to {out}")
     print(json.dumps(comparison.to_json()) if as_json else comparison)
 
 
 def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Say what is wrong with a run, why it matters, and what to change."""
+    """Find problems of a run, explain them and suggest which settings to change."""
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)

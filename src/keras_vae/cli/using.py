@@ -1,6 +1,5 @@
-"""Commands that put a trained model to use on images: codes, anomaly scores, reconstructions."""
+"""Commands that apply a trained model to images: encode, score, reconstruct."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,139 +21,180 @@ from keras_vae.cli.common import (
     say,
     with_data,
 )
+from keras_vae.core.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keras_vae.data.sources import Stream
     from keras_vae.data.streams import Block
+    from keras_vae.evaluation.anomaly import Scorer
     from keras_vae.models.base import BaseVAE
     from keras_vae.runs.run import Run
 
 DataOption = Annotated[
     str | None,
-    typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder. Default: the run's own."),
-]
-ToldOption = Annotated[
-    str | None,
     typer.Option(
-        "--label", help="What a model with labels is told of every image: a number or a name. Default: each one's own."
+        metavar="SOURCE",
+        help="A source listed by `vae data`, a .npz or .npy file, or a folder. Default: the images of the run.",
     ),
 ]
-
-
-class Score(StrEnum):
-    """By what `vae score` judges."""
-
-    NLL = "nll"
-    NEGATIVE_ELBO = "negative_elbo"
-    RECONSTRUCTION_LOSS = "reconstruction_loss"
-    KL_LOSS = "kl_loss"
-    TYPICALITY = "typicality"
+ConditionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="LABEL",
+        help="Conditional models: label of all images, as a number or a name. Default: the label of each image.",
+    ),
+]
+# The help lists the scores as text because their registry takes too long to import; the tests compare the two.
+ScoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCORE",
+        help="Score for --threshold and --heat-maps: nll, negative_elbo, reconstruction_loss, kl_loss or typicality. "
+        "Default: nll, or negative_elbo if the model has no nll.",
+    ),
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE", min=0, max=1, help="Mark images whose score only this fraction of the training images exceeds."
+    ),
+]
+HeatMapsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png", help="Plot where the images with the highest scores and reconstructions differ."),
+]
 
 
 def encode(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="A .npz, .csv or .parquet file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .csv or .parquet file.")],
     data: DataOption = None,
-    label: ToldOption = None,
+    label: ConditionOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     background: BackgroundOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Write the code of every image of a source: posterior mean and log-variance, label and name."""
+    """Encode images: write a table with the name, label, posterior mean and log-variance of each image."""
     check_table(out, force)
     opened, stream = _open(run, data, image_size, color, background)
     import_keras()
     model = opened.load_model()
-    condition = _teller(opened, model, stream, label)
+    condition = _condition_of_blocks(opened, model, stream, label)
 
     def columns(block: "Block") -> dict[str, Any]:
         codes = model.encode(block.images, condition=condition(block))
-        return _named(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
+        return _name_and_label(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
 
-    _write(opened, stream, out, "encoding", columns, label)
+    _write_table(opened, stream, out, "encoding", columns, label)
     print(out)
 
 
 def score(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="A .csv, .npz or .parquet file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv, .npz or .parquet file.")],
     data: DataOption = None,
-    label: ToldOption = None,
-    by: Annotated[Score | None, typer.Option(help="What --threshold and --heat-maps go by. Default: nll.")] = None,
-    samples: Annotated[int, typer.Option(metavar="K", min=1, help="Draws an image.")] = 64,
-    threshold: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", min=0, max=1, help="Mark what this share of training images would exceed."),
-    ] = None,
-    heat_maps: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw where the strangest images differ.")
-    ] = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="--heat-maps: how many images.")] = 20,
+    label: ConditionOption = None,
+    score: ScoreOption = None,
+    samples: Annotated[int, typer.Option(metavar="K", min=1, help="Importance samples per image.")] = 64,
+    threshold: ThresholdOption = None,
+    heat_maps: HeatMapsOption = None,
+    n: Annotated[int, typer.Option("-n", "--n", metavar="N", min=1, help="Number of images for --heat-maps.")] = 20,
     seed: SeedOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     background: BackgroundOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Write how strange every image of a source is to a model, beside the share of training images that score less."""
+    """Compute anomaly scores of images, with their percentiles among the scores of training images."""
+    from keras_vae.evaluation.anomaly import SCORES, Scorer
+
     check_table(out, force)
     check_out(heat_maps, (".png",), force)
+    if score is not None and score not in SCORES:
+        raise unknown("--score", score, SCORES)
     opened, stream = _open(run, data, image_size, color, background)
     splits = load_own_splits(opened)
     opened.require_same_images(splits)
     import_keras()
+    from keras_vae.models.inputs import dataset_condition
+
+    model, reference = opened.load_model(), splits.train.subsample_evenly(REFERENCE_IMAGES)
+    condition = _condition_of_blocks(opened, model, stream, label)
+    seed = opened.experiment.seed if seed is None else seed
+    scorer = Scorer.fit(
+        model, reference.images, condition=dataset_condition(model, reference), samples=samples, seed=seed
+    )
+    score = score or next(iter(scorer.reference))
+    limit = None if threshold is None else scorer.threshold(score, threshold)
+
+    def columns(block: "Block") -> dict[str, Any]:
+        return _name_and_label(stream, block) | _score_columns(scorer, block, condition(block), score, limit)
+
+    _write_table(opened, stream, out, "scoring", columns, label, seed, samples, score, threshold)
+    print(out)
+    if limit is not None:
+        say(f"anomaly: {score} above {limit:.2f} nats, which {threshold:.1%} of the training images exceed")
+    if heat_maps is not None:
+        _plot_heat_maps(opened, model, stream, condition, out, score, n, heat_maps)
+        print(heat_maps)
+
+
+def _score_columns(scorer: "Scorer", block: "Block", condition: Any, score: str, limit: float | None) -> dict[str, Any]:
+    """Return the scores of a block of images, their percentiles and, given a limit, whether each is an anomaly."""
+    scores = scorer(block.images, condition=condition)
+    percentiles = {f"{name}_percentile": scorer.percentile(name, values) for name, values in scores.items()}
+    return {**scores, **percentiles, **({} if limit is None else {"anomaly": scores[score] > limit})}
+
+
+def _plot_heat_maps(
+    run: "Run",
+    model: "BaseVAE",
+    stream: "Stream",
+    condition: "Callable[[Block], Any]",
+    table: Path,
+    score: str,
+    n: int,
+    out: Path,
+) -> None:
+    """Plot the n images with the highest scores in a table, and where they differ from their reconstructions."""
     import numpy as np
 
     from keras_vae.core import tables
-    from keras_vae.evaluation.anomaly import Scorer, error_map
-    from keras_vae.models.inputs import dataset_condition
+    from keras_vae.evaluation.anomaly import error_map
     from keras_vae.report import figures
 
-    model, known = opened.load_model(), splits.train.subsample_evenly(_KNOWN)
-    condition = _teller(opened, model, stream, label)
-    seed = opened.experiment.seed if seed is None else seed
-    scorer = Scorer.fit(model, known.images, condition=dataset_condition(model, known), samples=samples, seed=seed)
-    judge = by.value if by else next(iter(scorer.reference))
-    limit = None if threshold is None else scorer.threshold(judge, threshold)
-
-    def columns(block: "Block") -> dict[str, Any]:
-        scores = scorer(block.images, condition=condition(block))
-        percentiles = {f"{name}_percentile": scorer.percentile(name, values) for name, values in scores.items()}
-        marks = {} if limit is None else {"anomaly": scores[judge] > limit}
-        return {**_named(stream, block), **scores, **percentiles, **marks}
-
-    _write(opened, stream, out, "scoring", columns, label, seed, samples, judge, threshold)
-    print(out)
-    if limit is not None:
-        say(f"an anomaly has {judge} above {limit:.2f} nats, which {threshold:.1%} of the training images exceed")
-    if heat_maps is not None:
-        strangest = np.argsort(tables.read_column(out, judge))[::-1][:n]
-        chosen = stream.subset(strangest)
-        reconstructed = model.reconstruct(chosen.images, condition=condition(chosen))
-        figure = figures.heat_maps(
-            chosen.images,
-            reconstructed,
-            error_map(chosen.images, reconstructed),
-            title=f"{opened.name}: the {len(strangest)} strangest of {len(stream):,} images, by {judge} in nats",
-        )
-        print(figures.save(figure, heat_maps))
+    highest = stream.subset(np.argsort(tables.read_column(table, score))[::-1][:n])
+    reconstructed = model.reconstruct(highest.images, condition=condition(highest))
+    figure = figures.heat_maps(
+        highest.images,
+        reconstructed,
+        error_map(highest.images, reconstructed),
+        title=f"{run.name}: the {len(highest.names)} of {len(stream):,} images with the highest {score}",
+    )
+    figures.save(figure, out)
 
 
 def reconstruct(
     run: RunArgument,
-    out: Annotated[Path, typer.Option(help="A .png with the originals above, or a .npz of floats.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="A .png file with originals and reconstructions, or a .npz file of floats."),
+    ],
     data: DataOption = None,
-    label: ToldOption = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="How many, evenly spaced over the source.")] = 20,
+    label: ConditionOption = None,
+    n: Annotated[
+        int, typer.Option("-n", "--n", metavar="N", min=1, help="Number of images, evenly spaced over the source.")
+    ] = 20,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     background: BackgroundOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Reconstruct images of a source, and print where they are."""
+    """Reconstruct images and print the path of the file."""
     check_out(out, (".png", ".npz"), force)
     opened, stream = _open(run, data, image_size, color, background)
     import_keras()
@@ -164,24 +204,24 @@ def reconstruct(
     from keras_vae.report import figures
 
     model = opened.load_model()
-    condition = _teller(opened, model, stream, label)
-    chosen = stream.subsample_evenly(n)
-    images = model.reconstruct(chosen.images, condition=condition(chosen))
+    condition = _condition_of_blocks(opened, model, stream, label)
+    block = stream.subsample_evenly(n)
+    images = model.reconstruct(block.images, condition=condition(block))
     if out.suffix == ".npz":
         with replacing(out) as temporary:
-            np.savez(temporary, images=images, names=np.array(chosen.names))
+            np.savez(temporary, images=images, names=np.array(block.names))
     else:
-        rows = {"original": chosen.images, "reconstruction": images}
-        figures.save(figures.stacks(rows, title=f"{opened.name}: reconstructions"), out)
+        rows = {"original": block.images, "reconstruction": images}
+        figures.save(figures.image_rows(rows, title=f"{opened.name}: reconstructions"), out)
     print(out)
 
 
-_KNOWN = 2000
-"""Training images whose scores stand for those of all."""
+REFERENCE_IMAGES = 2000
+"""Training images among whose scores the percentiles are computed."""
 
 
 def check_table(out: Path, force: bool) -> None:
-    """Refuse a table to write whose format or place is no good."""
+    """Refuse a table whose format is unknown or whose file cannot be written."""
     from keras_vae.core import tables
 
     check_out(out, tuple(tables.FORMATS), force)
@@ -191,7 +231,7 @@ def check_table(out: Path, force: bool) -> None:
 def _open(
     run: Path, data: str | None, image_size: str | None, color: Color | None, background: str | None
 ) -> "tuple[Run, Stream]":
-    """Open a run and the images to use it on, brought to its size and color where it was trained so."""
+    """Open a complete run and the images to apply it to, resized and converted like its training images."""
     from keras_vae.data.sources import open_stream
     from keras_vae.runs.run import Run
 
@@ -205,55 +245,58 @@ def _open(
     return opened, stream
 
 
-def _teller(run: "Run", model: "BaseVAE", stream: "Stream", label: str | None) -> "Callable[[Block], Any]":
-    """Return what says what a model is told of a block: one label of all, or its labels as the run numbers them.
+def _condition_of_blocks(run: "Run", model: "BaseVAE", stream: "Stream", label: str | None) -> "Callable[[Block], Any]":
+    """Return a function from a block of images to the condition of the model.
 
-    A folder without a class numbers the others anew.
+    The condition is the given label or, without one, the labels of the images in the numbering of the run: a folder
+    that lacks one of the classes numbers the others differently.
     """
     import numpy as np
 
-    from keras_vae.core.errors import InputError
-
     if model.condition is None:
         if label is not None:
-            raise InputError(f"--label {label}: the model of {run.name} is told none")
+            raise InputError(f"--label = {label}: {run.name} is not a conditional model; leave out --label")
         return lambda block: None
     if label is not None:
         number = label_number(run, label)
         model.condition.check(np.array([number]))
         return lambda block: number
-    known = tuple(run.environment["data"].get("class_names") or ())
-    renumbered = bool(known and stream.classes and known != stream.classes)
-    if renumbered and (unknown := sorted(set(stream.classes) - set(known))):
-        raise InputError(f"--data: labels {', '.join(unknown)}; the run knows {', '.join(known)}")
+    classes = tuple(run.environment["data"].get("class_names") or ())
+    renumber = bool(classes and stream.classes and classes != stream.classes)
+    if renumber and (new := sorted(set(stream.classes) - set(classes))):
+        raise InputError(
+            f"--data: unknown labels {', '.join(new)}; {run.name} was trained on the labels {', '.join(classes)}"
+        )
 
-    def told(block: "Block") -> Any:
+    def condition(block: "Block") -> Any:
         if block.labels is None:
-            raise InputError(f"--data: images without labels, and the model is told {model.condition}: give --label")
-        return np.array([known.index(name) for name in stream.classes])[block.labels] if renumbered else block.labels
+            raise InputError(f"--data: the images have no labels; give the label that {run.name} needs with --label")
+        return np.array([classes.index(name) for name in stream.classes])[block.labels] if renumber else block.labels
 
-    return told
+    return condition
 
 
-def _named(stream: "Stream", block: "Block") -> dict[str, Any]:
+def _name_and_label(stream: "Stream", block: "Block") -> dict[str, Any]:
+    """Return the columns of a table that identify the images of a block."""
     import numpy as np
 
-    named = {"name": np.array(block.names)}
+    columns = {"name": np.array(block.names)}
     if block.labels is not None:
-        named["label"] = np.array(stream.classes)[block.labels] if stream.classes else block.labels
-    return named
+        columns["label"] = np.array(stream.classes)[block.labels] if stream.classes else block.labels
+    return columns
 
 
-def _write(
+def _write_table(
     run: "Run",
     stream: "Stream",
     out: Path,
     title: str,
     columns: "Callable[[Block], dict[str, Any]]",
-    *how: float | str | None,
+    *settings: float | str | None,
 ) -> None:
+    """Write a table block by block; an interrupted call with the same images, model and settings resumes."""
     from keras_vae.core import tables
 
     blocks = [lambda number=number: columns(stream.read(number)) for number in range(len(stream.sizes))]
-    key = [title, stream.fingerprint, run.model_fingerprint(), *how]
+    key = [title, stream.fingerprint, run.model_fingerprint(), *settings]
     tables.write(out, blocks, key=key, progress=progress(), title=title)

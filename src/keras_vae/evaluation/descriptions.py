@@ -177,13 +177,13 @@ FIGURES = {
         "Every step is a plausible image, and the change is gradual.",
         "One image fades into the other, or a jump halfway: the space between codes is not used.",
     ),
-    "rates": Caption(
+    "kl-per-dimension": Caption(
         "KL per dimension",
         "The KL loss of each latent dimension, sorted. Dimensions below the line are unused.",
         "A few dimensions with a large KL; unused ones do no harm.",
         "All near 0 (posterior collapse), or all large: the latent space is too small for these images.",
     ),
-    "rate_distortion": Caption(
+    "rate-distortion": Caption(
         "Rate and distortion",
         "The KL loss (rate) against the reconstruction loss (distortion), epoch by epoch. Dotted lines connect points"
         " with equal negative ELBO.",
@@ -196,7 +196,7 @@ FIGURES = {
         "The same content, with its stroke, slant and position.",
         "A blur, or another kind of image: the latent space is too small, or the model needs more training.",
     ),
-    "worst": Caption(
+    "worst-reconstructions": Caption(
         "Worst reconstructions",
         "The held-out images with the largest negative ELBO, and their reconstructions.",
         "Unusual images that a person would also find unusual.",

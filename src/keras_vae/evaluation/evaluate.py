@@ -46,7 +46,7 @@ class EvaluationConfig:
     samples: int = SAMPLES
     num_generated: int = NUM_GENERATED
     images: Literal["means", "draws"] = "means"
-    features: str | None = None
+    features: Literal["classifier", "random", "inception"] | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:

@@ -429,8 +429,9 @@ class Explorer:
         with contextlib.ExitStack() as stack:
             if self.run.metrics:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                subject = plots.Subject(self.run, self.engine.model)
-                drawn = {kind: plots.draw(subject, kind, folder / f"{kind}.png") for kind in plots.OF_METRICS}
+                drawn = {kind: folder / f"{kind}.png" for kind in plots.METRICS_PLOTS}
+                for kind, file in drawn.items():
+                    plots.plot(self.run, kind, out=file)
             return render(
                 title=self.run.name,
                 summary=self.run.experiment.description,
@@ -444,7 +445,7 @@ class Explorer:
 
     def animate(self, images: Array) -> bytes:
         """Return a strip of images as a GIF that runs there and back."""
-        strips = figures.Strips(images[None], [""], np.linspace(0, 1, len(images)).tolist(), "", "")
+        strips = figures.ImageStrips(images[None], [""], np.linspace(0, 1, len(images)).tolist(), "", "")
         with tempfile.TemporaryDirectory() as folder:
             return figures.save_animation(strips, Path(folder) / "between.gif").read_bytes()
 

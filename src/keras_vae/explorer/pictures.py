@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_vae.core.typing import Array
 from keras_vae.explorer.plane import Plane, View
-from keras_vae.report.figures import PALETTE, contact_sheet
+from keras_vae.report.figures import PALETTE, tile_images
 
 _MAP = 1000
 """The side of the map in units of its drawing."""
@@ -47,7 +47,7 @@ def row(images: Sequence[Array] | Array, captions: Sequence[str] = ()) -> str:
 
 def strip(images: Array, name: str, columns: int | None = None) -> str:
     """Return images side by side, in rows of so many where a number is given, with their name above."""
-    picture = contact_sheet(images, columns=columns or len(images), pad=max(1, images.shape[2] // 28))
+    picture = tile_images(images, columns=columns or len(images), pad=max(1, images.shape[2] // 28))
     height, width = picture.shape[:2]
     image = f'<img src="{uri(picture)}" width="{width}" height="{height}" alt="{escape(name)}">'
     return f'<figure class="strip"><figcaption>{escape(name)}</figcaption>{image}</figure>'
@@ -127,7 +127,7 @@ def latent_map(
         mark: A point to be marked.
     """
     side = round(len(images) ** 0.5)
-    picture = contact_sheet(images, columns=side, pad=0)
+    picture = tile_images(images, columns=side, pad=0)
     high = _MAP * picture.shape[0] / picture.shape[1]
 
     def place(u: float, v: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A run on one page: numbers, figures, and what they mean to someone who has never seen a VAE."""
+"""The HTML page of a run: results and figures, explained for readers who are new to VAEs."""
 
 import base64
 import math
@@ -30,26 +30,27 @@ from keras_vae.evaluation.descriptions import (
     format_mean,
     format_number,
 )
+from keras_vae.evaluation.diagnostics import CHECKS
 
 
 class Finding(Protocol):
-    """What a doctor says of a run."""
+    """A problem of a run."""
 
     @property
     def name(self) -> str:
-        """What is wrong."""
+        """Name of the problem."""
 
     @property
     def observation(self) -> str:
-        """What was seen, in numbers."""
+        """Measurements that show it."""
 
     @property
     def explanation(self) -> str:
-        """Why it matters."""
+        """Its effect."""
 
     @property
     def suggestion(self) -> str:
-        """What to change."""
+        """The setting to change."""
 
 
 def render(
@@ -63,31 +64,31 @@ def render(
     figures: Mapping[str, Path],
     findings: Sequence[Finding] | None = None,
 ) -> str:
-    """Return a self-contained HTML page about a run, figures embedded, that needs no network and no script.
+    """Return a self-contained HTML page about a run, with embedded figures, that needs no network and no scripts.
 
     Args:
-        title: The run's name.
-        summary: A sentence below it, such as the preset and the data.
-        experiment_toml: The resolved experiment, shown as it is.
-        environment: Versions, devices and the like; may be nested.
-        metrics: Columns of the run's metrics, one value an epoch: losses in nats per image, `val_` before those of
-            validation, and `epoch`, counted from 1 where it is absent.
-        evaluation: The content of `evaluation.json`; of its sections those that are there are shown. Without
-            `likelihood` the last epoch's losses take its place.
-        figures: PNG files by name, among the keys of `FIGURES`; what is not there is left out of the page.
-        findings: What the doctor says; None leaves the doctor out.
+        title: Name of the run.
+        summary: Subtitle, such as the description of the experiment.
+        experiment_toml: The resolved experiment.
+        environment: Versions, devices and other facts; may be nested.
+        metrics: Columns of the run's metrics with one value per epoch: losses in nats per image, the same with the
+            prefix `val_`, and `epoch`, which defaults to 1, 2, ….
+        evaluation: Content of `evaluation.json`. Without its section `likelihood`, the page shows the losses of the
+            last epoch instead.
+        figures: PNG files by name, a key of `FIGURES`; the page shows only these.
+        findings: Findings of the doctor; None omits the section.
 
     Returns:
         The page.
 
     Raises:
-        InputError: If a figure's name is unknown, its file is missing or no PNG, or `evaluation` lacks a key.
+        InputError: The name of a figure is unknown, its file is missing or not a PNG, or `evaluation` lacks a key.
     """
     for name in figures:
         if name not in FIGURES:
             raise unknown("figure", name, FIGURES)
     sections = evaluation or {}
-    numbers = _evaluated(sections["likelihood"]) if "likelihood" in sections else _last_epoch(metrics)
+    numbers = _likelihood(sections["likelihood"]) if "likelihood" in sections else _last_epoch(metrics)
     page = Template(resources.files("keras_vae.report").joinpath("templates/report.html").read_text("utf-8"))
     return page.substitute(
         title=escape(title),
@@ -102,16 +103,17 @@ def render(
     )
 
 
-def _evaluated(likelihood: Mapping[str, Any]) -> str:
+def _likelihood(likelihood: Mapping[str, Any]) -> str:
     missing = [key for key in (*REQUIRED, "split", "images", "held_out", "normalized") if key not in likelihood]
     if missing:
-        raise InputError(f"evaluation has no {', '.join(missing)}: pass what evaluating a run returns")
-    note = f"{_where(likelihood)}; ± is one standard error over images."
+        raise InputError(f"evaluation has no {', '.join(missing)}: incomplete; pass the result of `evaluate`")
+    where = f"{int(likelihood['images']):,} images of the {escape(str(likelihood['split']))} split"
+    note = f"Measured on {where}. ± is one standard error over images."
     if "nll" in likelihood:
         size = likelihood["effective_sample_size"]
         note += (
-            f" NLL from {likelihood['samples']:,} draws an image, of which {size['median']:,.0f} count in effect"
-            f" (median; {size['percentile_5']:,.1f} for the fifth percentile)."
+            f" NLL estimated from {likelihood['samples']:,} importance samples per image; effective sample size"
+            f" {size['median']:,.0f} (median), {size['percentile_5']:,.1f} (5th percentile)."
         )
     warnings = [
         warning
@@ -128,47 +130,40 @@ def _evaluated(likelihood: Mapping[str, Any]) -> str:
     return _numbers(shown, note, warnings, samples=f"{likelihood.get('samples', 0):,}")
 
 
-def _where(section: Mapping[str, Any]) -> str:
-    return f"Measured on {int(section['images']):,} images of the {escape(str(section['split']))} split"
-
-
 def _latents(section: Mapping[str, Any]) -> str:
     active = section["active_units"]
     values = {**section, "active_units": f"{active['count']} of {section['latent_dim']}"}
     table = _table(LATENTS, values, values)
-    return f"<h2>The codes</h2>\n{table}{_remarks(section)}"
+    return f"<h2>Latent codes</h2>\n{table}{_remarks(section)}"
 
 
 def _samples(section: Mapping[str, Any]) -> str:
     floor = section["floor"]
     head = ("samples", "real images") if floor else ("samples",)
     columns = (section, floor) if floor else (section,)
-    means = "mean images" if section["images_scored"] == "means" else "draws of pixels"
+    kind = "mean images" if section["images_scored"] == "means" else "images with pixels drawn from the likelihood"
     table = _table(SAMPLES, *columns, head=head)
     text = (
-        f"<p>{section['samples']:,} {means} beside {int(section['images']):,} images of the {section['split']} split."
-        + (
-            " The second column says how training images do in the samples' place: no model needs to do better."
-            if floor
-            else ""
-        )
+        f"<p>{section['samples']:,} {kind} compared with {int(section['images']):,} images of the {section['split']}"
+        " split."
+        + (" The second column compares training images instead of samples: the best score to expect." if floor else "")
         + "</p>"
     )
     copying = section["memorization"]
     if copying and copying["copying_suspected"] is not None:
         verdict = (
-            "Samples lie nearer to training images than new images do: the model repeats what it has seen."
+            "Samples are closer to training images than new images are: the model may be copying training images."
             if copying["copying_suspected"]
-            else "Samples are no nearer to training images than new images are: no sign of copying."
+            else "Samples are not closer to training images than new images are: no sign of copying."
         )
         text += f"<p>{verdict}</p>"
-    return f"<h2>The samples in numbers</h2>\n{text}{table}{_remarks(section)}"
+    return f"<h2>Sample quality</h2>\n{text}{table}{_remarks(section)}"
 
 
 def _disentanglement(section: Mapping[str, Any]) -> str:
     text = (
-        f"<p>Whether each dimension of the code stands for one of the {len(section['factors'])} factors by which these"
-        " images are known to differ. All scores are at most 1.</p>"
+        f"<p>These scores measure whether each latent dimension represents one of the {len(section['factors'])} known"
+        " factors of variation of the images. The best score is 1.</p>"
     )
     return f"<h2>Disentanglement</h2>\n{text}{_table(SCORES, section, section)}{_remarks(section)}"
 
@@ -185,7 +180,7 @@ def _table(quantities: Mapping[str, Quantity], *columns: Mapping[str, Any], head
     rows = "".join(
         f"<tr><th>{quantity.label}</th>"
         + "".join(f"<td>{_value(column.get(name))}</td>" for column in columns[: max(1, len(head))])
-        + f'<td class="meaning">{_prose(quantity.meaning.format(**facts))}</td></tr>'
+        + f'<td class="meaning">{_markup(quantity.meaning.format(**facts))}</td></tr>'
         for name, quantity in quantities.items()
         if facts.get(name) is not None
     )
@@ -204,36 +199,35 @@ def _value(value: Any) -> str:
     return "–" if value is None else f"<b>{escape(str(value))}</b>"
 
 
-def _prose(text: str) -> str:
-    """Return a text as HTML, what stands between backticks as code."""
+def _markup(text: str) -> str:
+    """Return a text as HTML, with text between backticks as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _remarks(section: Mapping[str, Any]) -> str:
-    return "".join(f'<p class="small">{_prose(note)}</p>' for note in section.get("notes", ()))
+    return "".join(f'<p class="small">{_markup(note)}</p>' for note in section.get("notes", ()))
 
 
 def _findings(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "<h2>The doctor</h2>\n<p>Nothing found: no check has anything to say.</p>"
+        return f"<h2>Diagnostics</h2>\n<p>No problems found ({len(CHECKS)} checks passed).</p>"
     entries = "".join(
-        f'<div class="finding"><h3>{escape(finding.name)}</h3><p>{_prose(finding.observation)}</p>'
-        f"<p>{_prose(finding.explanation)}</p>"
-        f"<p><b>What to change:</b> {_prose(finding.suggestion)}</p></div>"
+        f'<div class="finding"><h3>{escape(finding.name)}</h3><p>{_markup(finding.observation)}</p>'
+        f"<p>{_markup(finding.explanation)}</p><p><b>Suggestion:</b> {_markup(finding.suggestion)}</p></div>"
         for finding in findings
     )
-    return f"<h2>The doctor</h2>\n{entries}"
+    return f"<h2>Diagnostics</h2>\n{entries}"
 
 
 def _last_epoch(metrics: Mapping[str, Sequence[float]]) -> str:
-    """Return the numbers of a run that has not been evaluated."""
+    """Return the losses of the last epoch, for a run without an evaluation."""
     prefix = "val_" if "val_negative_elbo" in metrics else ""
-    known = {name: metrics[prefix + name] for name in REQUIRED if len(metrics.get(prefix + name, ()))}
-    if not known:
+    losses = {name: metrics[prefix + name] for name in REQUIRED if len(metrics.get(prefix + name, ()))}
+    if not losses:
         return ""
-    images = "validation images" if prefix else "the images trained on, while training"
-    note = f"From the last epoch, on {images}; not evaluated yet, so without standard errors."
-    return _numbers({name: {"mean": values[-1]} for name, values in known.items()}, note, [])
+    images = "validation images" if prefix else "training images, averaged during the epoch"
+    note = f"Losses of the last epoch on {images}. The run has not been evaluated, so there are no standard errors."
+    return _numbers({name: {"mean": values[-1]} for name, values in losses.items()}, note, [])
 
 
 def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Sequence[Caveat], samples: str = "") -> str:
@@ -247,10 +241,10 @@ def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Seque
             f" <small>{'bits' if name == 'bits_per_dim' else 'nats per image'}</small></p>{badges}"
             f"<p>{NUMBERS[name].format(bits=bits, samples=samples)}</p></div>"
         )
-    notices = [f'<p class="warning"><b>{warning.badge}</b>: {_prose(warning.explanation)}</p>' for warning in warnings]
+    notices = [f'<p class="warning"><b>{warning.badge}</b>: {_markup(warning.explanation)}</p>' for warning in warnings]
     return "\n".join(
         [
-            "<h2>How good it is</h2>",
+            "<h2>Results</h2>",
             f'<div class="numbers">{"".join(cards)}</div>',
             *notices,
             f'<p class="small">{note}</p>',
@@ -262,9 +256,11 @@ def _figure(name: str, path: Path) -> str:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"figures['{name}'] is {path}: {error.strerror or error}") from error
+        raise InputError(
+            f"figures['{name}'] = {path}: {error.strerror or error}; pass the path of a PNG file"
+        ) from error
     if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
-        raise InputError(f"figures['{name}'] is {path}: not a PNG file")
+        raise InputError(f"figures['{name}'] = {path}: not a PNG file; pass the path of a PNG file")
     width, height = struct.unpack(">II", content[16:24])
     caption = FIGURES[name]
     image = base64.b64encode(content).decode("ascii")
@@ -294,27 +290,29 @@ def _epochs(metrics: Mapping[str, Sequence[float]]) -> str:
             roles.setdefault(min(finite)[1], []).append("best")
     roles.setdefault(count - 1, []).append("last")
 
-    chosen = sorted(roles)
-    head = "".join(f"<th>epoch {epochs[index]:g}<br>{', '.join(roles[index])}</th>" for index in chosen)
+    shown = sorted(roles)
+    head = "".join(f"<th>epoch {epochs[index]:g}<br>{', '.join(roles[index])}</th>" for index in shown)
     order = [prefix + name for name in NAMES for prefix in ("", "val_")]
     names = [name for name in order if name in columns] + [name for name in columns if name not in order]
     body = "".join(
         f"<tr><th>{escape(_name(name))}</th>"
-        + "".join(f"<td>{format_number(columns[name][index], zeros=_is_loss(name))}</td>" for index in chosen)
+        + "".join(f"<td>{format_number(columns[name][index], zeros=_is_loss(name))}</td>" for index in shown)
         + "</tr>"
         for name in names
     )
     note = (
-        "" if ranked is None else f'<p class="small">Best is the lowest {_name(ranked)}. Losses in nats per image.</p>'
+        ""
+        if ranked is None
+        else f'<p class="small">The best epoch has the lowest {_name(ranked)}. Losses are in nats per image.</p>'
     )
     table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<h2>Epochs</h2>\n<div class="scroll">{table}</div>\n{note}'
 
 
 def _name(column: str) -> str:
-    plain = column.removeprefix("val_")
-    name = NAMES.get(plain, plain)
-    if plain != column:
+    loss = column.removeprefix("val_")
+    name = NAMES.get(loss, loss)
+    if loss != column:
         return f"{name}, validation"
     return f"{name}, training" if _is_loss(column) else name
 

@@ -1,8 +1,7 @@
-"""Plots: a run in, its figures out."""
+"""Plots of a run or a model, by name."""
 
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,101 +12,317 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.report.context import ORDERING_IMAGES, PlotContext
 from keras_vae.report.latent_grid import grid_points, interpolate
-from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from keras_vae.core.progress import Progress
     from keras_vae.models.base import BaseVAE
-    from keras_vae.report.figures import Strips
+    from keras_vae.report.figures import ImageStrips
+    from keras_vae.runs.run import Run
 
 
-class Subject:
-    """A run whose model and images are loaded when a plot first asks for them.
+def plot(
+    run: "PlotContext | Run | BaseVAE | str | Path",
+    kind: str,
+    *,
+    splits: Splits | Dataset | Array | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> "Figure":
+    """Plot a run or a model.
 
     Args:
-        run: The run.
-        model: Its model, where the caller has it already.
-        splits: Its images, likewise.
-        progress: Shown while the images are loaded.
+        run: A run, the path of a run folder, the name of a pretrained run, or a model.
+        kind: Name of the plot, a key of `PLOTS`.
+        splits: Images to use instead of the run's own: splits, a data set, or an array `(N, height, width, channels)`.
+            A model has no images of its own.
+        out: A `.png` file to write, or a `.gif` for an animation of `traversals` or `interpolation`.
+        **options: Options of the plot: the keyword arguments of its function in this module, such as `n`.
+
+    Returns:
+        A Matplotlib figure, which a notebook displays if it is the last expression of a cell.
+
+    Raises:
+        InputError: There is no such plot or option, a value is invalid, or the plot needs images or epochs that are
+            missing.
+
+    Example:
+        >>> figure = plot("mnist-2d", "samples", n=4)
+        >>> figure.axes[0].get_title(loc="left")
+        'mnist-2d: samples from the prior'
     """
+    from keras_vae.report import figures
 
-    def __init__(
-        self,
-        run: Run,
-        model: "BaseVAE | None" = None,
-        splits: Splits | None = None,
-        progress: "Progress | None" = None,
-    ) -> None:
-        self.run, self._model, self._splits, self._progress = run, model, splits, progress
+    check_options(kind, options)
+    out = None if out is None else Path(out)
+    if out is not None and out.suffix not in (accepted := (".png", ".gif") if kind in ANIMATED else (".png",)):
+        raise InputError(f"out = {out}: cannot write a {kind} plot as {out.suffix!r}; use {' or '.join(accepted)}")
+    context = PlotContext.of(run, splits)
+    if kind in LATENT_VECTOR_PLOTS and not _has_latent_vector(context.model):
+        raise InputError(
+            f"kind = {kind}: a {type(context.model).__name__} has no latent vector; choose "
+            f"{', '.join(available_plots(context))}"
+        )
+    drawn = PLOTS[kind](context, **options)
+    if not isinstance(drawn, figures.ImageStrips):
+        if out is not None:
+            figures.save(drawn, out)
+        return drawn
+    figure = figures.image_strips(drawn)
+    if out is not None:
+        if out.suffix == ".gif":
+            figures.save_animation(drawn, out)
+        else:
+            figures.save(figure, out)
+    return figure
 
-    @functools.cached_property
-    def model(self) -> "BaseVAE":
-        """The trained model."""
-        return self._model or self.run.load_model()
 
-    @property
-    def splits(self) -> Splits:
-        """The images it was trained on, and those held out."""
-        if self._splits is None:
-            self._splits = self.run.load_splits(self._progress)
-        return self._splits
+def check_options(kind: str, options: Iterable[str]) -> None:
+    """Refuse a plot or an option that does not exist.
 
-    @functools.cached_property
-    def rates(self) -> NDArray[np.float64] | None:
-        """The rate of each latent dimension in nats, over 2,000 images; None where only their sum is known."""
-        from keras_vae.evaluation.latents import kl_per_dimension
+    Args:
+        kind: Name of the plot.
+        options: Names of its options.
 
-        return kl_per_dimension(self.model, _few(self.splits, 2000))
+    Raises:
+        InputError: There is no such plot or option.
+    """
+    if kind not in PLOTS:
+        raise unknown("kind", kind, PLOTS)
+    accepted = list(inspect.signature(PLOTS[kind]).parameters)[1:]
+    for option in options:
+        if option not in accepted:
+            raise unknown(f"{kind} plot: option", option, accepted)
 
-    @functools.cached_property
-    def order(self) -> NDArray[np.int64]:
-        """The latent dimensions: those of the highest rate first or, where that is not known, of the widest spread."""
-        from keras_vae.evaluation.latents import dimensions_by_kl
 
-        def z_mean() -> Array:
-            dataset = _few(self.splits, 2000)
-            return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
+def available_plots(context: PlotContext) -> tuple[str, ...]:
+    """Return the names of the plots that a trained model supports."""
+    has_vector = _has_latent_vector(context.model)
+    names = [name for name in PLOTS if has_vector or name not in LATENT_VECTOR_PLOTS]
+    return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
 
-        return dimensions_by_kl(self.rates, z_mean)
 
-    @property
-    def plane(self) -> tuple[int, int]:
-        """The two latent dimensions that carry most, in their order; the first two where there are no others."""
-        if self.model.latent_dim <= 2:
-            return 0, 1
-        first, second = sorted(self.order[:2].tolist())
-        return first, second
+def _has_latent_vector(model: "BaseVAE") -> bool:
+    from keras_vae.models.vae import VAE
+
+    return isinstance(model, VAE)
 
 
 def grid(
-    subject: Subject,
+    context: PlotContext,
     *,
     n: int | None = None,
     bounds: tuple[float, float] | None = None,
     dims: tuple[int, int] | None = None,
     label: int | None = None,
 ) -> "Figure":
-    """Draw the images decoded from an n×n grid over two latent dimensions, in one batch.
+    """Plot the images decoded from an n×n grid over two latent dimensions, with the others at zero.
 
     Args:
-        subject: The run.
-        n: Images a side; None takes 30, or as many as make a page of 2,000 pixels, where images are large.
-        bounds: The least and the greatest z; None spaces z by the normal's inverse cumulative distribution.
-        dims: The two dimensions, the others held at zero; None takes those that carry most.
-        label: What they are decoded under, in a model with labels; None takes the first.
+        context: The run or model.
+        n: Images per side; None takes 30, or fewer if the figure would then exceed 2,000 pixels.
+        bounds: Smallest and largest z; None spaces z by the quantiles of the standard normal distribution.
+        dims: The two dimensions; None takes the two most informative.
+        label: Label to condition on; None takes the first.
     """
     from keras_vae.report import figures
 
-    model = subject.model
+    model = context.model
     if n is None:
         n = max(2, min(30, 2000 // max(size or 1 for size in model.image_shape[:2])))
-    dims = dims or subject.plane
+    dims = dims or context.plane
     points = grid_points(n, bounds=bounds, latent_dim=model.latent_dim, dims=dims)
     images = model.decode(points.z, condition=_label_or_first(model, label))
-    return figures.latent_grid(images, points, dims=dims, title=f"{subject.run.name}: latent space")
+    return figures.latent_grid(images, points, dims=dims, title=f"{context.name}: images decoded from a latent grid")
+
+
+def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label: int | None = None) -> "Figure":
+    """Plot the mean images of codes drawn from the prior.
+
+    Args:
+        context: The run or model.
+        n: Number of images; None takes 64, or ten per label.
+        seed: Seed of the draw.
+        label: Label to condition on; None cycles through the labels.
+    """
+    from keras_vae.report import figures
+
+    classes = getattr(context.model.condition, "classes", None)
+    n = n or (64 if classes is None else 10 * classes)
+    images = context.model.sample(n, seed=seed, condition=_labels_in_turn(context.model, n, label))
+    return figures.image_grid(images, title=f"{context.name}: samples from the prior", columns=classes)
+
+
+def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: int | None = None) -> "Figure":
+    """Plot samples from the prior above their nearest training images.
+
+    Args:
+        context: The run or model.
+        n: Number of samples.
+        seed: Seed of the draw.
+        label: Label to condition on; None cycles through the labels.
+    """
+    from keras_vae.evaluation.neighbors import nearest_neighbors
+    from keras_vae.report import figures
+
+    images = context.model.sample(n, seed=seed, condition=_labels_in_turn(context.model, n, label))
+    train = context.splits.train
+    found = train.images[nearest_neighbors(np.rint(images * 255).astype("uint8"), train.images).indices]
+    rows = {"sample": images, _described(train).removesuffix("s"): found.astype("float32") / 255}
+    return figures.image_rows(rows, title=f"{context.name}: samples and their nearest {_described(train)}")
+
+
+def reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
+    """Plot held-out images, or training images if none were held out, above their reconstructions.
+
+    Args:
+        context: The run or model.
+        n: Number of images.
+    """
+    dataset = context.images(n)
+    return _above_reconstructions(context, dataset, f"reconstructions of {_described(dataset)}")
+
+
+def worst_reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
+    """Plot the images with the highest negative ELBO among 2,000 held-out images, above their reconstructions.
+
+    Args:
+        context: The run or model.
+        n: Number of images.
+    """
+    from keras import ops
+
+    if n < 1:
+        raise InputError(f"n = {n}: nothing to show; pass 1 or more")
+    dataset = context.images(ORDERING_IMAGES)
+    condition = dataset_condition(context.model, dataset)
+    losses = ops.convert_to_numpy(context.model.elbo_terms(dataset.images, condition=condition).negative_elbo)
+    worst = dataset.subset(np.argsort(losses)[::-1][:n], dataset.split)
+    title = f"the {len(worst)} of {len(dataset):,} {_described(dataset)} with the highest negative ELBO"
+    return _above_reconstructions(context, worst, title)
+
+
+def _above_reconstructions(context: PlotContext, dataset: Dataset, title: str) -> "Figure":
+    from keras_vae.report import figures
+
+    reconstructed = context.model.reconstruct(dataset.images, condition=dataset_condition(context.model, dataset))
+    rows = {"original": dataset.images, "reconstruction": reconstructed}
+    return figures.image_rows(rows, title=f"{context.name}: {title}")
+
+
+def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | None = None) -> "Figure":
+    """Plot the posterior means of held-out images, or of training images if none were held out, colored by label.
+
+    Args:
+        context: The run or model.
+        n: Largest number of images.
+        dims: The two dimensions; None takes the two most informative.
+    """
+    from keras_vae.report import figures
+
+    dataset = context.images(n)
+    z_mean = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    title = f"{context.name}: posterior means of {len(dataset):,} {_described(dataset)}"
+    return figures.latents(z_mean, dataset.labels, dataset.classes or None, dims=dims or context.plane, title=title)
+
+
+def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: int | None = None) -> "ImageStrips":
+    """Plot the effect of each latent dimension on the decoded image, most informative dimension first.
+
+    Args:
+        context: The run or model.
+        n: Images per row, over z from −3 to 3; the other dimensions are zero.
+        rows: Largest number of dimensions.
+        label: Label to condition on; None takes the first.
+    """
+    from keras_vae.report.figures import ImageStrips
+
+    if min(n, rows) < 1:
+        raise InputError(f"n = {n}, rows = {rows}: nothing to show; pass 1 or more")
+    kl, dimensions, values = context.kl_per_dimension, context.order[:rows], np.linspace(-3, 3, n, dtype="float32")
+    codes = np.zeros((len(dimensions), n, context.model.latent_dim), "float32")
+    for row, dimension in enumerate(dimensions):
+        codes[row, :, dimension] = values
+    images = _decode_rows(context.model, codes, _label_or_first(context.model, label))
+    names = [f"z[{index}]" if kl is None else f"z[{index}]  {kl[index]:.2f} nats" for index in dimensions]
+    title = f"{context.name}: traversals of the latent dimensions"
+    return ImageStrips(images, names, values.tolist(), "value of the dimension", title)
+
+
+def interpolation(
+    context: PlotContext, *, n: int = 11, rows: int = 8, spherical: bool = False, label: int | None = None
+) -> "ImageStrips":
+    """Plot interpolations between the posterior means of pairs of held-out images.
+
+    Args:
+        context: The run or model.
+        n: Images per row.
+        rows: Number of pairs.
+        spherical: Interpolate along the great circle between the codes instead of the straight line.
+        label: Label to condition on; None takes the first.
+    """
+    from keras_vae.report.figures import ImageStrips
+
+    if rows < 1:
+        raise InputError(f"rows = {rows}: nothing to show; pass 1 or more")
+    dataset = context.images(2 * rows)
+    ends = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    half = len(ends) // 2
+    if not half:
+        raise InputError(f"splits has {len(ends)} image to interpolate between; pass at least two")
+    paths = [interpolate(*pair, n, spherical=spherical) for pair in zip(ends[:half], ends[half:], strict=False)]
+    images = _decode_rows(context.model, np.stack(paths), _label_or_first(context.model, label))
+    labels = dataset.labels
+    names = [f"{index + 1}" if labels is None else f"{labels[index]} → {labels[half + index]}" for index in range(half)]
+    path = "spherical" if spherical else "linear"
+    title = f"{context.name}: {path} interpolation between {_described(dataset)}"
+    return ImageStrips(images, names, np.linspace(0, 1, n).tolist(), "interpolation weight", title)
+
+
+def kl_per_dimension(context: PlotContext) -> "Figure":
+    """Plot the KL divergence of each latent dimension on held-out images.
+
+    Args:
+        context: The run or model.
+    """
+    from keras_vae.evaluation.diagnostics import INACTIVE_KL
+    from keras_vae.report import figures
+
+    if context.kl_per_dimension is None:
+        raise InputError(
+            f"kind = kl-per-dimension: the posterior and prior of {context.name} give only the sum over dimensions; "
+            "see kl_loss"
+        )
+    title = f"{context.name}: KL divergence per latent dimension"
+    return figures.kl_per_dimension(context.kl_per_dimension, INACTIVE_KL, title=title)
+
+
+def curves(context: PlotContext) -> "Figure":
+    """Plot the losses over the epochs.
+
+    Args:
+        context: The run or model.
+    """
+    from keras_vae.report import figures
+
+    return figures.curves(context.metrics, title=f"{context.name}: losses per epoch")
+
+
+def rate_distortion(context: PlotContext) -> "Figure":
+    """Plot the trajectory of training in the rate-distortion plane.
+
+    Args:
+        context: The run or model.
+    """
+    from keras_vae.report import figures
+
+    return figures.rate_distortion(context.metrics, title=f"{context.name}: rate and distortion per epoch")
+
+
+def _described(dataset: Dataset) -> str:
+    return {"train": "training images", "all": "images"}.get(dataset.split, f"{dataset.split} images")
 
 
 def _label_or_first(model: "BaseVAE", label: int | None) -> int | None:
@@ -119,276 +334,26 @@ def _labels_in_turn(model: "BaseVAE", n: int, label: int | None) -> "Array | int
     return np.arange(n) % classes if classes and label is None else label
 
 
-def samples(subject: Subject, *, n: int | None = None, seed: int = 0, label: int | None = None) -> "Figure":
-    """Draw the mean images of codes drawn from the prior.
-
-    Args:
-        subject: The run.
-        n: How many; None takes 64, or under a condition ten of each label.
-        seed: Fixes the draw.
-        label: What they are drawn under, in a model with labels; None takes the labels in turn.
-    """
-    from keras_vae.report import figures
-
-    classes = getattr(subject.model.condition, "classes", None)
-    n = n or (64 if classes is None else 10 * classes)
-    images = subject.model.sample(n, seed=seed, condition=_labels_in_turn(subject.model, n, label))
-    return figures.sheet(images, title=f"{subject.run.name}: samples from the prior", columns=classes)
-
-
-def reconstructions(subject: Subject, *, n: int = 20) -> "Figure":
-    """Draw held-out images (training images, where none were held out) above their reconstructions.
-
-    Args:
-        subject: The run.
-        n: How many.
-    """
-    from keras_vae.report import figures
-
-    dataset = _few(subject.splits, n)
-    images = dataset.images
-    return figures.stacks(
-        {
-            "original": images,
-            "reconstruction": subject.model.reconstruct(images, condition=dataset_condition(subject.model, dataset)),
-        },
-        title=f"{subject.run.name}: reconstructions of {dataset.split} images",
-    )
-
-
-def latents(subject: Subject, *, n: int = 10_000, dims: tuple[int, int] | None = None) -> "Figure":
-    """Draw the posterior means of held-out images (training images, where none were held out), by label.
-
-    Args:
-        subject: The run.
-        n: How many at most.
-        dims: The two dimensions; None takes those that carry most.
-    """
-    from keras_vae.report import figures
-
-    dataset = _few(subject.splits, n)
-    z_mean = subject.model.encode(dataset.images, condition=dataset_condition(subject.model, dataset)).z_mean
-    return figures.latents(z_mean, dataset.labels, dataset.classes or None, dims=dims or subject.plane)
-
-
-def worst(subject: Subject, *, n: int = 20) -> "Figure":
-    """Draw those of 2,000 held-out images that cost most to describe, above their reconstructions.
-
-    Args:
-        subject: The run.
-        n: How many.
-    """
-    from keras import ops
-
-    from keras_vae.report import figures
-
-    if n < 1:
-        raise InputError(f"n = {n}: show at least one image")
-    dataset = _few(subject.splits, 2000)
-    told = dataset_condition(subject.model, dataset)
-    costs = ops.convert_to_numpy(subject.model.elbo_terms(dataset.images, condition=told).negative_elbo)
-    chosen = dataset.subset(np.argsort(costs)[::-1][:n], dataset.split)
-    return figures.stacks(
-        {
-            "original": chosen.images,
-            "reconstruction": subject.model.reconstruct(
-                chosen.images, condition=dataset_condition(subject.model, chosen)
-            ),
-        },
-        title=f"{subject.run.name}: the {len(chosen)} costliest of {len(dataset):,} {dataset.split} images",
-    )
-
-
-def neighbors(subject: Subject, *, n: int = 20, seed: int = 0, label: int | None = None) -> "Figure":
-    """Draw samples from the prior above the training images that are nearest to them.
-
-    Args:
-        subject: The run.
-        n: How many.
-        seed: Fixes the draw.
-        label: What they are drawn under, in a model with labels; None takes the labels in turn.
-    """
-    from keras_vae.evaluation.neighbors import nearest_neighbors
-    from keras_vae.report import figures
-
-    images = subject.model.sample(n, seed=seed, condition=_labels_in_turn(subject.model, n, label))
-    trained = subject.splits.train.images
-    found = nearest_neighbors(np.rint(images * 255).astype("uint8"), trained).indices
-    return figures.stacks(
-        {"sample": images, "training image": trained[found].astype("float32") / 255},
-        title=f"{subject.run.name}: samples, and the nearest training images",
-    )
-
-
-def traversals(subject: Subject, *, n: int = 11, rows: int = 10, label: int | None = None) -> "Strips":
-    """Draw what each latent dimension changes, those that carry most first, the others at zero.
-
-    Args:
-        subject: The run.
-        n: Images a row, over z from −3 to 3.
-        rows: Dimensions at most.
-        label: What they are decoded under, in a model with labels; None takes the first.
-    """
-    from keras_vae.report.figures import Strips
-
-    if min(n, rows) < 1:
-        raise InputError(f"n = {n}, rows = {rows}: show at least one image")
-    carried, chosen, values = subject.rates, subject.order[:rows], np.linspace(-3, 3, n, dtype="float32")
-    codes = np.zeros((len(chosen), n, subject.model.latent_dim), "float32")
-    for row, dimension in enumerate(chosen):
-        codes[row, :, dimension] = values
-    images = _decoded(subject.model, codes, _label_or_first(subject.model, label))
-    names = [
-        f"z[{dimension}]" if carried is None else f"z[{dimension}]  {carried[dimension]:.2f} nats"
-        for dimension in chosen
-    ]
-    return Strips(images, names, values.tolist(), "z", f"{subject.run.name}: dimension by dimension")
-
-
-def interpolation(
-    subject: Subject, *, n: int = 11, rows: int = 8, spherical: bool = False, label: int | None = None
-) -> "Strips":
-    """Draw the way from one held-out image to another, between their posterior means.
-
-    Args:
-        subject: The run.
-        n: Images a row.
-        rows: Pairs of images.
-        spherical: On the great circle between the codes instead of the line.
-        label: What they are decoded under, in a model with labels; None takes the first.
-    """
-    from keras_vae.report.figures import Strips
-
-    if rows < 1:
-        raise InputError(f"rows = {rows}: show at least one pair of images")
-    dataset = _few(subject.splits, 2 * rows)
-    ends = subject.model.encode(dataset.images, condition=dataset_condition(subject.model, dataset)).z_mean
-    half = len(ends) // 2
-    if not half:
-        raise InputError("an interpolation needs two images")
-    ways = [interpolate(*way, n, spherical=spherical) for way in zip(ends[:half], ends[half:], strict=False)]
-    images = _decoded(subject.model, np.stack(ways), _label_or_first(subject.model, label))
-    labels = dataset.labels
-    names = [f"{index + 1}" if labels is None else f"{labels[index]} → {labels[half + index]}" for index in range(half)]
-    on = "on great circles" if spherical else "on straight lines"
-    title = f"{subject.run.name}: between {dataset.split} images, {on}"
-    return Strips(images, names, np.linspace(0, 1, n).tolist(), "share of the way", title)
-
-
-def _decoded(model: "BaseVAE", codes: NDArray[np.float32], label: int | None) -> Array:
-    """Return the mean images of codes of two leading axes."""
+def _decode_rows(model: "BaseVAE", codes: NDArray[np.float32], label: int | None) -> Array:
+    """Return the mean images of codes `(rows, columns, latent_dim)`."""
     images = model.decode(codes.reshape(-1, codes.shape[-1]), condition=label)
     return images.reshape(*codes.shape[:2], *images.shape[1:])
 
 
-def rates(subject: Subject) -> "Figure":
-    """Draw the rate of every latent dimension on held-out images.
-
-    Args:
-        subject: The run.
-    """
-    from keras_vae.evaluation.diagnostics import INACTIVE_KL
-    from keras_vae.report import figures
-
-    if subject.rates is None:
-        raise InputError("rates: of this posterior and prior only the sum over dimensions is known, kl_loss")
-    return figures.rates(subject.rates, INACTIVE_KL, title=f"{subject.run.name}: rate of each latent dimension")
-
-
-def rate_distortion(subject: Subject) -> "Figure":
-    """Draw the path of the training in the plane of rate and distortion.
-
-    Args:
-        subject: The run.
-    """
-    from keras_vae.report import figures
-
-    _check_epochs(subject)
-    return figures.rate_distortion(subject.run.metrics, title=f"{subject.run.name}: rate and distortion by epoch")
-
-
-def _few(splits: Splits, n: int) -> Dataset:
-    """Return at most n held-out images to show, of training images where none were held out."""
-    if n < 1:
-        raise InputError(f"n = {n}: show at least one image")
-    return (splits.held_out or splits.train).subsample_evenly(n)
-
-
-def curves(subject: Subject) -> "Figure":
-    """Draw the losses over the epochs.
-
-    Args:
-        subject: The run.
-    """
-    from keras_vae.report import figures
-
-    _check_epochs(subject)
-    return figures.curves(subject.run.metrics)
-
-
-def _check_epochs(subject: Subject) -> None:
-    if not subject.run.metrics:
-        raise InputError(f"{subject.run.path} has no epochs to draw yet")
-
-
-PLOTS: dict[str, Callable[..., "Figure | Strips"]] = {
-    plot.__name__: plot
-    for plot in (
-        *(grid, samples, neighbors, reconstructions, worst, latents, traversals, interpolation, rates),
-        *(curves, rate_distortion),
+PLOTS: dict[str, Callable[..., "Figure | ImageStrips"]] = {
+    function.__name__.replace("_", "-"): function
+    for function in (
+        *(grid, samples, neighbors, reconstructions, worst_reconstructions, latents, traversals, interpolation),
+        *(kl_per_dimension, curves, rate_distortion),
     )
 }
 """The plots by name."""
 
+LATENT_VECTOR_PLOTS = ("grid", "latents", "traversals", "interpolation", "kl-per-dimension")
+"""Plots that need a model with one latent vector per image."""
 
-OF_A_VECTOR = ("grid", "latents", "traversals", "interpolation", "rates")
-"""The plots that need a model whose code is one vector."""
+METRICS_PLOTS = ("curves", "rate-distortion")
+"""Plots that need no model."""
 
-OF_METRICS = ("curves", "rate_distortion")
-"""The plots that need no model."""
-
-
-def applicable(subject: Subject) -> tuple[str, ...]:
-    """Return the names of the plots that a run can be shown in: some need one vector of codes, one its rates."""
-    has_vector = _has_vector(subject.model)
-    names = [name for name in PLOTS if has_vector or name not in OF_A_VECTOR]
-    return tuple(name for name in names if name != "rates" or subject.rates is not None)
-
-
-def _has_vector(model: "BaseVAE") -> bool:
-    from keras_vae.models.vae import VAE
-
-    return isinstance(model, VAE)
-
-
-def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:
-    """Draw a plot into a PNG file, or, if it moves, a GIF.
-
-    Args:
-        subject: The run.
-        kind: The plot's name, a key of `PLOTS`.
-        out: The file.
-        **options: Arguments of the plot.
-
-    Returns:
-        `out`.
-
-    Raises:
-        InputError: There is no such plot, it takes no such option, or a value is refused.
-    """
-    from keras_vae.report import figures
-
-    if kind not in PLOTS:
-        raise unknown("plot", kind, PLOTS)
-    if kind in OF_A_VECTOR and not _has_vector(subject.model):
-        raise InputError(f"{kind}: a {type(subject.model).__name__} has no plane of codes to show; draw samples")
-    accepted = [name for name in inspect.signature(PLOTS[kind]).parameters if name != "subject"]
-    for option in options:
-        if option not in accepted:
-            raise unknown(f"{kind} plot: option", option, accepted)
-    drawn = PLOTS[kind](subject, **options)
-    if isinstance(drawn, figures.Strips):
-        return figures.save_animation(drawn, out) if out.suffix == ".gif" else figures.save(figures.strips(drawn), out)
-    if out.suffix == ".gif":
-        raise InputError(f"out = {out}: a {kind} plot does not move; write it as .png")
-    return figures.save(drawn, out)
+ANIMATED = ("traversals", "interpolation")
+"""Plots that can be written as an animation."""

@@ -7,6 +7,7 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.diagnostics import diagnose
 from keras_vae.report import html, plots
+from keras_vae.report.context import PlotContext
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def write_report(
         splits = run.load_splits(progress)
     run = run.writable_copy()
     model = model or run.load_model()
-    context = plots.Subject(run, model, splits)
+    context = PlotContext(run, model, splits)
     # The diagnostics concern the training, and a prior that was fitted later is not part of it.
     trained = None if run.has_fitted_prior else model
-    drawn = plots.applicable(context)
-    for kind in progress(drawn, "figures"):
-        plots.draw(context, kind, run.figure_path(kind))
+    kinds = plots.available_plots(context)
+    for kind in progress(kinds, "figures"):
+        plots.plot(context, kind, out=run.figure_path(kind))
     return run.write_report(
         html.render(
             title=run.name,
@@ -54,7 +55,7 @@ def write_report(
             environment=run.environment,
             metrics=run.metrics,
             evaluation=run.evaluation,
-            figures={kind: run.figure_path(kind) for kind in drawn},
+            figures={kind: run.figure_path(kind) for kind in kinds},
             findings=diagnose(run, splits, trained),
         )
     )

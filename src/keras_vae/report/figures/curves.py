@@ -1,4 +1,4 @@
-"""Numbers of a run, or of several, as lines and bars."""
+"""Line and bar charts of the losses of one or several runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -7,54 +7,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.report.figures.style import INK, PALETTE, TRAIN, VALIDATION, WIDTH, style, wrapped
+from keras_vae.report.figures.style import INK, PALETTE, TRAIN, VALIDATION, WIDTH, style, wrap_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def rates(values: NDArray[np.float64], threshold: float, title: str | None = None) -> "Figure":
-    """Return the rate of every latent dimension as bars, the largest first.
+def kl_per_dimension(values: NDArray[np.float64], threshold: float, title: str | None = None) -> "Figure":
+    """Return the KL divergence of each latent dimension as bars, in descending order.
 
     Args:
-        values: Nats, `(latent_dim,)`.
-        threshold: The rate below which a dimension counts as unused.
-        title: Line above the figure.
+        values: KL divergences in nats per image, `(latent_dim,)`.
+        threshold: KL divergence above which a dimension is active.
+        title: Title of the figure.
     """
-    from matplotlib.figure import Figure
+    from keras_vae.report.figures.notebook import figure_with_axes
 
     order = np.argsort(values)[::-1]
+    count = len(order)
     with style():
-        figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
-        axes = figure.add_subplot()
-        axes.bar(np.arange(len(order)), values[order], color=TRAIN, width=0.8)
-        axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)))
-        if len(order) <= 20:
-            axes.set_xticks(np.arange(len(order)), [f"z[{dimension}]" for dimension in order])
-            axes.tick_params(axis="x", labelsize=8.5, rotation=0 if len(order) <= 10 else 90)
-        used = int((values > threshold).sum())
-        axes.set(xlabel=f"latent dimensions, {used} of {len(order)} in use", ylabel="nats")
+        figure, axes = figure_with_axes(2.8, title)
+        axes.bar(np.arange(count), values[order], color=TRAIN, width=min(0.8, 0.1 * count))
+        label = f"active above {threshold:g} nats"
+        axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)), label=label)
+        if count <= 20:
+            axes.set_xticks(np.arange(count), [f"z[{dimension}]" for dimension in order])
+            axes.tick_params(axis="x", labelsize=8.5, rotation=0 if count <= 10 else 90)
+        active = int((values > threshold).sum())
+        axes.set(
+            xlim=(-0.5, count - 0.5),
+            xlabel=f"latent dimensions ({active} of {count} active)",
+            ylabel="nats per image",
+        )
         axes.grid(axis="y")
-        if title is not None:
-            axes.set_title(wrapped(title, WIDTH), fontsize=11, pad=10)
+        axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.99), fontsize=9)
     return figure
 
 
 def overlay(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str | None = None) -> "Figure":
-    """Return the negative ELBO of several runs over their epochs, validation where there is one, else training.
+    """Return the negative ELBO of several runs over their epochs, on validation images if available, else on training.
 
     Args:
-        runs: Columns of each run's metrics by the run's name, `negative_elbo` or `val_negative_elbo` among them.
-        title: Line above the figure.
+        runs: Columns of each run's metrics by the run's name, including `negative_elbo` or `val_negative_elbo`.
+        title: Title of the figure.
     """
-    from matplotlib.figure import Figure
+    from keras_vae.report.figures.notebook import figure_with_axes
 
     with style():
-        figure = Figure(figsize=(WIDTH, 0.65 * WIDTH), layout="constrained")
-        axes = figure.add_subplot()
+        figure, axes = figure_with_axes(0.65 * WIDTH, title)
         lines = []
-        for number, (name, metrics) in enumerate(runs.items()):
+        for position, (name, metrics) in enumerate(runs.items()):
             column = next((key for key in ("val_negative_elbo", "negative_elbo") if metrics.get(key)), None)
             if column is None:
                 continue
@@ -62,36 +65,33 @@ def overlay(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str | None
             lines.append(values)
             label = name if column.startswith("val_") else f"{name} (training)"
             marker = "o" if len(values) <= 30 else None
-            color = PALETTE[number % len(PALETTE)]
+            color = PALETTE[position % len(PALETTE)]
             epochs = np.arange(1, len(values) + 1)
             axes.plot(epochs, values, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=label)
         if lines:
             longest = max(map(len, lines))
             padded = np.stack([np.pad(line, (0, longest - len(line)), constant_values=np.nan) for line in lines])
-            top = _top(padded)
+            top = _upper_limit(padded)
             if top is not None:
                 axes.set_ylim(top=top)
         axes.set(xlabel="epoch", ylabel="negative ELBO, nats per image")
         axes.grid(axis="y")
         axes.legend(fontsize=9)
-        if title is not None:
-            axes.set_title(wrapped(title, WIDTH), fontsize=11, pad=10)
     return figure
 
 
 def rate_distortion(metrics: Mapping[str, Sequence[float]], title: str | None = None) -> "Figure":
-    """Return the path of a training in the plane of rate and distortion (Alemi et al., arXiv 1711.00464).
+    """Return the trajectory of training in the rate-distortion plane (Alemi et al., arXiv 1711.00464).
 
     Args:
-        metrics: Columns of a run's metrics: `kl_loss` and `reconstruction_loss`, and those with `val_` before them.
-        title: Line above the figure.
+        metrics: Columns of a run's metrics: `kl_loss` and `reconstruction_loss`, and the same with the prefix `val_`.
+        title: Title of the figure.
     """
-    from matplotlib.figure import Figure
+    from keras_vae.report.figures.notebook import figure_with_axes
 
     with style():
-        figure = Figure(figsize=(WIDTH, 0.75 * WIDTH), layout="constrained")
-        axes = figure.add_subplot()
-        for prefix, name, color in (("", "train", TRAIN), ("val_", "validation", VALIDATION)):
+        figure, axes = figure_with_axes(0.75 * WIDTH, title)
+        for prefix, name, color in (("", "training", TRAIN), ("val_", "validation", VALIDATION)):
             if f"{prefix}kl_loss" not in metrics:
                 continue
             rate, distortion = (np.asarray(metrics[f"{prefix}{loss}"]) for loss in ("kl_loss", "reconstruction_loss"))
@@ -99,12 +99,23 @@ def rate_distortion(metrics: Mapping[str, Sequence[float]], title: str | None = 
             axes.plot(rate[-1:], distortion[-1:], color=color, marker="o", markersize=8, linewidth=0)
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
         left = max(0.0, left)
-        for bound in np.linspace(left + low, right + high, 9)[1:-1]:
-            axes.plot((left, right), (bound - left, bound - right), color=INK, alpha=0.35, linewidth=0.8, linestyle=":")
-        axes.set(xlim=(left, right), ylim=(low, high), xlabel="rate (KL loss), nats", ylabel="distortion, nats")
-        axes.legend(loc="upper right", fontsize=9)
-        if title is not None:
-            axes.set_title(wrapped(title, WIDTH), fontsize=11, pad=10)
+        for index, bound in enumerate(np.linspace(left + low, right + high, 9)[1:-1]):
+            axes.plot(
+                (left, right),
+                (bound - left, bound - right),
+                color=INK,
+                alpha=0.35,
+                linewidth=0.8,
+                linestyle=":",
+                label="_" if index else "equal negative ELBO",
+            )
+        axes.set(
+            xlim=(left, right),
+            ylim=(low, high),
+            xlabel="rate (KL loss), nats per image",
+            ylabel="distortion (reconstruction loss), nats per image",
+        )
+        axes.legend(loc="upper right", fontsize=9, frameon=True, framealpha=1, edgecolor="none")
     return figure
 
 
@@ -117,43 +128,48 @@ PANELS = {
 
 
 def curves(metrics: Mapping[str, Sequence[float]], title: str | None = None) -> "Figure":
-    """Return the losses over the epochs, training against validation, one panel each.
+    """Return the training and validation losses over the epochs, one panel per loss.
 
-    A panel whose first epochs would flatten all the others leaves them outside, and says so. Where the total loss is
+    If the first epochs would flatten the rest of a curve, the panel cuts them off and names them. If the total loss is
     the negative ELBO, one panel shows both.
 
     Args:
-        metrics: Columns of a run's metrics, all of one length: `total_loss`, `negative_elbo`, `reconstruction_loss`,
-            `kl_loss`, in nats per image, and with `val_` before them; `epoch` numbers them, from 1 where it is absent.
-            Other columns are not drawn.
-        title: Line above the panels.
+        metrics: Columns of a run's metrics, all of one length: `total_loss`, `negative_elbo`, `reconstruction_loss`
+            and `kl_loss`, in nats per image, the same with the prefix `val_`, and `epoch`, which defaults to 1, 2, ….
+            Other columns are ignored.
+        title: Title of the figure.
 
     Returns:
-        The figure, to be passed to `save`.
+        The figure; `save` writes it.
 
     Raises:
-        InputError: If there is no such column, no epoch, or columns differ in length.
+        InputError: There is no loss, no epoch, or the columns differ in length.
     """
     panels = {name: label for name, label in PANELS.items() if name in metrics}
     if not panels:
-        raise InputError(f"metrics has the columns {sorted(metrics)}: pass one at least of {', '.join(PANELS)}")
+        raise InputError(
+            f"metrics has the columns {sorted(metrics)}: no loss; pass at least one of {', '.join(PANELS)}"
+        )
     drawn = {"epoch", *panels, *(f"val_{name}" for name in panels)}
     columns = {name: np.asarray(values, np.float64) for name, values in metrics.items() if name in drawn}
     epochs = columns.get("epoch", np.arange(1, len(columns[next(iter(panels))]) + 1, dtype=np.float64))
     for name, values in columns.items():
         if values.shape != epochs.shape:
-            raise InputError(f"metrics['{name}'] has {values.size} epochs: the others have {epochs.size}")
+            raise InputError(
+                f"metrics['{name}'] has {values.size} epochs: the other columns have {epochs.size}; pass equal lengths"
+            )
     if not epochs.size:
-        raise InputError("metrics has no epochs: there is nothing to draw before the first one ends")
+        raise InputError("metrics has no epochs: nothing to draw; complete at least one epoch")
     if _same(columns, "total_loss", "negative_elbo"):
         del panels["total_loss"]
         panels["negative_elbo"] = "total loss = negative ELBO"
 
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    from keras_vae.report.figures.notebook import NotebookFigure
+
     with style():
-        figure = Figure(figsize=(WIDTH, 0.8 + 1.9 * len(panels)), layout="constrained")
+        figure = NotebookFigure(figsize=(WIDTH, 0.8 + 1.9 * len(panels)), layout="constrained")
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (name, label) in zip(grid, panels.items(), strict=True):
             _panel(axes, epochs, columns[name], columns.get(f"val_{name}"), label)
@@ -161,12 +177,12 @@ def curves(metrics: Mapping[str, Sequence[float]], title: str | None = None) -> 
         grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.supylabel("nats per image", fontsize=10)
         if title is not None:
-            figure.suptitle(wrapped(title, WIDTH), x=0.02, ha="left", fontsize=11)
+            figure.suptitle(wrap_title(title, WIDTH), x=0.02, ha="left", fontsize=11)
     return figure
 
 
 def _same(columns: Mapping[str, NDArray[np.float64]], one: str, other: str) -> bool:
-    """Return whether two columns and their validation twins are all there twice and equal to rounding."""
+    """Return whether two losses have the same columns, with and without `val_`, and equal values up to rounding."""
     if one not in columns or other not in columns or (f"val_{one}" in columns) != (f"val_{other}" in columns):
         return False
     pairs = [(columns[prefix + one], columns[prefix + other]) for prefix in ("", "val_") if prefix + one in columns]
@@ -180,32 +196,32 @@ def _panel(
     validation: NDArray[np.float64] | None,
     label: str,
 ) -> None:
-    series = {"train": train} if validation is None else {"train": train, "validation": validation}
+    series = {"training": train} if validation is None else {"training": train, "validation": validation}
     values = np.stack(list(series.values()))
     finite = np.isfinite(values)
-    for (name, line), known in zip(series.items(), finite, strict=True):
-        # A point without neighbors has no line to be part of.
-        alone = known & ~np.append(known[1:], False) & ~np.append(False, known[:-1])
+    for (name, line), shown in zip(series.items(), finite, strict=True):
+        # A point between two gaps belongs to no line and would be invisible without a marker.
+        isolated = shown & ~np.append(shown[1:], False) & ~np.append(False, shown[:-1])
         axes.plot(
             epochs,
-            np.where(known, line, np.nan),
-            color=TRAIN if name == "train" else VALIDATION,
+            np.where(shown, line, np.nan),
+            color=TRAIN if name == "training" else VALIDATION,
             linewidth=1.6,
             marker="o",
             markersize=3.5,
-            markevery=np.flatnonzero(known if len(epochs) <= 30 else alone).tolist(),
+            markevery=np.flatnonzero(shown if len(epochs) <= 30 else isolated).tolist(),
             label=f"{name} {_rounded(line[-1])}",
         )
     notes = []
-    top = _top(values)
+    top = _upper_limit(values)
     if top is not None:
         axes.set_ylim(values[finite].min() - 0.05 * (top - values[finite].min()), top)
         above = epochs[((values > top) & finite).any(axis=0)]
         peak = values[finite].max()
-        notes.append(f"\N{BLACK UP-POINTING TRIANGLE} off the scale: epoch {_listed(above)}, up to {_rounded(peak)}")
+        notes.append(f"\N{BLACK UP-POINTING TRIANGLE} not shown: {_epoch_ranges(above)}, up to {_rounded(peak)}")
     if not finite.all():
-        notes.append(f"not finite: epoch {_listed(epochs[~finite.all(axis=0)])}")
-        # Room for the note above the lines.
+        notes.append(f"not finite: {_epoch_ranges(epochs[~finite.all(axis=0)])}")
+        # Leave space for the note above the lines.
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.15 * (high - low))
     if not finite.any():
@@ -218,12 +234,12 @@ def _panel(
     axes.text(0.995, 0.96, "\n".join(notes), transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
 
 
-def _top(values: NDArray[np.float64]) -> float | None:
-    """Return where to cut the axis so that the later half of training can be read, or None to show everything."""
+def _upper_limit(values: NDArray[np.float64]) -> float | None:
+    """Return an axis limit that keeps the second half of training readable, or None to show everything."""
     count = values.shape[1]
     finite = np.isfinite(values)
-    later = [line[count // 2 :][known[count // 2 :]] for line, known in zip(values, finite, strict=True)]
-    # A few points are read one by one, and do not tell how far they vary.
+    later = [line[count // 2 :][mask[count // 2 :]] for line, mask in zip(values, finite, strict=True)]
+    # Fewer than three points are read one by one, and are too few to estimate a span.
     later = [line for line in later if line.size >= 3]
     if not later:
         return None
@@ -238,8 +254,8 @@ def _rounded(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:#.4g}".rstrip(".")
 
 
-def _listed(epochs: NDArray[np.float64]) -> str:
-    """Return epochs as ranges, such as `1–3, 7`, the first few of them."""
+def _epoch_ranges(epochs: NDArray[np.float64]) -> str:
+    """Return epochs as at most three ranges, such as `epochs 1–3, 7`."""
     ranges: list[list[int]] = []
     for epoch in epochs.astype(int).tolist():
         if ranges and epoch == ranges[-1][1] + 1:
@@ -247,4 +263,5 @@ def _listed(epochs: NDArray[np.float64]) -> str:
         else:
             ranges.append([epoch, epoch])
     words = [f"{first}" if first == last else f"{first}\N{EN DASH}{last}" for first, last in ranges]
-    return ", ".join(words[:3]) + (", \N{HORIZONTAL ELLIPSIS}" if len(words) > 3 else "")
+    listed = ", ".join(words[:3]) + (", \N{HORIZONTAL ELLIPSIS}" if len(words) > 3 else "")
+    return f"{'epoch' if len(epochs) == 1 else 'epochs'} {listed}"

@@ -1,4 +1,4 @@
-"""Codes as points."""
+"""Scatter plots and histograms of latent codes."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.report.figures.style import INK, PALETTE, WIDTH, style, wrapped
+from keras_vae.report.figures.style import INK, PALETTE, WIDTH, style
 from keras_vae.report.latent_grid import check_dims
 
 if TYPE_CHECKING:
@@ -24,63 +24,64 @@ def latents(
     dims: tuple[int, int] = (0, 1),
     title: str | None = None,
 ) -> "Figure":
-    """Return where the encoder puts images: posterior means colored by label, over the prior's circles.
+    """Return posterior means as points colored by label, with circles at 1 and 2 standard deviations of the prior.
 
-    A one-dimensional latent space gives a histogram for each label.
+    A one-dimensional latent space gives one histogram per label.
 
     Args:
         z_mean: Means of q(z|x), `(N, latent_dim)`.
-        labels: Class numbers, integers from 0, `(N,)`; without them all points have one color.
-        classes: Names of the classes 0, 1, …; by default every number that occurs is a class, named by itself.
-        dims: The two latent dimensions to show; left alone with one latent dimension.
-        title: Line above the figure.
+        labels: Class numbers, integers from 0, `(N,)`; None draws all points in one color.
+        classes: Names of the classes 0, 1, …; None names every number that occurs by itself.
+        dims: The two latent dimensions to show; ignored with one latent dimension.
+        title: Title of the figure.
 
     Returns:
-        The figure, to be passed to `save`.
+        The figure; `save` writes it.
 
     Raises:
-        InputError: If there are no points, one is not finite, or an argument does not fit them.
+        InputError: There are no points, one is not finite, or an argument does not fit them.
     """
     points = np.asarray(z_mean).astype(np.float64)
     if points.ndim != 2 or not points.size:
-        raise InputError(f"z_mean has shape {points.shape}: pass (N, latent_dim), at least one image")
+        raise InputError(f"z_mean has shape {points.shape}: not a batch of codes; pass (N, latent_dim), N at least 1")
     if not np.isfinite(points).all():
         bad = int((~np.isfinite(points).all(axis=1)).sum())
-        raise InputError(f"z_mean is not finite for {bad} of {len(points)} images: the encoder has diverged")
+        raise InputError(
+            f"z_mean is not finite for {bad} of {len(points)} images: the encoder has diverged; train with a lower "
+            "learning rate"
+        )
     if points.shape[1] > 1:
         check_dims(dims, points.shape[1])
     groups = _classes(labels, classes, len(points))
 
-    from matplotlib.figure import Figure
+    from keras_vae.report.figures.notebook import figure_with_axes
 
+    one_dimensional = points.shape[1] == 1
     with style():
-        figure = Figure(figsize=(WIDTH, 0.6 * WIDTH if points.shape[1] == 1 else 0.88 * WIDTH), layout="constrained")
-        axes = figure.add_subplot()
-        if points.shape[1] == 1:
+        figure, axes = figure_with_axes(0.6 * WIDTH if one_dimensional else 0.88 * WIDTH, title)
+        if one_dimensional:
             _histograms(axes, points[:, 0], groups)
         else:
             _scatter(axes, points[:, list(dims)], groups)
             axes.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]")
-        _key(figure, axes, groups)
-        if title is not None:
-            axes.set_title(wrapped(title, WIDTH), fontsize=11, pad=10)
+        _add_legend(figure, axes, groups)
     return figure
 
 
 class _Classes(NamedTuple):
-    """Which class each point belongs to: places `(N,)` among the names."""
+    """Class of each point, as indices `(N,)` into the names."""
 
     numbers: NDArray[np.int64]
     names: list[str]
 
     @property
-    def few(self) -> bool:
-        """Whether there is a color for each."""
+    def have_own_colors(self) -> bool:
+        """Whether the palette has a color for each class."""
         return len(self.names) <= len(PALETTE)
 
     @property
     def present(self) -> list[int]:
-        """The numbers that occur, in order."""
+        """Indices of the classes that occur, in order."""
         return [int(number) for number in np.unique(self.numbers)]
 
 
@@ -89,25 +90,27 @@ def _classes(labels: Array | None, names: Sequence[str] | None, count: int) -> _
         return None
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        raise InputError(f"labels are {labels.dtype} of shape {labels.shape}: pass {count} class numbers, one an image")
+        raise InputError(
+            f"labels are {labels.dtype} of shape {labels.shape}: not one class per image; pass {count} class numbers"
+        )
     low, high = int(labels.min()), int(labels.max())
     if low < 0:
-        raise InputError(f"labels have {low} among them: classes are counted from 0")
+        raise InputError(f"labels contain {low}: classes are counted from 0; pass class numbers of 0 or more")
     if names is None:
-        # Labels may be dates or identifiers: only those that occur get a name and a color.
+        # Labels may be dates or identifiers, so only those that occur get a name and a color.
         values, ranks = np.unique(labels, return_inverse=True)
         return _Classes(ranks.astype(np.int64), [str(value) for value in values.tolist()])
     if high >= len(names):
-        raise InputError(f"classes has {len(names)} names: labels go up to {high}, pass {high + 1} or more")
+        raise InputError(f"classes has {len(names)} names: labels go up to {high}; pass {high + 1} names or more")
     return _Classes(labels.astype(np.int64), list(names))
 
 
 def _colors(classes: _Classes) -> Any:
-    """Return a color map with one entry a class."""
+    """Return a color map with one entry per class."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
-    if classes.few:
+    if classes.have_own_colors:
         return ListedColormap(PALETTE[: len(classes.names)])
     return colormaps["viridis"].resampled(len(classes.names))
 
@@ -120,7 +123,7 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
     if classes is None:
         axes.scatter(points[:, 0], points[:, 1], s=size, alpha=alpha, linewidths=0, color=PALETTE[0])
     else:
-        # In the order of the data, the class that comes last would cover the others.
+        # A random order, because in the order of the data the last class could cover the others.
         order = np.random.default_rng(0).permutation(len(points))
         colors = _colors(classes)
         axes.scatter(
@@ -134,9 +137,11 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
             vmin=-0.5,
             vmax=len(classes.names) - 0.5,
         )
-        # Digits and letters are put on their classes, so that nobody need tell ten colors apart.
-        for number in classes.present if classes.few and max(map(len, classes.names)) <= 2 else []:
-            x, y = np.median(points[classes.numbers == number], axis=0)
+        # Short labels are written onto their points, so that nobody has to tell ten colors apart.
+        present = classes.present if classes.have_own_colors and max(map(len, classes.names)) <= 2 else []
+        medians = np.array([np.median(points[classes.numbers == number], axis=0) for number in present]).reshape(-1, 2)
+        places = _separate(medians, 0.045 * float(np.ptp(points, axis=0).max()))
+        for number, (x, y) in zip(present, places.tolist(), strict=True):
             badge = {
                 "boxstyle": "circle,pad=0.25",
                 "facecolor": colors(number),
@@ -157,6 +162,21 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
     axes.autoscale_view()
 
 
+def _separate(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """Return points that are moved apart until they are about `distance` from each other; distant points stay."""
+    places = places.copy()
+    for _ in range(50):
+        for first in range(len(places)):
+            for second in range(first):
+                offset = places[first] - places[second]
+                length = float(np.hypot(*offset))
+                if length < distance:
+                    direction = offset / length if length else np.array([1.0, 0.0])
+                    places[first] += 0.5 * (distance - length) * direction
+                    places[second] -= 0.5 * (distance - length) * direction
+    return places
+
+
 def _dark(color: tuple[float, float, float, float]) -> bool:
     red, green, blue, _ = color
     return 0.3 * red + 0.59 * green + 0.11 * blue < 0.6
@@ -170,19 +190,19 @@ def _histograms(axes: "Axes", values: NDArray[np.float64], classes: _Classes | N
     else:
         colors = _colors(classes)
         for number in classes.present:
-            chosen, color = values[classes.numbers == number], colors(number)
-            if classes.few:
-                axes.hist(chosen, bins, density=True, histtype="stepfilled", color=color, alpha=0.18)
-            axes.hist(chosen, bins, density=True, histtype="step", color=color, linewidth=1.3)
+            selected, color = values[classes.numbers == number], colors(number)
+            if classes.have_own_colors:
+                axes.hist(selected, bins, density=True, histtype="stepfilled", color=color, alpha=0.18)
+            axes.hist(selected, bins, density=True, histtype="step", color=color, linewidth=1.3)
     z = np.linspace(low, high, 200)
     prior = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
     axes.plot(z, prior, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)), label="prior")
     axes.legend(loc="upper left", fontsize=9)
-    axes.set(xlabel="z[0]", ylabel="density, each class by itself" if classes else "density")
+    axes.set(xlabel="z[0]", ylabel="density of each class" if classes else "density")
 
 
-def _key(figure: "Figure", axes: "Axes", classes: _Classes | None) -> None:
-    """Say which color is which class: a legend for a few, a color bar for many."""
+def _add_legend(figure: "Figure", axes: "Axes", classes: _Classes | None) -> None:
+    """Add a legend of the classes, or a color bar if there are too many."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.lines import Line2D
@@ -190,7 +210,7 @@ def _key(figure: "Figure", axes: "Axes", classes: _Classes | None) -> None:
     if classes is None:
         return
     colors = _colors(classes)
-    if classes.few:
+    if classes.have_own_colors:
         handles = [
             Line2D([], [], linestyle="", marker="o", markersize=7, color=colors(number), label=classes.names[number])
             for number in classes.present

@@ -1,5 +1,6 @@
-"""One style for every figure, on top of Matplotlib's own defaults rather than the user's settings."""
+"""The style that all figures share, and writing figures as PNG."""
 
+import io
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from keras_vae.core.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Petroff, "Accessible color sequences for data visualization" (2021): told apart under the common color deficiencies.
+# Petroff, "Accessible color sequences for data visualization" (2021), which suits the common color deficiencies.
 PALETTE = (
     "#3f90da",
     "#ffa90e",
@@ -36,7 +37,7 @@ STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
     "text.color": INK,
-    # A run or a class may have a dollar sign in its name.
+    # The name of a run or a class may contain a dollar sign.
     "text.parse_math": False,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
@@ -58,39 +59,48 @@ STYLE: dict[str, Any] = {
 
 
 WIDTH = 6.4
-"""Longest side of a page of images, and the width of every other figure, in inches."""
+"""Longest side of a figure made of images, and width of every other figure, in inches."""
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all; equal figures give equal bytes.
+    """Write a figure as a PNG file atomically; equal figures give equal bytes.
 
     Args:
-        figure: What a function of this module returned.
-        path: The file; one that exists is replaced.
+        figure: A figure of this package.
+        path: The file to write; an existing file is replaced.
 
     Returns:
         The path.
     """
-    # Matplotlib's version, which it writes by default, would make equal figures differ.
-    with style(), replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=figure.dpi, metadata={"Software": None})
+    content = to_png(figure)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
     return path
+
+
+def to_png(figure: "Figure") -> bytes:
+    """Return a figure as a PNG; equal figures give equal bytes."""
+    content = io.BytesIO()
+    # By default Matplotlib writes its version into the file, so equal figures would differ.
+    with style():
+        figure.savefig(content, format="png", dpi=figure.dpi, metadata={"Software": None})
+    return content.getvalue()
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Hold the one style, on top of Matplotlib's own defaults rather than the user's settings."""
+    """Apply the style on top of Matplotlib's defaults, ignoring the user's settings."""
     from matplotlib import style
 
     with style.context(["default", STYLE]):
         yield
 
 
-def wrapped(title: str, inches: float) -> str:
-    """Break a title of 11 points into lines that fit a width."""
+def wrap_title(title: str, inches: float) -> str:
+    """Break an 11-point title into lines that fit a width."""
     return textwrap.fill(title, max(20, int(inches * 11.5)))
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a coordinate as an axis shows it."""
     return f"{round(value, 6) + 0.0:g}".replace("-", "\N{MINUS SIGN}")

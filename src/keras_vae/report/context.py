@@ -1,0 +1,145 @@
+"""The run or model that a plot shows, loaded when it is first needed."""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.evaluation.latents import dimensions_by_kl, kl_per_dimension
+from keras_vae.models.inputs import dataset_condition
+
+if TYPE_CHECKING:
+    from keras_vae.core.progress import Progress
+    from keras_vae.models.base import BaseVAE
+    from keras_vae.runs.files import Metrics
+    from keras_vae.runs.run import Run
+
+ORDERING_IMAGES = 2000
+"""Images over which the KL divergence or the variance of each latent dimension is averaged."""
+
+
+class PlotContext:
+    """A run or a model to plot; the model and the images are loaded when a plot first needs them.
+
+    Args:
+        run: The run, or None for a model without one.
+        model: The model, if already loaded.
+        splits: The images, if already loaded.
+        progress: Shows the loading of images.
+    """
+
+    def __init__(
+        self,
+        run: "Run | None" = None,
+        model: "BaseVAE | None" = None,
+        splits: Splits | None = None,
+        progress: "Progress | None" = None,
+    ) -> None:
+        self._run, self._model, self._splits, self._progress = run, model, splits, progress
+
+    @classmethod
+    def of(
+        cls,
+        run: "PlotContext | Run | BaseVAE | str | Path",
+        splits: Splits | Dataset | Array | None = None,
+        progress: "Progress | None" = None,
+    ) -> "PlotContext":
+        """Return the context of a run, a run's path or name, or a model.
+
+        Args:
+            run: What to plot; a context is returned as it is.
+            splits: Images to use instead of the run's own: splits, a data set, or an array.
+            progress: Shows the loading of images.
+
+        Raises:
+            InputError: `run` is none of these, there is no such run, or the array does not hold images.
+        """
+        from keras_vae.runs.run import Run
+
+        if isinstance(run, PlotContext):
+            return run
+        if splits is not None and not isinstance(splits, Splits):
+            images = splits if isinstance(splits, Dataset) else Dataset.from_arrays(splits, name="images")
+            splits = Splits(images, None, None)
+        if isinstance(run, str | Path):
+            run = Run.open(run)
+        if isinstance(run, Run):
+            return cls(run, None, splits, progress)
+        from keras_vae.models.base import BaseVAE
+
+        if isinstance(run, BaseVAE):
+            return cls(None, run, splits, progress)
+        raise InputError(f"run = {run!r}: neither a run nor a model; pass a run, its path or name, or a model")
+
+    @property
+    def name(self) -> str:
+        """Name of the run or the model."""
+        return self.model.name if self._run is None else self._run.name
+
+    @property
+    def metrics(self) -> "Metrics":
+        """Metrics of each epoch: of the run, or of the model's last call of `fit`."""
+        if self._run is not None:
+            metrics, remedy = self._run.metrics, f"train it with `vae train --resume {self._run.path}`"
+        else:
+            # Keras sets `history` when `fit` starts.
+            history = getattr(self.model, "history", None)
+            metrics, remedy = ({} if history is None else history.history), "call fit first, or pass the model's run"
+        if not metrics:
+            raise InputError(f"run = {self.name}: no epoch is complete yet; {remedy}")
+        return metrics
+
+    @functools.cached_property
+    def model(self) -> "BaseVAE":
+        """The trained model."""
+        if self._model is not None:
+            return self._model
+        assert self._run is not None
+        return self._run.load_model()
+
+    @functools.cached_property
+    def splits(self) -> Splits:
+        """The images the model was trained on, and held-out images."""
+        if self._splits is not None:
+            return self._splits
+        if self._run is None:
+            raise InputError(f"splits = None: {self.name} has no images of its own; pass splits or an array of images")
+        return self._run.load_splits(self._progress)
+
+    def images(self, n: int) -> Dataset:
+        """Return at most n held-out images, evenly spaced; training images if none were held out.
+
+        Raises:
+            InputError: `n` is less than 1.
+        """
+        if n < 1:
+            raise InputError(f"n = {n}: nothing to show; pass 1 or more")
+        return (self.splits.held_out or self.splits.train).subsample_evenly(n)
+
+    @functools.cached_property
+    def kl_per_dimension(self) -> NDArray[np.float64] | None:
+        """KL divergence of each latent dimension in nats per image; None if the model has only their sum."""
+        return kl_per_dimension(self.model, self.images(ORDERING_IMAGES))
+
+    @functools.cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Latent dimensions by descending KL divergence or, if that is unknown, by descending variance of the means."""
+
+        def encode() -> Array:
+            dataset = self.images(ORDERING_IMAGES)
+            return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
+
+        return dimensions_by_kl(self.kl_per_dimension, encode)
+
+    @property
+    def plane(self) -> tuple[int, int]:
+        """The two most informative latent dimensions, in ascending order."""
+        if self.model.latent_dim <= 2:
+            return 0, 1
+        first, second = sorted(self.order[:2].tolist())
+        return first, second

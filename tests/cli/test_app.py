@@ -1,0 +1,57 @@
+"""The program as a whole: help and exit codes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import typer.main
+
+from helpers import on_tensorflow
+from keras_vae import cli
+from keras_vae.evaluation.anomaly import SCORES
+from keras_vae.evaluation.evaluate import STAGES, Request
+from keras_vae.report.plots import PLOTS
+
+pytestmark = on_tensorflow("what the commands call is tested on every backend")
+
+
+def test_program_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from keras_vae.cli import main; main()", "train", "--data", "nowhere"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_of_no_command_imports_keras_or_numpy() -> None:
+    code = (
+        "import sys, typer\n"
+        "from keras_vae.cli import app\n"
+        "for words in ([], *([name] for name in typer.main.get_command(app).commands)):\n"
+        "    app([*words, '--help'], standalone_mode=False)\n"
+        "print(sorted({'keras', 'tensorflow', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage:") == 1 + len(typer.main.get_command(cli.app).commands)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_lists_exactly_the_accepted_values() -> None:
+    hints = get_type_hints(Request)
+    for command, name, accepted in (
+        ("plot", "kind", PLOTS),
+        ("evaluate", "stages", STAGES),
+        ("evaluate", "features", get_args(get_args(hints["features"])[0])),
+        ("score", "score", SCORES),
+    ):
+        (parameter,) = [p for p in typer.main.get_command(cli.app).commands[command].params if p.name == name]
+        listed = parameter.help.partition(". Default")[0].removesuffix(".").rpartition(": ")[2]
+        assert re.split(r", | or ", listed) == list(accepted), command
+    (images,) = [p for p in typer.main.get_command(cli.app).commands["evaluate"].params if p.name == "images"]
+    assert images.metavar.split("|") == list(get_args(hints["scored"]))

@@ -1,0 +1,125 @@
+"""`vae plot`, `sample`, `info`, `presets` and `data`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from cli_helpers import Vae, assert_refused
+from PIL import Image, ImageSequence
+
+from helpers import on_tensorflow
+from keras_vae.runs.experiment import preset_names
+
+pytestmark = on_tensorflow("what the commands call is tested on every backend")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["grid", "-n", "3", "--bounds", "-2", "2"],
+        ["grid", "-n", "3"],
+        ["grid", "-n", "2", "--dims", "1", "0"],
+        ["samples", "-n", "5", "--seed", "3"],
+        ["reconstructions", "-n", "2"],
+        ["worst-reconstructions", "-n", "2"],
+        ["neighbors", "-n", "3", "--seed", "1"],
+        ["latents"],
+        ["traversals", "-n", "3"],
+        ["interpolation", "-n", "3", "--spherical"],
+        ["kl-per-dimension"],
+        ["curves"],
+        ["rate-distortion"],
+    ],
+)
+def test_plot_draws_every_kind(options: list[str], vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, *options)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.strip() == f"run/figures/{options[0]}.png"
+    assert np.asarray(Image.open(outcome.out.strip())).std() > 0
+
+
+@pytest.mark.parametrize("kind", ["traversals", "interpolation"])
+def test_plot_writes_an_animation_that_runs_forward_and_back(kind: str, vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, kind, "-n", "4", "--out", "moving.gif")
+    assert outcome.code == 0, outcome.err
+    with Image.open("moving.gif") as moving:
+        # Pillow merges equal consecutive frames into one of longer duration.
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(moving)]
+    assert sum(durations) == 6 * 80
+
+
+def test_plot_refuses_to_animate_a_still_plot(vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, "samples", "--out", "samples.gif")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "cannot write a samples plot as '.gif'; use .png" in outcome.err
+    assert not Path("samples.gif").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["rate_distortion"], "did you mean 'rate-distortion'"),
+        (["curves", "--bounds", "-1", "1"], "curves plot: option"),
+        (["grid", "--seed", "1"], "grid plot: option"),
+        (["grid", "-n", "0"], "n = 0: too small; pass at least 1 point per side"),
+        (["grid", "--bounds", "1", "-1"], "bounds = (1, -1): must be two finite numbers, the smaller one first"),
+        (["grid", "--dims", "0", "2"], "dims = (0, 2): must be two different dimensions from 0 to 1"),
+        (["grid", "--out", "grid.jpg"], "must end in .png"),
+        (["grid", "--out", "nowhere/grid.png"], "there is no folder nowhere"),
+        (["grid", "--out", "run/report.html"], "must end in .png"),
+        (["grid", "--out", "run/figures/curves.png"], "exists: choose another name, or replace it with --force"),
+    ],
+)
+def test_plot_refuses_invalid_options(options: list[str], message: str, vae: Vae, run: Path) -> None:
+    assert_refused(vae("plot", run, *options), message)
+
+
+def test_sample_writes_a_picture_or_floats_and_is_reproducible(vae: Vae, run: Path) -> None:
+    for name in ("a", "b"):
+        assert vae("sample", run, "-n", 6, "--seed", 1, "--out", f"{name}.npz").out.strip() == f"{name}.npz"
+    with np.load("a.npz") as one, np.load("b.npz") as other:
+        assert one["images"].shape == (6, 9, 7, 1)
+        np.testing.assert_array_equal(one["images"], other["images"])
+    assert vae("sample", run, "--out", "s.png").code == 0
+    before = Path("s.png").read_bytes()
+    assert_refused(vae("sample", run, "--out", "s.png"), "s.png exists")
+    assert Path("s.png").read_bytes() == before
+    assert vae("sample", run, "--out", "s.png", "--force").code == 0
+    assert_refused(vae("sample", run, "-n", "0"), "n = 0")
+
+
+def test_sample_refuses_damaged_and_unsafe_models(vae: Vae, run: Path, make_vae: Callable[..., keras.Model]) -> None:
+    model = make_vae()
+    outputs = keras.layers.Lambda(lambda x: x * 1.0)(model.decoder.output)
+    type(model)(model.encoder, keras.Model(model.decoder.input, outputs)).save(run / "model.keras")
+    assert_refused(vae("sample", run), "asks to run code")
+    (run / "model.keras").write_bytes((run / "model.keras").read_bytes()[:1000])
+    assert_refused(vae("sample", run), "cannot be read")
+
+
+def test_info_prints_text_and_json(vae: Vae, run: Path) -> None:
+    text = vae("info", run).out
+    assert "2 of 2 epochs, complete" in text
+    assert "photos" in text
+    facts = json.loads(vae("info", run, "--json").out)
+    assert facts["complete"]
+    assert facts["experiment"]["training"]["epochs"] == 2
+    assert len(facts["metrics"]["total_loss"]) == 2
+
+
+def test_presets_and_data_sources_are_listed(vae: Vae) -> None:
+    assert set(json.loads(vae("presets", "--json").out)) == set(preset_names())
+    assert vae("presets").out.splitlines()[0].startswith("beta-tcvae")
+    listed = {row["name"] for row in json.loads(vae("data", "--json").out)}
+    assert listed == {"mnist", "fashion_mnist", "digits", "sprites"}
+    assert "embedded in scikit-learn" in vae("data").out
+
+
+def test_data_describes_a_source(vae: Vae, folder: Path) -> None:
+    (row,) = json.loads(vae("data", folder, "--image-size", "8x8", "--color", "rgb", "--json").out)
+    assert row["images"] == 30
+    assert row["image_shape"] == [8, 8, 3]
+    assert row["classes"] == 2

@@ -1,0 +1,182 @@
+"""`vae train`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import SMALL, Vae, assert_refused
+from PIL import Image
+
+from helpers import on_tensorflow
+
+pytestmark = on_tensorflow("what the commands call is tested on every backend")
+
+
+def test_train_on_a_folder_reports_the_data_and_prints_the_result(vae: Vae, folder: Path) -> None:
+    outcome = vae("train", "--data", folder, *SMALL)
+    assert outcome.code == 0, outcome.err
+    assert "25 train · 2 validation · 3 test · 9×7×1" in outcome.err
+    assert "reconstruction" in outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["run", "runs/classic"]
+    assert "negative_elbo" in lines[1]
+    assert "nats per image" in lines[1]
+    assert "not a normalized likelihood" in outcome.out
+    assert Path("runs/classic/report.html").is_file()
+    # The next one finds a free name.
+    assert vae("train", "--data", folder, *SMALL).out.splitlines()[0].split() == ["run", "runs/classic-2"]
+
+
+def test_train_prints_json(vae: Vae, folder: Path) -> None:
+    outcome = vae("train", "--data", folder, "--out", "r", "--json", *SMALL)
+    answer = json.loads(outcome.out)
+    assert answer["run"] == "r"
+    assert answer["evaluation"]["likelihood"]["images"] == 3
+
+
+def test_training_without_held_out_data_is_reported(vae: Vae, folder: Path) -> None:
+    Path("mine.toml").write_text(
+        f'name = "mine"\n[data]\nsource = "{folder}"\nholdout = false\n'
+        '[model]\nlatent_dim = 1\nnetwork = { name = "conv", widths = [2] }\n[training]\nepochs = 1\nbatch_size = 4\n'
+    )
+    outcome = vae("train", "mine.toml")
+    assert outcome.code == 0, outcome.err
+    assert "no held-out data" in outcome.err
+    assert "no held-out data" in outcome.out
+    assert "no held-out data" in vae("info", "runs/mine").out
+
+
+def test_resuming_a_complete_run_changes_nothing(vae: Vae, run: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = vae("train", "--resume", run)
+    assert outcome.code == 0
+    assert "complete: nothing to resume" in outcome.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_tensorboard_logs_are_written_into_the_run(vae: Vae, folder: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert vae("train", "--data", folder, "--out", "run", "--tensorboard", *SMALL).code == 0
+    assert list(Path("run/tensorboard").rglob("events.out.tfevents.*"))
+
+
+def write_png(path: Path, shape: tuple[int, ...] = (9, 7)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(shape, 100, "uint8")).save(path)
+
+
+def truncated(path: Path) -> None:
+    write_png(path / "a.png")
+    content = (path / "a.png").read_bytes()
+    (path / "b.png").write_bytes(content[: len(content) // 2])
+
+
+def text_as_png(path: Path) -> None:
+    write_png(path / "a.png")
+    (path / "b.png").write_text("not an image")
+
+
+def of_two_sizes(path: Path) -> None:
+    write_png(path / "a.png")
+    write_png(path / "b.png", (5, 5))
+
+
+def empty_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_text("no image here")
+
+
+def arrays(**contents: object) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, **contents)
+
+    return write
+
+
+GOOD = np.arange(20 * 6 * 6).reshape(20, 6, 6).astype("uint8")
+
+
+NAN = np.full((20, 6, 6), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (lambda path: None, "nowhere.npz", "nowhere.npz; accepted: mnist, fashion_mnist, digits, sprites, or"),
+        (empty_folder, "folder", "folder: no images, only notes.txt; accepted: .png"),
+        (truncated, "folder", "b.png: cannot be read: not a complete PNG"),
+        (text_as_png, "folder", "b.png: cannot be read: not a complete PNG"),
+        (of_two_sizes, "folder", "b.png 5x5; resize them with --image-size HxW"),
+        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: the file holds names (2,); pass x_train"),
+        (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; pass floats in [0, 1]"),
+        (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; pass floats in [0, 1]"),
+        (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images.shape = (20, 36): not images; pass N x H x W"),
+        (arrays(images=GOOD[:0]), "x.npz", "images.shape = (0, 6, 6, 1): no pixels; pass at least one image"),
+        (arrays(images=GOOD[:1]), "x.npz", "a single image cannot be split or trained on; pass at least two"),
+        (arrays(images=GOOD, labels=np.arange(7)), "x.npz", "labels.shape = (7,): there are 20 images; pass one integer"),
+        (
+            lambda path: path.write_bytes(b"PK\x03\x04 half a zip"),
+            "x.npz",
+            "x.npz: cannot be read: ",
+        ),
+    ],
+)
+def test_train_refuses_invalid_images_and_writes_nothing(
+    make: Callable[[Path], object], name: str, message: str, vae: Vae, tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    assert_refused(vae("train", "--data", tmp_path / name, *SMALL), message)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clasic"], "did you mean 'classic'"),
+        (["nowhere.toml"], "no experiment file at nowhere.toml"),
+        (["--data", "mnits"], "did you mean 'mnist'"),
+        (["--set", "training.epoch=3"], "did you mean 'epochs'"),
+        (["--set", "model.latent_dim=0"], "model.latent_dim = 0"),
+        (["--set", "training.epochs=0"], "training.epochs = 0"),
+        (["--set", "training.epochs=-1"], "training.epochs = -1"),
+        (["--set", "training.batch_size=5000", "--data", "digits"], "training.batch_size = 5000"),
+        (["--image-size", "28", "--data", "digits"], "--image-size 28: write height x width"),
+        (["--resume", "nowhere"], "no run at nowhere"),
+        (["--resume", "nowhere", "--set", "seed=1"], "--resume keeps all settings of the run"),
+        (["--data", "digits", "--set", "model.objective=vae"], "objective = 'vae': unknown"),
+    ],
+)
+def test_train_refuses_invalid_arguments_and_writes_nothing(
+    arguments: list[str], message: str, vae: Vae, tmp_path: Path
+) -> None:
+    assert_refused(vae("train", *arguments), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_refuses_an_existing_run_before_reading_images(vae: Vae, run: Path) -> None:
+    assert_refused(vae("train", "--data", "nowhere", "--out", run), "run exists: choose another folder")
+
+
+def test_train_into_an_unwritable_folder_fails_with_one_line(vae: Vae, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    outcome = vae("train", "--data", folder, "--out", tmp_path / "file" / "run", *SMALL)
+    assert_refused(outcome, "Not a directory", code=1)
+
+
+def test_train_without_network_lists_the_alternatives(
+    vae: Vae, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KERAS_VAE_DATA", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("keras_vae.data.published.urlopen", offline)
+    outcome = vae("train", "classic")
+    assert_refused(outcome, "--data", code=1)
+    for way in ("--data", "KERAS_VAE_DATA", str(tmp_path / "keras"), "digits"):
+        assert way in outcome.err
