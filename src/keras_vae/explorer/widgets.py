@@ -34,7 +34,7 @@ def html(content: str = "", *, script: str | None = None, elem_id: str | None = 
     """
     names = ["vae", *classes.split()]
     extra = {} if script is None else {"js_on_load": asset(script)}
-    return gr.HTML(content, elem_id=elem_id, elem_classes=names, padding=False, **extra)
+    return gr.HTML(content, elem_id=elem_id, elem_classes=names, **extra)
 
 
 def on_event(

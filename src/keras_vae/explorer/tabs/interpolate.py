@@ -29,7 +29,7 @@ class InterpolateTab:
         ends, page, side = gr.State([images[0], images[1]]), gr.State(0), gr.State(0)
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                html(caption(f"Click an image to replace the start and the end in turn ({description})."))
+                html(caption(f"Click two {description} to interpolate between them."))
                 choices = html(pictures.choice_grid(images), script="choices.js", elem_id="choices")
                 with gr.Row():
                     more = gr.Button("Show other images", size="sm", min_width=120)

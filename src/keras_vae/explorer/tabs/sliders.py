@@ -41,9 +41,7 @@ class SlidersTab:
                     draw = gr.Button("Random code", variant="primary", elem_id="random-code", min_width=120)
                     reset = gr.Button("Reset", elem_id="slider-reset", min_width=120)
                 has_temperature = self._explorer.engine.has_temperature
-                temperature = gr.Slider(
-                    0, 2, value=1, step=0.05, label="Temperature of random codes", visible=has_temperature
-                )
+                temperature = gr.Slider(0, 2, value=1, step=0.05, label="Temperature", visible=has_temperature)
             with gr.Column(scale=3, min_width=320):
                 sliders = [self._slider(dimension) for dimension in self._unfolded]
                 if self._folded:
