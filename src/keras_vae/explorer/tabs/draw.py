@@ -140,7 +140,7 @@ class DrawTab:
         if not likelihood.is_normalized_on(image[None]):
             facts["likelihood"] = "not normalized for this image"
         elif likelihood.is_density:
-            facts["likelihood"] = "density of gray levels"
+            facts["likelihood"] = "density of pixel values"
         if sources.reference is not None:
             kind = "training" if sources.splits is not None else sources.reference.split
             facts["anomaly score"] = (

@@ -148,6 +148,6 @@ class LatentMapTab:
         )
         with gr.Row(visible=space.latent_dim > 2):
             choices = [(dimension_name(self._explorer, dimension), dimension) for dimension in space.order]
-            horizontal = gr.Dropdown(choices, value=space.top_dims[0], label="Horizontal")
-            vertical = gr.Dropdown(choices, value=space.top_dims[1], label="Vertical")
+            horizontal = gr.Dropdown(choices, value=space.top_dims[0], label="Horizontal", min_width=170)
+            vertical = gr.Dropdown(choices, value=space.top_dims[1], label="Vertical", min_width=170)
         return kind, horizontal, vertical
