@@ -26,6 +26,7 @@ FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--window-size=1280,1040",
+    "--hide-scrollbars",
     "--force-device-scale-factor=1.5",
 )
 

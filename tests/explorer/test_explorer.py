@@ -130,6 +130,13 @@ def test_a_plane_through_a_code_holds_the_other_dimensions(make_run: MakeRun) ->
     np.testing.assert_allclose(images[0], explorer.decode(corner), atol=1e-5)
 
 
+def test_a_plane_needs_two_dimensions(make_run: MakeRun) -> None:
+    explorer = Explorer(make_run(*CLASSIC, "model.latent_dim=1"))
+    assert (explorer.has_vector, explorer.has_plane) == (True, False)
+    with pytest.raises(InputError, match="latent_dim = 1: a plane needs two dimensions"):
+        explorer.latent_space.plane()
+
+
 def test_preparation_releases_the_lock_between_batches(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     explorer, held = Explorer(make_run(*CLASSIC)), []
     monkeypatch.setattr(time, "sleep", lambda _: held.append(Engine.lock.locked()))
@@ -181,7 +188,7 @@ def test_a_conditional_model_is_conditioned_on_the_chosen_label(make_run: MakeRu
     assert np.abs(explorer.decode(code, 0) - explorer.decode(code, 1)).max() > 1e-4
     explorer.warm_up()
     space = explorer.latent_space
-    assert space.codes.shape == (len(space.images), 2)
+    assert space.codes.shape == (len(space.dataset), 2)
     assert explorer.analyzer.analyze(frames[0][0], 1).code is not None
 
 
@@ -247,7 +254,7 @@ def test_images_in_the_run_folder_replace_missing_data(make_run: MakeRun, frames
     Path(run.experiment.data.source).unlink()
     np.savez(run.path / "images.npz", images=frames[0][:20], labels=frames[1][:20])
     explorer = Explorer(run)
-    assert len(explorer.latent_space.images) == 20
+    assert len(explorer.latent_space.dataset) == 20
     assert explorer.sources.splits is None
     explorer.analyzer.score_reference()
     assert explorer.analyzer.analyze(frames[0][0]).percentile is not None

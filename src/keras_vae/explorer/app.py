@@ -36,6 +36,8 @@ def build(explorer: Explorer) -> gr.Blocks:
     """Return the page of a run, with the tabs that apply to its model."""
     title = f"{explorer.run.name} · keras-vae"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as page:
+        # Before the tabs: Gradio would rename an endpoint if the handler of an event had the same name.
+        register_endpoints(explorer)
         html(_header(explorer), classes="header")
         # The last drawing, which the tab Interpolate can use.
         drawing = gr.State(None)
@@ -54,7 +56,6 @@ def build(explorer: Explorer) -> gr.Blocks:
             SamplesTab(explorer).build()
         with gr.Tab("Report", id="report") as report_tab:
             ReportTab(explorer).build(report_tab)
-        register_endpoints(explorer)
     return page
 
 

@@ -170,7 +170,7 @@ class Explorer:
         return self.engine.decode(interpolate(start, end, NUM_INTERPOLATED, spherical=spherical), label)
 
     def choices(self, page: int = 0) -> tuple[Array, str]:
-        """Return random images to choose from, (PAGE_SIZE, H, W, C), and a description of them.
+        """Return at most PAGE_SIZE random images to choose from, (N, H, W, C), and a description of them.
 
         These are held-out images if any are available, else training images, else samples.
 

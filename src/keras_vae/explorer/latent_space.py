@@ -34,7 +34,7 @@ class LatentSpace:
 
     Args:
         engine: The model.
-        images: Images whose codes are shown on the map; None if no images are available.
+        dataset: Images whose codes are shown on the map; None if no images are available.
         evaluation: The run's evaluation; None if the run has none.
         image_shape: (H, W, C).
         default_label: The label to condition on by default, if the model is conditional.
@@ -43,7 +43,7 @@ class LatentSpace:
     def __init__(
         self,
         engine: Engine,
-        images: Dataset | None,
+        dataset: Dataset | None,
         evaluation: Mapping[str, Any] | None,
         *,
         image_shape: ImageShape,
@@ -51,7 +51,7 @@ class LatentSpace:
     ) -> None:
         self.engine, self._evaluation, self._default_label = engine, evaluation, default_label
         self.latent_dim: int = engine.model.latent_dim
-        self.images = None if images is None else images.subsample_evenly(MAX_POINTS)
+        self.dataset = None if dataset is None else dataset.subsample_evenly(MAX_POINTS)
         self.grid_size, self._small_grid_size = grid_sizes(image_shape)
 
     # ---- Codes and dimensions ----
@@ -59,9 +59,9 @@ class LatentSpace:
     @functools.cached_property
     def codes(self) -> Array:
         """Posterior means of the images on the map, (N, latent_dim); empty without images."""
-        if self.images is None:
+        if self.dataset is None:
             return np.zeros((0, self.latent_dim), "float32")
-        return self.engine.encode(self.images.images, dataset_condition(self.engine.model, self.images))
+        return self.engine.encode(self.dataset.images, dataset_condition(self.engine.model, self.dataset))
 
     @functools.cached_property
     def kl_per_dimension(self) -> NDArray[np.float64] | None:

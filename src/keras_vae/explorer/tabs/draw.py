@@ -110,7 +110,7 @@ class DrawTab:
             plane,
             space.default_view(plane),
             points=plane.points(space.codes) if len(space.codes) else None,
-            labels=None if space.images is None else space.images.labels,
+            labels=None if space.dataset is None else space.dataset.labels,
             mark=(u, v),
         )
 

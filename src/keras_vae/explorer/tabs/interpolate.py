@@ -26,7 +26,8 @@ class InterpolateTab:
         """
         images, description = self._explorer.choices()
         # The two endpoints, the page of choices, and which endpoint the next choice replaces.
-        ends, page, side = gr.State([images[0], images[1]]), gr.State(0), gr.State(0)
+        first_ends = [images[0], images[1 % len(images)]]
+        ends, page, side = gr.State(first_ends), gr.State(0), gr.State(0)
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
                 html(caption(f"Click two {description} to interpolate between them."))
@@ -36,7 +37,7 @@ class InterpolateTab:
                     use_drawing = gr.Button("Use my drawing", size="sm", min_width=120, elem_id="use-drawing")
                 label = label_dropdown(self._explorer)
             with gr.Column(scale=3, min_width=320):
-                strips = html(self.strips([images[0], images[1]], None), elem_id="interpolation")
+                strips = html(self.strips(first_ends, None), elem_id="interpolation")
                 with gr.Row():
                     linear = gr.Button("Linear GIF", size="sm", elem_id="gif-linear", min_width=120)
                     spherical = gr.Button("Spherical GIF", size="sm", min_width=120)

@@ -45,13 +45,13 @@ class LatentMapTab:
         """Lay out the tab and connect its events."""
         start = self._initial_state(self._space.plane())
         image, coordinates = self._decoded(start, None)
-        images = self._space.images
+        dataset = self._space.dataset
         state = gr.State(start)
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 canvas = html(self._map(start, True, None), script="latent_map.js", elem_id="latent-map")
-                if images is not None:
-                    html(pictures.legend(images.labels, images.classes))
+                if dataset is not None:
+                    html(pictures.legend(dataset.labels, dataset.classes))
             with gr.Column(scale=2, min_width=260):
                 decoded = html(image, elem_id="map-image")
                 facts = html(coordinates, elem_id="map-facts")
@@ -124,7 +124,7 @@ class LatentMapTab:
             plane,
             view,
             points=plane.points(space.codes) if show and len(space.codes) else None,
-            labels=None if space.images is None else space.images.labels,
+            labels=None if space.dataset is None else space.dataset.labels,
             mark=mark,
         )
 
