@@ -44,4 +44,4 @@ def test_every_event_of_the_page_is_timed(run: str) -> None:
     assert done.returncode == 0 or "an event took more than" in done.stderr, done.stderr
     timed = [line.split("  ")[0] for line in done.stdout.splitlines()]
     assert len(timed) == 11
-    assert {"map: click", "sliders: move", "draw: an upload", "run: opened"} <= set(timed)
+    assert {"map: click", "sliders: move", "draw: an upload", "report: open"} <= set(timed)

@@ -1,9 +1,9 @@
-"""Take the pictures of the explorer in docs/, in a headless Chromium.
+"""Take the screenshots of the explorer in docs/ with a headless Chromium.
 
     python tools/screenshots.py
 
-wants MNIST (see `keras_vae.data`), the extras `explore` and `dev`, and Chromium with its driver. It opens what `vae
-explore` opens, clicks on the map, and draws a seven.
+requires MNIST (see `keras_vae.data`), the extras `explore` and `dev`, and Chromium with its driver. The script serves
+the page of `vae explore`, clicks on the map, and draws a seven.
 """
 
 import os
@@ -26,63 +26,82 @@ FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--window-size=1280,1040",
+    "--hide-scrollbars",
     "--force-device-scale-factor=1.5",
 )
 
 SEVEN = ((-65, -60), (60, -70), (30, 20), (0, 105))
-"""Where the pen goes, in pixels from the middle of the pad."""
+"""The corners of the drawing, in pixels from the center of the pad."""
+
+STEPS_PER_LINE = 8
 
 
-def browser() -> webdriver.Chrome:
-    """Return a browser without a window."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for flag in FLAGS:
-        options.add_argument(flag)
-    return webdriver.Chrome(options=options)
+class Page:
+    """A headless browser with the page."""
+
+    def __init__(self, url: str) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
+        for flag in FLAGS:
+            options.add_argument(flag)
+        self.browser = webdriver.Chrome(options=options)
+        self.browser.get(url)
+
+    def find(self, selector: str) -> WebElement:
+        """Wait for a visible element and return it."""
+
+        def visible(_: object) -> WebElement | None:
+            elements = self.browser.find_elements(By.CSS_SELECTOR, selector)
+            return next((element for element in elements if element.is_displayed()), None)
+
+        return WebDriverWait(self.browser, 60).until(visible)
+
+    def open(self, tab: str) -> None:
+        """Open a tab."""
+        buttons = self.browser.find_elements(By.CSS_SELECTOR, "button[role=tab]")
+        next(button for button in buttons if button.text == tab).click()
+
+    def save(self, name: str) -> None:
+        """Save a screenshot."""
+        # Results and the points of the map fade in.
+        time.sleep(2)
+        self.browser.save_screenshot(str(DOCS / f"explorer-{name}.png"))
+
+    def click_map(self) -> None:
+        """Click on the map, a little to the right of its center."""
+        canvas = self.find("#latent-map .canvas")
+        ActionChains(self.browser).move_to_element_with_offset(canvas, 40, -20).click().perform()
+
+    def draw(self, corners: tuple[tuple[int, int], ...]) -> None:
+        """Draw lines from corner to corner on the pad, and wait for the analysis."""
+        pad = self.find("#drawing-pad canvas")
+        start, *others = corners
+        pen = ActionChains(self.browser, duration=40).move_to_element_with_offset(pad, *start).click_and_hold()
+        for end in others:
+            for step in range(1, STEPS_PER_LINE + 1):
+                x, y = (a + (b - a) * step // STEPS_PER_LINE for a, b in zip(start, end, strict=True))
+                pen = pen.move_to_element_with_offset(pad, x, y)
+            start = end
+        pen.release().perform()
+        self.find("#analysis img")
 
 
 def main() -> None:
-    """Serve, look, and save."""
+    """Serve the page and save the screenshots."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "no_proxy": "127.0.0.1"}
     with subprocess.Popen(SERVE, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        window = browser()
         try:
-            window.get(server.stdout.readline().strip())
-
-            def find(selector: str) -> WebElement:
-                return WebDriverWait(window, 60).until(
-                    lambda _: next(
-                        (e for e in window.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()), None
-                    )
-                )
-
-            def save(name: str) -> None:
-                # Answers and the points of the map fade in.
-                time.sleep(2)
-                window.save_screenshot(str(DOCS / f"explorer-{name}.png"))
-
-            place = find("#map-picture .canvas")
-            ActionChains(window).move_to_element_with_offset(place, 40, -20).click().perform()
-            save("map")
-
-            next(e for e in window.find_elements(By.CSS_SELECTOR, "button[role=tab]") if e.text == "Draw").click()
-            pad = find("#pad canvas")
-            first, *others = SEVEN
-            pen = ActionChains(window, duration=40).move_to_element_with_offset(pad, *first).click_and_hold()
-            for x, y in others:
-                for step in range(1, 9):
-                    at = (first[0] + (x - first[0]) * step // 8, first[1] + (y - first[1]) * step // 8)
-                    pen = pen.move_to_element_with_offset(pad, *at)
-                first = (x, y)
-            # Until the training images' scores are there to compare with.
+            page = Page(server.stdout.readline().strip())
+            page.click_map()
+            page.save("map")
+            page.open("Draw")
+            # Wait until the training images are scored, so that the drawing has a percentile.
             time.sleep(20)
-            pen.release().perform()
-            find("#draw-answer img")
-            save("draw")
+            page.draw(SEVEN)
+            page.save("draw")
+            page.browser.quit()
         finally:
-            window.quit()
             server.terminate()
 
 

@@ -116,7 +116,11 @@ NAN = np.full((20, 6, 6), np.nan)
         (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images.shape = (20, 36): not images; pass N x H x W"),
         (arrays(images=GOOD[:0]), "x.npz", "images.shape = (0, 6, 6, 1): no pixels; pass at least one image"),
         (arrays(images=GOOD[:1]), "x.npz", "a single image cannot be split or trained on; pass at least two"),
-        (arrays(images=GOOD, labels=np.arange(7)), "x.npz", "labels.shape = (7,): there are 20 images; pass one integer"),
+        (
+            arrays(images=GOOD, labels=np.arange(7)),
+            "x.npz",
+            "labels.shape = (7,): there are 20 images; pass one integer",
+        ),
         (
             lambda path: path.write_bytes(b"PK\x03\x04 half a zip"),
             "x.npz",

@@ -86,7 +86,9 @@ def test_missing_training_images_are_named(arguments: list[str], vae: Vae, run: 
     source = Experiment.from_file(run / "experiment.toml").data.source
     (run / "experiment.toml").write_text(toml.replace(source, "/gone/photos"))
     outcome = vae(arguments[0], run, *arguments[1:])
-    assert_refused(outcome, "run was trained on /gone/photos, which does not exist any more; restore it, or write its new path")
+    assert_refused(
+        outcome, "run was trained on /gone/photos, which does not exist any more; restore it, or write its new path"
+    )
     assert "experiment.toml (data.source)" in outcome.err
 
 

@@ -1,4 +1,4 @@
-"""Runs to explore: small models that need no training."""
+"""Runs of small untrained models to explore."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from keras_vae.runs.experiment import Experiment
 
 @pytest.fixture(scope="session")
 def frames() -> tuple[Array, Array]:
-    """Small images of three labels, of an odd size that is not square, and their labels."""
+    """Small non-square images with three labels, and the labels."""
     rng = np.random.default_rng(3)
     images = rng.integers(0, 60, (60, 9, 11, 1), dtype="uint8")
     labels = np.arange(60) % 3
@@ -26,7 +26,7 @@ def frames() -> tuple[Array, Array]:
 
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Array]) -> MakeRun:
-    """Write a complete run of an untrained model on `frames`, with the settings given on top of small networks."""
+    """Return a function that writes a complete run of an untrained model on `frames` with the given settings."""
 
     def make(*settings: str, images: Array | None = None, name: str = "run") -> Run:
         folder = tmp_path_factory.mktemp("explored")

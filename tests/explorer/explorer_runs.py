@@ -1,4 +1,4 @@
-"""The settings of small models, one of each architecture."""
+"""Settings of small models, one per architecture."""
 
 from collections.abc import Callable
 

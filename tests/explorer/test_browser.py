@@ -1,4 +1,4 @@
-"""The page in a browser: click on the map, move a slider, draw, pick, and read the pictures that change."""
+"""The page in a browser: click, drag, draw and choose, and wait for the images to change."""
 
 import json
 import os
@@ -16,7 +16,7 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 pytestmark = [
-    on_tensorflow("the page says nothing about backends"),
+    on_tensorflow("the page is the same on every backend"),
     pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium and chromedriver on this machine"),
 ]
@@ -39,28 +39,28 @@ FLAGS = (
 
 
 class Page:
-    """A browser with the page in it, and what a user does there."""
+    """A browser with the page, and the actions of a user."""
 
     def __init__(self, browser: webdriver.Chrome) -> None:
-        self.browser, self.patience = browser, WebDriverWait(browser, 60)
+        self.browser, self.wait = browser, WebDriverWait(browser, 60)
 
     def find(self, selector: str) -> WebElement:
-        return self.patience.until(
+        return self.wait.until(
             lambda _: next((e for e in self.browser.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()), None)
         )
 
     def picture(self, selector: str, attribute: str = "src") -> str:
         for _ in range(100):
-            # It may be replaced between being found and being asked.
+            # The element may be replaced after it was found.
             with suppress(StaleElementReferenceException):
                 return str(self.find(selector).get_attribute(attribute))
-        raise AssertionError(f"{selector} never stands still")
+        raise AssertionError(f"{selector} is replaced again and again")
 
-    def changes(self, act: Callable[[], object], selector: str, attribute: str = "src") -> str:
-        """Act, wait until a picture is another, and return it."""
+    def change(self, act: Callable[[], object], selector: str, attribute: str = "src") -> str:
+        """Act, wait until an image changes, and return the new one."""
         before = self.picture(selector, attribute)
         act()
-        self.patience.until(lambda _: self.picture(selector, attribute) != before)
+        self.wait.until(lambda _: self.picture(selector, attribute) != before)
         return self.picture(selector, attribute)
 
     def open(self, tab: str) -> None:
@@ -72,16 +72,16 @@ class Page:
                     button.click()
             return False
 
-        self.patience.until(is_open)
+        self.wait.until(is_open)
 
     def at(self, selector: str, x: int, y: int) -> ActionChains:
         return ActionChains(self.browser, duration=40).move_to_element_with_offset(self.find(selector), x, y)
 
     def hosts(self) -> set[str]:
-        """Return every host that the browser has asked."""
+        """Return the hosts that the browser sent requests to."""
         events = [json.loads(entry["message"])["message"] for entry in self.browser.get_log("performance")]
-        asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
-        return {url.split("/")[2].split(":")[0] for url in asked if url.startswith(("http", "ws"))}
+        urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        return {url.split("/")[2].split(":")[0] for url in urls if url.startswith(("http", "ws"))}
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def page(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     for flag in FLAGS:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    # The browser's way to this machine leads through no proxy.
+    # Connect to this machine without a proxy.
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     with served(*VAE, "explore", make_run(*CLASSIC).path, "--port", 0) as address:
         browser = webdriver.Chrome(options=options, service=Service(DRIVER, log_output=os.devnull))
@@ -102,41 +102,47 @@ def page(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
             browser.quit()
 
 
-def test_every_tab_answers(page: Page) -> None:
-    canvas = "#map-picture .canvas"
-    page.changes(lambda: page.at(canvas, -120, -90).click().perform(), "#map-image img")
+def test_every_tab_responds_to_its_events(page: Page) -> None:
+    canvas = "#latent-map .canvas"
+    page.change(lambda: page.at(canvas, -120, -90).click().perform(), "#map-image img")
     first = page.find("#map-facts").text
-    page.changes(lambda: page.at(canvas, 90, 60).click().perform(), "#map-image img")
+    page.change(lambda: page.at(canvas, 90, 60).click().perform(), "#map-image img")
     assert page.find("#map-facts").text != first
     drag = page.at(canvas, -60, -60).click_and_hold().move_by_offset(40, 40).move_by_offset(40, 40).release()
-    page.changes(drag.perform, canvas, "href")
+    page.change(drag.perform, canvas, "href")
 
     page.open("Sliders")
     handle = page.find("#slider-0 input[type=range]")
-    page.changes(lambda: handle.send_keys(*[Keys.ARROW_RIGHT] * 40), "#slider-image img")
-    page.changes(page.find("#slider-draw").click, "#slider-image img")
-    page.changes(page.find("#slider-reset").click, "#slider-image img")
+    page.change(lambda: handle.send_keys(*[Keys.ARROW_RIGHT] * 40), "#slider-image img")
+    page.change(page.find("#random-code").click, "#slider-image img")
+    page.change(page.find("#slider-reset").click, "#slider-image img")
 
-    page.open("Between")
-    page.find("#take-drawing").click()
-    assert "nothing is drawn yet" in page.find(".toast-body").text
+    page.open("Interpolate")
+    page.find("#use-drawing").click()
+    assert "there is no drawing yet" in page.find(".toast-body").text
 
     page.open("Draw")
-    stroke = page.at("#pad canvas", -60, -60).click_and_hold().move_by_offset(60, 30).move_by_offset(20, 60).release()
+    stroke = (
+        page.at("#drawing-pad canvas", -60, -60)
+        .click_and_hold()
+        .move_by_offset(60, 30)
+        .move_by_offset(20, 60)
+        .release()
+    )
     stroke.perform()
-    drawn = page.picture("#draw-answer img")
+    drawn = page.picture("#analysis img")
     assert drawn.startswith("data:image/png;base64,")
-    assert "log p(x)" in page.find("#draw-answer").text
-    more = page.at("#pad canvas", 60, -80).click_and_hold().move_by_offset(10, 120).release()
-    page.changes(more.perform, "#draw-answer img")
+    assert "log p(x)" in page.find("#analysis").text
+    more = page.at("#drawing-pad canvas", 60, -80).click_and_hold().move_by_offset(10, 120).release()
+    page.change(more.perform, "#analysis img")
 
-    page.open("Between")
-    page.changes(page.find("#picks [data-index='2']").click, "#between-answer .strip img")
+    page.open("Interpolate")
+    page.change(page.find("#choices [data-index='2']").click, "#interpolation .strip img")
 
     page.open("Samples")
-    page.changes(page.find("#new-samples").click, "#sample-sheet img")
+    page.change(page.find("#new-samples").click, "#sample-grid img")
 
-    page.open("Run")
+    page.open("Report")
     assert "negative ELBO" in (page.find("#report iframe").get_attribute("srcdoc") or "")
 
     assert page.hosts() == {"127.0.0.1"}

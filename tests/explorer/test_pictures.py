@@ -1,4 +1,4 @@
-"""Pictures in the page: the pixels as they are, and points where their codes are."""
+"""The HTML of images and of the latent map."""
 
 import base64
 import io
@@ -16,24 +16,22 @@ def decoded(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
-def test_pictures_hold_every_pixel() -> None:
+def test_data_uris_keep_every_pixel() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")
-    np.testing.assert_array_equal(decoded(pictures.uri(levels)), levels)
+    np.testing.assert_array_equal(decoded(pictures.data_uri(levels)), levels)
     gray = levels[..., :1].astype("float32") / 255
-    np.testing.assert_array_equal(decoded(pictures.uri(gray)), levels[..., 0])
+    np.testing.assert_array_equal(decoded(pictures.data_uri(gray)), levels[..., 0])
 
 
-def test_points_of_the_map_lie_where_the_cells_of_their_codes_are() -> None:
+def test_points_of_the_map_lie_over_the_cells_of_their_codes() -> None:
     view, plane = View(1.0, -2.0, 2.0), coordinate_plane(np.zeros(2), (0, 1))
     images = np.zeros((16, 6, 12, 1))
     images[3] = 1
     # Cell 3 is the upper right one.
-    point = view.lattice(4)[3:4]
+    point = view.cell_centers(4)[3:4]
     outside = np.array([[9.0, 9.0]])
-    drawn = pictures.latent_map(
-        images, plane, view, points=np.concatenate([point, outside]), labels=np.array([1, 0]), names=("a", "b")
-    )
-    svg = ElementTree.fromstring(drawn)
+    points, labels = np.concatenate([point, outside]), np.array([1, 0])
+    svg = ElementTree.fromstring(pictures.latent_map(images, plane, view, points=points, labels=labels))
     canvas = next(node for node in svg.iter() if node.get("class") == "canvas")
     width, height = float(canvas.get("width", 0)), float(canvas.get("height", 0))
     assert (width, height) == (1000, 500)
@@ -45,12 +43,12 @@ def test_points_of_the_map_lie_where_the_cells_of_their_codes_are() -> None:
     assert page.mean() < 20
 
 
-def test_colors_are_one_a_label_however_many() -> None:
+def test_every_label_has_its_own_color() -> None:
     for count in (3, 10, 40):
-        chosen = pictures.colors(np.arange(count), ())
+        chosen = pictures.label_colors(np.arange(count))
         assert len(set(chosen.values())) == count
         assert all(re.fullmatch(r"#[0-9a-f]{6}", color) for color in chosen.values())
 
 
-def test_names_of_classes_are_text() -> None:
+def test_class_names_are_escaped() -> None:
     assert "<b>" not in pictures.legend(np.array([0]), ("<b>",))

@@ -1,4 +1,4 @@
-"""The page as a server: who may reach it, what it fetches, and what programs can ask it."""
+"""The server of the page: access, network requests, and the API."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 
 pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
-pytestmark = on_tensorflow("the page says nothing about backends")
+pytestmark = on_tensorflow("the page is the same on every backend")
 
 from keras_vae.explorer import serving, write_space  # noqa: E402
 from keras_vae.runs.run import Run  # noqa: E402
@@ -35,7 +35,7 @@ VAE = (sys.executable, "-c", "from keras_vae.cli import main; main()")
 
 @contextmanager
 def served(*words: object, cwd: Path | None = None, **variables: str) -> Iterator[str]:
-    """Start a program that prints the address of its page, and yield that."""
+    """Start a program that prints the URL of its page, and yield the URL."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", **variables}
     process = subprocess.Popen(
         [*map(str, words)], cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -82,22 +82,22 @@ def pixels(uri: str) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_only_this_machine_reaches_the_page_and_it_reaches_nothing_else(address: str) -> None:
+def test_the_page_is_local_and_fetches_nothing_from_other_hosts(address: str) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
     status, html, headers = fetched(address)
     assert status == 200
     assert "default-src 'self'" in headers["Content-Security-Policy"]
-    # Nothing that a browser fetches by itself lies elsewhere.
+    # No script, style or image comes from another host.
     sources = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=[\"']([^\"']+)", html)
     assert sources
     assert [source for source in sources if "//" in source and not source.startswith(address)] == []
     assert '"enable_analytics":true' not in html.replace(" ", "")
-    # A page elsewhere that has its name lead here is refused.
+    # DNS rebinding: a request for another host name is refused.
     assert fetched(address, Host="example.org")[0] == 400
 
 
 @pytest.mark.slow
-def test_programs_ask_what_the_tabs_ask(address: str, run: Run, frames: tuple[Array, Array]) -> None:
+def test_the_api_returns_what_the_model_computes(address: str, run: Run, frames: tuple[Array, Array]) -> None:
     from gradio_client import Client
     from gradio_client.exceptions import AppError
 
@@ -110,9 +110,9 @@ def test_programs_ask_what_the_tabs_ask(address: str, run: Run, frames: tuple[Ar
     expected = model.decode(np.array([[0.5, -1.0]]))[0, ..., 0]
     np.testing.assert_allclose(decoded, expected * 255, atol=1)
 
-    placed = client.predict(picture=picture(frames[0][3]), api_name="/place")
-    np.testing.assert_allclose(placed["code"], model.encode(frames[0][3:4]).z_mean[0], atol=1e-4)
-    assert placed["score"] == "nll"
+    analysis = client.predict(image=picture(frames[0][3]), api_name="/analyze")
+    np.testing.assert_allclose(analysis["code"], model.encode(frames[0][3:4]).z_mean[0], atol=1e-4)
+    assert analysis["score"] == "nll"
 
     strip = client.predict(first=picture(frames[0][0]), second=picture(frames[0][1]), api_name="/interpolate")
     assert len(strip) == 11
@@ -121,51 +121,51 @@ def test_programs_ask_what_the_tabs_ask(address: str, run: Run, frames: tuple[Ar
     np.testing.assert_allclose(np.stack([*map(pixels, drawn)]), model.sample(3, 5)[..., 0] * 255, atol=1)
 
     for call, message in (
-        ({"code": [1.0], "api_name": "/decode"}, "pass 2 finite numbers"),
-        ({"picture": "data:image/png;base64,AAAA", "api_name": "/place"}, "not a PNG"),
-        ({"count": 10**9, "api_name": "/sample"}, "count = 1000000000: from 1 to 100"),
+        ({"code": [1.0], "api_name": "/decode"}, "pass 2 numbers"),
+        ({"image": "data:image/png;base64,AAAA", "api_name": "/analyze"}, "cannot be read"),
+        ({"count": 10**9, "api_name": "/sample"}, "count = 1000000000: out of range; pass a number from 1 to 100"),
     ):
         with pytest.raises(AppError, match=message):
             client.predict(**call)
 
 
-def test_a_port_in_use_is_one_line(run: Run) -> None:
+def test_a_port_in_use_is_reported_in_one_line(run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         outcome = subprocess.run([*VAE, "explore", run.path, "--port", str(port)], capture_output=True, text=True)
     assert outcome.returncode == 2
-    assert outcome.stderr.strip() == (f"vae: --port {port} on 127.0.0.1 is in use: try --port {port + 1}")
+    assert outcome.stderr.strip() == f"vae: port = {port}: already in use on 127.0.0.1; try {port + 1}"
 
 
-def test_addresses_that_are_none_are_refused() -> None:
-    with pytest.raises(InputError, match=r"--host nowhere\.invalid"):
+def test_invalid_addresses_are_refused() -> None:
+    with pytest.raises(InputError, match=r"host = nowhere\.invalid: cannot be resolved"):
         serving.listen("nowhere.invalid", 7860)
-    with pytest.raises(InputError, match=r"--host a\.\.b, --port 7860: no such address"):
+    with pytest.raises(InputError, match=r"host = a\.\.b: cannot be resolved"):
         serving.listen("a..b", 7860)
-    with pytest.raises(InputError, match=r"--host 192\.0\.2\.1: Cannot assign"):
+    with pytest.raises(InputError, match=r"host = 192\.0\.2\.1: Cannot assign"):
         serving.listen("192.0.2.1", 7860)
 
 
 @pytest.mark.slow
-def test_the_other_loopback_is_one(run: Run) -> None:
+def test_the_ipv6_loopback_refuses_other_hosts_too(run: Run) -> None:
     from starlette.testclient import TestClient
 
-    client = TestClient(serving.application(run, host="::1"), base_url="http://[::1]:7860")
+    client = TestClient(serving.create_app(run, host="::1"), base_url="http://[::1]:7860")
     assert client.get("/").status_code == 200
     assert client.get("/", headers={"Host": "example.org"}).status_code == 400
 
 
-def test_a_missing_package_names_the_extra(run: Run) -> None:
+def test_a_missing_package_error_names_the_extra(run: Run) -> None:
     code = "import sys; sys.modules['gradio'] = None; from keras_vae.cli import main; main()"
     outcome = subprocess.run([sys.executable, "-c", code, "explore", run.path], capture_output=True, text=True)
     assert outcome.returncode == 2
-    assert outcome.stderr.strip() == "vae: explore: gradio not installed: pip install 'keras-vae[explore]'"
+    assert outcome.stderr.strip() == "vae: explore = gradio: not installed; run pip install 'keras-vae[explore]'"
 
 
 @pytest.mark.slow
-def test_a_space_serves_the_run_by_itself(run: Run, tmp_path: Path) -> None:
+def test_a_space_serves_the_run_without_this_checkout(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "space"
     outcome = subprocess.run(
         [*VAE, "export", run.path, "--format", "space", "--out", folder], capture_output=True, text=True
@@ -179,7 +179,7 @@ def test_a_space_serves_the_run_by_itself(run: Run, tmp_path: Path) -> None:
     assert "app_file: app.py" in head
     assert re.search(r"^gradio==\d", (folder / "requirements.txt").read_text(), re.MULTILINE)
     assert not list(folder.rglob("*.npz"))
-    # Isolated from this checkout but for the folder itself, which Python puts first for a script.
+    # Python puts the folder of a script first on the path, so that the copy of the package in the Space is used.
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -196,7 +196,7 @@ def test_a_space_serves_the_run_by_itself(run: Run, tmp_path: Path) -> None:
         assert "Latent map" in html
 
 
-def test_what_stands_in_the_way_of_a_space_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_space_replaces_only_an_earlier_space(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="exists: choose another name"):
         write_space(run, tmp_path)

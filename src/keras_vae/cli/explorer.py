@@ -1,4 +1,4 @@
-"""The command that opens a page."""
+"""The command `vae explore`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,27 +7,27 @@ import typer
 
 from keras_vae.cli.common import import_keras, progress, say
 
-SHIPPED = Path("mnist-2d")
-"""The model that is explored where none is named."""
+DEFAULT_RUN = Path("mnist-2d")
+"""The pretrained run to explore by default."""
 
 
 def explore(
     run: Annotated[
-        Path, typer.Argument(metavar="[RUN]", help="A run folder, or the name of a shipped model.")
-    ] = SHIPPED,
+        Path, typer.Argument(metavar="[RUN]", help="A run folder, or the name of a pretrained run.")
+    ] = DEFAULT_RUN,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Bind to another address: whoever reaches it may use the page.")
+        str, typer.Option(metavar="ADDRESS", help="Address to bind to; anyone who can reach it can use the page.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for a free one.")] = 7860,
 ) -> None:
-    """Open a page on which to explore a model, on this machine alone, and print its address."""
+    """Serve a local web page to explore a model, and print its URL."""
     from keras_vae.explorer.serving import check_installed, listen, serve
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
     check_installed()
-    # Before the seconds that the model takes.
+    # Fail on a bad address before the model is loaded, which takes seconds.
     listen(host, port).close()
     import_keras()
     say(f"{opened.name}: compiling the model …")
-    serve(opened, host=host, port=port, progress=progress(), say=lambda address: print(address, flush=True))
+    serve(opened, host=host, port=port, progress=progress(), on_ready=lambda url: print(url, flush=True))

@@ -1,66 +1,82 @@
-"""What the tabs do, offered to programs."""
+"""The API of the page for programs. Images are data URIs of PNG files."""
 
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.explorer import pictures, uploads
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import failures_said
+from keras_vae.explorer.widgets import show_errors
+
+MAX_SAMPLES = 100
 
 
-def offer(explorer: Explorer) -> None:
-    """Offer what the tabs do to programs, as functions of numbers and texts; pictures are data URIs of PNG files."""
+class _Endpoints:
+    """The functions of the API. Gradio shows their signatures and docstrings on the page."""
 
-    def decode(code: list[float], label: str | None = None) -> str:
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+
+    def decode(self, code: list[float], label: str | None = None) -> str:
         """Return the mean image of one code, as a data URI of a PNG file."""
-        return pictures.uri(explorer.decode(code, explorer.label(label)))
+        return pictures.data_uri(self._explorer.decode(code, self._explorer.label_index(label)))
 
-    def place(picture: str, label: str | None = None) -> dict[str, Any]:
-        """Return code, reconstruction, score in nats and percentile of a picture given as a data URI."""
-        image = uploads.prepare(uploads.read_uri(picture), explorer.image_shape).image
-        placed = explorer.place(image, explorer.label(label))
+    def analyze(self, image: str, label: str | None = None) -> dict[str, Any]:
+        """Return the code, reconstruction, score in nats and percentile of an image given as a data URI."""
+        analysis = self._explorer.analyzer.analyze(self._read(image), self._explorer.label_index(label))
         return {
-            "code": None if placed.code is None else placed.code.tolist(),
-            "reconstruction": pictures.uri(placed.reconstruction),
-            "score": placed.score,
-            "nats": placed.nats,
-            "percentile": placed.percentile,
+            "code": None if analysis.code is None else analysis.code.tolist(),
+            "reconstruction": pictures.data_uri(analysis.reconstruction),
+            "score": analysis.score,
+            "nats": analysis.nats,
+            "percentile": analysis.percentile,
         }
 
-    def interpolate(first: str, second: str, spherical: bool = False, label: str | None = None) -> list[str]:
-        """Return the images on the way between two pictures, as data URIs."""
-        ends = [uploads.prepare(uploads.read_uri(end), explorer.image_shape).image for end in (first, second)]
+    def interpolate(self, first: str, second: str, spherical: bool = False, label: str | None = None) -> list[str]:
+        """Return an interpolation between two images, as data URIs."""
+        start, end = self._read(first), self._read(second)
+        images = self._explorer.interpolate(start, end, spherical=spherical, label=self._explorer.label_index(label))
+        return [pictures.data_uri(image) for image in images]
+
+    def sample(self, count: int = 1, seed: int = 0, prior: str | None = None, label: str | None = None) -> list[str]:
+        """Return mean images of at most 100 codes drawn from the prior, as data URIs."""
+        if not 1 <= count <= MAX_SAMPLES:
+            raise InputError(f"count = {count}: out of range; pass a number from 1 to {MAX_SAMPLES}")
+        index = None if label is None else self._explorer.label_index(label)
         return [
-            pictures.uri(image)
-            for image in explorer.between(ends[0], ends[1], spherical=spherical, label=explorer.label(label))
+            pictures.data_uri(image) for image in self._explorer.sampler.sample(count, seed, prior=prior, label=index)
         ]
 
-    def sample(count: int = 1, seed: int = 0, prior: str | None = None, label: str | None = None) -> list[str]:
-        """Return mean images of draws from the prior, as data URIs; at most 100."""
-        if not 1 <= count <= 100:
-            raise InputError(f"count = {count}: from 1 to 100")
-        told = None if label is None else explorer.label(label)
-        return [pictures.uri(image) for image in explorer.sample(count, seed, prior=prior, label=told)]
-
-    def describe() -> dict[str, Any]:
-        """Return what is explored: sizes, labels, priors, rates, and what is missing."""
-        model = explorer.engine.model
+    def describe(self) -> dict[str, Any]:
+        """Return the run's name, its model's sizes, labels and priors, KL per dimension, and missing images."""
+        explorer, model = self._explorer, self._explorer.engine.model
+        kl = explorer.latent_space.kl_per_dimension if explorer.has_vector else None
         return {
             "run": explorer.run.name,
             "model": type(model).__name__,
             "image_shape": list(explorer.image_shape),
             "latent_dim": model.latent_dim,
             "labels": list(explorer.classes),
-            "priors": list(explorer.priors),
-            "rates": None if not explorer.has_vector or explorer.rates is None else explorer.rates.tolist(),
-            "note": explorer.material.note,
+            "priors": list(explorer.sampler.priors),
+            "kl_per_dimension": None if kl is None else kl.tolist(),
+            "note": explorer.sources.note,
         }
 
-    offered: list[Callable[..., Any]] = [place, sample, describe]
-    offered += [decode] if explorer.has_vector else []
-    offered += [interpolate] if explorer.has_lines else []
-    for function in offered:
-        gr.api(failures_said(function), api_name=function.__name__)
+    def _read(self, uri: str) -> NDArray[np.uint8]:
+        return uploads.convert(uploads.read_uri(uri), self._explorer.image_shape).image
+
+
+def register_endpoints(explorer: Explorer) -> None:
+    """Register the API endpoints that apply to the model in the current page."""
+    endpoints = _Endpoints(explorer)
+    functions: list[Callable[..., Any]] = [endpoints.analyze, endpoints.sample, endpoints.describe]
+    if explorer.has_vector:
+        functions.append(endpoints.decode)
+    if explorer.has_lines:
+        functions.append(endpoints.interpolate)
+    for function in functions:
+        gr.api(show_errors(function), api_name=function.__name__)

@@ -1,4 +1,4 @@
-"""A model that answers at once: compiled for a few batch sizes, and one call at a time."""
+"""A model compiled for a few batch sizes, so that the page answers at once."""
 
 import functools
 import threading
@@ -15,64 +15,70 @@ from keras_vae.evaluation.anomaly import Scorer, Scores
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-DRAWS = 64
-"""Draws of z for the log-likelihood of an image, where its size allows so many at once."""
+MAX_IMPORTANCE_SAMPLES = 64
+"""Importance samples per image for its log-likelihood; large images get as many as fit in a batch."""
 
 
 class Engine:
-    """The verbs of a model at batch sizes that are compiled once; other numbers of codes are padded to the next.
+    """A model's methods, compiled once per batch size and called by one thread at a time.
 
     Args:
         model: A trained model.
-        sizes: The batch sizes, ascending.
+        batch_sizes: The batch sizes to compile, in ascending order. Other numbers of codes are padded to the next one.
     """
 
     lock = threading.Lock()
-    """Events come on threads of their own, and not every backend's functions may be traced by two at once."""
+    """Every event runs in its own thread, and some backends cannot trace functions in two threads at once."""
 
-    def __init__(self, model: "BaseVAE", sizes: Sequence[int]) -> None:
-        self.model, self.sizes = model, sizes
-        self.draws = min(DRAWS, model.fitting_batch_size())
+    def __init__(self, model: "BaseVAE", batch_sizes: Sequence[int]) -> None:
+        self.model, self.batch_sizes = model, batch_sizes
+        self.num_samples = min(MAX_IMPORTANCE_SAMPLES, model.fitting_batch_size())
 
     def decode(self, codes: Array, label: int | None = None) -> Array:
         """Return the mean images of codes, in [0, 1], (N, H, W, C).
 
         Args:
             codes: (N, …), N ≥ 1.
-            label: What they are decoded under, where the model has labels.
+            label: The label to condition on, if the model is conditional.
         """
-        size = next((size for size in self.sizes if size >= len(codes)), self.sizes[-1])
-        blocks = [codes[start : start + size] for start in range(0, len(codes), size)]
+        size = next((size for size in self.batch_sizes if size >= len(codes)), self.batch_sizes[-1])
+        batches = [codes[start : start + size] for start in range(0, len(codes), size)]
         with self.lock:
             images = [
-                self.model.decode(np.pad(block, ((0, size - len(block)), (0, 0)), mode="edge"), condition=label)
-                for block in blocks
+                self.model.decode(np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge"), condition=label)
+                for batch in batches
             ]
         return np.concatenate(images)[: len(codes)]
 
     def encode(self, images: Array, label: Any = None) -> Any:
-        """Return the codes that stand for images.
+        """Return the codes of images: posterior means, if the posterior has one.
 
         Args:
             images: (N, H, W, C), uint8.
-            label: What they are encoded under, one for all or one each.
+            label: The label to condition on: one for all images, or one per image.
         """
         with self.lock:
             codes = self.model.encode(images, condition=label)
         return codes[0] if isinstance(codes, tuple) else codes
 
     def reconstruct(self, image: Array, label: int | None = None) -> Array:
-        """Return the mean image of the code of one image, both (1, H, W, C)."""
+        """Return the reconstruction of one image, both (1, H, W, C)."""
         with self.lock:
             return self.model.reconstruct(image, condition=label)
 
     def sample(self, count: int, seed: int, labels: Any = None) -> Array:
-        """Return the mean images of draws from the prior, (count, H, W, C)."""
+        """Return mean images of codes drawn from the prior, (count, H, W, C)."""
         with self.lock:
             return self.model.sample(count, seed, condition=labels)
 
-    def draw(self, seed: int, temperature: float, label: int | None = None) -> Array:
-        """Return one code drawn from a VAE's prior, (latent_dim,), its noise scaled where it comes from such."""
+    def sample_code(self, seed: int, temperature: float, label: int | None = None) -> Array:
+        """Return one code drawn from the prior, (latent_dim,).
+
+        Args:
+            seed: Fixes the draw.
+            temperature: Scales the noise; ignored unless `has_temperature`.
+            label: The label to condition on, if the model is conditional.
+        """
         model: Any = self.model
         with self.lock:
             if not self.has_temperature:
@@ -82,8 +88,8 @@ class Engine:
                 model.prior_transform(temperature * noise, self._encode_condition(label))
             )[0]
 
-    def draws_of_prior(self, count: int, label: int | None = None) -> Array:
-        """Return codes drawn from a VAE's prior, (count, latent_dim)."""
+    def sample_prior(self, count: int, label: int | None = None) -> Array:
+        """Return codes drawn from the prior with a fixed seed, (count, latent_dim)."""
         model: Any = self.model
         with self.lock:
             codes: Array = model.sample_prior(count, 0, condition=label)
@@ -91,7 +97,7 @@ class Engine:
 
     @functools.cached_property
     def has_temperature(self) -> bool:
-        """Whether draws from a VAE's prior come from normal noise, which can be scaled."""
+        """Whether the prior transforms normal noise, which a temperature can scale."""
         try:
             model: Any = self.model
             model.prior_transform(np.zeros((1, model.latent_dim), "float32"), self._encode_condition(0))
@@ -102,8 +108,8 @@ class Engine:
     def _encode_condition(self, label: int | None) -> Any:
         return None if self.model.condition is None else self.model.condition.encode(np.array([label]))
 
-    def score(self, images: Array, label: Any = None, *, scorer: Scorer | None = None) -> Scores:
-        """Return the scores of images, with those that known images are needed for if the scorer has seen some."""
-        scorer = scorer or Scorer(self.model, self.draws if self.model.is_stochastic else 1, 0, {})
+    def score(self, images: Array, label: Any = None) -> Scores:
+        """Return the anomaly scores of images, in nats."""
+        scorer = Scorer(self.model, self.num_samples if self.model.is_stochastic else 1, 0, {})
         with self.lock:
             return scorer(images, condition=label)

@@ -1,13 +1,8 @@
-"""What can be asked of a trained model, as arrays: each tab of the page is one of these questions."""
+"""Everything that the page shows about a trained model, as arrays."""
 
 import contextlib
 import functools
-import tempfile
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,83 +11,37 @@ from keras_vae.components.conditions import ClassLabel
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
-from keras_vae.data.dataset import Dataset
-from keras_vae.evaluation.anomaly import Scorer, error_map
-from keras_vae.evaluation.diagnostics import INACTIVE_KL, Finding, RunDiagnostics, diagnose, run_checks
-from keras_vae.evaluation.latents import dimensions_by_kl, evaluated_kl_per_dimension
-from keras_vae.evaluation.neighbors import NeighborIndex, Neighbors
+from keras_vae.explorer.analyzer import ImageAnalyzer
 from keras_vae.explorer.engine import Engine
-from keras_vae.explorer.material import Material, gather
-from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
-from keras_vae.models.inputs import dataset_condition
+from keras_vae.explorer.image_sources import ImageSources, load_sources
+from keras_vae.explorer.latent_space import LatentSpace, grid_sizes
+from keras_vae.explorer.run_report import RunReport
+from keras_vae.explorer.sampler import PAGE_SIZE, Sampler, TrainingImages
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
-from keras_vae.report import figures
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.runs.run import Run
 
-ON_MAP = 600
-"""Images on the map at most."""
-
-STEPS = 11
-"""Images of a strip, both ends included."""
-
-SAMPLES = 24
-"""Samples of a page."""
-
-_GRID_PIXELS, _GRID_SIDE = 640, 16
-_THROUGH_SIDE = 7
-_KNOWN_IMAGES = 500
-_TURN = 0.01
-"""Seconds in which the page is answered: who waits for a lock does not get it from one who takes it again at once."""
-
-_DRAWS_FOR_REACH = 500
-_TRAINING_VALUES = 60_000 * 28 * 28
-
-
-class Placed(NamedTuple):
-    """What a model makes of an image.
-
-    Args:
-        code: What stands for it; of a model whose code is not one vector, None.
-        reconstruction: (H, W, C), in [0, 1].
-        difference: |x − x̂|, the mean over channels, (H, W, 1).
-        score: How it was judged: `"nll"`, `"negative_elbo"` or, of a model without a bound, `"reconstruction_loss"`.
-        nats: That score.
-        percentile: The share of known images that score at most as much, in percent; None where it is not known (yet).
-    """
-
-    code: Array | None
-    reconstruction: Array
-    difference: Array
-    score: str
-    nats: float
-    percentile: float | None
-
-
-class _Trained(NamedTuple):
-    """Training images, ready to be searched.
-
-    Args:
-        images: All of them.
-        chosen: Which are searched.
-        search: Searches those.
-    """
-
-    images: NDArray[np.uint8]
-    chosen: NDArray[np.int64]
-    search: NeighborIndex
+NUM_INTERPOLATED = 11
+"""The number of images of an interpolation, both ends included."""
 
 
 class Explorer:
-    """A run, its model and its images, and the questions that the page puts to them.
+    """A run's model and images, and what each tab of the page computes from them.
 
     Args:
         run: The run.
-        progress: Shown while images are loaded.
+        progress: Shows the progress of loading images.
+
+    Attributes:
+        sources: The available images of the run.
+        engine: The compiled model.
+        sampler: Draws samples from the priors.
+        analyzer: Encodes, reconstructs and scores images.
+        report: The run's report with the doctor's findings.
 
     Raises:
-        InputError: The run holds no model yet, or its model is told something else than a label.
+        InputError: The run has no model yet, or its model is conditioned on something other than a label.
 
     Example:
         >>> from pathlib import Path
@@ -105,16 +54,18 @@ class Explorer:
         self.run = run
         model = run.load_model()
         if not isinstance(model.condition, ClassLabel | None):
-            raise InputError(f"{run.path}: its model is told {model.condition}; the explorer knows labels alone")
-        self.material: Material = gather(run, progress)
+            raise InputError(
+                f"run = {run.path}: its model is conditioned on {model.condition}; the explorer supports labels only"
+            )
+        self.sources: ImageSources = load_sources(run, progress)
         height, width, channels = run.environment["data"]["image_shape"]
         self.image_shape: ImageShape = (height, width, channels)
-        self.side = max(3, min(_GRID_SIDE, _GRID_PIXELS // max(height, width)))
-        self._through_side = min(_THROUGH_SIDE, self.side)
-        self.engine = Engine(model, sorted({1, SAMPLES, self._through_side**2, self.side**2}))
-        self._measuring = threading.Lock()
+        self.engine = Engine(model, sorted({1, PAGE_SIZE, *(size**2 for size in grid_sizes(self.image_shape))}))
+        self.sampler = Sampler(run, self.engine, len(self.classes))
+        self.analyzer = ImageAnalyzer(self.engine, self.sources.reference, has_code=self.has_lines)
+        self.report = RunReport(run, self.engine, self.sources.splits)
 
-    # ---- What there is ----
+    # ---- What applies to the model ----
 
     @property
     def has_vector(self) -> bool:
@@ -123,30 +74,28 @@ class Explorer:
 
     @property
     def has_plane(self) -> bool:
-        """Whether there is a plane to look at."""
+        """Whether the latent space has at least two dimensions to show as a plane."""
         return self.has_vector and self.engine.model.latent_dim > 1
 
     @property
     def has_lines(self) -> bool:
-        """Whether there are codes between two codes."""
+        """Whether codes are continuous, so that there are codes between two codes."""
         return not isinstance(self.engine.model, VQVAE)
-
-    @property
-    def priors(self) -> tuple[str, ...]:
-        """The priors to draw from."""
-        return ("fitted", "original") if self.run.has_fitted_prior else ("original",)
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
-        """The names of the labels that the model is told; none without a condition."""
-        told = self.engine.model.condition
-        if told is None:
+        """The names of the labels that the model is conditioned on; empty without a condition."""
+        condition = self.engine.model.condition
+        if condition is None:
             return ()
         names = self.run.environment["data"].get("class_names") or ()
-        return tuple(names) if len(names) == told.dim else tuple(map(str, range(told.dim)))
+        return tuple(names) if len(names) == condition.dim else tuple(map(str, range(condition.dim)))
 
-    def label(self, name: str | int | None) -> int | None:
-        """Return the number of a label by its name or number; None takes the first, where the model is told one.
+    def label_index(self, name: str | int | None) -> int | None:
+        """Return the index of a label given by name or index; None without a condition.
+
+        Args:
+            name: The name or index; None for the first label.
 
         Raises:
             InputError: There is no such label.
@@ -159,305 +108,101 @@ class Explorer:
             return self.classes.index(str(name))
         if isinstance(name, int) and 0 <= name < len(self.classes):
             return name
-        raise InputError(f"label = {name}: accepted are {', '.join(self.classes)}")
+        raise InputError(f"label = {name}: there is no such label; accepted: {', '.join(self.classes)}")
+
+    # ---- What the tabs show ----
 
     @functools.cached_property
-    def shown(self) -> Dataset | None:
-        """The images on the map, evenly spaced over those at hand."""
-        return None if self.material.shown is None else self.material.shown.subsample_evenly(ON_MAP)
-
-    @functools.cached_property
-    def codes(self) -> Array:
-        """Posterior means of the images on the map, (N, latent_dim); none without images."""
-        if self.shown is None or not self.has_vector:
-            return np.zeros((0, self.engine.model.latent_dim), "float32")
-        return self.engine.encode(self.shown.images, dataset_condition(self.engine.model, self.shown))
-
-    @functools.cached_property
-    def rates(self) -> NDArray[np.float64] | None:
-        """The rate of each latent dimension in nats, as evaluated; None where it is not known by dimension."""
-        return evaluated_kl_per_dimension(self.run.evaluation)
-
-    @functools.cached_property
-    def order(self) -> list[int]:
-        """The latent dimensions, those that carry most first."""
-        # Without images there is no spread to order dimensions by.
-        z_mean = self.codes if len(self.codes) else np.zeros((1, self.engine.model.latent_dim))
-        return [int(dimension) for dimension in dimensions_by_kl(self.rates, lambda: z_mean)]
-
-    def is_active(self, dimension: int) -> bool:
-        """Whether a latent dimension carries anything; where that is not known, it may."""
-        return self.rates is None or bool(self.rates[dimension] >= INACTIVE_KL)
-
-    @functools.cached_property
-    def middle(self) -> NDArray[np.float32]:
-        """The code in the middle of the prior, (latent_dim,): of no noise; of a prior without such, of the images."""
-        if self.engine.has_temperature:
-            return np.asarray(self.engine.draw(0, 0.0, self.label(None)), "float32")
-        latent_dim = self.engine.model.latent_dim
-        return np.asarray(self.codes.mean(axis=0) if len(self.codes) else np.zeros(latent_dim), "float32")
-
-    @functools.cached_property
-    def reach(self) -> NDArray[np.float32]:
-        """How far from zero each latent dimension goes, in the prior's draws and the images, and at least 4."""
-        known = np.concatenate([self.engine.draws_of_prior(_DRAWS_FOR_REACH, self.label(None)), self.codes])
-        return np.asarray(np.maximum(4, np.ceil(np.abs(known).max(axis=0))), "float32")
-
-    # ---- The latent map ----
-
-    @property
-    def planes(self) -> tuple[str, ...]:
-        """The kinds of planes to choose from."""
-        return (
-            ("dimensions", "components")
-            if len(self.codes) > 2 and self.engine.model.latent_dim > 2
-            else ("dimensions",)
-        )
-
-    def plane(self, kind: str = "dimensions", dims: tuple[int, int] | None = None) -> Plane:
-        """Return a plane to look at.
-
-        Args:
-            kind: `"dimensions"`, or `"components"`: along which the codes vary most.
-            dims: Two dimensions; None takes those that carry most.
+    def latent_space(self) -> LatentSpace:
+        """The latent space of the model.
 
         Raises:
-            InputError: There is no such plane.
+            InputError: The model's code is not one vector.
         """
-        if not self.has_plane:
-            raise InputError(f"a {type(self.engine.model).__name__} of this kind has no plane of codes to show")
-        if kind not in self.planes:
-            raise InputError(f"plane = {kind}: accepted are {', '.join(self.planes)}")
-        if kind == "components":
-            return principal_plane(self.codes)
-        first, second = dims or sorted(self.order[:2])
-        return coordinate_plane(self.middle, (first, second))
+        if not self.has_vector:
+            kind = type(self.engine.model).__name__
+            raise InputError(f"model = {kind}: its code is not one vector; the latent space is shown for VAE only")
+        return LatentSpace(
+            self.engine,
+            self.sources.examples,
+            self.run.evaluation,
+            image_shape=self.image_shape,
+            default_label=self.label_index(None),
+        )
 
-    def home(self, plane: Plane) -> View:
-        """Return the view that shows the images on the map."""
-        return around(plane.points(self.codes))
-
-    def grid(self, plane: Plane, view: View, label: int | None = None) -> Array:
-        """Return the images decoded from a grid over a view, row by row from the top left, (side², H, W, C)."""
-        return self.engine.decode(plane.codes(view.lattice(self.side)), label)
-
-    def through(self, code: Array, label: int | None = None) -> tuple[Plane, Array]:
-        """Return the plane through a code of the two dimensions that carry most, and a grid of images decoded from it.
-
-        Args:
-            code: (latent_dim,).
-            label: What they are decoded under.
-        """
-        first, second = sorted(self.order[:2])
-        plane = coordinate_plane(code, (first, second))
-        points = self.home(plane).lattice(self._through_side)
-        return plane, self.engine.decode(plane.codes(points), label)
-
-    # ---- The other questions ----
+    @functools.cached_property
+    def neighbors(self) -> TrainingImages | None:
+        """The training images to search for nearest neighbors; None if they are not available."""
+        splits = self.sources.splits
+        return None if splits is None else TrainingImages(splits.train.images)
 
     def decode(self, code: Any, label: int | None = None) -> Array:
         """Return the mean image of one code, (H, W, C), in [0, 1].
 
         Raises:
-            InputError: It has another length, or numbers that are not finite.
+            InputError: The code has the wrong length, or its numbers are not finite.
         """
-        code = np.asarray(code, "float32")
-        if code.shape != (self.engine.model.latent_dim,) or not np.isfinite(code).all():
-            raise InputError(f"code of shape {code.shape}: pass {self.engine.model.latent_dim} finite numbers")
+        code, latent_dim = np.asarray(code, "float32"), self.engine.model.latent_dim
+        if code.shape != (latent_dim,):
+            raise InputError(f"code = array of shape {code.shape}: wrong length; pass {latent_dim} numbers")
+        if not np.isfinite(code).all():
+            raise InputError(f"code = {code.tolist()}: not finite; pass {latent_dim} finite numbers")
         return self.engine.decode(code[None], label)[0]
 
-    def place(self, image: NDArray[np.uint8], label: int | None = None) -> Placed:
-        """Return what the model makes of an image.
-
-        Args:
-            image: (H, W, C).
-            label: What it is told.
-        """
-        images = image[None]
-        code = self.engine.encode(images, label)[0] if self.has_lines else None
-        if code is None:
-            reconstruction = self.engine.reconstruct(images, label)[0]
-        else:
-            reconstruction = self.decode(code, label)
-        scores = self.engine.score(images, label)
-        has_bound = self.engine.model.has_bound
-        name = "nll" if "nll" in scores else "negative_elbo" if has_bound else "reconstruction_loss"
-        scorer = self._scorer
-        return Placed(
-            code,
-            reconstruction,
-            error_map(images, reconstruction[None])[0],
-            name,
-            float(scores[name][0]),
-            None if scorer is None else float(scorer.percentile(name, scores[name])[0]),
-        )
-
-    _scorer: Scorer | None = None
-
-    def prepare(self) -> None:
-        """Do what takes seconds, the first time that it is asked for: `learn_what_is_known`, and the report."""
-        self.learn_what_is_known()
-        # Who opens the report is told what is wrong with it.
-        with contextlib.suppress(InputError):
-            _ = self.report
-
-    def learn_what_is_known(self) -> None:
-        """Score known images, with which `place` then compares others; takes seconds, the first time."""
-        known = self.material.known
-        with self._measuring:
-            if known is None or self._scorer is not None:
-                return
-            few = known.subsample_evenly(_KNOWN_IMAGES)
-            told, draws = dataset_condition(self.engine.model, few), self.engine.draws
-            blocks = np.array_split(np.arange(len(few)), -(-len(few) // 4))
-            scores = []
-            for block in blocks:
-                scores.append(self.engine.score(few.images[block], None if told is None else told[block]))
-                time.sleep(_TURN)
-            joined = {name: np.concatenate([part[name] for part in scores]) for name in scores[0]}
-            self._scorer = Scorer(self.engine.model, draws, 0, joined)
-
-    def between(
+    def interpolate(
         self, first: NDArray[np.uint8], second: NDArray[np.uint8], *, spherical: bool = False, label: int | None = None
     ) -> Array:
-        """Return the images on the way from one image to another, (STEPS, H, W, C), in [0, 1].
+        """Return images decoded from codes between those of two images, (NUM_INTERPOLATED, H, W, C), in [0, 1].
 
         Args:
             first: (H, W, C).
             second: (H, W, C).
-            spherical: On the great circle between the codes instead of the line.
-            label: What they are encoded and decoded under.
+            spherical: Interpolates on the great circle instead of the straight line.
+            label: The label to encode and decode with, if the model is conditional.
 
         Raises:
-            InputError: There is nothing between codes of this model.
+            InputError: The model's code is discrete.
         """
         if not self.has_lines:
-            raise InputError(f"a {type(self.engine.model).__name__} has no codes between two codes")
+            kind = type(self.engine.model).__name__
+            raise InputError(f"model = {kind}: its code is discrete; interpolate with another kind of model")
         start, end = (self.engine.encode(image[None], label)[0] for image in (first, second))
-        return self.engine.decode(interpolate(start, end, STEPS, spherical=spherical), label)
+        return self.engine.decode(interpolate(start, end, NUM_INTERPOLATED, spherical=spherical), label)
 
-    def sample(self, count: int, seed: int, *, prior: str | None = None, label: int | None = None) -> Array:
-        """Return mean images of draws from the prior, (count, H, W, C).
+    def choices(self, page: int = 0) -> tuple[Array, str]:
+        """Return at most PAGE_SIZE random images to choose from, (N, H, W, C), and a description of them.
 
-        Args:
-            count: How many.
-            seed: Fixes the draw.
-            prior: `"original"` or `"fitted"`; None takes the fitted one, where there is one.
-            label: What they are drawn under; None takes the labels in turn.
-
-        Raises:
-            InputError: There is no such prior.
-        """
-        if prior not in (None, *self.priors):
-            raise InputError(f"prior = {prior}: accepted are {', '.join(self.priors)}")
-        engine = self.engine
-        if prior == "original" and self.run.has_fitted_prior:
-            engine = self._original
-        told = np.arange(count) % len(self.classes) if self.classes and label is None else label
-        return engine.sample(count, seed, told)
-
-    @functools.cached_property
-    def _original(self) -> Engine:
-        return Engine(self.run.load_model("original"), self.engine.sizes)
-
-    @functools.cached_property
-    def _trained(self) -> _Trained | None:
-        """Training images to search; of very many, some evenly spaced; None where they are not at hand."""
-        if self.material.splits is None:
-            return None
-        images = self.material.splits.train.images
-        count = min(len(images), max(1, _TRAINING_VALUES // images[0].size))
-        chosen = np.linspace(0, len(images) - 1, count).round().astype("int64")
-        return _Trained(images, chosen, NeighborIndex(images[chosen]))
-
-    @property
-    def training_images(self) -> tuple[int, int]:
-        """How many training images samples are compared with, and how many there are."""
-        return (0, 0) if self._trained is None else (len(self._trained.chosen), len(self._trained.images))
-
-    def neighbors(self, images: Array) -> tuple[Array, Neighbors] | None:
-        """Return the nearest training image of each image, and which and how far; None without training images.
+        These are held-out images if any are available, else training images, else samples.
 
         Args:
-            images: (N, H, W, C), in [0, 1].
+            page: Fixes the random choice.
         """
-        trained = self._trained
-        if trained is None:
-            return None
-        found = trained.search.query(np.asarray(images, "float32"))
-        indices = trained.chosen[found.indices]
-        return trained.images[indices], Neighbors(indices, found.distances)
+        examples = self.sources.examples
+        if examples is None:
+            return np.rint(self.sampler.sample(PAGE_SIZE, page) * 255).astype("uint8"), "samples from the prior"
+        chosen = np.random.default_rng(page).permutation(len(examples))[:PAGE_SIZE]
+        return examples.images[chosen], f"{examples.split} images"
 
-    def picks(self, page: int = 0) -> tuple[Array, str]:
-        """Return images to pick from, (SAMPLES, H, W, C), and what they are: held-out ones, else samples.
-
-        Args:
-            page: Another number is another choice.
-        """
-        images = self.material.shown
-        if images is None:
-            return np.rint(self.sample(SAMPLES, page) * 255).astype("uint8"), "samples from the prior"
-        generator = np.random.default_rng(page)
-        chosen = generator.permutation(len(images))[:SAMPLES]
-        return images.images[chosen], f"{images.split} images"
-
-    @functools.cached_property
-    def findings(self) -> tuple[Finding, ...]:
-        """What the doctor says; without images, of the training alone."""
-        if self.material.splits is None:
-            run = self.run
-            known = RunDiagnostics(run.experiment, run.metrics, has_fitted_prior=run.has_fitted_prior)
-            return run_checks(known)
-        with Engine.lock:
-            model = self.run.load_model("original") if self.run.has_fitted_prior else self.engine.model
-
-        def in_turns(blocks: Iterable[Any], _: str) -> Iterator[Any]:
-            for block in blocks:
-                with Engine.lock:
-                    yield block
-                time.sleep(_TURN)
-
-        return diagnose(self.run, self.material.splits, model, in_turns)
-
-    @functools.cached_property
-    def report(self) -> str:
-        """The run's report with its curves, as one self-contained page."""
-        from keras_vae.report import plots
-        from keras_vae.report.html import render
-
-        drawn = {}
-        with contextlib.ExitStack() as stack:
-            if self.run.metrics:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                drawn = {kind: folder / f"{kind}.png" for kind in plots.METRICS_PLOTS}
-                for kind, file in drawn.items():
-                    plots.plot(self.run, kind, out=file)
-            return render(
-                title=self.run.name,
-                summary=self.run.experiment.description,
-                experiment_toml=self.run.experiment.to_toml(),
-                environment=self.run.environment,
-                metrics=self.run.metrics,
-                evaluation=self.run.evaluation,
-                figures=drawn,
-                findings=self.findings,
-            )
-
-    def animate(self, images: Array) -> bytes:
-        """Return a strip of images as a GIF that runs there and back."""
-        strips = figures.ImageStrips(images[None], [""], np.linspace(0, 1, len(images)).tolist(), "", "")
-        with tempfile.TemporaryDirectory() as folder:
-            return figures.save_animation(strips, Path(folder) / "between.gif").read_bytes()
+    # ---- Preparation ----
 
     def warm_up(self) -> None:
-        """Compile everything that an event calls, so that the first one waits for nothing."""
-        blank = np.zeros(self.image_shape, "uint8")
+        """Compile every function that an event calls, so that no event has to wait for it."""
+        blank, label = np.zeros(self.image_shape, "uint8"), self.label_index(None)
         if self.has_lines:
-            for size in self.engine.sizes if self.has_vector else (1, SAMPLES):
-                self.engine.decode(np.zeros((size, self.engine.model.latent_dim), "float32"), self.label(None))
-            self.between(blank, blank, label=self.label(None))
+            for size in self.engine.batch_sizes if self.has_vector else (1, PAGE_SIZE):
+                self.engine.decode(np.zeros((size, self.engine.model.latent_dim), "float32"), label)
+            self.interpolate(blank, blank, label=label)
         if self.has_vector:
-            self.engine.draw(0, 1.0, self.label(None))
-        self.place(blank, self.label(None))
-        for prior in self.priors:
-            self.neighbors(self.sample(SAMPLES, 0, prior=prior))
+            self.engine.sample_code(0, 1.0, label)
+        self.analyzer.analyze(blank, label)
+        for prior in self.sampler.priors:
+            images = self.sampler.sample(PAGE_SIZE, 0, prior=prior)
+            if self.neighbors is not None:
+                self.neighbors.nearest(images)
+
+    def prepare(self) -> None:
+        """Score the reference images and write the report, which takes seconds."""
+        self.analyzer.score_reference()
+        # The tab of the report shows the error when it is opened.
+        with contextlib.suppress(InputError):
+            _ = self.report.html

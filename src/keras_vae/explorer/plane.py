@@ -1,4 +1,4 @@
-"""Planes through a latent space, and the part of one that is looked at."""
+"""Planes through a latent space, and views of them."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ class Plane(NamedTuple):
     Args:
         origin: (latent_dim,).
         basis: Two orthonormal directions, (2, latent_dim).
-        names: What u and v are called.
+        names: The names of the two axes.
     """
 
     origin: NDArray[np.float32]
@@ -23,67 +23,76 @@ class Plane(NamedTuple):
     names: tuple[str, str]
 
     def codes(self, points: ArrayLike) -> NDArray[np.float32]:
-        """Return the codes (N, latent_dim) of points (N, 2)."""
+        """Return the codes (N, latent_dim) at points (N, 2) of the plane."""
         return (self.origin + np.asarray(points, "float32") @ self.basis).astype("float32")
 
     def points(self, codes: ArrayLike) -> NDArray[np.float32]:
-        """Return where codes (N, latent_dim) fall when they are projected, (N, 2)."""
+        """Return the projections (N, 2) of codes (N, latent_dim) onto the plane."""
         return ((np.asarray(codes, "float32") - self.origin) @ self.basis.T).astype("float32")
 
 
 class View(NamedTuple):
-    """The square part of a plane that is looked at.
+    """A square part of a plane.
 
     Args:
-        u: Its middle.
-        v: Its middle.
-        half: Half its side.
+        u: First coordinate of its center.
+        v: Second coordinate of its center.
+        half: Half its side length.
     """
 
     u: float = 0.0
     v: float = 0.0
     half: float = 3.0
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return the point at a share of the way from the left and from the bottom."""
+    @property
+    def center(self) -> tuple[float, float]:
+        """The center of the view."""
+        return self.u, self.v
+
+    def point_at(self, x: float, y: float) -> tuple[float, float]:
+        """Return the point at fractions x from the left and y from the bottom of the view."""
         return self.u + self.half * (2 * x - 1), self.v + self.half * (2 * y - 1)
 
     def region(self, x0: float, y0: float, x1: float, y1: float) -> "View":
-        """Return the smallest square view of a box, given in shares of this one."""
-        (left, low), (right, high) = self.at(min(x0, x1), min(y0, y1)), self.at(max(x0, x1), max(y0, y1))
-        half = max(right - left, high - low, _LEAST) / 2
+        """Return the smallest square view around a box, whose corners are given as fractions of this view."""
+        (left, low), (right, high) = (
+            self.point_at(min(x0, x1), min(y0, y1)),
+            self.point_at(max(x0, x1), max(y0, y1)),
+        )
+        half = max(right - left, high - low, _MIN_SIDE) / 2
         return View((left + right) / 2, (low + high) / 2, half)
 
-    def zoomed(self, factor: float, around: tuple[float, float] | None = None) -> "View":
-        """Return a view of another size, about a point, else about the middle."""
-        u, v = around or (self.u, self.v)
-        return View(u, v, min(max(self.half * factor, _LEAST / 2), _MOST / 2))
+    def zoom(self, factor: float, center: tuple[float, float] | None = None) -> "View":
+        """Return a view whose side is `factor` times as long, centered on a point; by default on this view's center."""
+        u, v = center or self.center
+        return View(u, v, min(max(self.half * factor, _MIN_SIDE / 2), _MAX_SIDE / 2))
 
-    def lattice(self, n: int) -> NDArray[np.float32]:
-        """Return the middles of n × n equal cells, row by row from the top left, (n², 2)."""
+    def cell_centers(self, n: int) -> NDArray[np.float32]:
+        """Return the centers of n × n equal cells, row by row from the top left, (n², 2)."""
         edge = self.half * (1 - 1 / n)
-        return grid_points(n, bounds=(-edge, edge)).z + np.array([self.u, self.v], "float32")
+        return grid_points(n, bounds=(-edge, edge)).z + np.array(self.center, "float32")
 
 
-_LEAST, _MOST = 1e-3, 1e3
-_DENSE = 2.5
+_MIN_SIDE, _MAX_SIDE = 1e-3, 1e3
+_PRIOR_HALF = 2.5
+"""Half the side of a square that holds nearly all of a standard normal prior."""
 
 
-def coordinate_plane(middle: ArrayLike, dims: tuple[int, int]) -> Plane:
+def coordinate_plane(center: ArrayLike, dims: tuple[int, int]) -> Plane:
     """Return the plane of two latent dimensions.
 
     Args:
-        middle: The code where the others are held, (latent_dim,).
-        dims: The two.
+        center: The values at which all other dimensions are held, (latent_dim,).
+        dims: The two dimensions.
 
     Raises:
-        InputError: They span no plane.
+        InputError: The two dimensions are equal, or one does not exist.
 
     Example:
         >>> coordinate_plane([2.0, 3.0, 4.0], (0, 2)).codes([[1.0, 5.0]]).tolist()
         [[1.0, 3.0, 5.0]]
     """
-    origin = np.array(middle, "float32")
+    origin = np.array(center, "float32")
     check_dims(dims, len(origin))
     origin[list(dims)] = 0
     return Plane(
@@ -94,7 +103,7 @@ def coordinate_plane(middle: ArrayLike, dims: tuple[int, int]) -> Plane:
 
 
 def principal_plane(codes: Array) -> Plane:
-    """Return the plane through the mean of codes along which they vary most.
+    """Return the plane of the first two principal components of codes.
 
     Args:
         codes: (N, latent_dim), N ≥ 3.
@@ -102,15 +111,17 @@ def principal_plane(codes: Array) -> Plane:
     mean = codes.mean(axis=0)
     _, _, directions = np.linalg.svd(codes - mean, full_matrices=False)
     basis = directions[:2]
-    # A direction and its opposite are the same: the largest entry points upwards.
+    # The sign of a component is arbitrary: make its largest entry positive.
     signs = np.sign(basis[np.arange(2), np.abs(basis).argmax(axis=1)])
     return Plane(
-        mean.astype("float32"), (signs[:, None] * basis).astype("float32"), ("first component", "second component")
+        mean.astype("float32"),
+        (signs[:, None] * basis).astype("float32"),
+        ("first principal component", "second principal component"),
     )
 
 
-def around(points: Array) -> View:
-    """Return the view that shows points, but for a few that lie far out, and at least where the prior is dense.
+def fit_view(points: Array) -> View:
+    """Return the view that shows all points but extreme outliers, and at least the bulk of a standard normal prior.
 
     Args:
         points: (N, 2).
@@ -119,6 +130,6 @@ def around(points: Array) -> View:
         return View()
     low, high = np.quantile(np.asarray(points, "float64"), (0.01, 0.99), axis=0)
     margin = 0.05 * (high - low)
-    low, high = np.minimum(low - margin, -_DENSE), np.maximum(high + margin, _DENSE)
+    low, high = np.minimum(low - margin, -_PRIOR_HALF), np.maximum(high + margin, _PRIOR_HALF)
     (u, v), half = (low + high) / 2, float((high - low).max()) / 2
     return View(float(u), float(v), half)

@@ -1,4 +1,4 @@
-"""The page on a port of this machine."""
+"""Serve the page on a port of this machine."""
 
 import errno
 import importlib.util
@@ -18,31 +18,36 @@ HOST, PORT = "127.0.0.1", 7860
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; object-src 'none'; base-uri 'self'"
-"""Has the browser fetch nothing from anywhere else."""
+"""The content security policy: the browser may not fetch anything from another host."""
 
 
 def check_installed() -> None:
-    """Refuse to go on without the packages that make the page.
+    """Check that the optional packages are installed.
 
     Raises:
-        InputError: They are not installed.
+        InputError: A package is missing.
     """
     missing = [name for name in ("gradio", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"explore: {' and '.join(missing)} not installed: pip install 'keras-vae[explore]'")
+        names = " and ".join(missing)
+        raise InputError(f"explore = {names}: not installed; run pip install 'keras-vae[explore]'")
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one.
+    """Return a listening socket.
+
+    Args:
+        host: A name or address of this machine.
+        port: The port; 0 for a free one.
 
     Raises:
-        InputError: The port is in use, or the host is none of this machine's.
+        InputError: The port is in use, or the host is not an address of this machine.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, OverflowError, UnicodeError):
-        raise InputError(f"--host {host}, --port {port}: no such address") from None
-    # Named, not 0: asyncio sends small answers at once only where it sees that this is TCP; 40 ms each are at stake.
+        raise InputError(f"host = {host}: cannot be resolved; pass an address of this machine") from None
+    # TCP is named explicitly: asyncio sets TCP_NODELAY only then, which saves 40 ms per response.
     listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -51,42 +56,42 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if isinstance(error, PermissionError):
-            raise InputError(f"--port {port}: not yours to open; take one above 1023") from None
+            raise InputError(f"port = {port}: permission denied; choose a port above 1023") from None
         if error.errno == errno.EADDRINUSE:
-            raise InputError(f"--port {port} on {host} is in use: try --port {port + 1}") from None
-        raise InputError(f"--host {host}: {error.strerror}") from None
+            raise InputError(f"port = {port}: already in use on {host}; try {port + 1}") from None
+        raise InputError(f"host = {host}: {error.strerror}; pass an address of this machine") from None
     return listener
 
 
-def _named(host: str) -> str:
-    """Return a host as an address and a browser's requests name it."""
+def _url_host(host: str) -> str:
+    """Return a host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 class CSPMiddleware:
-    """Sends the content security policy with everything; answers that are streamed pass through as they come."""
+    """Adds the content security policy to every response, without buffering streams."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Any]) -> None:
-        """Answer a request, with the policy added to the headers of the response."""
+        """Pass a request on, and add the policy to the headers of its response."""
 
-        async def contained(message: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
             await send(message)
 
-        await self.app(scope, receive, contained)
+        await self.app(scope, receive, send_with_policy)
 
 
-def application(run: Run, *, host: str = HOST, progress: Progress | None = None) -> Any:
-    """Return the page of a run as an ASGI application, compiled and ready.
+def create_app(run: Run, *, host: str = HOST, progress: Progress | None = None) -> Any:
+    """Return the page of a run as an ASGI application, with its model compiled.
 
     Args:
         run: The run.
-        host: What it will be bound to: on loopback, requests for other hosts are refused.
-        progress: Shown while images are loaded.
+        host: The address to bind to. On loopback, requests for other hosts are refused.
+        progress: Shows the progress of loading images.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -94,18 +99,19 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    from keras_vae.explorer import page, uploads, widgets
+    from keras_vae.explorer import app as page
+    from keras_vae.explorer import uploads, widgets
     from keras_vae.explorer.explorer import Explorer
 
     explorer = Explorer(run, progress)
     explorer.warm_up()
     blocks = page.build(explorer)
-    # It takes seconds, in which the page can do everything else.
+    # This takes seconds, during which the page already answers.
     threading.Thread(target=explorer.prepare, daemon=True).start()
     app = FastAPI(openapi_url=None)
     if host in LOOPBACK:
-        # A page on the web may lead its own name to this machine, and then ask in it.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_named(name) for name in LOOPBACK])
+        # DNS rebinding: a website could resolve its own name to this machine and then send requests.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_url_host(name) for name in LOOPBACK])
 
     app.add_middleware(CSPMiddleware)
     return gr.mount_gradio_app(
@@ -114,7 +120,7 @@ def application(run: Run, *, host: str = HOST, progress: Progress | None = None)
         path="/",
         theme=page.THEME,
         css=widgets.asset("style.css"),
-        max_file_size=uploads.MOST_BYTES,
+        max_file_size=uploads.MAX_BYTES,
         show_error=True,
         ssr_mode=False,
         footer_links=["api"],
@@ -129,19 +135,19 @@ def serve(
     host: str = HOST,
     port: int = PORT,
     progress: Progress | None = None,
-    say: Callable[[str], None] = print,
+    on_ready: Callable[[str], None] = print,
 ) -> None:
-    """Serve the page of a run until it is interrupted.
+    """Serve the page of a run until interrupted.
 
     Args:
         run: A run, or its folder.
-        host: The address to bind to: by default none but this machine can reach it.
-        port: The port; 0 takes a free one.
-        progress: Shown while images are loaded.
-        say: Told the address once the page is there.
+        host: The address to bind to. By default, only this machine can reach the page.
+        port: The port; 0 for a free one.
+        progress: Shows the progress of loading images.
+        on_ready: Called with the URL as soon as the page is ready.
 
     Raises:
-        InputError: Packages are missing, there is no such run, or the port is in use.
+        InputError: A package is missing, there is no such run, or the port is in use.
 
     Example:
         >>> serve("runs/nowhere")
@@ -153,6 +159,6 @@ def serve(
     with listen(host, port) as listener:
         import uvicorn
 
-        app = application(run, host=host, progress=progress)
-        say(f"http://{_named(host)}:{listener.getsockname()[1]}")
+        app = create_app(run, host=host, progress=progress)
+        on_ready(f"http://{_url_host(host)}:{listener.getsockname()[1]}")
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""A folder that runs the explorer on a Hugging Face Space."""
+"""Write a folder that serves the explorer of a run as a Hugging Face Space."""
 
 import importlib.metadata
 import shutil
@@ -11,7 +11,7 @@ from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.integrations.hub import FILES
 from keras_vae.runs.run import Run
 
-_APP = '''"""Explores the model in run/; written by `vae export --format space`."""
+_APP = '''"""Explore the model in run/. Written by `vae export --format space`."""
 
 import os
 from pathlib import Path
@@ -40,21 +40,21 @@ _PACKAGES = (
 
 
 def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
-    """Write a folder that, pushed to a Hugging Face Space, runs the explorer of a run there.
+    """Write a folder that serves the explorer of a run when it is pushed to a Hugging Face Space.
 
-    It holds `app.py`, `requirements.txt`, `README.md`, `LICENSE`, the run without its training data in `run/`, and
-    this package as it is installed here, so that the Space computes with the same code.
+    The folder contains `app.py`, `requirements.txt`, `README.md`, `LICENSE`, the run without its training data in
+    `run/`, and a copy of this package, so that the Space runs the same code.
 
     Args:
         run: A complete run.
         out: The folder.
-        force: Replaces an earlier one.
+        force: Replaces an existing Space.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: The run is unfinished, or the folder exists.
+        InputError: The run is not complete, or the folder exists.
     """
     run.require_complete()
     check_destination(out, force=force, marker="app.py", kind="Space")
@@ -67,7 +67,7 @@ def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
             copy = folder / "run" / file.relative_to(run.path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-        # Weights that ship with the package are not what this Space shows.
+        # The pretrained weights in the package are not needed.
         unwanted = shutil.ignore_patterns("__pycache__", "*.keras", "*.npz")
         shutil.copytree(Path(__file__).parents[1], folder / "keras_vae", ignore=unwanted)
     return out
@@ -77,12 +77,12 @@ def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        # On machines where TensorFlow has another name: the same version of it.
+        # TensorFlow is installed under another name here; take its version.
         return importlib.metadata.version("tensorflow") if name == "tensorflow-cpu" else _missing(name)
 
 
 def _missing(name: str) -> str:
-    raise InputError(f"format = space: {name} not installed: pip install 'keras-vae[explore]'") from None
+    raise InputError(f"format = space: {name} is not installed; run pip install 'keras-vae[explore]'") from None
 
 
 def _readme(run: Run) -> str:
@@ -102,7 +102,7 @@ tags: [variational-autoencoder, keras]
 
 {run.experiment.description}
 
-Explores the model in `run/`, trained with keras-vae {__version__}, which is in `keras_vae/`. The training data
-is not: where it cannot be had, samples stand without their neighbors. `python app.py` runs it anywhere; `PORT` names
-the port.
+An explorer for the model in `run/`, which was trained with keras-vae {__version__} (included in `keras_vae/`).
+The training data is not included: if it is not available, samples are shown without their nearest training images.
+`python app.py` serves the page on any machine; set the port with the environment variable `PORT`.
 """

@@ -1,4 +1,4 @@
-"""Pictures from outside: checked, and brought to the size and color of a model's images."""
+"""Checks of uploaded images, and their conversion to the size and color of a model's images."""
 
 import base64
 import binascii
@@ -14,17 +14,17 @@ from keras_vae.core.typing import ImageShape
 from keras_vae.data.convert import Color, Conversion
 from keras_vae.data.folders import FORMATS, decode_image, parse_background
 
-MOST_BYTES = 10 * 2**20
-SIDES = 4, 4096
-"""The least and the greatest side of a picture, in pixels."""
+MAX_BYTES = 10 * 2**20
+MIN_SIDE, MAX_SIDE = 4, 4096
+"""The accepted side lengths of an image, in pixels."""
 
 
-class Picture(NamedTuple):
-    """An image as a model takes it.
+class ConvertedImage(NamedTuple):
+    """An image in the size and color of a model's images.
 
     Args:
         image: (H, W, C), uint8.
-        notes: What was done to it, a line each.
+        notes: A description of each change that was made.
     """
 
     image: NDArray[np.uint8]
@@ -32,10 +32,10 @@ class Picture(NamedTuple):
 
 
 def read_file(path: str | Path) -> bytes:
-    """Return a file's bytes.
+    """Return the content of a file.
 
     Raises:
-        InputError: It is too large.
+        InputError: The file is too large.
     """
     size = Path(path).stat().st_size
     _check_size(size)
@@ -46,28 +46,28 @@ def read_uri(uri: str) -> bytes:
     """Return the bytes of `data:image/…;base64,…`.
 
     Raises:
-        InputError: It is no such text, or too large.
+        InputError: The text is not a data URI, or the image is too large.
     """
     head, comma, body = uri.partition(",")
     if not (comma and head.startswith("data:") and head.endswith(";base64")):
-        raise InputError("picture: pass data:image/png;base64,… as text")
+        raise InputError(f"image = {uri[:40]!r}: not a data URI; pass data:image/png;base64,…")
     _check_size(len(body) * 3 // 4)
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        raise InputError("picture: what follows base64, is damaged") from None
+        raise InputError(f"image = {uri[:40]!r}: the data after base64, is damaged; encode the file again") from None
 
 
-def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Picture:
-    """Return a picture in the size and color of a model's images.
+def convert(content: bytes, shape: ImageShape, *, invert: bool = False) -> ConvertedImage:
+    """Decode an image file and convert it to the size and color of a model's images.
 
     Args:
         content: A PNG, JPEG, WebP, BMP or GIF file.
         shape: (H, W, C) of the model's images.
-        invert: Swaps dark and light.
+        invert: Inverts the levels.
 
     Raises:
-        InputError: It is no such file, moves, or is too large or too small.
+        InputError: The file has another format, is animated, or is too large or too small.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -76,22 +76,23 @@ def prepare(content: bytes, shape: ImageShape, *, invert: bool = False) -> Pictu
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             wide, high = opened.size
-        if max(wide, high) > SIDES[1] or min(wide, high) < SIDES[0]:
-            raise InputError(f"{wide}×{high} pixels: accepted are {SIDES[0]} to {SIDES[1]} a side")
+        if not MIN_SIDE <= min(wide, high) <= max(wide, high) <= MAX_SIDE:
+            raise InputError(f"{wide}×{high} pixels; both sides must have {MIN_SIDE} to {MAX_SIDE} pixels")
         color: Color = "gray" if channels == 1 else "rgb"
         decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), parse_background("white"))
     except InputError as error:
-        raise InputError(f"picture: {error}") from None
+        raise InputError(f"image = uploaded file: {error}") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"picture: not a {', '.join(FORMATS)} file that can be read ({first_line(error)})") from None
-    notes = ["transparent pixels laid on white"] * decoded.background + ["dark and light swapped"] * invert
+        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise InputError(f"image = uploaded file: cannot be read ({first_line(error)}); pass {formats}") from None
+    notes = ["transparency replaced by white"] * decoded.background + ["inverted"] * invert
     if decoded.size != (height, width):
         notes.append(f"resized from {decoded.size[1]}×{decoded.size[0]} to {width}×{height}")
     if color == "gray" != decoded.color:
-        notes.append("turned gray")
-    return Picture(255 - decoded.pixels if invert else decoded.pixels, tuple(notes))
+        notes.append("converted to grayscale")
+    return ConvertedImage(255 - decoded.pixels if invert else decoded.pixels, tuple(notes))
 
 
 def _check_size(size: int) -> None:
-    if size > MOST_BYTES:
-        raise InputError(f"picture of {size / 2**20:.0f} MB: at most {MOST_BYTES // 2**20} MB are accepted")
+    if size > MAX_BYTES:
+        raise InputError(f"image = {size / 2**20:.0f} MB: too large; at most {MAX_BYTES // 2**20} MB are accepted")

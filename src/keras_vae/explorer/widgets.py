@@ -1,4 +1,4 @@
-"""What the tabs share: how an event is answered, and how a thing is written down."""
+"""Event handling, components and formatting that the tabs share."""
 
 import functools
 from collections.abc import Callable
@@ -19,8 +19,22 @@ Levels = NDArray[np.uint8]
 
 
 def asset(name: str) -> str:
-    """Return a file of the page."""
+    """Return the content of a file in `assets/`."""
     return resources.files("keras_vae.explorer").joinpath(f"assets/{name}").read_text("utf-8")
+
+
+def html(content: str = "", *, script: str | None = None, elem_id: str | None = None, classes: str = "") -> gr.HTML:
+    """Return a component that shows HTML in the style of the page.
+
+    Args:
+        content: The HTML.
+        script: The name of a script in `assets/` that handles the browser's events.
+        elem_id: The component's id in the page.
+        classes: More CSS classes, besides `vae`.
+    """
+    names = ["vae", *classes.split()]
+    extra = {} if script is None else {"js_on_load": asset(script)}
+    return gr.HTML(content, elem_id=elem_id, elem_classes=names, **extra)
 
 
 def on_event(
@@ -31,18 +45,18 @@ def on_event(
     *,
     may_fail: bool = False,
 ) -> None:
-    """Answer an event; of many in a row, the last one.
+    """Connect an event to a function. Of several events in a row, only the last one is handled.
 
     Args:
         event: The listener of a component.
         function: Inputs → outputs.
-        inputs: The components whose values it takes.
+        inputs: The components whose values the function takes.
         outputs: The components whose values it returns.
-        may_fail: Whether a user may do what the function refuses. Then the answer goes through Gradio's queue, which
-            shows why, and hands answers over every 50 ms only.
+        may_fail: Whether a user can cause an error. Then events pass through Gradio's queue, which shows the error but
+            delivers results every 50 ms only.
     """
     event(
-        failures_said(function) if may_fail else function,
+        show_errors(function) if may_fail else function,
         inputs,
         outputs,
         show_progress="hidden",
@@ -52,43 +66,43 @@ def on_event(
     )
 
 
-def failures_said(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with what a user can help told on the page."""
+def show_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function whose input and run errors are shown on the page."""
 
     @functools.wraps(function)
-    def told(*arguments: Any, **named: Any) -> Any:
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
         try:
-            return function(*arguments, **named)
+            return function(*arguments, **keywords)
         except (InputError, RunError) as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    return told
+    return wrapped
 
 
-def label_chooser(explorer: Explorer) -> gr.Dropdown:
-    """Return what a label is chosen with; hidden where the model is told none."""
+def label_dropdown(explorer: Explorer) -> gr.Dropdown:
+    """Return a dropdown of labels, hidden if the model is not conditional."""
     classes = explorer.classes
     return gr.Dropdown(list(classes), value=classes[0] if classes else None, label="Label", visible=bool(classes))
 
 
 def dimension_name(explorer: Explorer, dimension: int) -> str:
-    """Return a latent dimension as a user reads it, with its rate where that is known."""
-    carried = "" if explorer.rates is None else f" · {explorer.rates[dimension]:.2f} nats"
-    return f"z[{dimension}]{carried}"
+    """Return the name of a latent dimension, with its KL divergence if evaluated."""
+    kl = explorer.latent_space.kl_per_dimension
+    return f"z[{dimension}]" if kl is None else f"z[{dimension}] · KL {kl[dimension]:.2f} nats"
 
 
 def large(image: Array) -> str:
-    """Return the HTML of an image that a tab is about."""
+    """Return the HTML of the main image of a tab."""
     return f'<div class="large">{pictures.tile(image)}</div>'
 
 
-def number_text(value: float) -> str:
-    """Return a number with two decimals and a true minus sign."""
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+def number_text(value: float, digits: int = 2) -> str:
+    """Return a number with a typographic minus sign."""
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def vector_text(code: Array) -> str:
-    """Return the first numbers of a code."""
+    """Return the first eight numbers of a code."""
     return f"({', '.join(map(number_text, code[:8].tolist()))}{', …' if len(code) > 8 else ''})"
 
 
@@ -97,7 +111,7 @@ def caption(text: str) -> str:
     return f'<p class="small">{escape(text)}</p>'
 
 
-def facts_list(facts: dict[str, str]) -> str:
-    """Return the HTML of names and values."""
+def fact_list(facts: dict[str, str]) -> str:
+    """Return the HTML of a list of names and values."""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     return f'<dl class="facts">{rows}</dl>'

@@ -1,1 +1,1 @@
-"""The tabs of the page: a function each, which lays its tab out and has its events answered."""
+"""The tabs of the page. Each class lays out one tab in `build` and handles its events in the other methods."""

@@ -1,118 +1,153 @@
-"""The tab that takes a drawing or an upload, and says what the model makes of it."""
+"""The tab that analyzes a drawing or an uploaded image."""
 
 import functools
 from collections.abc import Sequence
-from html import escape
-from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures, uploads
+from keras_vae.explorer.analyzer import ImageAnalysis
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import Levels, asset, caption, facts_list, label_chooser, on_event, vector_text
+from keras_vae.explorer.widgets import (
+    Levels,
+    caption,
+    fact_list,
+    html,
+    label_dropdown,
+    number_text,
+    on_event,
+    vector_text,
+)
+
+_PAD_PIXELS = 336
+_HINT = caption(
+    "Draw something, or upload an image, to see its reconstruction, its score and its place in the latent space."
+)
 
 
-def draw(explorer: Explorer, drawn: gr.State) -> None:
-    """Lay the tab out and have it answer; what was drawn last goes into `drawn`."""
-    height, width, _ = explorer.image_shape
-    scale = max(1, 336 // max(height, width))
-    pad_html = (
-        f'<div class="pad"><canvas width="{width * scale}" height="{height * scale}" aria-label="drawing pad"></canvas>'
-        "<button>Clear</button></div>"
-    )
-    hint = caption("Draw something, or upload a picture: its reconstruction, its score and its place appear here.")
-    with gr.Row():
-        with gr.Column(scale=2, min_width=280):
-            pad = gr.HTML(pad_html, js_on_load=asset("pad.js"), elem_classes="vae", elem_id="pad")
-            with gr.Row():
-                upload = gr.UploadButton("Upload a picture", file_types=["image"], size="sm", min_width=120)
-                real = gr.Button(
-                    "Take one of the run's", size="sm", min_width=120, visible=explorer.material.shown is not None
-                )
-            invert = gr.Checkbox(False, label="Swap dark and light in uploads")
-            label = label_chooser(explorer)
-        with gr.Column(scale=3, min_width=320):
-            answer = gr.HTML(hint, elem_classes="vae", elem_id="draw-answer")
-    grid = functools.cache(
-        lambda label: explorer.grid(explorer.plane(), explorer.home(explorer.plane()), explorer.label(label))
-    )
+class DrawTab:
+    """Shows the reconstruction, the score and the place on the map of a drawing, an upload or an example."""
 
-    def place(image: Levels, label: str | None, notes: Sequence[str] = ()) -> str:
-        placed = explorer.place(image, explorer.label(label))
-        tiles = {"as the model sees it": image, "reconstruction": placed.reconstruction}
-        shown = pictures.row([*tiles.values(), pictures.heat(placed.difference)], [*tiles, "difference"])
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+        self._map_grid = functools.cache(self._decode_map_grid)
+
+    def build(self, drawing: gr.State) -> None:
+        """Lay out the tab and connect its events.
+
+        Args:
+            drawing: Receives the analyzed image, for the tab Interpolate.
+        """
+        examples = self._explorer.sources.examples
+        kind = "" if examples is None else examples.split
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                pad = html(self._pad(), script="drawing_pad.js", elem_id="drawing-pad")
+                with gr.Row():
+                    upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", min_width=120)
+                    example = gr.Button(f"Random {kind} image", size="sm", min_width=120, visible=examples is not None)
+                invert = gr.Checkbox(False, label="Invert uploaded images")
+                label = label_dropdown(self._explorer)
+            with gr.Column(scale=3, min_width=320):
+                analysis = html(_HINT, elem_id="analysis")
+        shown = [analysis, drawing]
+        on_event(pad.sketch, self.analyze_sketch, [label], shown, may_fail=True)
+        on_event(pad.clear, self.clear, [], shown)
+        on_event(upload.upload, self.analyze_upload, [upload, invert, label], shown, may_fail=True)
+        on_event(example.click, self.analyze_example, [label], shown)
+        on_event(label.input, self.analyze_again, [drawing, label], analysis)
+
+    def analyze_sketch(self, event: gr.EventData, label: str | None) -> tuple[str, Levels]:
+        """Analyze the content of the drawing pad."""
+        converted = uploads.convert(uploads.read_uri(event.image), self._explorer.image_shape)
+        return self._analysis(converted.image, label), converted.image
+
+    def analyze_upload(self, file: str, invert: bool, label: str | None) -> tuple[str, Levels]:
+        """Analyze an uploaded file."""
+        converted = uploads.convert(uploads.read_file(file), self._explorer.image_shape, invert=invert)
+        return self._analysis(converted.image, label, converted.notes), converted.image
+
+    def analyze_example(self, label: str | None) -> tuple[str, Levels | None]:
+        """Analyze a random image of the run, conditioned on its own label if it has one."""
+        examples, classes = self._explorer.sources.examples, self._explorer.classes
+        if examples is None:
+            return _HINT, None
+        index = int(np.random.default_rng().integers(len(examples)))
+        if classes and examples.labels is not None:
+            label = classes[int(examples.labels[index])]
+        return self._analysis(examples.images[index], label), examples.images[index]
+
+    def analyze_again(self, image: Levels | None, label: str | None) -> str:
+        """Analyze the same image conditioned on another label."""
+        return _HINT if image is None else self._analysis(image, label)
+
+    def clear(self) -> tuple[str, None]:
+        """Return to the empty tab."""
+        return _HINT, None
+
+    def _analysis(self, image: Levels, label: str | None, notes: Sequence[str] = ()) -> str:
+        """Return the HTML of the analysis of an image."""
+        analysis = self._explorer.analyzer.analyze(image, self._explorer.label_index(label))
+        tiles = [image, analysis.reconstruction, pictures.heatmap(analysis.error_map)]
         parts = [
-            shown,
-            facts_list(_judged(explorer, placed, image)),
-            *(f'<p class="small">{escape(note)}</p>' for note in notes),
+            pictures.row(tiles, ["input", "reconstruction", "error"]),
+            fact_list(self._facts(analysis, image)),
+            *map(caption, notes),
         ]
-        if explorer.has_plane and placed.code is not None:
-            plane = explorer.plane()
-            mark = plane.points(placed.code[None])[0]
-            view = explorer.home(plane)
-            labels = None if explorer.shown is None else explorer.shown.labels
-            parts.append(
-                pictures.latent_map(
-                    grid(label),
-                    plane,
-                    view,
-                    points=plane.points(explorer.codes) if len(explorer.codes) else None,
-                    labels=labels,
-                    mark=(float(mark[0]), float(mark[1])),
-                )
-            )
+        if self._explorer.has_plane and analysis.code is not None:
+            parts.append(self._map(analysis.code, label))
         return "".join(parts)
 
-    def sketched(event: gr.EventData, label: str | None) -> tuple[Any, ...]:
-        picture = uploads.prepare(uploads.read_uri(event.picture), explorer.image_shape)
-        return place(picture.image, label), picture.image
-
-    def uploaded(file: str, invert: bool, label: str | None) -> tuple[Any, ...]:
-        picture = uploads.prepare(uploads.read_file(file), explorer.image_shape, invert=invert)
-        return place(picture.image, label, picture.notes), picture.image
-
-    def taken(label: str | None) -> tuple[Any, ...]:
-        images = explorer.material.shown
-        if images is None:
-            return hint, None
-        index = int(np.random.default_rng().integers(len(images)))
-        told = label if images.labels is None or not explorer.classes else explorer.classes[int(images.labels[index])]
-        return place(images.images[index], told), images.images[index]
-
-    def again(image: Levels | None, label: str | None) -> str:
-        return hint if image is None else place(image, label)
-
-    on_event(pad.sketch, sketched, [label], [answer, drawn], may_fail=True)
-    on_event(pad.wipe, lambda: (hint, None), [], [answer, drawn])
-    on_event(upload.upload, uploaded, [upload, invert, label], [answer, drawn], may_fail=True)
-    on_event(real.click, taken, [label], [answer, drawn])
-    on_event(label.input, again, [drawn, label], answer)
-
-
-def _judged(explorer: Explorer, placed: Any, image: Array) -> dict[str, str]:
-    likelihood, draws = explorer.engine.model.likelihood, explorer.engine.draws
-    nats = f"{-placed.nats:.1f}".replace("-", "\N{MINUS SIGN}")
-    named = {
-        "nll": ("log p(x)", f"{nats} nats, from {draws} draws"),
-        "negative_elbo": ("log p(x)", f"at least {nats} nats (the ELBO)"),
-        "reconstruction_loss": ("log p(x|z)", f"{nats} nats"),
-    }
-    name, value = named[placed.score]
-    if not likelihood.is_normalized_on(image[None]):
-        value += "; not a normalized likelihood"
-    elif likelihood.is_density:
-        value += "; a density of gray values"
-    facts = {name: value}
-    known = explorer.material.known
-    if known is not None:
-        kind = "training" if explorer.material.splits is not None else known.split
-        facts["strangeness"] = (
-            f"still measuring {kind} images"
-            if placed.percentile is None
-            else f"scores above {placed.percentile:.0f} % of {kind} images"
+    def _map(self, code: Array, label: str | None) -> str:
+        """Return the latent map with a mark at a code."""
+        space = self._explorer.latent_space
+        plane = space.plane()
+        u, v = plane.points(code[None])[0].tolist()
+        return pictures.latent_map(
+            self._map_grid(label),
+            plane,
+            space.default_view(plane),
+            points=plane.points(space.codes) if len(space.codes) else None,
+            labels=None if space.dataset is None else space.dataset.labels,
+            mark=(u, v),
         )
-    if placed.code is not None and explorer.has_vector:
-        facts["z"] = vector_text(placed.code)
-    return facts
+
+    def _decode_map_grid(self, label: str | None) -> Array:
+        space = self._explorer.latent_space
+        plane = space.plane()
+        return space.decode_grid(plane, space.default_view(plane), self._explorer.label_index(label))
+
+    def _pad(self) -> str:
+        height, width, _ = self._explorer.image_shape
+        scale = max(1, _PAD_PIXELS // max(height, width))
+        canvas = f'<canvas width="{width * scale}" height="{height * scale}" aria-label="drawing pad"></canvas>'
+        return f'<div class="pad">{canvas}<button>Clear</button></div>'
+
+    def _facts(self, analysis: ImageAnalysis, image: Array) -> dict[str, str]:
+        """Return the score, its percentile and the code of an image, as text."""
+        engine, sources = self._explorer.engine, self._explorer.sources
+        nats = f"{number_text(-analysis.nats, 1)} nats"
+        names_and_values = {
+            "nll": ("log p(x)", f"{nats} ({engine.num_samples} importance samples)"),
+            "negative_elbo": ("log p(x)", f"≥ {nats} (ELBO)"),
+            "reconstruction_loss": ("log p(x|z)", nats),
+        }
+        name, value = names_and_values[analysis.score]
+        facts = {name: value}
+        likelihood = engine.model.likelihood
+        if not likelihood.is_normalized_on(image[None]):
+            facts["likelihood"] = "not normalized for this image"
+        elif likelihood.is_density:
+            facts["likelihood"] = "density of pixel values"
+        if sources.reference is not None:
+            kind = "training" if sources.splits is not None else sources.reference.split
+            facts["anomaly score"] = (
+                f"{kind} images are still being scored"
+                if analysis.percentile is None
+                else f"higher than {analysis.percentile:.0f}% of {kind} images"
+            )
+        if analysis.code is not None and self._explorer.has_vector:
+            facts["z"] = vector_text(analysis.code)
+        return facts

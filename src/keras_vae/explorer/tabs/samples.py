@@ -1,42 +1,53 @@
-"""The tab of draws from the prior, each with its nearest training image."""
+"""The tab with samples from the prior and their nearest training images."""
 
 import gradio as gr
 import numpy as np
 
 from keras_vae.explorer import pictures
-from keras_vae.explorer.explorer import SAMPLES, Explorer
-from keras_vae.explorer.widgets import caption, on_event
+from keras_vae.explorer.explorer import Explorer
+from keras_vae.explorer.sampler import PAGE_SIZE
+from keras_vae.explorer.widgets import caption, html, on_event
+
+ALL_LABELS = "all labels"
 
 
-def samples(explorer: Explorer) -> None:
-    """Lay the tab out and have it answer."""
-    compared, trained = explorer.training_images
+class SamplesTab:
+    """Shows samples, each above its nearest training image."""
 
-    def page(prior: str, label: str | None) -> str:
-        told = None if label in (None, "all in turn") else explorer.label(label)
-        images = explorer.sample(SAMPLES, int(np.random.default_rng().integers(2**31)), prior=prior, label=told)
-        found = explorer.neighbors(images)
-        if found is None:
-            return pictures.pairs(images, None, [])
-        nearest, where = found
-        return pictures.pairs(images, nearest, [f"{distance:.1f}" for distance in where.distances])
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
 
-    below = (
-        "Each sample above the training image that is nearest to it, and their distance (black to white is 1 a pixel)"
-        + ("." if compared == trained else f": of {compared:,} of the {trained:,}.")
-        if compared
-        else "Training images are not at hand: samples alone."
-    )
-    with gr.Row(equal_height=True):
-        again = gr.Button("New samples", variant="primary", elem_id="new-samples", scale=0, min_width=180)
-        prior = gr.Radio(
-            explorer.priors, value=explorer.priors[0], label="Prior", visible=len(explorer.priors) > 1, min_width=240
+    def build(self) -> None:
+        """Lay out the tab and connect its events."""
+        priors, classes = self._explorer.sampler.priors, self._explorer.classes
+        with gr.Row(equal_height=True):
+            button = gr.Button("New samples", variant="primary", elem_id="new-samples", scale=0, min_width=180)
+            prior = gr.Radio(priors, value=priors[0], label="Prior", visible=len(priors) > 1, min_width=240)
+            label = gr.Dropdown([ALL_LABELS, *classes], value=ALL_LABELS, label="Label", visible=bool(classes))
+        samples = html(self.sample(priors[0], ALL_LABELS), elem_id="sample-grid")
+        html(caption(self._explanation()))
+        for event in (button.click, prior.input, label.input):
+            on_event(event, self.sample, [prior, label], samples)
+
+    def sample(self, prior: str, label: str) -> str:
+        """Return a page of new samples."""
+        index = None if label == ALL_LABELS else self._explorer.label_index(label)
+        seed = int(np.random.default_rng().integers(2**31))
+        images = self._explorer.sampler.sample(PAGE_SIZE, seed, prior=prior, label=index)
+        neighbors = self._explorer.neighbors
+        if neighbors is None:
+            return pictures.sample_grid(images, None, [])
+        nearest, found = neighbors.nearest(images)
+        return pictures.sample_grid(images, nearest, [f"{distance:.1f}" for distance in found.distances])
+
+    def _explanation(self) -> str:
+        neighbors = self._explorer.neighbors
+        if neighbors is None:
+            return "Nearest training images are not shown because the training data is not available."
+        text = (
+            "Each sample is shown above its nearest training image. The number is the Euclidean distance between them,"
+            " with pixels in [0, 1]."
         )
-        label = gr.Dropdown(
-            ["all in turn", *explorer.classes], value="all in turn", label="Label", visible=bool(explorer.classes)
-        )
-    sheet = gr.HTML(page(explorer.priors[0], None), elem_classes="vae", elem_id="sample-sheet")
-    gr.HTML(caption(below), elem_classes="vae")
-    on_event(again.click, page, [prior, label], sheet)
-    for chooser in (prior, label):
-        on_event(chooser.input, page, [prior, label], sheet)
+        if neighbors.num_searched < neighbors.num_images:
+            text += f" The search covers {neighbors.num_searched:,} of {neighbors.num_images:,} training images."
+        return text

@@ -1,4 +1,4 @@
-"""The tab with one slider for each latent dimension."""
+"""The tab with one slider per latent dimension."""
 
 import math
 from typing import Any
@@ -7,92 +7,101 @@ import gradio as gr
 import numpy as np
 
 from keras_vae.core.typing import Array
+from keras_vae.evaluation.diagnostics import INACTIVE_KL
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import dimension_name, label_chooser, large, on_event
+from keras_vae.explorer.widgets import dimension_name, html, label_dropdown, large, on_event
 
-MOST = 64
-"""Sliders at most: those of the dimensions that carry most."""
+MAX_SLIDERS = 64
+"""Sliders are shown for at most this many dimensions, those of highest KL divergence."""
 
-_OPEN = 16
+_MAX_UNFOLDED = 16
 _STEP = 0.01
 
 
-def sliders(explorer: Explorer) -> None:
-    """Lay the tab out and have it answer."""
-    order, middle = explorer.order[:MOST], explorer.middle
-    active = [dimension for dimension in order if explorer.is_active(dimension)]
-    opened = active[:_OPEN]
-    folded = [dimension for dimension in order if dimension not in opened]
+class SlidersTab:
+    """Decodes the code that the sliders are set to, or a random one."""
 
-    def slider(dimension: int) -> gr.Slider:
-        reach = float(explorer.reach[dimension])
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer, self._space = explorer, explorer.latent_space
+        dims = self._space.order[:MAX_SLIDERS]
+        self._unfolded = [dimension for dimension in dims if self._space.is_active(dimension)][:_MAX_UNFOLDED]
+        self._folded = [dimension for dimension in dims if dimension not in self._unfolded]
+        self._dims = [*self._unfolded, *self._folded]
+        """The dimensions that have a slider, in the order of the sliders."""
+
+    def build(self) -> None:
+        """Lay out the tab and connect its events."""
+        center = self._space.center
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                image = html(self._decoded(center, None), elem_id="slider-image")
+                label = label_dropdown(self._explorer)
+                with gr.Row():
+                    draw = gr.Button("Random code", variant="primary", elem_id="random-code", min_width=120)
+                    reset = gr.Button("Reset", elem_id="slider-reset", min_width=120)
+                has_temperature = self._explorer.engine.has_temperature
+                temperature = gr.Slider(0, 2, value=1, step=0.05, label="Temperature", visible=has_temperature)
+            with gr.Column(scale=3, min_width=320):
+                sliders = [self._slider(dimension) for dimension in self._unfolded]
+                if self._folded:
+                    with gr.Accordion(self._folded_title(), open=not self._unfolded):
+                        sliders += [self._slider(dimension) for dimension in self._folded]
+        # The exact code: a random one may lie beyond the sliders' range, and not every dimension has a slider.
+        code = gr.State(center)
+        for control in (*sliders, label):
+            on_event(control.input, self.move, [code, label, *sliders], image)
+        on_event(draw.click, self.random_code, [label, temperature], [image, code, *sliders])
+        on_event(reset.click, self.reset, [label], [image, code, *sliders])
+
+    def move(self, code: Array, label: str | None, *values: float) -> str:
+        """Decode the code that the sliders are set to."""
+        code = code.copy()
+        limits = self._space.extent[self._dims]
+        # A slider at the end of its range stands for a value there or beyond: keep the exact value until it moves.
+        moved = np.abs(np.clip(code[self._dims], -limits, limits) - np.asarray(values)) > _STEP / 2
+        code[self._dims] = np.where(moved, values, code[self._dims])
+        return self._decoded(code, label)
+
+    def random_code(self, label: str | None, temperature: float) -> list[Any]:
+        """Set the sliders to a code drawn from the prior."""
+        seed = int(np.random.default_rng().integers(2**31))
+        return self._set(self._explorer.engine.sample_code(seed, temperature, self._explorer.label_index(label)), label)
+
+    def reset(self, label: str | None) -> list[Any]:
+        """Set the sliders to the center of the prior."""
+        return self._set(self._space.center, label)
+
+    def _set(self, code: Array, label: str | None) -> list[Any]:
+        limits = self._space.extent[self._dims]
+        values = [round(float(value), 2) for value in np.clip(code[self._dims], -limits, limits)]
+        return [self._decoded(code, label), code, *values]
+
+    def _decoded(self, code: Array, label: str | None) -> str:
+        """Return the image of a code and, above two dimensions, the images of a plane through the code."""
+        index = self._explorer.label_index(label)
+        image = large(self._explorer.decode(code, index))
+        if len(code) <= 2:
+            return image
+        plane, images = self._space.plane_through(code, index)
+        horizontal, vertical = plane.names
+        title = f"{horizontal} varies horizontally and {vertical} vertically; all other dimensions are fixed"
+        return image + pictures.strip(images, title, math.isqrt(len(images)))
+
+    def _slider(self, dimension: int) -> gr.Slider:
+        limit = float(self._space.extent[dimension])
         return gr.Slider(
-            -reach,
-            reach,
-            value=round(float(middle[dimension]), 2),
+            -limit,
+            limit,
+            value=round(float(self._space.center[dimension]), 2),
             step=_STEP,
-            label=dimension_name(explorer, dimension),
+            label=dimension_name(self._explorer, dimension),
             elem_id=f"slider-{dimension}",
         )
 
-    with gr.Row():
-        with gr.Column(scale=2, min_width=280):
-            answer = gr.HTML(_pictured(explorer, middle, None), elem_classes="vae", elem_id="slider-image")
-            label = label_chooser(explorer)
-            with gr.Row():
-                draw = gr.Button("Random draw", variant="primary", elem_id="slider-draw", min_width=120)
-                reset = gr.Button("Reset", elem_id="slider-reset", min_width=120)
-            heat = gr.Slider(
-                0, 2, value=1, step=0.05, label="Temperature of the draw", visible=explorer.engine.has_temperature
-            )
-        with gr.Column(scale=3, min_width=320):
-            controls = [slider(dimension) for dimension in opened]
-            if folded:
-                unused = [dimension for dimension in folded if not explorer.is_active(dimension)]
-                title = (
-                    f"{len(folded)} more, {len(unused)} of them inactive"
-                    if len(unused) < len(folded)
-                    else (f"{len(folded)} inactive: each carries under 0.01 nats")
-                )
-                with gr.Accordion(title, open=not opened):
-                    controls += [slider(dimension) for dimension in folded]
-    places = [*opened, *folded]
-    # Whole: a draw may lie beyond the sliders' ends, and has dimensions that have none.
-    code = gr.State(middle)
-
-    def image(code: Array, label: str | None, *values: float) -> str:
-        code = code.copy()
-        ends = explorer.reach[places]
-        # A slider at its end says nothing more than that the number lies there or beyond.
-        moved = np.abs(np.clip(code[places], -ends, ends) - np.asarray(values)) > _STEP / 2
-        code[places] = np.where(moved, values, code[places])
-        return _pictured(explorer, code, label)
-
-    def shown(code: Array, label: str | None) -> list[Any]:
-        ends = explorer.reach[places]
-        values = [round(float(value), 2) for value in np.clip(code[places], -ends, ends)]
-        return [_pictured(explorer, code, label), code, *values]
-
-    def drawn(label: str | None, temperature: float) -> list[Any]:
-        seed = int(np.random.default_rng().integers(2**31))
-        return shown(explorer.engine.draw(seed, temperature, explorer.label(label)), label)
-
-    def back(label: str | None) -> list[Any]:
-        return shown(middle, label)
-
-    for control in (*controls, label):
-        on_event(control.input, image, [code, label, *controls], answer)
-    on_event(draw.click, drawn, [label, heat], [answer, code, *controls])
-    on_event(reset.click, back, [label], [answer, code, *controls])
-
-
-def _pictured(explorer: Explorer, code: Array, label: str | None) -> str:
-    """Return the image of a code and, where there are more than two dimensions, the plane through it."""
-    told = explorer.label(label)
-    image = large(explorer.decode(code, told))
-    if len(code) <= 2:
-        return image
-    plane, images = explorer.through(code, told)
-    across, up = plane.names
-    return image + pictures.strip(images, f"{across} across, {up} up, the others as they are", math.isqrt(len(images)))
+    def _folded_title(self) -> str:
+        total = len(self._folded)
+        inactive = sum(not self._space.is_active(dimension) for dimension in self._folded)
+        if inactive < total:
+            return f"{total} more dimensions, {inactive} of them inactive"
+        return f"{total} inactive dimensions (KL below {INACTIVE_KL:g} nats)"

@@ -1,0 +1,144 @@
+"""The latent space of a model: its dimensions, the codes of images, and planes to look at."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_vae.core.errors import InputError
+from keras_vae.core.typing import Array, ImageShape
+from keras_vae.data.dataset import Dataset
+from keras_vae.evaluation.diagnostics import INACTIVE_KL
+from keras_vae.evaluation.latents import dimensions_by_kl, evaluated_kl_per_dimension
+from keras_vae.explorer.engine import Engine
+from keras_vae.explorer.plane import Plane, View, coordinate_plane, fit_view, principal_plane
+from keras_vae.models.inputs import dataset_condition
+
+MAX_POINTS = 600
+"""The maximum number of images on the map."""
+
+_MAX_GRID_PIXELS, _MAX_GRID_SIZE = 640, 16
+_SMALL_GRID_SIZE = 7
+_NUM_PRIOR_SAMPLES = 500
+
+
+def grid_sizes(image_shape: ImageShape) -> tuple[int, int]:
+    """Return the number of images along each side of the map's grid and of the small grid under the sliders."""
+    size = max(3, min(_MAX_GRID_SIZE, _MAX_GRID_PIXELS // max(image_shape[:2])))
+    return size, min(_SMALL_GRID_SIZE, size)
+
+
+class LatentSpace:
+    """The latent space of a model whose code is one vector.
+
+    Args:
+        engine: The model.
+        dataset: Images whose codes are shown on the map; None if no images are available.
+        evaluation: The run's evaluation; None if the run has none.
+        image_shape: (H, W, C).
+        default_label: The label to condition on by default, if the model is conditional.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        dataset: Dataset | None,
+        evaluation: Mapping[str, Any] | None,
+        *,
+        image_shape: ImageShape,
+        default_label: int | None,
+    ) -> None:
+        self.engine, self._evaluation, self._default_label = engine, evaluation, default_label
+        self.latent_dim: int = engine.model.latent_dim
+        self.dataset = None if dataset is None else dataset.subsample_evenly(MAX_POINTS)
+        self.grid_size, self._small_grid_size = grid_sizes(image_shape)
+
+    # ---- Codes and dimensions ----
+
+    @functools.cached_property
+    def codes(self) -> Array:
+        """Posterior means of the images on the map, (N, latent_dim); empty without images."""
+        if self.dataset is None:
+            return np.zeros((0, self.latent_dim), "float32")
+        return self.engine.encode(self.dataset.images, dataset_condition(self.engine.model, self.dataset))
+
+    @functools.cached_property
+    def kl_per_dimension(self) -> NDArray[np.float64] | None:
+        """The evaluated KL divergence of each latent dimension, in nats per image; None if not evaluated."""
+        return evaluated_kl_per_dimension(self._evaluation)
+
+    @functools.cached_property
+    def order(self) -> list[int]:
+        """The latent dimensions in descending order of KL divergence; if not evaluated, of the variance of codes."""
+        # Without images, all variances are 0.
+        z_mean = self.codes if len(self.codes) else np.zeros((1, self.latent_dim))
+        return [int(dimension) for dimension in dimensions_by_kl(self.kl_per_dimension, lambda: z_mean)]
+
+    @property
+    def top_dims(self) -> tuple[int, int]:
+        """The two dimensions of highest KL divergence, in ascending order."""
+        first, second = sorted(self.order[:2])
+        return first, second
+
+    def is_active(self, dimension: int) -> bool:
+        """Whether a dimension carries information; True if its KL divergence was not evaluated."""
+        return self.kl_per_dimension is None or bool(self.kl_per_dimension[dimension] >= INACTIVE_KL)
+
+    @functools.cached_property
+    def center(self) -> NDArray[np.float32]:
+        """The code at the center of the prior, (latent_dim,): the one of zero noise, else the mean code of images."""
+        if self.engine.has_temperature:
+            return np.asarray(self.engine.sample_code(0, 0.0, self._default_label), "float32")
+        return np.asarray(self.codes.mean(axis=0) if len(self.codes) else np.zeros(self.latent_dim), "float32")
+
+    @functools.cached_property
+    def extent(self) -> NDArray[np.float32]:
+        """The largest magnitude of each dimension among samples from the prior and codes of images, at least 4."""
+        codes = np.concatenate([self.engine.sample_prior(_NUM_PRIOR_SAMPLES, self._default_label), self.codes])
+        return np.asarray(np.maximum(4, np.ceil(np.abs(codes).max(axis=0))), "float32")
+
+    # ---- Planes ----
+
+    @property
+    def plane_kinds(self) -> tuple[str, ...]:
+        """The kinds of planes to choose from."""
+        return ("dimensions", "components") if len(self.codes) > 2 and self.latent_dim > 2 else ("dimensions",)
+
+    def plane(self, kind: str = "dimensions", dims: tuple[int, int] | None = None) -> Plane:
+        """Return a plane through the latent space.
+
+        Args:
+            kind: `"dimensions"`, or `"components"` for the first two principal components of the codes.
+            dims: Two dimensions; None for those of highest KL divergence.
+
+        Raises:
+            InputError: There is no such plane, or the latent space has one dimension.
+        """
+        if self.latent_dim < 2:
+            raise InputError("latent_dim = 1: a plane needs two dimensions; decode single codes instead")
+        if kind not in self.plane_kinds:
+            raise InputError(f"kind = {kind}: there is no such plane; accepted: {', '.join(self.plane_kinds)}")
+        if kind == "components":
+            return principal_plane(self.codes)
+        return coordinate_plane(self.center, dims or self.top_dims)
+
+    def default_view(self, plane: Plane) -> View:
+        """Return the view of a plane that shows the codes of the images."""
+        return fit_view(plane.points(self.codes))
+
+    def decode_grid(self, plane: Plane, view: View, label: int | None = None) -> Array:
+        """Return images decoded from a grid over a view, row by row from the top left, (grid_size², H, W, C)."""
+        return self.engine.decode(plane.codes(view.cell_centers(self.grid_size)), label)
+
+    def plane_through(self, code: Array, label: int | None = None) -> tuple[Plane, Array]:
+        """Return the plane of the two top dimensions through a code, and a small grid of images decoded from it.
+
+        Args:
+            code: (latent_dim,).
+            label: The label to condition on, if the model is conditional.
+        """
+        plane = coordinate_plane(code, self.top_dims)
+        points = self.default_view(plane).cell_centers(self._small_grid_size)
+        return plane, self.engine.decode(plane.codes(points), label)

@@ -1,0 +1,74 @@
+"""The report of a run, with the findings of the doctor."""
+
+import contextlib
+import functools
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_vae.data.dataset import Splits
+from keras_vae.evaluation.diagnostics import Finding, RunDiagnostics, diagnose, run_checks
+from keras_vae.explorer.analyzer import YIELD_SECONDS
+from keras_vae.explorer.engine import Engine
+from keras_vae.runs.run import Run
+
+
+class RunReport:
+    """The report of a run as a web page. Computing it takes seconds the first time.
+
+    Args:
+        run: The run.
+        engine: Its model.
+        splits: Its images; None if its data is not available.
+    """
+
+    def __init__(self, run: Run, engine: Engine, splits: Splits | None) -> None:
+        self._run, self._engine, self._splits = run, engine, splits
+
+    @functools.cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings of the doctor; without images, those about the training only."""
+        run = self._run
+        if self._splits is None:
+            return run_checks(RunDiagnostics(run.experiment, run.metrics, has_fitted_prior=run.has_fitted_prior))
+        with Engine.lock:
+            model = run.load_model("original") if run.has_fitted_prior else self._engine.model
+        return diagnose(run, self._splits, model, _take_turns)
+
+    @functools.cached_property
+    def html(self) -> str:
+        """The report with its curves and findings, as one self-contained HTML page.
+
+        Raises:
+            InputError: A file of the run is damaged, or its images do not fit the model.
+        """
+        from keras_vae.report import plots
+        from keras_vae.report.html import render
+
+        run, figures = self._run, {}
+        with contextlib.ExitStack() as stack:
+            if run.metrics:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                figures = {kind: folder / f"{kind}.png" for kind in plots.METRICS_PLOTS}
+                for kind, file in figures.items():
+                    plots.plot(run, kind, out=file)
+            return render(
+                title=run.name,
+                summary=run.experiment.description,
+                experiment_toml=run.experiment.to_toml(),
+                environment=run.environment,
+                metrics=run.metrics,
+                evaluation=run.evaluation,
+                figures=figures,
+                findings=self.findings,
+            )
+
+
+def _take_turns(batches: Iterable[Any], _: str) -> Iterator[Any]:
+    """Yield batches while holding the engine's lock, which events of the page may take in between."""
+    for batch in batches:
+        with Engine.lock:
+            yield batch
+        time.sleep(YIELD_SECONDS)
