@@ -64,7 +64,8 @@ def train(
 ) -> None:
     """Train a model into a new run folder, evaluate it, and write a report with figures."""
     from keras_vae.runs import user_code
-    from keras_vae.runs.run import Run, free_path
+    from keras_vae.runs.files import free_path
+    from keras_vae.runs.run import Run
 
     if resume is not None:
         _refuse_with_resume(

@@ -1,7 +1,8 @@
-"""Formats of a run's files: JSON, a CSV of metrics, and the archive of a checkpoint."""
+"""Formats of a run's files (JSON, a CSV of metrics, the archive of a checkpoint), and free names of run folders."""
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,3 +69,9 @@ def write_checkpoint(file: Path, state: Mapping[str, Sequence[Array]], metrics: 
     file.parent.mkdir(exist_ok=True)
     with replacing(file) as temporary:
         np.savez(temporary, allow_pickle=False, metrics=np.array(json.dumps(metrics)), **arrays)
+
+
+def free_path(name: str) -> Path:
+    """Return the first of `runs/NAME`, `runs/NAME-2`, … that does not exist."""
+    paths = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(path for path in paths if not path.exists())

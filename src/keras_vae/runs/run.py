@@ -17,7 +17,6 @@ The package contains two pretrained runs, under `pretrained/`, which are opened 
 
 import functools
 import hashlib
-import itertools
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -392,12 +391,6 @@ class Run:
 def pretrained_names() -> list[str]:
     """Return the names of the pretrained runs, sorted."""
     return sorted(file.parent.name for file in _PRETRAINED.glob("*/experiment.toml"))
-
-
-def free_path(name: str) -> Path:
-    """Return the first of `runs/NAME`, `runs/NAME-2`, … that does not exist."""
-    paths = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
-    return next(path for path in paths if not path.exists())
 
 
 def _evaluation_file(on: str | None) -> str:

@@ -17,7 +17,8 @@ from keras_vae.models.base import BaseVAE
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import build, resolve
 from keras_vae.runs.experiment import Experiment, TrainingConfig
-from keras_vae.runs.run import Run, free_path
+from keras_vae.runs.files import free_path
+from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
 from keras_vae.runs.validate import validate
 from keras_vae.training.batches import ShuffledBatches, ShuffleEachEpoch, validation_batch_size
