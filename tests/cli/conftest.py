@@ -9,9 +9,9 @@ import pytest
 from cli_helpers import SMALL, Outcome, Vae
 from PIL import Image
 
+from helpers import train_and_report
 from keras_vae import cli
 from keras_vae.runs.experiment import Experiment
-from keras_vae.training import trainer
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small trained run."""
     experiment = Experiment.preset("classic").with_overrides([*SMALL[1::2], f"data.source={folder}"])
-    return trainer.train(experiment, experiment.load_splits()[0], tmp_path_factory.mktemp("runs") / "run").path
+    return train_and_report(experiment, tmp_path_factory.mktemp("runs") / "run").path
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""The README and the docs: their commands and code run, their tables are complete, and their links work."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_vae
+from helpers import on_tensorflow
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8")
+COMPONENTS = (ROOT / "docs" / "components.md").read_text("utf-8")
+BLOCK = re.compile(r"(?P<mark><!-- not tested here: [^\n]+ -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+VAE = (sys.executable, "-c", "from keras_vae.cli import main; main()")
+
+on_the_default_backend = on_tensorflow("the README describes the default backend")
+
+
+def readme_commands() -> Iterator[str]:
+    for block in BLOCK.finditer(README):
+        if block["language"] == "bash" and not block["mark"]:
+            yield from block["code"].strip().splitlines()
+
+
+def rows_of_commands() -> list[list[str]]:
+    """Return the cells of each row of the table of commands."""
+    rows = re.findall(r"^\| (`vae .+) \|$", COMMANDS.replace(r"\|", "│"), re.MULTILINE)
+    return [row.split(" | ") for row in rows]
+
+
+def python_code(page: str) -> str:
+    """Return the last Python block of a page."""
+    return [block["code"] for block in BLOCK.finditer(page) if block["language"] == "python"][-1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a small `mnist.npz` of noise and a folder of photos."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 300), ("test", 40)):
+        arrays[f"x_{split}"] = rng.integers(0, 256, (count, 28, 28), dtype="uint8")
+        arrays[f"y_{split}"] = rng.integers(0, 10, count).astype("uint8")
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    (tmp_path / "photos").mkdir()
+    for index in range(170):
+        Image.fromarray(rng.integers(0, 256, (70, 50, 3), dtype="uint8")).save(tmp_path / "photos" / f"{index}.jpg")
+    return tmp_path
+
+
+@pytest.mark.slow
+@on_the_default_backend
+def test_every_command_of_the_readme_runs(folder: Path) -> None:
+    environment, ran = os.environ | {"KERAS_VAE_DATA": str(folder)}, []
+    for command in readme_commands():
+        words = shlex.split(command, comments=True)
+        assert words[0] == "vae", command
+        arguments = [*words[1:], *(["--set", "training.epochs=1"] if words[1] == "train" else [])]
+        done = subprocess.run(
+            [*VAE, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        ran.append(words[1])
+    assert ran.count("train") == 3
+    assert {"sample", "plot", "evaluate", "doctor", "compare", "score", "encode", "export"} <= set(ran)
+
+
+def test_table_of_commands_is_complete_and_its_options_exist() -> None:
+    import typer.main
+
+    from keras_vae.cli import app
+
+    root, listed = typer.main.get_command(app), set()
+    for command, description, _ in rows_of_commands():
+        for code in re.findall(r"`(vae .+?)`", command):
+            _, name, *rest = shlex.split(code)
+            listed.add(name)
+            options = {option for parameter in root.commands[name].params for option in parameter.opts}
+            words = [*rest, *re.findall(r"`(--?[\w-]+)", description)]
+            assert {word for word in words if word.startswith("-")} <= options, command
+    assert listed == set(root.commands)
+
+
+def test_python_functions_in_the_table_of_commands_exist() -> None:
+    import keras_vae.explorer
+    import keras_vae.integrations.export
+    import keras_vae.integrations.hub
+    from keras_vae.data import sources  # noqa: F401  makes `keras_vae.data.sources` available
+
+    for *_, functions in rows_of_commands():
+        calls = re.findall(r"`([\w.]+)[(`]", functions)
+        assert calls, functions
+        for call in calls:
+            found = keras_vae
+            for name in call.split("."):
+                found = getattr(found, name)
+
+
+@pytest.mark.slow
+@on_the_default_backend
+@pytest.mark.parametrize("page", [README, COMMANDS, COMPONENTS], ids=["README", "commands", "components"])
+def test_python_code_runs(page: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", python_code(page)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_components_and_presets_are_documented() -> None:
+    import keras_vae.models.registration  # noqa: F401  registers the components
+    from keras_vae.core import registry
+    from keras_vae.runs.experiment import preset_names
+
+    for kind, classes in registry.snapshot().items():
+        for name, cls in classes.items():
+            if cls.__module__.startswith("keras_vae."):
+                assert f"| `{name}` " in COMPONENTS, f"{kind} {name}"
+    for name in preset_names():
+        assert f"`{name}`" in COMPONENTS.partition("## Presets")[2], name
+
+
+def test_every_link_of_the_docs_works() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http)(.+?)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
