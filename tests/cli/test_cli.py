@@ -545,7 +545,7 @@ def test_doctor_prints_what_it_found(vae: Vae, run: Path) -> None:
     findings = json.loads(vae("doctor", run, "--json").out)
     assert all(finding["name"] in outcome.out for finding in findings)
     # Random pixels are gray all over, and a Bernoulli knows black and white.
-    assert any("model.likelihood" in finding["change"] for finding in findings)
+    assert any("model.likelihood" in finding["suggestion"] for finding in findings)
 
 
 class TestExport:
