@@ -169,7 +169,7 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
     """
     opened = [Run.open(run) for run in runs]
     if len(opened) < 2:
-        raise InputError(f"runs = {len(opened)} run: too few to compare; pass at least two")
+        raise InputError(f"runs = {len(opened)} run: too few to compare; pass at least two runs")
     paths = [run.path.resolve() for run in opened]
     for path in paths:
         if paths.count(path) > 1:

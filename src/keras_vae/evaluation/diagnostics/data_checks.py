@@ -34,9 +34,9 @@ def low_contrast(diagnostics: RunDiagnostics) -> Finding | None:
     return Finding(
         "low contrast",
         f"All pixels of the training images lie between {low} and {high} on the scale from 0 to 255.",
-        "Images that all look alike teach the model nothing. Pixel values of 0 and 1, or images divided by 255 twice, "
-        "have this effect.",
-        "data.source: save the images with values from 0 to 255, or as floats from 0 to 1.",
+        "Images that all look alike teach the model nothing. Typical causes are pixels saved as 0 and 1, and images "
+        "divided by 255 twice.",
+        "Save the images of data.source with values from 0 to 255, or as floats from 0 to 1.",
     )
 
 
@@ -55,13 +55,10 @@ def held_out_images_differ(diagnostics: RunDiagnostics) -> Finding | None:
         f"The mean pixel is {train:.2f} in the training images and {held_out:.2f} in the held-out images (0 is black, "
         "1 is white).",
         "The model is evaluated on images unlike those that it learns from, so all held-out numbers are meaningless.",
-        "data.source: "
-        + (
-            "one part is white on black, the other black on white; invert one of them."
-            if inverted
-            else "prepare both parts in the same way, or remove the test part and let data.test hold out images at "
-            "random."
-        ),
+        "Invert one part of data.source: one is white on black, the other black on white."
+        if inverted
+        else "Prepare both parts of data.source in the same way, or remove the test part and let data.test hold out "
+        "images at random.",
     )
 
 

@@ -103,8 +103,7 @@ def beta_too_large(diagnostics: RunDiagnostics) -> Finding | None:
     return Finding(
         "β too large",
         f"β is {diagnostics.beta:g}. The KL loss is {kl:.2g} nats per image{compared}.",
-        f"Each nat of information in the code must lower the reconstruction loss by {diagnostics.beta:g} nats, and "
-        "little information does.",
+        f"A nat of information is only worth encoding if it saves {diagnostics.beta:g} nats of reconstruction loss.",
         f"Lower model.objective.beta (now {diagnostics.beta:g}): halve it until the KL loss rises, down to 1.",
     )
 
@@ -176,8 +175,8 @@ def codes_far_from_prior(diagnostics: RunDiagnostics) -> Finding | None:
     return Finding(
         "codes far from the prior",
         f"Over all images, z[{farthest}] has mean {mean[farthest]:.2f} and variance {variance[farthest]:.2f}, where "
-        f"the prior has 0 and 1. Over {len(nats)} dimensions, the KL from the codes' moments to the prior is "
-        f"{nats.sum():.1f} nats.",
+        f"the prior has 0 and 1. Over {len(nats)} dimensions, a normal with the moments of the codes has a KL of "
+        f"{nats.sum():.1f} nats to the prior.",
         "Samples will look bad: the prior draws codes where no image was encoded.",
         "Run `vae fit-prior RUN` to fit a prior to these codes"
         + (f"; or raise model.objective.beta (now {diagnostics.beta:g}) toward 1." if diagnostics.beta < 1 else "."),

@@ -122,7 +122,7 @@ def overfitting(diagnostics: RunDiagnostics) -> Finding | None:
         f"loss fell by {fall:.1f} nats to {train[-1]:.1f}.",
         "The model memorizes its training images and gets worse on all others.",
         'Set training.keep = "best" to keep the weights of the best epoch, or training.early_stopping = 10 to stop '
-        "there. training.weight_decay, a smaller model.network or more images improve the best epoch.",
+        "there. Use training.weight_decay, a smaller model.network or more images to improve the best epoch itself.",
     )
 
 
