@@ -44,10 +44,9 @@ class Explorer:
         InputError: The run has no model yet, or its model is conditioned on something other than a label.
 
     Example:
-        >>> from pathlib import Path
-        >>> Explorer(Run.open(Path("runs/nowhere")))
-        Traceback (most recent call last):
-        keras_vae.core.errors.InputError: no run at runs/nowhere: `vae train` makes one
+        >>> explorer = Explorer(Run.open("mnist-2d"))
+        >>> explorer.sampler.sample(4, seed=0).shape
+        (4, 28, 28, 1)
     """
 
     def __init__(self, run: Run, progress: Progress | None = None) -> None:

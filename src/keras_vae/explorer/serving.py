@@ -150,9 +150,8 @@ def serve(
         InputError: A package is missing, there is no such run, or the port is in use.
 
     Example:
-        >>> serve("runs/nowhere")
-        Traceback (most recent call last):
-        keras_vae.core.errors.InputError: no run at runs/nowhere: `vae train` makes one
+        >>> serve("mnist-2d")  # doctest: +SKIP
+        http://127.0.0.1:7860
     """
     check_installed()
     run = run if isinstance(run, Run) else Run.open(Path(run).expanduser())
