@@ -48,6 +48,7 @@ def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str
         Traceback (most recent call last):
         keras_vae.core.errors.InputError: repository = 'digits': invalid name; pass OWNER/NAME
     """
+    _check_name(repository)
     run = run if isinstance(run, Run) else Run.open(run)
     run.require_complete()
     check_installed()
@@ -83,6 +84,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         InputError: The repository does not exist or holds no run, access is denied, or the folder exists.
         RunError: The Hub cannot be reached, or it fails.
     """
+    _check_name(repository)
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
     check_destination(out, force=force, marker="experiment.toml", kind="run")
     check_installed()
@@ -110,6 +112,11 @@ def check_installed() -> None:
         raise InputError("huggingface_hub: not installed; pip install 'keras-vae[hub]'")
 
 
+def _check_name(repository: str) -> None:
+    if repository.count("/") != 1:
+        raise InputError(f"repository = {repository!r}: invalid name; pass OWNER/NAME")
+
+
 @contextlib.contextmanager
 def wrap_errors(repository: str) -> Iterator[None]:
     """Raise errors of the client library as an `InputError` or a `RunError` of one line."""
@@ -118,7 +125,7 @@ def wrap_errors(repository: str) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError as error:
-        raise InputError(f"repository = {repository!r}: invalid name; pass OWNER/NAME ({first_line(error)})") from None
+        raise InputError(f"repository = {repository!r}: invalid name ({first_line(error)}); pass OWNER/NAME") from None
     except errors.RevisionNotFoundError:
         raise InputError(
             f"repository = {repository!r}: no such revision; pass an existing branch, tag or commit"

@@ -161,9 +161,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         offset_: Minus the threshold; images are normal if `score_samples` is at least this value.
 
     Example:
-        >>> from keras_vae import VAE
         >>> images = np.zeros((8, 28, 28, 1), "uint8")
-        >>> detector = AnomalyDetector(VAE(seed=0), samples=4).fit(images)
+        >>> detector = AnomalyDetector("mnist-2d", samples=4).fit(images)
         >>> bool((detector.predict(np.full((2, 28, 28, 1), 255, "uint8")) == -1).all())
         True
     """

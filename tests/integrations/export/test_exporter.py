@@ -175,7 +175,7 @@ def test_manifest_of_a_run_names_its_origin(trained: Path) -> None:
     assert manifest["model"]["checksum"] == Run(trained).model_fingerprint()["checksum"]
     assert manifest["parity"]["num_images"] == 64
     assert manifest["parity"]["source"] == "digits, test split"
-    with pytest.raises(InputError, match="exists: choose another name, or replace it with --force"):
+    with pytest.raises(InputError, match="exists; choose another name, or replace it with --force"):
         export(trained, "keras")
     (folder / "old").write_text("old")
     assert export(trained, "keras", force=True) == folder
