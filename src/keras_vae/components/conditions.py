@@ -29,6 +29,11 @@ class Condition(Component, abc.ABC):
     def width(self) -> int:
         """The size of the vector that networks are shown."""
 
+    @property
+    @abc.abstractmethod
+    def num_classes(self) -> int | None:
+        """The number of classes; None for a condition that is not a class label."""
+
     @abc.abstractmethod
     def check(self, values: Array) -> Array:
         """Return the conditions of n images as the model takes them, after a look at them.
@@ -80,6 +85,11 @@ class ClassLabel(Condition):
         """The number of classes."""
         return self.classes
 
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return self.classes
+
     def check(self, values: Array) -> Array:
         """Return the labels as int32, (n,); refuse those that are no class."""
         if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -124,6 +134,11 @@ class ContinuousCondition(Condition):
     def width(self) -> int:
         """The size."""
         return self.size
+
+    @property
+    def num_classes(self) -> None:
+        """None: a vector is not a class label."""
+        return None
 
     def check(self, values: Array) -> Array:
         """Return the vectors as float32, (n, size); refuse others."""

@@ -121,9 +121,7 @@ STAGES: dict[str, Callable[[Subject], dict[str, Any]]] = {
 
 def applicable(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that make sense for a model and its images, those that are measured unless others are named."""
-    from keras_vae.models.vae import VAE
-
-    has_vector, has_factors = isinstance(model, VAE), splits.train.factors is not None
+    has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
     wanted = {"likelihood": True, "latents": has_vector, "samples": True, "disentanglement": has_vector and has_factors}
     return tuple(stage for stage in STAGES if wanted[stage])
 

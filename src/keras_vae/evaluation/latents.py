@@ -14,8 +14,9 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import binarize_if_needed, mean_and_error, provenance
+from keras_vae.models.inference import Encoding
 from keras_vae.models.inputs import dataset_condition
-from keras_vae.models.vae import VAE, PosteriorMoments
+from keras_vae.models.vae import VAE
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -72,7 +73,7 @@ def measure_latents(
         InputError: The model has no vector of codes, or `images` is below one.
         RunError: The codes are not finite.
     """
-    if not isinstance(model, VAE):
+    if not model.has_latent_vector:
         raise InputError(
             f"latents: a {type(model).__name__} has no vector of codes to measure; take --only likelihood,samples"
         )
@@ -80,7 +81,7 @@ def measure_latents(
         raise InputError(f"images = {images}: must be ≥ 1")
     measured = _chosen(binarize_if_needed(model, splits, splits.held_out or splits.train), images, seed)
     told, notes = dataset_condition(model, measured), list[str]()
-    verbs: list[Any] = [model.encode, model.draw, model.terms]
+    verbs: list[Any] = [model.encode, model.sample_posterior, model.elbo_terms]
     moments, z, terms = (
         verb(measured.images, seed=seed, condition=told) for verb in progress(verbs, "encoding images")
     )
@@ -232,7 +233,7 @@ def _by_dimension(rates: Array, latent_dim: int, notes: list[str]) -> list[dict[
 
 
 def _surgery(
-    model: VAE, moments: PosteriorMoments, z: Array, log_prior: Doubles, notes: list[str], progress: Progress
+    model: VAE, moments: Encoding, z: Array, log_prior: Doubles, notes: list[str], progress: Progress
 ) -> dict[str, Any]:
     """Return the rate of one draw an image, and the two parts of it."""
     section: dict[str, Any] = dict.fromkeys(
@@ -242,7 +243,7 @@ def _surgery(
         reason = "is known for the posterior normal alone" if model.is_stochastic else "has no density without noise"
         notes.append(f"mutual_information, marginal_kl: the aggregate posterior {reason}")
         return section
-    own, mixed = aggregate(*moments, z, progress)
+    own, mixed = aggregate(moments.z_mean, moments.z_log_var, z, progress)
     section |= {"mutual_information": mean_and_error(own - mixed), "mutual_information_cap": math.log(len(z))}
     if isinstance(model.prior, ConditionalNormal):
         notes.append("marginal_kl: under a conditional prior there is no one p(z) to compare q(z) with")

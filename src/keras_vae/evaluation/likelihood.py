@@ -114,7 +114,7 @@ def measure_likelihood(
         raise InputError(f"samples = {samples}: must be ≥ 1, or 0 to leave out the importance-weighted estimate")
     measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
     told = dataset_condition(model, measured)
-    terms = model.elbo_terms(measured.images, seed, condition=told)
+    terms = model.elbo_terms(measured.images, seed=seed, condition=told)
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
         "likelihood": registry.spec("likelihood", model.likelihood)["name"],
@@ -128,7 +128,7 @@ def measure_likelihood(
             name: mean_and_error(ops.convert_to_numpy(getattr(terms, name)))
             for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
         },
-        **model.describe_codes(measured.images, terms, condition=told),
+        **model.describe_codes(measured.images, terms=terms, condition=told),
     }
     if samples and model.is_stochastic:
         section |= _importance_weighted(model, measured, samples, seed, progress, partial)
@@ -138,7 +138,9 @@ def measure_likelihood(
 def _importance_weighted(
     model: "BaseVAE", measured: Dataset, samples: int, seed: int, progress: Progress, partial: Path | None
 ) -> dict[str, Any]:
-    sampling = model.importance_sampling(measured.images, samples, seed, condition=dataset_condition(model, measured))
+    sampling = model.importance_sampling(
+        measured.images, samples=samples, seed=seed, condition=dataset_condition(model, measured)
+    )
     estimates = _resumed(partial, len(measured))
     saved = done = int(np.isfinite(estimates).all(axis=0).sum())
     blocks = [block for block in sampling.blocks if block.stop > done]

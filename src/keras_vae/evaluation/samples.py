@@ -354,7 +354,7 @@ def _draw(model: "BaseVAE", splits: Splits, n: int, seed: int, progress: Progres
     for start in progress(range(0, n, size), "drawing samples"):
         stop = min(start + size, n)
         part = None if told is None else told[start:stop]
-        means = model.sample(stop - start, int(rng.integers(2**31)), condition=part)
+        means = model.sample(stop - start, seed=int(rng.integers(2**31)), condition=part)
         if not np.isfinite(means).all():
             raise RunError("samples: images are not finite: the training diverged; see `vae doctor`")
         images[start:stop] = np.rint(np.multiply(means, 255))

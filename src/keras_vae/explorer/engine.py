@@ -58,8 +58,7 @@ class Engine:
             label: What they are encoded under, one for all or one each.
         """
         with self.lock:
-            codes = self.model.encode(images, condition=label)
-        return codes[0] if isinstance(codes, tuple) else codes
+            return self.model.encode(images, condition=label).codes
 
     def reconstruct(self, image: Array, label: int | None = None) -> Array:
         """Return the mean image of the code of one image, both (1, H, W, C)."""
@@ -69,14 +68,14 @@ class Engine:
     def sample(self, count: int, seed: int, labels: Any = None) -> Array:
         """Return the mean images of draws from the prior, (count, H, W, C)."""
         with self.lock:
-            return self.model.sample(count, seed, condition=labels)
+            return self.model.sample(count, seed=seed, condition=labels)
 
     def draw(self, seed: int, temperature: float, label: int | None = None) -> Array:
         """Return one code drawn from a VAE's prior, (latent_dim,), its noise scaled where it comes from such."""
         model: Any = self.model
         with self.lock:
             if not self.has_temperature:
-                return model.sample_prior(1, seed, condition=label)[0]
+                return model.sample_prior(1, seed=seed, condition=label)[0]
             noise = np.random.default_rng(seed).standard_normal((1, model.latent_dim), dtype="float32")
             return keras.ops.convert_to_numpy(
                 model.prior_transform(temperature * noise, self._encode_condition(label))
@@ -86,7 +85,7 @@ class Engine:
         """Return codes drawn from a VAE's prior, (count, latent_dim)."""
         model: Any = self.model
         with self.lock:
-            codes: Array = model.sample_prior(count, 0, condition=label)
+            codes: Array = model.sample_prior(count, seed=0, condition=label)
         return codes
 
     @functools.cached_property

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.components.conditions import ClassLabel
 from keras_vae.core.errors import InputError
 from keras_vae.core.latent_grid import interpolate
 from keras_vae.core.progress import Progress
@@ -25,8 +24,6 @@ from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.material import Material, gather
 from keras_vae.explorer.plane import Plane, View, around, coordinate_plane, principal_plane
 from keras_vae.models.inputs import dataset_condition
-from keras_vae.models.vae import VAE
-from keras_vae.models.vq import VQVAE
 from keras_vae.report import figures
 from keras_vae.runs.run import Run
 
@@ -105,7 +102,7 @@ class Explorer:
     def __init__(self, run: Run, progress: Progress | None = None) -> None:
         self.run = run
         model = run.load_model()
-        if not isinstance(model.condition, ClassLabel | None):
+        if model.condition is not None and model.condition.num_classes is None:
             raise InputError(f"{run.path}: its model is told {model.condition}; the explorer knows labels alone")
         self.material: Material = gather(run, progress)
         height, width, channels = run.environment["data"]["image_shape"]
@@ -120,7 +117,7 @@ class Explorer:
     @property
     def has_vector(self) -> bool:
         """Whether a code is one vector whose dimensions mean something by themselves."""
-        return isinstance(self.engine.model, VAE)
+        return self.engine.model.has_latent_vector
 
     @property
     def has_plane(self) -> bool:
@@ -130,7 +127,7 @@ class Explorer:
     @property
     def has_lines(self) -> bool:
         """Whether there are codes between two codes."""
-        return not isinstance(self.engine.model, VQVAE)
+        return self.engine.model.has_continuous_codes
 
     @property
     def priors(self) -> tuple[str, ...]:

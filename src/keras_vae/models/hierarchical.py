@@ -129,7 +129,7 @@ class HierarchicalVAE(BaseVAE):
         self._add_trackers(*(f"kl_group_{number + 1}" for number in range(len(ladder.levels))))
         self.build((None, *image_shape))
 
-    def measure_sizes(self, image_shape: Shape) -> int:
+    def _measure_sizes(self, image_shape: Shape) -> int:
         """Return the number of latent dimensions, that of all groups.
 
         Raises:
@@ -142,11 +142,11 @@ class HierarchicalVAE(BaseVAE):
         return latent_dim
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Encode, draw, decode and weigh the terms; or, without images, decode what is given.
+        """Encode, draw and decode a batch, and compute its terms; without images, decode draws from the prior.
 
         Args:
-            inputs: As for every model. Without `images`, codes under `z`, (N, latent_dim), or noise for a draw from
-                the prior under `noise`, of the same shape; and, if need be, the `condition`.
+            inputs: As for every model. Without `images`, noise for a draw from the prior under `noise`,
+                (N, latent_dim), and, for a conditional model, the `condition`.
             training: As for every Keras model.
 
         Returns:
@@ -155,13 +155,11 @@ class HierarchicalVAE(BaseVAE):
         if not isinstance(inputs, dict) or "images" in inputs:
             return super().call(inputs, training)
         condition = None if self.condition is None else self.condition.encode(inputs["condition"])
-        if "z" in inputs:
-            return self.decode_tensors(inputs["z"], condition)
         return self.generate_from_noise(inputs["noise"], condition)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the posterior means `z` of all groups, (N, latent_dim), each given the means above it."""
-        images, condition = self.preprocess(inputs)
+        """Return the posterior means `z_mean` of all groups, (N, latent_dim), each given the means above it."""
+        images, condition = self._preprocess(inputs)
         encoder_features, means = (
             keras.tree.flatten(self.bottom_up(concat_condition(images, condition))),
             list[Tensor](),
@@ -172,7 +170,7 @@ class HierarchicalVAE(BaseVAE):
             return means[-1]
 
         self._top_down(self._start(images[:, 0, 0], condition), sample_group)
-        return {"z": ops.concatenate(means, axis=-1)}
+        return {"z_mean": ops.concatenate(means, axis=-1)}
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of codes (N, latent_dim)."""
@@ -188,7 +186,7 @@ class HierarchicalVAE(BaseVAE):
 
         return self.likelihood(self._top_down(self._start(noise, condition), sample_group)).mean()
 
-    def forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
+    def _forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output of a batch: climb, then descend, drawing group by group."""
         images, condition, noise, bottom_up_features = given
         draws, pieces, steps = ops.shape(noise)[1], self._split_groups(noise), list[GroupTerms]()
@@ -214,62 +212,39 @@ class HierarchicalVAE(BaseVAE):
         z = ops.concatenate([step.z[:, 0] for step in steps], axis=-1)
         return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean(), z, terms)
 
-    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
+    def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
         """Return the mean rate of each group, in nats."""
         return {"group_rates": ops.convert_to_numpy(terms.kl_per_group).astype("float64").mean(axis=0).tolist()}
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the features of the way up for a batch."""
         bottom_up_features: list[Tensor] = keras.tree.flatten(
-            self.bottom_up.predict_on_batch(concat_condition(*self.preprocess(inputs)))
+            self.bottom_up.predict_on_batch(concat_condition(*self._preprocess(inputs)))
         )
         return bottom_up_features
 
-    def extra_metrics(self, output: HierarchicalVAEOutput) -> dict[str, Tensor]:
+    def _extra_metrics(self, output: HierarchicalVAEOutput) -> dict[str, Tensor]:
         """Return the rate of each group."""
         kl_per_group = output.terms.kl_per_group
         return {f"kl_group_{group + 1}": kl_per_group[:, group] for group in range(kl_per_group.shape[1])}
 
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Array:
-        """Return the codes of images, taken top-down: each group's posterior mean, given the means above it.
+    @property
+    def has_latent_vector(self) -> bool:
+        """Whether the code of an image is one vector under one prior: never, it is a ladder of maps."""
+        return False
 
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarization under a likelihood that draws pixels.
+    @property
+    def has_continuous_codes(self) -> bool:
+        """Whether codes are real numbers: always."""
+        return True
 
-        Returns:
-            (N, latent_dim), float32, the groups one after the other, coarsest first.
+    @property
+    def _encoding_parts(self) -> tuple[Any, ...]:
+        return self.bottom_up, self.start, *self.priors, *self.posteriors, *self.merges, self.head
 
-        Raises:
-            InputError: The images do not fit the model.
-        """
-
-        def means(batch: dict[str, Array]) -> Tensor:
-            noise = np.zeros((len(batch["images"]), 1, self.latent_dim), "float32")
-            return self.predict_on_batch({**batch, "noise": noise}).z
-
-        return self._in_batches(means, self._inputs(x, condition, seed), batch_size)
-
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
-        """Return the mean images of codes.
-
-        Args:
-            z: Codes (N, latent_dim), as `encode` returns them.
-            batch_size: Codes at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-
-        Returns:
-            Images in [0, 1], (N, H, W, C), float32.
-
-        Raises:
-            InputError: `z` has another shape.
-        """
-        z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
-            raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
-        return self._generated({"z": z}, self._conditions(condition, len(z)), batch_size)
+    @property
+    def _decoding_parts(self) -> tuple[Any, ...]:
+        return self.start, *self.merges, self.head, self.likelihood
 
     def get_config(self) -> dict[str, Any]:
         """Return the settings, and the parts serialized."""
@@ -304,17 +279,31 @@ class HierarchicalVAE(BaseVAE):
         ends = np.cumsum([math.prod(shape) for shape in self.map_shapes])
         return [codes[..., start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
 
-    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        shape = (n, self.latent_dim)
-        if seed is None:
-            noise = ops.convert_to_numpy(self.sampler.noise(shape))
-        else:
-            noise = np.random.default_rng(seed).standard_normal(shape, dtype="float32")
-        return self._generated({"noise": noise}, conditions, None)
+    def sample(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
+        """Return the mean images of draws from the prior, made in one pass; arguments and errors as for every model."""
+        noise, conditions = self._noise(n, seed, condition), self._input_checks.conditions(condition, n)
+        inputs = {"noise": noise} if conditions is None else {"noise": noise, "condition": conditions}
+        return self._in_batches(self.predict_on_batch, inputs, None)
 
-    def _generated(self, inputs: dict[str, Array], conditions: Array | None, batch_size: int | None) -> Array:
-        told = {} if conditions is None else {"condition": conditions}
-        return self._in_batches(self.predict_on_batch, {**inputs, **told}, batch_size)
+    def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
+        """Return codes drawn from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
+        vectors = self._check_sample(n, condition)
+        noise = ops.convert_to_tensor(self._noise(n, seed, condition))
+        pieces, codes = self._split_groups(noise), list[Tensor]()
+
+        def sample_group(group: int, features: Tensor) -> Tensor:
+            codes.append(_normal(self.priors[group](features)).rsample(pieces[group]).z)
+            return codes[-1]
+
+        self._top_down(self._start(noise, vectors), sample_group)
+        return ops.convert_to_numpy(ops.concatenate(codes, axis=-1))
+
+    def _noise(self, n: int, seed: int | None, condition: Any) -> Array:
+        """Return the standard normal noise (n, latent_dim) of n samples, whose arguments are checked."""
+        self._check_sample(n, condition)
+        if seed is None:
+            return ops.convert_to_numpy(self.sampler.noise((n, self.latent_dim)))
+        return np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype="float32")
 
 
 @dataclass(frozen=True)
@@ -447,7 +436,7 @@ def _copied(features: Tensor, draws: Tensor) -> Tensor:
 def _check_objective(model: HierarchicalVAE) -> None:
     objective = model.objective
     if objective.requires_batch or objective.needs_prior_draws:
-        model.latents(None)
+        model._latents(None)
     # Leaving out the score of q by holding each group's own parameters would leave out, with it, how they depend on
     # the groups above.
     if getattr(objective, "gradient", "plain") != "plain":

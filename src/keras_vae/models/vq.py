@@ -18,12 +18,6 @@ from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.base import Network, SpatialNetwork
 
 
-class Codes(NamedTuple):
-    """The codes of a batch: `indices` (N, rows, columns), int32."""
-
-    indices: Array
-
-
 class VQVAEOutput(NamedTuple):
     """What a `VQVAE` returns for a batch of images: tensors only, so that every backend can carry it.
 
@@ -108,8 +102,9 @@ class VQVAE(BaseVAE):
         if not self.supports_jit:
             encoder.supports_jit = decoder.supports_jit = self.prior.supports_jit = False
         # Keras knows the shapes of functional and sequential models; a subclassed one is built by its first images.
-        if hasattr(encoder, "input_shape"):
-            *batch_and_size, channels = encoder.input_shape
+        shape = getattr(encoder, "input_shape", None)
+        if shape is not None:
+            *batch_and_size, channels = shape
             self.build((*batch_and_size, channels and channels - self._condition_dim))
 
     @classmethod
@@ -147,7 +142,7 @@ class VQVAE(BaseVAE):
         decoder = network.map_decoder((*network.map_size(image_shape), code_dim + extra), outputs)
         return cls(encoder, decoder, likelihood=likelihood, condition=condition, **kwargs)
 
-    def forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
+    def _forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
         """Return the output of a batch: encode, quantize, decode, weigh."""
         images, condition, noise, _ = given
         maps = self._map(self.encoder(concat_condition(images, condition), training=training))
@@ -166,7 +161,7 @@ class VQVAE(BaseVAE):
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the map of `indices` of each image, (N, rows, columns), int32."""
-        return {"indices": self.codebook.nearest(self._map(self.encoder(concat_condition(*self.preprocess(inputs)))))}
+        return {"indices": self.codebook.nearest(self._map(self.encoder(concat_condition(*self._preprocess(inputs)))))}
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of maps of indices (N, rows, columns)."""
@@ -181,12 +176,12 @@ class VQVAE(BaseVAE):
         """
         raise InputError("the prior of a VQ model draws one code after another, each in a pass of its own")
 
-    def extra_metrics(self, output: VQVAEOutput) -> dict[str, Tensor]:
+    def _extra_metrics(self, output: VQVAEOutput) -> dict[str, Tensor]:
         """Return how the codes of a batch are used."""
         perplexity, used_codes = codebook_usage(output.indices, self.codebook.num_codes)
         return {"perplexity": perplexity, "used_codes": used_codes}
 
-    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
+    def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
         """Return how the codes of images are used: their perplexity and how many of the codebook's occur."""
         # The one-hot vectors of `codebook_usage` are no room to take for a whole data set.
         counts = np.bincount(self.encode(x, condition=condition).indices.ravel(), minlength=self.codebook.num_codes)
@@ -198,7 +193,7 @@ class VQVAE(BaseVAE):
         """Whether codes are drawn: here, each image has one map of them."""
         return False
 
-    def measure_sizes(self, image_shape: Shape) -> int:
+    def _measure_sizes(self, image_shape: Shape) -> int:
         """Build what is not built yet for images (H, W, C), and return the number of codes of an image."""
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = keras.KerasTensor((None, *image_shape[:-1], channels))
@@ -215,44 +210,39 @@ class VQVAE(BaseVAE):
         self.map_shape = (rows, columns)
         return int(rows * columns)
 
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Codes:
-        """Return the codes of images.
+    @property
+    def has_latent_vector(self) -> bool:
+        """Whether the code of an image is one vector under one prior: never, it is a map of indices."""
+        return False
 
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarization under a likelihood that draws pixels.
+    @property
+    def has_continuous_codes(self) -> bool:
+        """Whether codes are real numbers: never."""
+        return False
 
-        Returns:
-            `indices` (N, rows, columns), int32.
+    @property
+    def num_codes(self) -> int:
+        """The number of vectors in the codebook."""
+        return self.codebook.num_codes
 
-        Raises:
-            InputError: The images do not fit the model.
-        """
+    @property
+    def _encoding_parts(self) -> tuple[Any, ...]:
+        return self.encoder, self.codebook
 
-        def codes(batch: dict[str, Array]) -> Tensor:
-            maps = self.encoder.predict_on_batch(concat_condition(*self.preprocess(batch)))
-            return self.codebook.nearest(ops.convert_to_tensor(self._map(maps)))
+    @property
+    def _decoding_parts(self) -> tuple[Any, ...]:
+        return self.decoder, self.codebook, self.likelihood
 
-        return Codes(self._in_batches(codes, self._inputs(x, condition, seed), batch_size))
+    def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
+        """Return maps of indices drawn from the prior, (n, rows, columns); arguments and errors as for `sample`."""
+        conditions = self._check_sample(n, condition)
+        if seed is None:
+            state = ops.convert_to_numpy(self.sampler.seed_generator.next())
+        generator = np.random.default_rng(state.astype("uint32") if seed is None else seed)
+        return self.prior.sample(n, generator, conditions)
 
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
-        """Return the mean images of codes.
-
-        Args:
-            z: Indices of codes, (N, rows, columns), whole numbers.
-            batch_size: Maps at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-
-        Returns:
-            Images in [0, 1], (N, H, W, C), float32.
-
-        Raises:
-            InputError: `z` has another shape, or holds what is no index.
-        """
-        self._check_built()
-        z = np.asarray(z)
+    def _check_codes(self, z: Array) -> Array:
+        """Return maps of indices as `decode_tensors` takes them; refuse others."""
         if z.shape[1:] != self.map_shape or len(z) == 0 or z.dtype.kind not in "iu":
             raise InputError(
                 f"z, {z.dtype} of shape {z.shape}: this model decodes whole numbers, n ≥ 1 maps of indices "
@@ -262,21 +252,7 @@ class VQVAE(BaseVAE):
             raise InputError(
                 f"z: indices from {z.min()} to {z.max()}: they run from 0 to {self.codebook.num_codes - 1}"
             )
-        vectors = ops.convert_to_numpy(self.codebook.vectors)
-        told = self._encode_condition(self._conditions(condition, len(z)))
-        inputs = {"indices": z} if told is None else {"indices": z, "condition": told}
-
-        def images(batch: dict[str, Array]) -> Tensor:
-            maps = concat_condition(vectors[batch["indices"]], batch.get("condition"))
-            return self.likelihood(ops.cast(self.decoder.predict_on_batch(maps), "float32")).mean()
-
-        return self._in_batches(images, inputs, batch_size)
-
-    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        if seed is None:
-            state = ops.convert_to_numpy(self.sampler.seed_generator.next())
-        generator = np.random.default_rng(state.astype("uint32") if seed is None else seed)
-        return self.decode(self.prior.sample(n, generator, self._encode_condition(conditions)), condition=conditions)
+        return z.astype("int32")
 
     def _map(self, outputs: Any) -> Tensor:
         maps = keras.tree.flatten(outputs)

@@ -65,7 +65,7 @@ class Subject:
         if not self.model.is_stochastic:
             return None
         dataset = _few(self.splits, 2000)
-        terms = self.model.elbo_terms(dataset.images, 0, condition=dataset_condition(self.model, dataset))
+        terms = self.model.elbo_terms(dataset.images, seed=0, condition=dataset_condition(self.model, dataset))
         rates = ops.convert_to_numpy(terms.kl_per_group)
         return np.asarray(rates.mean(axis=0, dtype="float64")) if rates.shape[1] == self.model.latent_dim else None
 
@@ -362,9 +362,7 @@ def applicable(subject: Subject) -> tuple[str, ...]:
 
 
 def _has_vector(model: "BaseVAE") -> bool:
-    from keras_vae.models.vae import VAE
-
-    return isinstance(model, VAE)
+    return model.has_latent_vector
 
 
 def draw(subject: Subject, kind: str, out: Path, **options: Any) -> Path:

@@ -139,18 +139,14 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Look at the loss."""
-        loss = float((logs or {})["loss"])
+        loss = float((logs or {})["total_loss"])
         if not np.isfinite(loss) and not self.training.skip_non_finite:
             self._stop(f"the loss became {loss}", batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Look at what the last step did, which no loss has shown yet."""
         finite = all(np.isfinite(weight).all() for weight in self.model.get_weights())
-        # Keras's own mean of the loss has counted the steps that were skipped.
-        values = [
-            value for name, value in (logs or {}).items() if not (name == "loss" and self.training.skip_non_finite)
-        ]
-        if not (finite and np.isfinite(values).all()):
+        if not (finite and np.isfinite(list((logs or {}).values())).all()):
             self._stop("the weights or the validation loss became NaN or infinite", self.params["steps"])
 
     def _stop(self, what: str, step: int) -> NoReturn:
@@ -299,7 +295,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.run.write_checkpoint(state | {"best": self.best}, self.metrics)
 
     def _columns(self, logs: dict[str, float]) -> list[str]:
-        # Keras's own `loss` is `total_loss` again.
         return [prefix + name for prefix in ("", "val_") for name in self.vae.loss_trackers if prefix + name in logs]
 
     def _variables(self) -> dict[str, list[Any]]:

@@ -81,7 +81,7 @@ def fit_prior(
     run = run.writable_copy()
     run.check_images(splits)
     model = run.load_model(prior="original")
-    if not isinstance(model, VAE):
+    if not model.has_latent_vector:
         raise InputError(f"{run.path} holds a {type(model).__name__}, whose prior is part of it; fit-prior takes a VAE")
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 
-from keras_vae.components.conditions import ContinuousCondition
 from keras_vae.components.schedules import Constant, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, unknown
@@ -90,7 +89,7 @@ def train(
             f"data.validation: {len(splits.validation or ())} images are validated one by one, and "
             f"{experiment.model.objective['name']} compares the images of a batch; choose more or smaller ones, or 0"
         )
-    if isinstance(model.condition, ContinuousCondition):
+    if model.condition is not None and model.condition.num_classes is None:
         raise InputError(
             "model.condition = vector: no source of images has vectors beside them; take condition = label, or fit the "
             'model in Python on {"images": x, "condition": c}'

@@ -154,15 +154,13 @@ def gather(
 
 def _codes(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]:
     """Return rates, draws and moments of a block of images, of those that the model has."""
-    from keras_vae.models.vae import VAE
-
     told = dataset_condition(model, images)
     found: dict[str, Numbers] = {}
     if model.is_stochastic:
-        found["rates"] = model.elbo_terms(images.images, seed, condition=told).kl_per_group
-    if isinstance(model, VAE):
+        found["rates"] = model.elbo_terms(images.images, seed=seed, condition=told).kl_per_group
+    if model.has_latent_vector:
         moments = model.encode(images.images, condition=told, seed=seed)
-        found |= {"z": model.sample_posterior(images.images, seed, condition=told), "z_mean": moments.z_mean}
+        found |= {"z": model.sample_posterior(images.images, seed=seed, condition=told), "z_mean": moments.z_mean}
         if model.is_stochastic:
             found["z_log_var"] = moments.z_log_var
     return found

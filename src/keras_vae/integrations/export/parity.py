@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
@@ -74,7 +74,7 @@ def compare(
 
     # Codes differ by rounding, and whole ones by whole vectors: what comes after them starts from the graph's.
     expected: dict[str, tuple[dict[str, Array], Callable[[], dict[str, Array]]]] = {
-        "encoder": ({"images": shown}, lambda: _by_name(model.encode(observed, condition=condition))),
+        "encoder": ({"images": shown}, lambda: model.encode(observed, condition=condition)._asdict()),
         "decoder": ({model.code_name: codes}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
         "reconstruct": ({"images": shown}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
         "sampler": ({"noise": noise}, lambda: {"mean_images": _sampled(model, noise, condition)}),
@@ -98,11 +98,6 @@ def compare(
                     f"{limit:g}: nothing was exported"
                 )
     return differences
-
-
-def _by_name(codes: Any) -> dict[str, Array]:
-    named: dict[str, Array] = codes._asdict() if hasattr(codes, "_asdict") else {"z": codes}
-    return named
 
 
 def _sampled(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:
