@@ -238,7 +238,7 @@ def test_the_section_holds_every_number(splits: Splits) -> None:
     assert found["checksum"] == test.checksum
     assert found["notes"] == []
 
-    z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images))
+    z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images)[:2])
     rates = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var)
     order = np.argsort(-rates.mean(0))
     assert [rate["dimension"] for rate in found["rates"]] == order.tolist()

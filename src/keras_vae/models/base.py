@@ -263,7 +263,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         total_loss = self.objective(terms, latents, self.step) + penalty
         images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
         counted = images
-        if training and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+        if training and self.compiled and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             # The optimizer leaves out such a step; it must not spoil the means of the epoch.
             counted = ops.where(ops.isfinite(ops.mean(total_loss)), images, 0.0)
         losses = {name: getattr(terms, name) for name in ("reconstruction_loss", "kl_loss", "negative_elbo")}

@@ -38,6 +38,10 @@ class Encoding(NamedTuple):
         """What `decode` takes: `indices` if the model has a codebook, else `z_mean`."""
         return self.z_mean if self.indices is None else self.indices
 
+    def as_dict(self) -> dict[str, Array]:
+        """Return the fields that the model has, by name."""
+        return {name: values for name, values in self._asdict().items() if values is not None}
+
 
 class Inference(abc.ABC):
     """The inference methods of `BaseVAE`; everything they need of the model is declared here.

@@ -183,8 +183,8 @@ class VAE(BaseVAE):
         density: Any = self.prior(self._context(condition))
         if isinstance(density, latent.Mixture):
             raise InputError(
-                f"prior = {type(self.prior).__name__}: a draw from a mixture is not a function of normal noise alone; "
-                "take a normal prior or a flow"
+                f"prior = {type(self.prior).__name__}: a draw from a mixture needs more than normal noise, to choose its "
+                "component; take a normal prior or a flow"
             )
         draw: SampleWithLogProb = density.rsample(noise)
         return draw.z

@@ -74,7 +74,7 @@ def compare(
 
     # Codes differ by rounding, and whole ones by whole vectors: what comes after them starts from the graph's.
     expected: dict[str, tuple[dict[str, Array], Callable[[], dict[str, Array]]]] = {
-        "encoder": ({"images": shown}, lambda: model.encode(observed, condition=condition)._asdict()),
+        "encoder": ({"images": shown}, lambda: model.encode(observed, condition=condition).as_dict()),
         "decoder": ({model.code_name: codes}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
         "reconstruct": ({"images": shown}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
         "sampler": ({"noise": noise}, lambda: {"mean_images": _sampled(model, noise, condition)}),
