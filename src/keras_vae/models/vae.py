@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition, concat_condition
-from keras_vae.components.likelihoods import Bernoulli, Likelihood
+from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
 from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
@@ -57,7 +57,8 @@ class VAE(BaseVAE):
         image_shape: (H, W, C) of the images, if the model builds its own networks; (28, 28, 1) by default.
         beta: Weight of the KL, short for `objective=ELBO(beta=…)`.
         prior: p(z).
-        likelihood: p(x|z); `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
+        likelihood: p(x|z), by default `Bernoulli()`, or `DiscretizedLogistic()` if `image_shape` has several channels;
+            `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
         posterior: q(z|x).
         objective: The loss as a function of the terms of a batch.
         condition: What both networks and the prior are conditioned on, such as `ClassLabel(classes=10)`.
@@ -96,8 +97,9 @@ class VAE(BaseVAE):
         **kwargs: Any,
     ) -> None:
         _check_arguments(encoder, decoder, latent_dim, image_shape, objective, beta)
+        height, width, channels = (28, 28, 1) if image_shape is None else image_shape
         super().__init__(
-            likelihood=likelihood or Bernoulli(),
+            likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
             objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
             condition=condition,
             seed=seed,
@@ -107,7 +109,6 @@ class VAE(BaseVAE):
         extra = self._condition_dim
         if encoder is None or decoder is None:
             size = 2 if latent_dim is None else latent_dim
-            height, width, channels = (28, 28, 1) if image_shape is None else image_shape
             self.likelihood.check_images((height, width, channels))
             encoder = Conv().encoder((height, width, channels + extra), size, self.posterior.param_sizes(size))
             decoder = Conv().decoder(size + extra, (height, width, self.likelihood.decoder_channels(channels)))
@@ -183,7 +184,7 @@ class VAE(BaseVAE):
         density: Any = self.prior(self._context(condition))
         if isinstance(density, latent.Mixture):
             raise InputError(
-                f"prior = {type(self.prior).__name__}: a draw from a mixture needs more than normal noise, to choose its "
+                f"prior = {type(self.prior).__name__}: drawing from a mixture takes more than normal noise, to choose a "
                 "component; take a normal prior or a flow"
             )
         draw: SampleWithLogProb = density.rsample(noise)
