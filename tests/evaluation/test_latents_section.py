@@ -102,7 +102,7 @@ def test_the_section_holds_every_number(splits: Splits) -> None:
     assert found["checksum"] == test.checksum
     assert found["notes"] == []
 
-    z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images))
+    z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images)[:2])
     kl = 0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var)
     order = np.argsort(-kl.mean(0))
     assert [one["dimension"] for one in found["kl_per_dimension"]] == order.tolist()
@@ -122,7 +122,7 @@ def test_the_section_holds_every_number(splits: Splits) -> None:
 
 def test_kl_per_dimension_orders_the_dimensions(splits: Splits) -> None:
     model, test = vae(), splits.test
-    z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images))
+    z_mean, z_log_var = (values.astype("float64") for values in model.encode(test.images)[:2])
     kl = (0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var)).mean(0)
     found = kl_per_dimension(model, test)
     np.testing.assert_allclose(found, kl, rtol=1e-4)

@@ -10,7 +10,8 @@ import pytest
 from keras_vae import VAE, VQVAE, BaseVAE, HierarchicalVAE
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Normal
-from keras_vae.components.vector_quantizer import AutoregressivePrior, VectorQuantizerEMA
+from keras_vae.components.autoregressive_prior import AutoregressivePrior
+from keras_vae.components.vector_quantizer import VectorQuantizerEMA
 from keras_vae.core.typing import Array
 from keras_vae.networks import Conv
 

@@ -330,7 +330,7 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
         VAE(encoder, keras.Model(decoder.input, keras.layers.Conv2D(1, 1, activation="sigmoid")(decoder.output)))
     with pytest.raises(InputError, match="without an activation"):
         VAE(encoder, decoder, likelihood=Bernoulli(from_logits=False))
-    with pytest.raises(InputError, match=r"ContinuousBernoulli\(\) expects logits"):
+    with pytest.raises(InputError, match=r"ContinuousBernoulli\(\): it expects logits"):
         VAE(
             encoder,
             keras.Model(decoder.input, keras.layers.Conv2D(1, 1, activation="sigmoid")(decoder.output)),

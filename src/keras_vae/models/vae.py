@@ -184,8 +184,8 @@ class VAE(BaseVAE):
         density = self.prior(self._context(condition))
         if not isinstance(density, ReparameterizedDistribution):
             raise InputError(
-                f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise; use a normal "
-                "prior or a flow"
+                f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise alone, since "
+                "they choose a component; use a normal prior or a flow"
             )
         return density.rsample(noise).z
 
