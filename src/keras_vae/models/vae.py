@@ -184,7 +184,7 @@ class VAE(BaseVAE):
         density: Any = self.prior(self._context(condition))
         if isinstance(density, latent.Mixture):
             raise InputError(
-                f"prior = {type(self.prior).__name__}: drawing from a mixture takes more than normal noise, to choose a "
+                f"prior = {type(self.prior).__name__}: a draw from a mixture takes more than normal noise, to choose a "
                 "component; take a normal prior or a flow"
             )
         draw: SampleWithLogProb = density.rsample(noise)
