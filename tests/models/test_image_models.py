@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE, VQVAE, BaseVAE, HierarchicalVAE
+from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Normal
-from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.vector_quantizer import VectorQuantizerEMA
 from keras_vae.core.typing import Array
 from keras_vae.networks import Conv

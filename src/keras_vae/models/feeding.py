@@ -184,12 +184,24 @@ class CheckedModel(Inference, keras.Model):
                 *state, batches = args
                 first, batches = backend.peek(batches, self.steps_per_execution)
                 self._unchecked_sources.discard(function)
-                self._input_checks.check(self._input_checks.unpack(first, ignore_targets=function == "predict"))
+                try:
+                    self._input_checks.check(self._input_checks.unpack(first, ignore_targets=function == "predict"))
+                except InputError:
+                    self._give_back(function, *state)
+                    raise
                 args = (*state, batches)
             return step_function(*args)
 
         setattr(self, attribute, checked)
         return checked
+
+    def _give_back(self, function: str, *state: Any) -> None:
+        """Give the variables back their values, which Keras passes around as a state on JAX, and only there."""
+        groups = ["trainable", "non_trainable", *(["optimizer"] if function == "train" else []), "metrics"]
+        for values in state:
+            self._jax_state = {f"{group}_variables": part for group, part in zip(groups, values, strict=False)}
+            self._jax_state_synced = False
+            self.jax_state_sync()
 
     def _step(self, step: Callable[..., Any], args: tuple[Any, ...], *, ignore_targets: bool = False) -> Any:
         *state, data = args
