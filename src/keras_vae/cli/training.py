@@ -128,7 +128,7 @@ def fit_prior(
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"{run} has a fitted prior: replace it with --force")
-    result = fit_prior(opened, splits, spec, progress=progress())
+    result = fit_prior(opened, spec, splits, progress=progress())
     if as_json:
         print(json.dumps(result))
         return
