@@ -80,7 +80,7 @@ def test_report_marks_numbers_that_are_densities_or_no_bounds(splits: Splits, tm
 
 
 def test_runs_are_compared_by_path_or_name(run: Run) -> None:
-    with pytest.raises(InputError, match="run has no evaluation"):
+    with pytest.raises(InputError, match="run = run: has no evaluation"):
         compare([run, "mnist-2d"])
     evaluate(run, config=ELBO, stages=["likelihood"])
     assert compare(["run", "mnist-2d"]).names == ("run", "mnist-2d")
