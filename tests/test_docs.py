@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import keras_vae
 from helpers import on_tensorflow
 
 ROOT = Path(__file__).parents[1]

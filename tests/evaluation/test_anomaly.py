@@ -21,7 +21,7 @@ def scorer(make_vae: Callable[..., VAE], images: Array) -> Scorer:
 def test_scores_match_their_definitions(scorer: Scorer, images: Array) -> None:
     scores = scorer(images)
     assert tuple(scores) == SCORES
-    terms = scorer.model.elbo_terms(images, 3, draws=5)
+    terms = scorer.model.elbo_terms(images, seed=3, draws=5)
     weights = np.asarray(terms.log_weight, "float64")
     np.testing.assert_allclose(scores["nll"], -np.log(np.exp(weights - weights.max()).mean(axis=1)) - weights.max())
     np.testing.assert_allclose(scores["negative_elbo"], scores["reconstruction_loss"] + scores["kl_loss"], rtol=1e-6)

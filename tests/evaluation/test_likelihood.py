@@ -122,7 +122,7 @@ def test_binarized_images_are_measured_and_give_bits_per_dim(gray: Array) -> Non
     section = measure_likelihood(vae, splits, seed=0, samples=20)
     black_and_white = binarize(splits, splits.test).images
     assert section["negative_elbo"]["mean"] == pytest.approx(-vae.elbo(black_and_white).mean(), rel=1e-6)
-    assert section["nll"]["mean"] == pytest.approx(-vae.log_likelihood(black_and_white, 20).mean(), rel=1e-6)
+    assert section["nll"]["mean"] == pytest.approx(-vae.log_likelihood(black_and_white, samples=20).mean(), rel=1e-6)
     assert section["bits_per_dim"]["mean"] == pytest.approx(section["nll"]["mean"] / (20 * math.log(2)))
     assert section["normalized"]
     assert section["binarization_seed"] == 777

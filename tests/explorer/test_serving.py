@@ -118,7 +118,7 @@ def test_the_api_returns_what_the_model_computes(address: str, run: Run, frames:
     assert len(strip) == 11
 
     drawn = client.predict(count=3, seed=5, api_name="/sample")
-    np.testing.assert_allclose(np.stack([*map(pixels, drawn)]), model.sample(3, 5)[..., 0] * 255, atol=1)
+    np.testing.assert_allclose(np.stack([*map(pixels, drawn)]), model.sample(3, seed=5)[..., 0] * 255, atol=1)
 
     for call, message in (
         ({"code": [1.0], "api_name": "/decode"}, "pass 2 numbers"),

@@ -75,7 +75,7 @@ def test_unusual_combination_trains_saves_loads_and_samples(tmp_path: Path) -> N
     run = train(experiment, out=tmp_path / "run")
     model = run.load_model()
     assert model.sample(3, seed=1, condition=1).shape == (3, 31, 45, 3)
-    np.testing.assert_array_equal(model.sample(3, seed=1, condition=1), run.load_model().sample(3, 1, condition=1))
+    np.testing.assert_array_equal(model.sample(3, seed=1, condition=1), run.load_model().sample(3, seed=1, condition=1))
     splits = run.load_splits()
     labels = splits.test.labels
     bound = model.log_likelihood(splits.test.images, samples=20, condition=labels)

@@ -29,6 +29,11 @@ class Condition(Component, abc.ABC):
     def dim(self) -> int:
         """Size of the vector that encodes a value."""
 
+    @property
+    @abc.abstractmethod
+    def num_classes(self) -> int | None:
+        """The number of classes; None for a condition that is not a class label."""
+
     @abc.abstractmethod
     def check(self, values: Array) -> Array:
         """Return the values in the data type of the condition, if they are valid.
@@ -80,6 +85,11 @@ class ClassLabel(Condition):
         """Number of classes."""
         return self.classes
 
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return self.classes
+
     def check(self, values: Array) -> Array:
         """Return the labels as int32, (n,), if all of them are valid."""
         if values.ndim != 1 or values.dtype.kind not in "iu":
@@ -125,6 +135,11 @@ class ContinuousCondition(Condition):
     def dim(self) -> int:
         """Number of entries."""
         return self.size
+
+    @property
+    def num_classes(self) -> None:
+        """None: a vector is not a class label."""
+        return None
 
     def check(self, values: Array) -> Array:
         """Return the vectors as float32, (n, size), if all of them are valid."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import itertools
 import os
 import platform
 from pathlib import Path
@@ -205,3 +206,47 @@ def enable_determinism() -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+
+
+def is_concrete(tensor: Any) -> bool:
+    """Return whether a tensor of this backend holds values, rather than standing for them while a graph is traced."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return isinstance(tensor, tf.Tensor) and tf.executing_eagerly() and not tf.is_symbolic_tensor(tensor)
+    if name() == "jax":
+        import jax
+
+        return not isinstance(tensor, jax.core.Tracer)
+    return bool(tensor.device.type != "meta")
+
+
+def peek(batches: Any, count: int = 1) -> tuple[Any, Any]:
+    """Return the first batch that a Keras step function is about to take, and what to pass to it for its next call.
+
+    A `tf.data` iterator is replaced by one of the same element type, so that TensorFlow does not trace the step again.
+
+    Args:
+        batches: What Keras passes to `train_function`, `test_function` or `predict_function`.
+        count: Batches per call, `steps_per_execution`.
+
+    Raises:
+        StopIteration: There are no batches.
+    """
+    if isinstance(batches, list | tuple):
+        return batches[0], batches
+    first = next(batches)
+    joined = itertools.chain([first], batches)
+    if name() != "tensorflow":
+        return first, joined
+    import tensorflow as tf
+
+    values = keras.tree.map_structure(
+        lambda value: None if isinstance(value, tf.experimental.Optional) else value, first
+    )
+    if not isinstance(batches, tf.data.Iterator):
+        return values, joined
+    some = tf.data.Dataset.from_generator(
+        lambda: itertools.islice(joined, count), output_signature=batches.element_spec
+    )
+    return values, iter(some)

@@ -87,7 +87,7 @@ class Scorer:
         """
         from keras import ops
 
-        terms = self.model.elbo_terms(x, self.seed, condition=condition, draws=self.samples)
+        terms = self.model.elbo_terms(x, seed=self.seed, condition=condition, draws=self.samples)
         scores: Scores = {}
         if self.model.is_stochastic:
             weights = ops.convert_to_numpy(terms.log_weight).astype("float64")

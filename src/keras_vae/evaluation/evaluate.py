@@ -127,9 +127,7 @@ STAGES: dict[str, Callable[[EvaluationContext], dict[str, Any]]] = {
 
 def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that a model and its images allow: the default of `evaluate`."""
-    from keras_vae.models.vae import VAE
-
-    has_vector, has_factors = isinstance(model, VAE), splits.train.factors is not None
+    has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
     wanted = {"likelihood": True, "latents": has_vector, "samples": True, "disentanglement": has_vector and has_factors}
     return tuple(stage for stage in STAGES if wanted[stage])
 

@@ -15,8 +15,9 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import binarize_if_needed, mean_and_error, provenance
+from keras_vae.models.inference import Encoding
 from keras_vae.models.inputs import dataset_condition
-from keras_vae.models.vae import VAE, PosteriorMoments
+from keras_vae.models.vae import VAE
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -76,7 +77,7 @@ def measure_latents(
         InputError: The codes of the model are not vectors, or `images` is below one.
         RunError: The codes are not finite.
     """
-    if not isinstance(model, VAE):
+    if not model.has_latent_vector:
         raise InputError(
             f"model = {type(model).__name__}: its codes are not vectors, so they have no latent metrics; evaluate only "
             "the stages likelihood and samples"
@@ -121,7 +122,7 @@ def kl_per_dimension(model: "BaseVAE", dataset: Dataset, *, seed: int = 0) -> Do
     """
     if not model.is_stochastic:
         return None
-    terms = model.elbo_terms(dataset.images, seed, condition=dataset_condition(model, dataset))
+    terms = model.elbo_terms(dataset.images, seed=seed, condition=dataset_condition(model, dataset))
     kl = ops.convert_to_numpy(terms.kl_per_group)
     return np.asarray(kl.mean(axis=0, dtype="float64")) if kl.shape[1] == model.latent_dim else None
 
@@ -290,7 +291,7 @@ def _sorted_kl(kl: Array, latent_dim: int, notes: list[str]) -> list[dict[str, A
 
 
 def _decompose_kl(
-    model: VAE, moments: PosteriorMoments, z: Array, log_prior: Doubles, notes: list[str], progress: Progress
+    model: VAE, moments: Encoding, z: Array, log_prior: Doubles, notes: list[str], progress: Progress
 ) -> dict[str, Any]:
     """Return the Monte Carlo estimate of the KL, and its two parts."""
     section: dict[str, Any] = dict.fromkeys(
@@ -304,7 +305,7 @@ def _decompose_kl(
         )
         notes.append(f"mutual_information, marginal_kl: {reason}")
         return section
-    own, mixed = aggregate_densities(*moments, z, progress)
+    own, mixed = aggregate_densities(moments.z_mean, moments.z_log_var, z, progress)
     section |= {"mutual_information": mean_and_error(own - mixed), "mutual_information_cap": math.log(len(z))}
     if isinstance(model.prior, ConditionalNormal):
         notes.append("marginal_kl: a conditional prior has no single p(z) to compare with q(z)")

@@ -116,7 +116,7 @@ def measure_likelihood(
         )
     measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
     condition = dataset_condition(model, measured)
-    terms = model.elbo_terms(measured.images, seed, condition=condition)
+    terms = model.elbo_terms(measured.images, seed=seed, condition=condition)
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
         "likelihood": registry.spec("likelihood", model.likelihood)["name"],
@@ -130,7 +130,7 @@ def measure_likelihood(
             name: mean_and_error(ops.convert_to_numpy(getattr(terms, name)))
             for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
         },
-        **model.describe_codes(measured.images, terms, condition=condition),
+        **model.describe_codes(measured.images, terms=terms, condition=condition),
     }
     if samples and model.is_stochastic:
         section |= _importance_weighted(model, measured, samples, seed, progress, partial)
@@ -140,7 +140,8 @@ def measure_likelihood(
 def _importance_weighted(
     model: "BaseVAE", measured: Dataset, samples: int, seed: int, progress: Progress, partial: Path | None
 ) -> dict[str, Any]:
-    sampling = model.importance_sampling(measured.images, samples, seed, condition=dataset_condition(model, measured))
+    condition = dataset_condition(model, measured)
+    sampling = model.importance_sampling(measured.images, samples=samples, seed=seed, condition=condition)
     estimates = _load_estimates(partial, len(measured))
     saved = measured_before = int(np.isfinite(estimates).all(axis=0).sum())
     blocks = [block for block in sampling.blocks if block.stop > measured_before]

@@ -145,7 +145,7 @@ def _draw_samples(model: "BaseVAE", splits: Splits, n: int, seed: int, progress:
     for start in progress(range(0, n, size), "drawing samples"):
         stop = min(start + size, n)
         condition = None if conditions is None else conditions[start:stop]
-        means = model.sample(stop - start, int(rng.integers(2**31)), condition=condition)
+        means = model.sample(stop - start, seed=int(rng.integers(2**31)), condition=condition)
         if not np.isfinite(means).all():
             raise RunError("samples: some images are NaN or infinite: the training diverged; run `vae doctor`")
         images[start:stop] = np.rint(np.multiply(means, 255))

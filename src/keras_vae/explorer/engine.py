@@ -58,8 +58,7 @@ class Engine:
             label: The label to condition on: one for all images, or one per image.
         """
         with self.lock:
-            codes = self.model.encode(images, condition=label)
-        return codes[0] if isinstance(codes, tuple) else codes
+            return self.model.encode(images, condition=label).codes
 
     def reconstruct(self, image: Array, label: int | None = None) -> Array:
         """Return the reconstruction of one image, both (1, H, W, C)."""
@@ -69,7 +68,7 @@ class Engine:
     def sample(self, count: int, seed: int, labels: Any = None) -> Array:
         """Return mean images of codes drawn from the prior, (count, H, W, C)."""
         with self.lock:
-            return self.model.sample(count, seed, condition=labels)
+            return self.model.sample(count, seed=seed, condition=labels)
 
     def sample_code(self, seed: int, temperature: float, label: int | None = None) -> Array:
         """Return one code drawn from the prior, (latent_dim,).
@@ -82,7 +81,7 @@ class Engine:
         model: Any = self.model
         with self.lock:
             if not self.has_temperature:
-                return model.sample_prior(1, seed, condition=label)[0]
+                return model.sample_prior(1, seed=seed, condition=label)[0]
             noise = np.random.default_rng(seed).standard_normal((1, model.latent_dim), dtype="float32")
             return keras.ops.convert_to_numpy(
                 model.prior_transform(temperature * noise, self._encode_condition(label))
@@ -92,7 +91,7 @@ class Engine:
         """Return codes drawn from the prior with a fixed seed, (count, latent_dim)."""
         model: Any = self.model
         with self.lock:
-            codes: Array = model.sample_prior(count, 0, condition=label)
+            codes: Array = model.sample_prior(count, seed=0, condition=label)
         return codes
 
     @functools.cached_property

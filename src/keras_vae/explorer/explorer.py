@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.components.conditions import ClassLabel
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
@@ -17,8 +16,6 @@ from keras_vae.explorer.image_sources import ImageSources, load_sources
 from keras_vae.explorer.latent_space import LatentSpace, grid_sizes
 from keras_vae.explorer.run_report import RunReport
 from keras_vae.explorer.sampler import PAGE_SIZE, Sampler, TrainingImages
-from keras_vae.models.vae import VAE
-from keras_vae.models.vq import VQVAE
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.runs.run import Run
 
@@ -52,7 +49,7 @@ class Explorer:
     def __init__(self, run: Run, progress: Progress | None = None) -> None:
         self.run = run
         model = run.load_model()
-        if not isinstance(model.condition, ClassLabel | None):
+        if model.condition is not None and model.condition.num_classes is None:
             raise InputError(
                 f"run = {run.path}: its model is conditioned on {model.condition}; the explorer supports labels only"
             )
@@ -69,7 +66,7 @@ class Explorer:
     @property
     def has_vector(self) -> bool:
         """Whether a code is one vector whose dimensions mean something by themselves."""
-        return isinstance(self.engine.model, VAE)
+        return self.engine.model.has_latent_vector
 
     @property
     def has_plane(self) -> bool:
@@ -79,7 +76,7 @@ class Explorer:
     @property
     def has_lines(self) -> bool:
         """Whether codes are continuous, so that there are codes between two codes."""
-        return not isinstance(self.engine.model, VQVAE)
+        return self.engine.model.has_continuous_codes
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:

@@ -1,12 +1,11 @@
-"""What every model shares: the loss, its trackers, its verbs, and a watch over what comes in."""
+"""`BaseVAE`: the loss of every model, its trackers, and the hooks that Keras calls."""
 
 import abc
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition
@@ -14,23 +13,22 @@ from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Sampler
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError
-from keras_vae.core.images import check_images, to_unit
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.images import to_unit
 from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.models.batching import Result, fitting_batch_size, in_batches, split_off
-from keras_vae.models.importance_sampling import ImportanceSampling
+from keras_vae.models.feeding import CheckedModel
 
 
 class Batch(NamedTuple):
-    """A batch as a model takes it.
+    """A batch as a model's forward pass takes it.
 
     Args:
-        images: In [0, 1], as the likelihood observes them, (N, H, W, C), float32.
-        condition: Their condition, (N, width), or None.
-        noise: Standard normal noise for K draws of z an image, (N, K, latent_dim).
-        features: What `encode_features` returned for the images, or None: then the encoder runs.
+        images: In [0, 1], preprocessed by the likelihood, (N, H, W, C), float32.
+        condition: Vectors of their conditions, (N, width), or None.
+        noise: Standard normal noise for K draws of z per image, (N, K, latent_dim).
+        features: The result of `encode_features` for the images; None to run the encoder.
     """
 
     images: Tensor
@@ -40,42 +38,41 @@ class Batch(NamedTuple):
 
 
 class Mean(keras.metrics.Mean):
-    """The mean of what was counted: NaN where nothing was, where Keras's own says 0, the best that a loss can be."""
+    """A mean that is NaN before the first value; Keras's own is 0, the best possible loss."""
 
     def result(self) -> Tensor:
-        """Return it."""
+        """Return the mean."""
         return ops.where(ops.greater(self.count, 0), super().result(), float("nan"))
 
 
-class BaseVAE(keras.Model, abc.ABC):
-    """A `keras.Model` that turns a batch into `ELBOTerms` and whose loss is `objective` of them.
+class BaseVAE(CheckedModel, abc.ABC):
+    """A `keras.Model` that turns a batch into `ELBOTerms` and minimizes `objective` of them.
 
-    Trackers, each the mean over the images of an epoch, in nats per image: `total_loss` (what is minimized, with
-    the penalties of regularized layers, if there are any), `reconstruction_loss`, `kl_loss` and `negative_elbo`.
-    Keras's own `loss` is `total_loss` by another name; callbacks look for it.
+    `fit`, `evaluate` and every callback see these trackers, each a mean over the images of an epoch, in nats per image:
+    `total_loss` (the minimized objective, with the penalties of regularized layers), `reconstruction_loss`, `kl_loss`
+    and `negative_elbo`. There is no `loss` next to `total_loss`: let callbacks monitor `"val_total_loss"` or
+    `"val_negative_elbo"`.
 
-    Images are passed as an array or, where the model has a condition, as `{"images": x, "condition": c}`.
+    Images are an array or, for a conditional model, `{"images": x, "condition": c}` or a pair `(x, c)`, as in
+    `fit(x, c)`.
 
     Args:
         likelihood: p(x|z).
         objective: Terms → loss.
-        condition: What the model is told besides the pixels, or None.
-        seed: Where the noise starts; None takes a random start.
+        condition: What the model is conditioned on, or None.
+        seed: Seeds the sampling noise; None takes a random seed.
         **kwargs: As for every Keras model.
 
     Attributes:
-        image_shape: (H, W, C) of the images, None where any size is taken; known once the model is built.
-        latent_dim: The number of latent dimensions, likewise.
+        image_shape: (H, W, C) of the images, None for a size that is not fixed; set when the model is built.
+        latent_dim: The number of latent dimensions; set when the model is built.
     """
 
     part_names: ClassVar[tuple[str, ...]]
-    """The constructor's arguments that are objects to be serialized."""
+    """The constructor's arguments that are serialized as objects."""
 
     code_name: ClassVar[str] = "z"
-    """What `decode_tensors` takes, by the name that exported graphs give it."""
-
-    image_shape: Shape
-    latent_dim: int
+    """The name of the codes in exported graphs."""
 
     def __init__(
         self,
@@ -86,87 +83,51 @@ class BaseVAE(keras.Model, abc.ABC):
         seed: int | None,
         **kwargs: Any,
     ) -> None:
-        # Autocasting would round the targets to the compute dtype of a mixed policy; the networks cast for themselves.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
-        # Schedules count steps; the optimizer's own count is out of reach inside a step on JAX.
+        # Schedules need the number of steps; on JAX the optimizer's own count is out of reach inside a step.
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
         self.loss_trackers: dict[str, Mean] = {}
         self._add_trackers("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
         if backend.runs_faster_without_xla():
             self.supports_jit = False
 
+    def __dir__(self) -> list[str]:
+        """Return the attributes by name, without the two that Keras would save as further copies of the weights."""
+        return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
+
     @abc.abstractmethod
-    def forward(self, given: Batch, training: bool | None) -> Any:
-        """Return a named tuple of tensors with a batch axis; `terms` and `reconstruction` are among them."""
+    def _forward(self, batch: Batch, training: bool | None) -> Any:
+        """Return a named tuple of tensors with a batch axis, `terms` and `reconstruction` among them."""
+
+    @abc.abstractmethod
+    def _measure_sizes(self, image_shape: Shape) -> int:
+        """Build the parts that are not built yet for images (H, W, C), and return the number of latent dimensions."""
+
+    def _add_trackers(self, *names: str) -> None:
+        """Track the epoch means of values by these names; `_extra_metrics` returns those that are not losses."""
+        self.loss_trackers.update({name: Mean(name=name) for name in names})
+
+    def _extra_metrics(self, output: Any) -> dict[str, Tensor]:
+        """Return what the model tracks as well as its loss terms, by name: scalars, or one value per image."""
+        return {}
 
     def encode_features(self, inputs: dict[str, Array]) -> Any:
-        """Return what `forward` needs of the encoder for a batch, once for any number of draws; here, nothing.
+        """Return the encoder's outputs for a batch, computed once for any number of draws; None to run it each time.
 
         Args:
             inputs: As for `call`.
         """
         return None
 
-    @abc.abstractmethod
-    def measure_sizes(self, image_shape: Shape) -> int:
-        """Build what is not built yet for images (H, W, C), and return the number of latent dimensions."""
-
-    @abc.abstractmethod
-    def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what stands for images in latent space, by name; what `decode_tensors` takes comes first.
-
-        This and the two below it draw nothing, and take symbolic tensors as well: exported graphs are made of them.
+    def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
+        """Return the results of an evaluation that only models of this kind have; none by default.
 
         Args:
-            inputs: As for `call`, with `pixel_noise` where the likelihood draws pixels.
-        """
-
-    @abc.abstractmethod
-    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images (N, H, W, C) in [0, 1] of codes.
-
-        Args:
-            codes: As `encode_tensors` returns them.
-            condition: The vectors of their conditions, (N, width), or None.
-        """
-
-    @abc.abstractmethod
-    def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of the codes that standard normal noise (N, latent_dim) becomes under the prior.
-
-        Raises:
-            InputError: Its draws are no function of such noise.
-        """
-
-    @abc.abstractmethod
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Any:
-        """Return the codes of images."""
-
-    @abc.abstractmethod
-    def decode(self, z: Any, batch_size: int | None = None, *, condition: Any = None) -> Array:
-        """Return the mean images of codes, in [0, 1], (N, H, W, C), float32."""
-
-    @abc.abstractmethod
-    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        """Return `sample`'s images; what was asked for is checked."""
-
-    def _add_trackers(self, *names: str) -> None:
-        """Report the means over an epoch of what goes by these names; `extra_metrics` gives those of a model's own."""
-        self.loss_trackers.update({name: Mean(name=name) for name in names})
-
-    def extra_metrics(self, output: Any) -> dict[str, Tensor]:
-        """Return what a model tracks besides its terms, by name: scalars, or one value an image."""
-        return {}
-
-    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
-        """Return what an evaluation says of the codes of images in a model with codes of its own kind; here, nothing.
-
-        Args:
-            x: The images.
+            x: Images (N, H, W, C): uint8, or floats in [0, 1].
             terms: Their terms.
-            condition: Their condition, where the model has one.
+            condition: Their condition, one for all or one for each.
         """
         return {}
 
@@ -177,17 +138,32 @@ class BaseVAE(keras.Model, abc.ABC):
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether codes are drawn, so that more draws of them tell more about p(x)."""
+        """Whether codes are drawn, so that more draws give a tighter estimate of log p(x)."""
         return True
 
-    def initialize_prior(self, x: Array, *, condition: Any = None, seed: int = 0) -> None:
-        """Start a prior that begins from data with images; here, there is none."""
+    @property
+    @abc.abstractmethod
+    def has_latent_vector(self) -> bool:
+        """Whether the code of an image is one vector under one prior, as the analyses of a latent space assume."""
 
-    def latents(self, output: Any) -> Latents:
-        """Return the codes of a batch for the objectives that compare them; models without a vector have none.
+    @property
+    @abc.abstractmethod
+    def has_continuous_codes(self) -> bool:
+        """Whether codes are real numbers, between any two of which there are others."""
+
+    @property
+    def num_codes(self) -> int | None:
+        """The number of vectors in the codebook; None for a model without one."""
+        return None
+
+    def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
+        """Initialize a prior that starts from images; do nothing for any other prior."""
+
+    def _latents(self, output: Any) -> Latents:
+        """Return the codes of a batch, for objectives that compare images.
 
         Raises:
-            InputError: This model has none.
+            InputError: The model has no vector of codes.
         """
         raise InputError(
             f"objective = {self.objective}: it compares codes of one vector each, which a {type(self).__name__} does "
@@ -195,7 +171,7 @@ class BaseVAE(keras.Model, abc.ABC):
         )
 
     def build(self, input_shape: Any) -> None:
-        """Trace the model once: networks get their weights, and parts that do not fit are refused.
+        """Create the weights by tracing the model once, and refuse parts that do not fit together.
 
         Args:
             input_shape: (None, H, W, C), or a dict with it under `images`.
@@ -205,10 +181,10 @@ class BaseVAE(keras.Model, abc.ABC):
         if image_shape[-1] is not None:
             self.likelihood.check_images(image_shape)
         try:
-            self.latent_dim = self.measure_sizes(image_shape)
+            self.latent_dim = self._measure_sizes(image_shape)
             self.compute_output_spec(self._symbolic_inputs(image_shape))
         except InputError as error:
-            # Keras wraps what was raised while it traces into lines of its own.
+            # While Keras traces, it wraps errors into messages of its own.
             raise (error.__context__ or error) from None
         for layer in filter(backend.may_have_wrong_gradient, self._flatten_layers()):
             warnings.warn(
@@ -219,28 +195,29 @@ class BaseVAE(keras.Model, abc.ABC):
             )
         self.image_shape = image_shape
         self.built = True
+        self._build_metrics()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Encode, draw, decode, and weigh the terms.
+        """Encode, draw and decode a batch, and compute its terms.
 
         Args:
-            inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict of them under `images` and, if need be,
-                their `condition`. `noise` and `pixel_noise` replace what the model would draw by itself, `features`
-                what the encoder would find.
+            inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict of them under `images` and, for a
+                conditional model, their `condition`. `noise` and `pixel_noise` replace the model's own draws,
+                `features` the encoder's outputs.
             training: As for every Keras model.
 
         Returns:
             The output of the batch, a named tuple of tensors.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
-        images, condition = self.preprocess(inputs)
+        images, condition = self._preprocess(inputs)
         noise = inputs.get("noise")
         if noise is None:
             noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
-        return self.forward(Batch(images, condition, noise, inputs.get("features")), training)
+        return self._forward(Batch(images, condition, noise, inputs.get("features")), training)
 
-    def preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return images in [0, 1] as the likelihood takes them, and their conditions as vectors, or None.
+    def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return images in [0, 1], preprocessed by the likelihood, and the vectors of their conditions, or None.
 
         Raises:
             InputError: The condition is missing.
@@ -253,8 +230,8 @@ class BaseVAE(keras.Model, abc.ABC):
             pixel_noise = self.sampler.uniform(ops.shape(images))
         condition = None
         if self.condition is not None:
-            if "condition" not in inputs:
-                raise InputError(f"condition missing: this model is told {self.condition}; {_PASS_CONDITION}")
+            if inputs.get("condition") is None:
+                raise self._input_checks.missing_condition()
             condition = self.condition.encode(inputs["condition"])
         return self.likelihood.preprocess(images, pixel_noise), condition
 
@@ -266,238 +243,119 @@ class BaseVAE(keras.Model, abc.ABC):
         sample_weight: Tensor = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the objective's mean over the batch, and record the terms: Keras's training hook.
+        """Return the objective's mean over the batch, and update the trackers: Keras's training hook.
 
         Raises:
-            InputError: Targets came with the images, or a batch of one image cannot be compared with others.
+            InputError: The model is unconditional and targets are given, or the objective compares images and the
+                batch has only one.
         """
-        if y is not None:
-            raise InputError(
-                "targets y given: a VAE learns from the images alone; pass fit(x), or map the data set to its images. "
-                f"For labels to condition on, {_PASS_CONDITION}"
-            )
+        x = self._input_checks.join(x, y, sample_weight)
         output = self(x, training=training) if y_pred is None else y_pred
         terms: ELBOTerms = output.terms
         latents: Any = None
         if self.objective.requires_batch:
-            latents = self.latents(output)
+            latents = self._latents(output)
             if latents.z.shape[0] == 1:
-                raise InputError(f"a batch of one image: {self.objective} compares images; use batches of at least two")
+                raise InputError(
+                    f"batch of one image: {self.objective} compares the images of a batch; use batches of at least two"
+                )
         penalty = terms.penalty + sum(self.losses, ops.zeros(()))
         total_loss = self.objective(terms, latents, self.step) + penalty
-        # One step that is not finite, which an optimizer may skip, does not spoil the epoch's means.
         images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
-        counted = ops.where(ops.isfinite(ops.mean(total_loss)), images, 0.0)
+        counted = images
+        if training and self.compiled and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            # The optimizer leaves out such a step; it must not spoil the means of the epoch.
+            counted = ops.where(ops.isfinite(ops.mean(total_loss)), images, 0.0)
         losses = {name: getattr(terms, name) for name in ("reconstruction_loss", "kl_loss", "negative_elbo")}
-        for name, value in {"total_loss": total_loss, **losses, **self.extra_metrics(output)}.items():
+        for name, value in {"total_loss": total_loss, **losses, **self._extra_metrics(output)}.items():
             mean = ops.mean(value)
             self.loss_trackers[name].update_state(ops.where(counted > 0, mean, 0.0), sample_weight=counted)
         if training:
             self.step.assign_add(1)
         return ops.mean(total_loss)
 
-    def fit(
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The trackers and metrics of the model, without Keras's own `loss`, which is `total_loss` again."""
+        return [metric for metric in super().metrics if metric is not self._loss_tracker]
+
+    def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Any, sample_weight: Tensor = None) -> dict[str, Tensor]:
+        """Update the metrics given to `compile` with images in [0, 1] and their reconstructions, and return all."""
+        images = to_unit(x["images"] if isinstance(x, Mapping) else x)
+        metrics: dict[str, Tensor] = super().compute_metrics(x, images, y_pred.reconstruction)
+        return metrics
+
+    def compile(
         self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
-        validation_split: float = 0.0,
-        validation_data: Any = None,
-        shuffle: bool = True,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
         **kwargs: Any,
-    ) -> keras.callbacks.History:
-        """Train as `keras.Model.fit` does, after a look at the arrays.
+    ) -> None:
+        """Compile as `keras.Model.compile` does, without a loss: a model minimizes its `objective`.
+
+        Args:
+            optimizer: As for every Keras model.
+            loss: None. The loss is an argument of the model: `VAE(…, objective=…, likelihood=…)`.
+            loss_weights: None. Weight the KL by `objective=ELBO(beta=…)`.
+            metrics: Metrics of images in [0, 1] and their reconstructions, such as `["mse"]`.
+            weighted_metrics: None. Images are not weighted.
+            **kwargs: As for every Keras model.
 
         Raises:
-            InputError: Images have another shape than the model's, or floats outside [0, 1].
+            InputError: One of those that must be None is not.
         """
-        x = self._check(x, **kwargs)
-        held_out, *others = keras.utils.unpack_x_y_sample_weight(validation_data)
-        if all(other is None for other in others):
-            validation_data = self._check(held_out)
-        if validation_data is None and y is None:
-            x, validation_data = split_off(x, validation_split)
-        if y is None and not kwargs.get("steps_per_epoch"):
-            x, shuffle = backend.array_pipeline(x, batch_size, shuffle)
-        if not kwargs.get("validation_steps"):
-            size = kwargs.get("validation_batch_size") or batch_size
-            validation_data, _ = backend.array_pipeline(validation_data, size)
-        # Built within the first step, its variables would have TensorFlow trace that step twice.
-        if self.built and self.compiled and not self.optimizer.built:
+        refused = {"loss": loss, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}
+        for name, value in refused.items():
+            if value is not None:
+                raise InputError(
+                    f"{name} = {value!r}: a VAE minimizes its objective; leave {name} out, and pass objective=… and "
+                    "likelihood=… to the model; metrics=… may compare images with reconstructions"
+                )
+        super().compile(optimizer, metrics=[metrics] if isinstance(metrics, str) else metrics, **kwargs)
+        self._build_metrics()
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile the model with what `get_compile_config` returned."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
             self.optimizer.build(self.trainable_variables)
-        return super().fit(
-            x,
-            y,
-            batch_size,
-            epochs,
-            verbose,
-            callbacks,
-            0.0 if validation_data is not None else validation_split,
-            validation_data,
-            shuffle,
-            **kwargs,
-        )
 
-    def evaluate(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        **kwargs: Any,
-    ) -> Any:
-        """Evaluate as `keras.Model.evaluate` does, after a look at the arrays; raises as `fit` does."""
-        x = self._check(x, **kwargs)
-        if y is None and not kwargs.get("steps"):
-            x, _ = backend.array_pipeline(x, batch_size)
-        return super().evaluate(x, y, batch_size, verbose, **kwargs)
+    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Export the deterministic graph of `reconstruct`, uint8 images → mean images, as `keras.Model.export` does.
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
-        """Predict as `keras.Model.predict` does, after a look at the arrays; raises as `fit` does."""
-        x = self._check(x)
-        if not kwargs.get("steps"):
-            x, _ = backend.array_pipeline(x, batch_size)
-        return super().predict(x, batch_size, verbose, **kwargs)
-
-    def sample(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:
-        """Return mean images of codes drawn from the prior.
+        For an encoder, a decoder and a sampler as well, verified against the model, use `vae export`.
 
         Args:
-            n: How many.
-            seed: Makes the draw repeatable; None goes on with the model's own generator.
-            condition: What they are drawn under, one for all or one each, where the model has a condition.
-
-        Returns:
-            Images in [0, 1], (n, H, W, C), float32.
+            filepath: As for every Keras model.
+            format: As for every Keras model.
+            **kwargs: As for every Keras model.
 
         Raises:
-            InputError: `n` is below one, or the condition is missing or unknown.
+            RunError: This backend cannot write the format.
         """
-        if n < 1:
-            raise InputError(f"n = {n}: ask for at least one sample")
         self._check_built()
-        return self._sample(n, seed, self._conditions(condition, n))
-
-    def reconstruct(self, x: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
-        """Return the mean images of the codes that stand for images: encode, then decode, without noise.
-
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-
-        Returns:
-            Images in [0, 1], (N, H, W, C), float32.
-
-        Raises:
-            InputError: The images do not fit the model.
-        """
-        codes = self.encode(x, batch_size, condition=condition)
-        return self.decode(codes[0] if isinstance(codes, tuple) else codes, batch_size, condition=condition)
-
-    def elbo_terms(
-        self,
-        x: Array,
-        seed: int = 0,
-        batch_size: int | None = None,
-        *,
-        condition: Any = None,
-        draws: int = 1,
-    ) -> ELBOTerms:
-        """Return the terms of the loss for every image.
-
-        The noise comes from NumPy, so that one model and one seed give the same numbers on every backend.
-
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            seed: Fixes the draws.
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-            draws: Draws of z an image, K.
-
-        Returns:
-            `ELBOTerms` of float32 NumPy arrays, in nats per image; what it derives from them are the backend's tensors.
-
-        Raises:
-            InputError: The images do not fit the model, or `draws` is below one.
-        """
-        if draws < 1:
-            raise InputError(f"draws = {draws}: must be ≥ 1")
-        inputs = self._inputs(x, condition, seed)
-        generator = np.random.default_rng(seed)
-        inputs["noise"] = generator.standard_normal((len(inputs["images"]), draws, self.latent_dim), dtype="float32")
-        return self._in_batches(lambda batch: self.predict_on_batch(batch).terms, inputs, batch_size, copies=draws)
-
-    def elbo(
-        self,
-        x: Array,
-        seed: int = 0,
-        batch_size: int | None = None,
-        *,
-        condition: Any = None,
-    ) -> Array:
-        r"""Return the evidence lower bound \(\log p(x|z) - KL(q(z|x) \| p(z)) \le \log p(x)\) of every image.
-
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            seed: Fixes the draws of z, one an image; the same on every backend.
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-
-        Returns:
-            Nats per image, (N,), float32; β plays no part in it.
-
-        Raises:
-            InputError: The images do not fit the model.
-        """
-        return -ops.convert_to_numpy(self.elbo_terms(x, seed, batch_size, condition=condition).negative_elbo)
-
-    def log_likelihood(
-        self,
-        x: Array,
-        samples: int = 100,
-        seed: int = 0,
-        *,
-        condition: Any = None,
-    ) -> Array:
-        r"""Return the importance-weighted estimate \(\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\) of log p(x).
-
-        Burda et al. (arXiv 1509.00519). It is a lower bound in expectation and rises with K toward log p(x).
-
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            samples: K, draws of z an image.
-            seed: Fixes the draws; the same on every backend.
-            condition: Their condition, one for all or one each, where the model has one.
-
-        Returns:
-            Nats per image, (N,), float32.
-
-        Raises:
-            InputError: The images do not fit the model, or `samples` is below one.
-        """
-        sampling = self.importance_sampling(x, samples, seed, condition=condition)
-        estimates = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
-        return np.concatenate(estimates).astype("float32")
-
-    def importance_sampling(
-        self,
-        x: Array,
-        samples: int,
-        seed: int = 0,
-        *,
-        condition: Any = None,
-    ) -> ImportanceSampling:
-        """Return what estimates log p(x) block by block; arguments and errors as for `log_likelihood`."""
-        if samples < 1:
-            raise InputError(f"samples = {samples}: must be ≥ 1")
-        return ImportanceSampling(self, self._inputs(x, condition, seed), samples, seed)
+        inputs: Any = keras.Input(self.image_shape, dtype="uint8", name="images")
+        images, codes = inputs, "codes"
+        if self.condition is not None:
+            shape, dtype = self.condition.value_shape, self.condition.dtype
+            inputs = {"images": images, "condition": keras.Input(shape, dtype=dtype, name="condition")}
+        first = next(iter(self.image_encoder(inputs).values()))
+        given = first if self.condition is None else {codes: first, "condition": inputs["condition"]}
+        graph = keras.Model(inputs, self.image_decoder(given), name="reconstruct")
+        try:
+            graph.export(filepath, format=format, **kwargs)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunError(
+                f"format = {format!r}: Keras on {backend.name()} cannot export it ({reason}); use `vae export`, or "
+                "KERAS_BACKEND=tensorflow"
+            ) from error
 
     def get_config(self) -> dict[str, Any]:
-        """Return the parts, serialized."""
+        """Return the arguments of the constructor, serialized."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.part_names}
         return {**super().get_config(), **parts, "seed": self.seed}
 
@@ -513,70 +371,20 @@ class BaseVAE(keras.Model, abc.ABC):
             }
         )
 
-    def _check(self, x: Any, **kwargs: Any) -> Any:
-        for name in ("sample_weight", "class_weight"):
-            if kwargs.get(name) is not None:
-                raise InputError(f"{name} given: every image weighs the same in the mean over images")
-        images = x.get("images") if isinstance(x, dict) else x
-        if ops.is_tensor(images):
-            images = ops.convert_to_numpy(images)
-        if isinstance(images, np.ndarray):
-            check_images(images, self.image_shape if self.built else (None, None, None))
-            if not self.built:
-                self.build((None, *images.shape[1:]))
-            if not isinstance(x, dict):
-                if self.condition is not None:
-                    raise InputError(f"condition missing: this model is told {self.condition}; {_PASS_CONDITION}")
-                return images
-            conditions = self._conditions(x.get("condition"), len(images))
-            return {**x, "images": images} | ({} if conditions is None else {"condition": conditions})
-        return x
-
-    def _check_built(self) -> None:
-        if not self.built:
-            raise InputError("the model's sizes are not known yet: fit it first, or call build((None, H, W, C))")
-
-    def _inputs(self, x: Array, condition: Any, seed: int) -> dict[str, Array]:
-        """Return what `call` takes, checked, with the noise that a likelihood that draws pixels needs."""
-        x = ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
-        check_images(x, self.image_shape if self.built else (None, None, None))
-        if not self.built:
-            self.build((None, *x.shape[1:]))
-        inputs = {"images": x}
-        conditions = self._conditions(condition, len(x))
-        if conditions is not None:
-            inputs["condition"] = conditions
-        if self.likelihood.requires_noise:
-            inputs["pixel_noise"] = np.random.default_rng([seed, 1]).random(x.shape, dtype="float32")
-        return inputs
-
-    def _conditions(self, condition: Any, n: int) -> Array | None:
-        """Return the conditions of n images, one given for all of them repeated."""
-        if self.condition is None:
-            if condition is not None:
-                raise InputError(f"condition = {condition!r}: this model was built without one")
-            return None
-        if condition is None:
-            raise InputError(f"condition = None: this model is told {self.condition}; pass condition=…, one or {n}")
-        values = np.asarray(condition)
-        if values.ndim == len(self.condition.value_shape):
-            values = np.broadcast_to(values, (n, *values.shape))
-        values = self.condition.check(values)
-        if len(values) != n:
-            raise InputError(f"condition: {len(values)} given for {n} images")
-        return values
+    def _build_metrics(self) -> None:
+        """Create the variables of the metrics given to `compile`: Keras would take a batch for that."""
+        metrics = self._compile_metrics if self.built and self.compiled else None
+        if metrics is not None and not metrics.built:
+            images = keras.KerasTensor((None, *self.image_shape), dtype="float32")
+            metrics.build(images, images)
 
     @property
     def _condition_dim(self) -> int:
-        """The size of the condition's vector; 0 without one."""
+        """The size of the condition's vector; 0 for an unconditional model."""
         return 0 if self.condition is None else self.condition.dim
 
-    def _encode_condition(self, conditions: Array | None) -> Array | None:
-        """Return the vectors of conditions, (n, width)."""
-        return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))
-
     def _build_parts(self, parts: Iterable[Any], latent_shape: Shape, input_shape: Shape) -> None:
-        """Make the weights of those parts that have any, for codes and inputs of the encoder of these shapes."""
+        """Create the weights of the parts that have any, for codes and encoder inputs of these shapes."""
         for part in parts:
             if isinstance(part, ComponentLayer) and not part.built:
                 part.build(latent_shape, input_shape, (None, self._condition_dim))
@@ -587,38 +395,12 @@ class BaseVAE(keras.Model, abc.ABC):
             inputs["condition"] = keras.KerasTensor((None, *self.condition.value_shape), dtype=self.condition.dtype)
         return inputs
 
-    def _in_batches(
-        self,
-        function: Callable[..., Result],
-        inputs: Any,
-        batch_size: int | None,
-        copies: int = 1,
-    ) -> Result:
-        fitting = self.fitting_batch_size(copies) if batch_size is None else batch_size
-        return in_batches(function, inputs, batch_size=fitting)
-
-    @property
-    def output_size(self) -> int:
-        """How many times as large as up to eight channels the decoder's outputs are: 32 for 256 logits a pixel."""
-        return max(1, self.likelihood.decoder_channels(self.image_shape[-1]) // 8)
-
-    def fitting_batch_size(self, draws: int = 1) -> int:
-        """Return how many images to take at once so that memory grows neither with their size nor with the likelihood.
-
-        Args:
-            draws: How many codes of each are decoded.
-        """
-        return max(1, fitting_batch_size(self.image_shape, draws) // self.output_size)
-
     def _likelihood(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
-        """Return p(x|z), a view of the decoder's outputs (…, H, W, channels), refused where they do not fit."""
+        """Return p(x|z), a view of the decoder's outputs (…, H, W, channels)."""
         expected = (*images.shape[1:-1], self.likelihood.decoder_channels(images.shape[-1]))
         if not all(size in (None, got) for size, got in zip(expected, outputs.shape[-3:], strict=True)):
             raise InputError(
-                f"decoder puts out {tuple(outputs.shape[-3:])}: for images of {tuple(images.shape[1:])} under "
-                f"{self.likelihood} it must put out {expected}"
+                f"decoder returns {tuple(outputs.shape[-3:])}: for images of {tuple(images.shape[1:])} under "
+                f"{self.likelihood} it must return {expected}"
             )
         return self.likelihood(ops.cast(outputs, "float32"))
-
-
-_PASS_CONDITION = 'pass {"images": x, "condition": c}'

@@ -1,4 +1,4 @@
-"""Aligned arrays in batches: how many rows at once, batch by batch, and a share of them set apart."""
+"""Aligned arrays in batches: the batch size that fits in memory, functions over batches, and a validation split."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,14 @@ _PIXELS_AT_ONCE = 1024 * 28 * 28
 
 
 def split_off(x: Any, share: float) -> tuple[Any, Any]:
-    """Return aligned arrays without their last share, and that share.
+    """Split the last share off aligned arrays.
 
     Args:
         x: A nest of arrays.
         share: From 0 to 1.
 
     Returns:
-        The two nests; what is no array, or leaves one of them empty, whole beside None.
+        Two nests: the rest, and the share. If `x` holds no arrays, or if one part would be empty, `x` itself and None.
 
     Example:
         >>> split_off(np.arange(4), 0.25)
@@ -41,11 +41,11 @@ def split_off(x: Any, share: float) -> tuple[Any, Any]:
 
 
 def fitting_batch_size(image_shape: Shape, draws: int = 1) -> int:
-    """Return how many images to take at once so that memory does not grow with their size.
+    """Return the batch size with which memory does not grow with the size of the images.
 
     Args:
-        image_shape: (H, W, C), None where it is not known.
-        draws: How many codes of each are decoded.
+        image_shape: (H, W, C), None for an unknown size.
+        draws: The number of codes that are decoded per image.
 
     Returns:
         1024 for images of 28×28, fewer for larger ones.
@@ -59,7 +59,7 @@ def fitting_batch_size(image_shape: Shape, draws: int = 1) -> int:
 
 
 def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int) -> Result:
-    """Apply a function to aligned batches and join what it returns, so that memory does not grow with the data.
+    """Apply a function batch by batch and concatenate its results, so that memory does not grow with the data.
 
     Args:
         function: A nest of arrays of at most `batch_size` rows → a nest of tensors with as many rows.
@@ -73,7 +73,7 @@ def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int)
         InputError: `batch_size` is below one.
     """
     if batch_size < 1:
-        raise InputError(f"batch_size = {batch_size}: must be ≥ 1")
+        raise InputError(f"batch_size = {batch_size}: must be ≥ 1; leave it out for one that fits in memory")
     count = len(keras.tree.flatten(arrays)[0])
     parts = [
         keras.tree.map_structure(

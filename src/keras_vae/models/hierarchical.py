@@ -131,7 +131,7 @@ class HierarchicalVAE(BaseVAE):
         self._add_trackers(*(f"kl_group_{group + 1}" for group in range(len(ladder.levels))))
         self.build((None, *image_shape))
 
-    def measure_sizes(self, image_shape: Shape) -> int:
+    def _measure_sizes(self, image_shape: Shape) -> int:
         """Return the total number of latent dimensions of all groups.
 
         Raises:
@@ -146,11 +146,11 @@ class HierarchicalVAE(BaseVAE):
         return latent_dim
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the model's output for images; or, for inputs without images, decode z or sample from the prior.
+        """Return the model's output for images; or, for inputs without images, decode samples from the prior.
 
         Args:
-            inputs: See `BaseVAE.call`. Without `images`: codes under `z`, or standard normal noise under `noise`, both
-                (N, latent_dim), and for a conditional model the `condition`.
+            inputs: See `BaseVAE.call`. Without `images`: standard normal noise under `noise`, (N, latent_dim), and for
+                a conditional model the `condition`.
             training: Whether the call is part of a training step.
 
         Returns:
@@ -159,13 +159,11 @@ class HierarchicalVAE(BaseVAE):
         if not isinstance(inputs, dict) or "images" in inputs:
             return super().call(inputs, training)
         condition = None if self.condition is None else self.condition.encode(inputs["condition"])
-        if "z" in inputs:
-            return self.decode_tensors(inputs["z"], condition)
         return self.generate_from_noise(inputs["noise"], condition)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the posterior means `z` of all groups, (N, latent_dim), each given the means of the groups above."""
-        images, condition = self.preprocess(inputs)
+        """Return the posterior means `z_mean` of all groups, (N, latent_dim), each given the means above it."""
+        images, condition = self._preprocess(inputs)
         encoder_features = keras.tree.flatten(self.bottom_up(concat_condition(images, condition)))
         means: list[Tensor] = []
 
@@ -175,7 +173,7 @@ class HierarchicalVAE(BaseVAE):
             return posterior.mean
 
         self._top_down(self._start(images[:, 0, 0], condition), sample_group)
-        return {"z": ops.concatenate(means, axis=-1)}
+        return {"z_mean": ops.concatenate(means, axis=-1)}
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of codes (N, latent_dim)."""
@@ -192,7 +190,7 @@ class HierarchicalVAE(BaseVAE):
 
         return self.likelihood(self._top_down(self._start(noise, condition), sample_group)).mean()
 
-    def forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
+    def _forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output for a batch: one bottom-up pass, then sample the groups top-down."""
         images, condition, noise, bottom_up_features = given
         num_samples, noise_per_group = ops.shape(noise)[1], self._split_groups(noise)
@@ -223,62 +221,39 @@ class HierarchicalVAE(BaseVAE):
         z = ops.concatenate([group.z[:, 0] for group in groups], axis=-1)
         return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean(), z, terms)
 
-    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
+    def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
         """Return the mean KL of each group, in nats per image."""
         return {"kl_per_group": ops.convert_to_numpy(terms.kl_per_group).astype("float64").mean(axis=0).tolist()}
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the bottom-up features of a batch."""
         features: list[Tensor] = keras.tree.flatten(
-            self.bottom_up.predict_on_batch(concat_condition(*self.preprocess(inputs)))
+            self.bottom_up.predict_on_batch(concat_condition(*self._preprocess(inputs)))
         )
         return features
 
-    def extra_metrics(self, output: HierarchicalVAEOutput) -> dict[str, Tensor]:
+    def _extra_metrics(self, output: HierarchicalVAEOutput) -> dict[str, Tensor]:
         """Return the KL of each group."""
         kl_per_group = output.terms.kl_per_group
         return {f"kl_group_{group + 1}": kl_per_group[:, group] for group in range(kl_per_group.shape[1])}
 
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Array:
-        """Return the codes of images: the posterior mean of each group, given the means of the groups above.
+    @property
+    def has_latent_vector(self) -> bool:
+        """Whether the code of an image is a single vector: False, it is a ladder of maps."""
+        return False
 
-        Args:
-            x: Images (N, H, W, C), uint8 or floats in [0, 1].
-            batch_size: Images per batch; None chooses a size that needs little memory.
-            condition: For a conditional model, one condition for all images or one per image.
-            seed: Seed of the binarization, for a likelihood that binarizes images.
+    @property
+    def has_continuous_codes(self) -> bool:
+        """Whether codes are real numbers: True."""
+        return True
 
-        Returns:
-            (N, latent_dim), float32; the groups are concatenated, coarsest first.
+    @property
+    def _encoding_parts(self) -> tuple[Any, ...]:
+        return self.bottom_up, self.initial_features, *self.priors, *self.posteriors, *self.merges, self.head
 
-        Raises:
-            InputError: The images do not fit the model.
-        """
-
-        def posterior_means(batch: dict[str, Array]) -> Tensor:
-            noise = np.zeros((len(batch["images"]), 1, self.latent_dim), "float32")
-            return self.predict_on_batch({**batch, "noise": noise}).z
-
-        return self._in_batches(posterior_means, self._inputs(x, condition, seed), batch_size)
-
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
-        """Return the mean images of codes.
-
-        Args:
-            z: Codes (N, latent_dim), as returned by `encode`.
-            batch_size: Codes per batch; None chooses a size that needs little memory.
-            condition: For a conditional model, one condition for all codes or one per code.
-
-        Returns:
-            Images in [0, 1], (N, H, W, C), float32.
-
-        Raises:
-            InputError: `z` has another shape.
-        """
-        z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
-            raise InputError(f"z.shape = {z.shape}: this model decodes (n, {self.latent_dim}); pass n ≥ 1 such vectors")
-        return self._predict_images({"z": z}, self._conditions(condition, len(z)), batch_size)
+    @property
+    def _decoding_parts(self) -> tuple[Any, ...]:
+        return self.initial_features, *self.merges, self.head, self.likelihood
 
     def get_config(self) -> dict[str, Any]:
         """Return the settings, and the serialized components."""
@@ -325,18 +300,32 @@ class HierarchicalVAE(BaseVAE):
         ends = np.cumsum([math.prod(shape) for shape in self.latent_shapes])
         return [codes[..., start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
 
-    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        shape = (n, self.latent_dim)
-        if seed is None:
-            noise = ops.convert_to_numpy(self.sampler.noise(shape))
-        else:
-            noise = np.random.default_rng(seed).standard_normal(shape, dtype="float32")
-        return self._predict_images({"noise": noise}, conditions, None)
+    def sample(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
+        """Return the mean images of samples from the prior, in one pass; arguments and errors as for every model."""
+        noise, conditions = self._noise(n, seed, condition), self._input_checks.conditions(condition, n)
+        inputs = {"noise": noise} if conditions is None else {"noise": noise, "condition": conditions}
+        return self._in_batches(self.predict_on_batch, inputs, None)
 
-    def _predict_images(self, inputs: dict[str, Array], conditions: Array | None, batch_size: int | None) -> Array:
-        if conditions is not None:
-            inputs = {**inputs, "condition": conditions}
-        return self._in_batches(self.predict_on_batch, inputs, batch_size)
+    def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
+        """Return samples from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
+        vectors = self._check_sample(n, condition)
+        noise = ops.convert_to_tensor(self._noise(n, seed, condition))
+        noise_per_group = self._split_groups(noise)
+        samples: list[Tensor] = []
+
+        def sample_group(group: int, features: Tensor) -> Tensor:
+            samples.append(_diagonal_normal(self.priors[group](features)).rsample(noise_per_group[group]).z)
+            return samples[-1]
+
+        self._top_down(self._start(noise, vectors), sample_group)
+        return ops.convert_to_numpy(ops.concatenate(samples, axis=-1))
+
+    def _noise(self, n: int, seed: int | None, condition: Any) -> Array:
+        """Check the arguments of `sample`, and return standard normal noise (n, latent_dim)."""
+        self._check_sample(n, condition)
+        if seed is None:
+            return ops.convert_to_numpy(self.sampler.noise((n, self.latent_dim)))
+        return np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype="float32")
 
 
 def _diagonal_normal(moments: Tensor) -> DiagonalNormal:
@@ -355,7 +344,7 @@ def _repeat(features: Tensor, num_samples: Tensor) -> Tensor:
 def _check_objective(model: HierarchicalVAE) -> None:
     objective = model.objective
     if objective.requires_batch or objective.requires_prior_samples:
-        model.latents(None)
+        model._latents(None)
     # These estimators treat the posterior's parameters as constants. In a hierarchy, the parameters depend on the
     # samples of the groups above, and that part of the gradient would be lost.
     if getattr(objective, "gradient", "plain") != "plain":

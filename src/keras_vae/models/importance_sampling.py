@@ -2,27 +2,41 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_vae.core import backend
-from keras_vae.core.typing import Array
-
-if TYPE_CHECKING:
-    from keras_vae.models.base import BaseVAE
+from keras_vae.core.typing import Array, Shape
 
 _DRAWS_AT_ONCE = 200
 _PIXELS_AT_ONCE = 4000 * 28 * 28
 
 
+class WeightedModel(Protocol):
+    """A model that returns importance weights: the part of `BaseVAE` that `ImportanceSampling` uses."""
+
+    image_shape: Shape
+    latent_dim: int
+
+    @property
+    def output_size(self) -> int:
+        """The size of the decoder's outputs relative to that of the images."""
+
+    def encode_features(self, inputs: dict[str, Array]) -> Any:
+        """Return the encoder's outputs for a batch, or None."""
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Return the output of a batch, with the log-weights (N, K) under `terms.log_weight`."""
+
+
 class Estimate(NamedTuple):
-    """What the draws say of every image.
+    """Estimates for a block of images.
 
     Args:
-        log_likelihood: The estimate of log p(x) in nats, (N,), float64.
+        log_likelihood: The estimate of log p(x) in nats per image, (N,), float64.
         effective_sample_size: Kish's (Σw)² / Σw² of the weights, from 1 to K, (N,), float64.
     """
 
@@ -33,17 +47,17 @@ class Estimate(NamedTuple):
 class ImportanceSampling:
     r"""Estimates \(\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\) for blocks of images (Burda et al., 1509.00519).
 
-    The encoder runs once an image. Image i has noise of its own, of NumPy's `default_rng([seed, 2, i])`, so that its
-    estimate depends neither on the blocks nor on the backend, and an evaluation can stop after any block and go on.
+    The encoder runs once per image. Image i has its own noise, from NumPy's `default_rng([seed, 2, i])`, so its
+    estimate depends neither on the blocks nor on the backend, and an evaluation can stop after any block and resume.
 
     Args:
         model: A built model.
-        inputs: What `call` takes, by name: arrays of N rows.
+        inputs: The inputs of `call` by name: arrays of N rows.
         samples: K.
         seed: Fixes the draws.
     """
 
-    def __init__(self, model: "BaseVAE", inputs: dict[str, Array], samples: int, seed: int) -> None:
+    def __init__(self, model: WeightedModel, inputs: dict[str, Array], samples: int, seed: int) -> None:
         self.model, self.inputs, self.samples, self.seed = model, inputs, samples, seed
         height, width = (size or 28 for size in model.image_shape[:2])
         rows = max(1, _PIXELS_AT_ONCE // (height * width * model.output_size))
@@ -52,8 +66,8 @@ class ImportanceSampling:
         self.blocks = [slice(start, min(start + images, count)) for start in range(0, count, images)]
 
     def over(self, blocks: Sequence[slice]) -> Iterator[Estimate]:
-        """Return the estimates of blocks, in their order; several are computed at once where that is faster."""
-        # The first one compiles the model, which threads would do several times.
+        """Yield the estimates of blocks in order; several are computed at once if that is faster."""
+        # The first block compiles the model, which threads would do several times.
         yield from map(self, blocks[:1])
         at_once = backend.num_inference_threads()
         if at_once == 1:

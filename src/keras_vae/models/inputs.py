@@ -1,12 +1,153 @@
-"""Inputs of a model: data sets in the form in which `fit`, `evaluate` and the inference methods take them."""
+"""Inputs of a model: what `fit`, `evaluate`, `encode`, … take, checked where it enters."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from keras_vae.core.typing import Array
+import keras
+import numpy as np
+from keras import ops
+
+from keras_vae.components.conditions import Condition
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError
+from keras_vae.core.images import check_images
+from keras_vae.core.typing import Array, Shape
 from keras_vae.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
+
+_DICT = '{"images": x, "condition": c}'
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """Turns every accepted form of input into the one that `call` takes, and refuses everything else.
+
+    Accepted forms: images; a list of one array of images; images and conditions as a pair `(x, y)`; and a dict with
+    images under `images` and conditions under `condition`.
+
+    Args:
+        image_shape: (H, W, C) of the model, None for a size that is not fixed.
+        condition: The model's condition, or None.
+    """
+
+    image_shape: Shape
+    condition: Condition | None
+
+    def unpack(self, data: Any, *, ignore_targets: bool = False) -> Any:
+        """Return the inputs of one batch of a data source, as `join` does.
+
+        Args:
+            data: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`, arrays or tensors.
+            ignore_targets: Whether an unconditional model drops `y`, as Keras does in `predict`.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return self.join(x, None if ignore_targets and self.condition is None else y, sample_weight)
+
+    def join(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return `x`, with the targets `y` of a conditional model under `condition`.
+
+        Raises:
+            InputError: `x` is a list of several arrays, or targets or weights have no meaning for this model.
+        """
+        if sample_weight is not None:
+            raise InputError("sample_weight given: every image has the same weight in the mean; leave it out")
+        if isinstance(x, list | tuple):
+            if len(x) != 1:
+                raise InputError(f"x = {type(x).__name__} of {len(x)}: pass one array of images, or {_DICT}")
+            (x,) = x
+        if y is None:
+            return x
+        if self.condition is None:
+            raise InputError(
+                "targets y given: a VAE learns from the images alone; pass fit(x), or map the data set to its images. "
+                f"For labels to condition on, build the model with a condition and pass {_DICT}"
+            )
+        if not isinstance(x, Mapping):
+            return {"images": x, "condition": y}
+        if x.get("condition") is not None:
+            raise InputError('targets y given: x["condition"] holds the condition already; pass one of the two')
+        return {**x, "condition": y}
+
+    def check(self, x: Any) -> Any:
+        """Return images and conditions as checked NumPy arrays; data sources and symbolic tensors as they are.
+
+        Args:
+            x: As `join` returns it.
+
+        Raises:
+            InputError: The images or their conditions do not fit the model, or the condition is missing.
+        """
+        images = x.get("images") if isinstance(x, Mapping) else x
+        if not is_array(images):
+            return x
+        images = _to_numpy(images)
+        check_images(images, self.image_shape)
+        conditions = self.conditions(x.get("condition") if isinstance(x, Mapping) else None, len(images))
+        if not isinstance(x, Mapping):
+            return images
+        return {**x, "images": images} | ({} if conditions is None else {"condition": conditions})
+
+    def arrays(self, x: Any, condition: Any) -> dict[str, Array]:
+        """Return images, and conditions if any, by name, as checked NumPy arrays.
+
+        Args:
+            x: Images, or a dict of them with their condition.
+            condition: Their condition, one for all or one for each, unless `x` holds it.
+
+        Raises:
+            InputError: As for `check`.
+        """
+        if condition is not None and isinstance(x, Mapping) and x.get("condition") is not None:
+            raise InputError('condition given twice: as an argument and as x["condition"]; pass one of the two')
+        x = self.join(x)
+        given = dict(x) if isinstance(x, Mapping) else {"images": x}
+        images = given.get("images")
+        if images is None:
+            raise InputError(f"x = dict of {', '.join(map(str, given)) or 'nothing'}: images are missing; pass {_DICT}")
+        images = _to_numpy(images)
+        check_images(images, self.image_shape)
+        conditions = self.conditions(given.get("condition") if condition is None else condition, len(images))
+        return {"images": images} | ({} if conditions is None else {"condition": conditions})
+
+    def conditions(self, condition: Any, n: int) -> Array | None:
+        """Return the conditions of n images, a single value repeated; None for an unconditional model.
+
+        Raises:
+            InputError: The condition is missing, has another form or length, or the model has none.
+        """
+        if self.condition is None:
+            if condition is not None:
+                raise InputError(f"condition = {condition!r}: this model is unconditional; leave the condition out")
+            return None
+        if condition is None:
+            raise self.missing_condition()
+        values = _to_numpy(condition)
+        if values.ndim == len(self.condition.value_shape):
+            values = np.broadcast_to(values, (n, *values.shape))
+        values = self.condition.check(values)
+        if len(values) != n:
+            raise InputError(f"condition of length {len(values)}: there are {n} images; pass one value, or {n}")
+        return values
+
+    def missing_condition(self) -> InputError:
+        """Return the error for a conditional model whose condition is missing."""
+        return InputError(
+            f"condition = None: this model is conditioned on {self.condition}; pass {_DICT}, fit(x, y) or "
+            "encode(x, condition=c)"
+        )
+
+
+def is_array(images: Any) -> bool:
+    """Return whether images are an array or a tensor with values, rather than a data source or a symbolic tensor."""
+    return isinstance(images, np.ndarray) or (ops.is_tensor(images) and backend.is_concrete(images))
+
+
+def _to_numpy(values: Any) -> Array:
+    array: Array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+    return array
 
 
 def dataset_condition(model: "BaseVAE", dataset: Dataset) -> Array | None:

@@ -1,4 +1,4 @@
-"""Every model and with them every part, imported for their registration."""
+"""Imports every model and component, which registers them with Keras."""
 
 from keras_vae import networks
 from keras_vae.models.architectures import Architecture

@@ -8,31 +8,24 @@ import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition, concat_condition
-from keras_vae.components.likelihoods import Bernoulli, Likelihood
+from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
 from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
-from keras_vae.core.typing import Array, Shape, Tensor
+from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
-from keras_vae.distributions.latent import SampleWithLogProb
+from keras_vae.distributions.latent import ReparameterizedDistribution, SampleWithLogProb
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.conv import Conv
 
 
-class PosteriorMoments(NamedTuple):
-    """The posterior of a batch: `z_mean` and `z_log_var`, each (N, latent_dim)."""
-
-    z_mean: Array
-    z_log_var: Array
-
-
 class VAEOutput(NamedTuple):
-    """What a `VAE` returns for a batch of images: tensors only, so that every backend can carry it.
+    """The output of a `VAE` for a batch of images: only tensors, which every backend can carry.
 
     Args:
-        reconstruction: Mean images of the first draws in [0, 1], (N, H, W, C).
+        reconstruction: Mean images of the first draws, in [0, 1], (N, H, W, C).
         z_mean: Means of q(z|x), (N, latent_dim).
         z_log_var: Logarithms of its variances, (N, latent_dim).
         z: The first draws, (N, latent_dim).
@@ -52,23 +45,28 @@ class VAE(BaseVAE):
 
     Minimizes `objective`, by default the negative evidence lower bound
     \(-\log p(x|z) + KL(q(z|x) \| p(z))\), \(z \sim q(z|x)\), in nats, summed over each image and averaged over images.
-    Everything a Keras user knows works on it unchanged. `VAE()` is the classic convolutional model for MNIST.
+    `VAE()` is the classic convolutional model for MNIST; `VAE(latent_dim=8, image_shape=(64, 64, 3), beta=4)` builds
+    the same kind of networks for other images.
 
     Args:
-        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → what `posterior.param_sizes` names, by default
-            `[z_mean, z_log_var]`, each (N, latent_dim). Under a condition it sees `condition.dim` more channels.
-        decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, channels). Under a
-            condition it sees `condition.dim` more numbers.
+        encoder: Any Keras model, images in [0, 1] (N, H, W, C) → the outputs that `posterior.param_sizes` lists, by
+            default `[z_mean, z_log_var]`, each (N, latent_dim). Its input has `condition.dim` further channels.
+        decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, channels). Its input
+            has `condition.dim` further numbers.
+        latent_dim: Number of latent dimensions, if the model builds its own networks; 2 by default.
+        image_shape: (H, W, C) of the images, if the model builds its own networks; (28, 28, 1) by default.
+        beta: Weight of the KL, short for `objective=ELBO(beta=…)`.
         prior: p(z).
-        likelihood: p(x|z); `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
+        likelihood: p(x|z), by default `Bernoulli()`, or `DiscretizedLogistic()` if `image_shape` has several channels;
+            `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
         posterior: q(z|x).
-        objective: What is minimized; `ELBO(beta=…)` weights the KL.
-        condition: What both networks and the prior are told besides, such as `ClassLabel(classes=10)`.
-        seed: Where the sampling noise starts; None takes a random start.
+        objective: The loss as a function of the terms of a batch.
+        condition: What both networks and the prior are conditioned on, such as `ClassLabel(classes=10)`.
+        seed: Seeds the sampling noise; None takes a random seed.
         **kwargs: As for every Keras model.
 
     Raises:
-        InputError: The parts do not fit together.
+        InputError: The parts do not fit together, or two arguments contradict each other.
 
     Example:
         >>> vae = VAE(seed=0)
@@ -87,6 +85,9 @@ class VAE(BaseVAE):
         encoder: keras.Model | None = None,
         decoder: keras.Model | None = None,
         *,
+        latent_dim: int | None = None,
+        image_shape: ImageShape | None = None,
+        beta: float | None = None,
         prior: Prior | None = None,
         likelihood: Likelihood | None = None,
         posterior: Posterior | None = None,
@@ -95,20 +96,23 @@ class VAE(BaseVAE):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if (encoder is None) != (decoder is None):
-            given, missing = ("decoder", "encoder") if encoder is None else ("encoder", "decoder")
-            raise InputError(f"{missing} = None: a {given} was given, so pass its {missing} too, or neither of them")
+        _check_arguments(encoder, decoder, latent_dim, image_shape, objective, beta)
+        height, width, channels = (28, 28, 1) if image_shape is None else image_shape
         super().__init__(
-            likelihood=likelihood or Bernoulli(),
-            objective=objective or ELBO(),
+            likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
+            objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
             condition=condition,
             seed=seed,
             **kwargs,
         )
         self.prior, self.posterior = prior or StandardNormal(), posterior or DiagonalNormal()
         extra = self._condition_dim
-        self.encoder = encoder or Conv().encoder((28, 28, 1 + extra), 2, self.posterior.param_sizes(2))
-        self.decoder = decoder or Conv().decoder(2 + extra, (28, 28, self.likelihood.decoder_channels(1)))
+        if encoder is None or decoder is None:
+            size = 2 if latent_dim is None else latent_dim
+            self.likelihood.check_images((height, width, channels))
+            encoder = Conv().encoder((height, width, channels + extra), size, self.posterior.param_sizes(size))
+            decoder = Conv().decoder(size + extra, (height, width, self.likelihood.decoder_channels(channels)))
+        self.encoder, self.decoder = encoder, decoder
         self.likelihood.check_decoder(self.decoder)
         self.objective.check_posterior(self.posterior)
         if isinstance(self.prior, VampPrior) and isinstance(self.posterior, Deterministic):
@@ -123,14 +127,15 @@ class VAE(BaseVAE):
             )
         if not self.supports_jit:
             self.encoder.supports_jit = self.decoder.supports_jit = False
-        # Keras knows the shapes of functional and sequential models; a subclassed one is built by its first images.
-        if hasattr(self.encoder, "input_shape"):
-            *batch_and_size, channels = self.encoder.input_shape
+        # A subclassed encoder has no shape of its own; its first images build the model.
+        shape = getattr(self.encoder, "input_shape", None)
+        if shape is not None:
+            *batch_and_size, channels = shape
             self.build((*batch_and_size, channels and channels - extra))
 
-    def forward(self, given: Batch, training: bool | None) -> VAEOutput:
-        """Return the output of a batch: encode, draw, decode, weigh."""
-        images, condition, noise, features = given
+    def _forward(self, batch: Batch, training: bool | None) -> VAEOutput:
+        """Return the output of a batch: encode, draw, decode, and compute the terms."""
+        images, condition, noise, features = batch
         if features is None:
             features = self._features(self.encoder(concat_condition(images, condition), training=training))
         # The axis of draws comes second everywhere.
@@ -153,41 +158,43 @@ class VAE(BaseVAE):
         return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
-        """Return the encoder's features of a batch."""
-        return self._features(self.encoder.predict_on_batch(concat_condition(*self.preprocess(inputs))))
+        """Return the encoder's outputs for a batch."""
+        return self._features(self.encoder.predict_on_batch(concat_condition(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the posterior's moments; of a posterior without noise, `z_mean` alone."""
-        posterior = self.posterior(self._features(self.encoder(concat_condition(*self.preprocess(inputs)))))
+        """Return the posterior's moments; only `z_mean` for a posterior without noise."""
+        posterior = self.posterior(self._features(self.encoder(concat_condition(*self._preprocess(inputs)))))
         return {"z_mean": posterior.mean} | ({"z_log_var": posterior.log_var} if self.is_stochastic else {})
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of codes (N, latent_dim)."""
-        told = codes if condition is None else ops.concatenate([codes, condition], axis=-1)
-        return self.likelihood(ops.cast(self.decoder(told), "float32")).mean()
+        inputs = codes if condition is None else ops.concatenate([codes, condition], axis=-1)
+        return self.likelihood(ops.cast(self.decoder(inputs), "float32")).mean()
 
     def prior_transform(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the draws (N, latent_dim) that standard normal noise becomes under a normal prior or a flow.
+        """Return draws from a normal prior or a flow as a function of noise, (N, latent_dim).
 
         Args:
-            noise: (N, latent_dim).
-            condition: The vectors of their conditions, (N, width), or None.
+            noise: Standard normal noise, (N, latent_dim).
+            condition: Vectors of the conditions, (N, width), or None.
 
         Raises:
-            InputError: The prior is of another kind.
+            InputError: The samples of the prior are not a function of normal noise, as those of a mixture.
         """
-        density: Any = self.prior(self._context(condition))
-        if not hasattr(density, "draw"):
-            name = type(density).__name__.lower()
-            raise InputError(f"a draw from the prior, a {name}, takes more than normal noise, as to choose a component")
+        density = self.prior(self._context(condition))
+        if not isinstance(density, ReparameterizedDistribution):
+            raise InputError(
+                f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise; use a normal "
+                "prior or a flow"
+            )
         return density.rsample(noise).z
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of `prior_transform`; errors as there."""
+        """Return the mean images of `prior_transform`, which lists the errors."""
         return self.decode_tensors(self.prior_transform(noise, condition), condition)
 
-    def measure_sizes(self, image_shape: Shape) -> int:
-        """Build what is not built yet for images (H, W, C), and return the number of latent dimensions."""
+    def _measure_sizes(self, image_shape: Shape) -> int:
+        """Build the parts that are not built yet for images (H, W, C), and return the number of latent dimensions."""
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = (None, *image_shape[:-1], channels)
         features = self._features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)))
@@ -195,8 +202,8 @@ class VAE(BaseVAE):
         self._build_parts((self.prior, self.posterior, self.likelihood), (None, latent_dim), inputs)
         return latent_dim
 
-    def latents(self, output: VAEOutput) -> Latents:
-        """Return the codes of a batch, and draws from the prior for an objective that needs them."""
+    def _latents(self, output: VAEOutput) -> Latents:
+        """Return the codes of a batch, and draws from the prior if the objective needs them."""
         prior = None
         if self.objective.requires_prior_samples:
             density = self.prior(self._context(None))
@@ -205,7 +212,7 @@ class VAE(BaseVAE):
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound on −log p(x): not without noise."""
+        """Whether `negative_elbo` is a bound on −log p(x): not for a posterior without noise."""
         return self.is_stochastic
 
     @property
@@ -213,64 +220,31 @@ class VAE(BaseVAE):
         """Whether codes are drawn."""
         return not isinstance(self.posterior, Deterministic)
 
-    def encode(
-        self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0
-    ) -> PosteriorMoments:
-        """Return the posterior's moments.
+    @property
+    def has_latent_vector(self) -> bool:
+        """Whether the code of an image is one vector under one prior: always."""
+        return True
 
-        Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes the binarization under a likelihood that draws pixels.
+    @property
+    def has_continuous_codes(self) -> bool:
+        """Whether codes are real numbers: always."""
+        return True
 
-        Returns:
-            `z_mean` and `z_log_var`, each (N, latent_dim), float32.
+    @property
+    def _encoding_parts(self) -> tuple[Any, ...]:
+        return self.encoder, self.posterior
 
-        Raises:
-            InputError: The images do not fit the model.
-        """
+    @property
+    def _decoding_parts(self) -> tuple[Any, ...]:
+        return self.decoder, self.likelihood
 
-        def moments(batch: dict[str, Array]) -> list[Tensor]:
-            posterior = self.posterior(self.encode_features(batch))
-            return [posterior.mean, posterior.log_var]
-
-        return PosteriorMoments(*self._in_batches(moments, self._inputs(x, condition, seed), batch_size))
-
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
-        """Return the mean images of codes.
-
-        Args:
-            z: Codes (N, latent_dim).
-            batch_size: Codes at a time; None takes as many as fit in little memory.
-            condition: Their condition, one for all or one each, where the model has one.
-
-        Returns:
-            Images in [0, 1], (N, H, W, C), float32.
-
-        Raises:
-            InputError: `z` has another shape.
-        """
-        self._check_built()
-        z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
-            raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
-        told = self._encode_condition(self._conditions(condition, len(z)))
-        if told is not None:
-            z = np.concatenate([z, told], axis=1)
-        return self._in_batches(
-            lambda codes: self.likelihood(ops.cast(self.decoder.predict_on_batch(codes), "float32")).mean(),
-            z,
-            batch_size,
-        )
-
-    def sample_posterior(self, x: Array, seed: int = 0, *, condition: Any = None) -> Array:
-        """Return one draw of z from the posterior of every image.
+    def sample_posterior(self, x: Any, *, seed: int = 0, condition: Any = None) -> Array:
+        """Return one draw of z per image from its posterior.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
             seed: Fixes the draws.
-            condition: Their condition, one for all or one each, where the model has one.
+            condition: Their condition, one for all or one for each.
 
         Returns:
             Codes (N, latent_dim), float32.
@@ -278,12 +252,13 @@ class VAE(BaseVAE):
         Raises:
             InputError: The images do not fit the model.
         """
-        inputs = self._inputs(x, condition, seed)
-        inputs["noise"] = np.random.default_rng(seed).standard_normal((len(x), 1, self.latent_dim), dtype="float32")
+        inputs = self._prepare_inputs(x, condition, seed)
+        shape = (len(inputs["images"]), 1, self.latent_dim)
+        inputs["noise"] = np.random.default_rng(seed).standard_normal(shape, dtype="float32")
         return self._in_batches(lambda batch: self.predict_on_batch(batch).z, inputs, None)
 
     def with_prior(self, prior: Prior) -> Self:
-        """Return a model of the same networks and parts under another prior.
+        """Return a model with the same networks and parts and another prior.
 
         Args:
             prior: p(z), built for codes of the same size.
@@ -291,36 +266,34 @@ class VAE(BaseVAE):
         shared = {name: getattr(self, name) for name in self.part_names}
         return type(self)(**{**shared, "prior": prior}, seed=self.seed)
 
-    def initialize_prior(self, x: Array, *, condition: Any = None, seed: int = 0) -> None:
-        """Start a prior that begins from data, such as the VampPrior, with images drawn at random; others stay.
+    def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
+        """Initialize a VampPrior with images chosen at random; do nothing for any other prior.
 
         Args:
             x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            condition: Their condition, one for all or one each, where the model has one.
-            seed: Fixes which.
+            condition: Their condition, one for all or one for each.
+            seed: Fixes the choice.
 
         Raises:
             InputError: The images do not fit the model.
         """
         if isinstance(self.prior, VampPrior):
-            inputs = self._inputs(x, condition, seed)
-            chosen = np.random.default_rng(seed).permutation(len(x))[: self.prior.num_components]
-            images, conditions = self.preprocess({name: values[chosen] for name, values in inputs.items()})
+            inputs = self._prepare_inputs(x, condition, seed)
+            count = len(inputs["images"])
+            chosen = np.random.default_rng(seed).permutation(count)[: self.prior.num_components]
+            images, conditions = self._preprocess({name: values[chosen] for name, values in inputs.items()})
             self.prior.initialize(ops.convert_to_numpy(concat_condition(images, conditions)))
 
-    def sample_prior(self, n: int, seed: int | None = None, *, condition: Any = None) -> Array:
+    def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
         """Return codes drawn from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
-        prior = self.prior(self._context(self._encode_condition(self._conditions(condition, n))))
+        prior = self.prior(self._context(self._check_sample(n, condition)))
         return ops.convert_to_numpy(prior.sample(n, self.sampler.seed_generator if seed is None else seed))
-
-    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        return self.decode(self.sample_prior(n, seed, condition=conditions), condition=conditions)
 
     def _features(self, outputs: Any) -> list[Tensor]:
         if isinstance(outputs, dict):
             raise InputError(
-                f"encoder returns a dict of {', '.join(map(str, outputs))}, which has no order: return them in a list, "
-                f"as {', '.join(self.posterior.param_sizes(1))}"
+                f"encoder returns a dict of {', '.join(map(str, outputs))}, which has no order: return a list of "
+                f"{', '.join(self.posterior.param_sizes(1))}"
             )
         features = keras.tree.flatten(outputs)
         sizes = self.posterior.param_sizes(int(features[0].shape[-1]) if len(features[0].shape) == 2 else 1)
@@ -328,7 +301,7 @@ class VAE(BaseVAE):
             wanted = ", ".join(f"{name} (n, {size})" for name, size in sizes.items())
             raise InputError(
                 f"encoder returns {[tuple(feature.shape) for feature in features]}: it must return [{wanted}] for "
-                f"a latent space of its first output's size; the VAE draws z by itself"
+                "a latent space of its first output's size; the VAE draws z itself"
             )
         return [ops.cast(feature, "float32") for feature in features]
 
@@ -343,3 +316,22 @@ class VAE(BaseVAE):
             z = ops.concatenate([z, ops.broadcast_to(condition, (*ops.shape(z)[:-1], condition.shape[-1]))], axis=-1)
         outputs = self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training)
         return ops.reshape(outputs, (-1, ops.shape(z)[1], *outputs.shape[1:]))
+
+
+def _check_arguments(
+    encoder: Any, decoder: Any, latent_dim: int | None, image_shape: Any, objective: Any, beta: float | None
+) -> None:
+    if (encoder is None) != (decoder is None):
+        given, missing = ("decoder", "encoder") if encoder is None else ("encoder", "decoder")
+        raise InputError(f"{missing} = None: a {given} was given, so pass its {missing} too, or neither of them")
+    for name, value in {"latent_dim": latent_dim, "image_shape": image_shape}.items():
+        if encoder is not None and value is not None:
+            raise InputError(
+                f"{name} = {value}: the encoder and the decoder given fix it already; leave one of them out"
+            )
+    if objective is not None and beta is not None:
+        raise InputError(f"beta = {beta}: objective = {objective} has weights of its own; pass one of the two")
+    if latent_dim is not None and (not isinstance(latent_dim, int) or latent_dim < 1):
+        raise InputError(f"latent_dim = {latent_dim}: must be a whole number ≥ 1")
+    if image_shape is not None and (len(image_shape) != 3 or not all(isinstance(size, int) for size in image_shape)):
+        raise InputError(f"image_shape = {image_shape}: give (height, width, channels)")

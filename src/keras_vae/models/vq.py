@@ -19,12 +19,6 @@ from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.base import Network, SpatialNetwork
 
 
-class Codes(NamedTuple):
-    """Codes of a batch of images: the `indices` (N, rows, columns), int32."""
-
-    indices: Array
-
-
 class VQVAEOutput(NamedTuple):
     """Outputs of a `VQVAE` for a batch of images.
 
@@ -110,8 +104,9 @@ class VQVAE(BaseVAE):
         if not self.supports_jit:
             encoder.supports_jit = decoder.supports_jit = self.prior.supports_jit = False
         # Functional and sequential encoders have an input shape. A subclassed one is built with the first images.
-        if hasattr(encoder, "input_shape"):
-            *batch_and_size, channels = encoder.input_shape
+        shape = getattr(encoder, "input_shape", None)
+        if shape is not None:
+            *batch_and_size, channels = shape
             self.build((*batch_and_size, channels and channels - self._condition_dim))
 
     @classmethod
@@ -149,7 +144,7 @@ class VQVAE(BaseVAE):
         decoder = network.map_decoder((*network.map_size(image_shape), code_dim + condition_dim), output_shape)
         return cls(encoder, decoder, likelihood=likelihood, condition=condition, **kwargs)
 
-    def forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
+    def _forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
         """Return the output for a batch: encode, quantize, decode, and compute the loss terms."""
         images, condition, noise, _ = given
         maps = self._encoder_map(self.encoder(concat_condition(images, condition), training=training))
@@ -167,7 +162,7 @@ class VQVAE(BaseVAE):
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the `indices` of images, (N, rows, columns), int32."""
-        maps = self._encoder_map(self.encoder(concat_condition(*self.preprocess(inputs))))
+        maps = self._encoder_map(self.encoder(concat_condition(*self._preprocess(inputs))))
         return {"indices": self.codebook.nearest_indices(maps)}
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
@@ -186,12 +181,12 @@ class VQVAE(BaseVAE):
             "after another; call sample(n)"
         )
 
-    def extra_metrics(self, output: VQVAEOutput) -> dict[str, Tensor]:
+    def _extra_metrics(self, output: VQVAEOutput) -> dict[str, Tensor]:
         """Return the perplexity and the number of used codes of a batch."""
         perplexity, used_codes = codebook_usage(output.indices, self.codebook.num_codes)
         return {"perplexity": perplexity, "used_codes": used_codes}
 
-    def describe_codes(self, x: Array, terms: ELBOTerms, *, condition: Any = None) -> dict[str, Any]:
+    def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
         """Return the perplexity of the codes of images, and the number of codes used."""
         # Not by `codebook_usage`: its one-hot vectors would not fit in memory for a whole data set.
         counts = np.bincount(self.encode(x, condition=condition).indices.ravel(), minlength=self.codebook.num_codes)
@@ -204,7 +199,7 @@ class VQVAE(BaseVAE):
         """Whether the posterior is random: False, each image has one map of indices."""
         return False
 
-    def measure_sizes(self, image_shape: Shape) -> int:
+    def _measure_sizes(self, image_shape: Shape) -> int:
         """Build the components for images (H, W, C), and return the number of codes per image."""
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = keras.KerasTensor((None, *image_shape[:-1], channels))
@@ -224,44 +219,39 @@ class VQVAE(BaseVAE):
         self.map_shape = (rows, columns)
         return int(rows * columns)
 
-    def encode(self, x: Array, batch_size: int | None = None, *, condition: Any = None, seed: int = 0) -> Codes:
-        """Return the codes of images.
+    @property
+    def has_latent_vector(self) -> bool:
+        """Whether the code of an image is a single vector: False, it is a map of indices."""
+        return False
 
-        Args:
-            x: Images (N, H, W, C), uint8 or floats in [0, 1].
-            batch_size: Images per batch; None chooses a size that needs little memory.
-            condition: For a conditional model, one condition for all images or one per image.
-            seed: Seed of the binarization, for a likelihood that binarizes images.
+    @property
+    def has_continuous_codes(self) -> bool:
+        """Whether codes are real numbers: False."""
+        return False
 
-        Returns:
-            `indices` (N, rows, columns), int32.
+    @property
+    def num_codes(self) -> int:
+        """Number of code vectors in the codebook."""
+        return self.codebook.num_codes
 
-        Raises:
-            InputError: The images do not fit the model.
-        """
+    @property
+    def _encoding_parts(self) -> tuple[Any, ...]:
+        return self.encoder, self.codebook
 
-        def nearest_indices(batch: dict[str, Array]) -> Tensor:
-            outputs = self.encoder.predict_on_batch(concat_condition(*self.preprocess(batch)))
-            return self.codebook.nearest_indices(ops.convert_to_tensor(self._encoder_map(outputs)))
+    @property
+    def _decoding_parts(self) -> tuple[Any, ...]:
+        return self.decoder, self.codebook, self.likelihood
 
-        return Codes(self._in_batches(nearest_indices, self._inputs(x, condition, seed), batch_size))
+    def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
+        """Return maps of indices from the prior, (n, rows, columns); arguments and errors as for `sample`."""
+        conditions = self._check_sample(n, condition)
+        if seed is None:
+            state = ops.convert_to_numpy(self.sampler.seed_generator.next())
+        generator = np.random.default_rng(state.astype("uint32") if seed is None else seed)
+        return self.prior.sample(n, generator, conditions)
 
-    def decode(self, z: Array, batch_size: int | None = None, *, condition: Any = None) -> Array:
-        """Return the mean images of codes.
-
-        Args:
-            z: Indices of codes, (N, rows, columns), integers.
-            batch_size: Maps per batch; None chooses a size that needs little memory.
-            condition: For a conditional model, one condition for all maps or one per map.
-
-        Returns:
-            Images in [0, 1], (N, H, W, C), float32.
-
-        Raises:
-            InputError: `z` has another shape or dtype, or an index is out of range.
-        """
-        self._check_built()
-        z = np.asarray(z)
+    def _check_codes(self, z: Array) -> Array:
+        """Check maps of indices, and return them as int32."""
         if z.shape[1:] != self.map_shape or len(z) == 0:
             raise InputError(
                 f"z.shape = {z.shape}: this model decodes maps of indices; pass {('n', *self.map_shape)}, n ≥ 1"
@@ -272,23 +262,7 @@ class VQVAE(BaseVAE):
             raise InputError(
                 f"z = {z.min()} to {z.max()}: indices out of range; pass 0 to {self.codebook.num_codes - 1}"
             )
-        vectors = ops.convert_to_numpy(self.codebook.vectors)
-        inputs = {"indices": z}
-        encoded_condition = self._encode_condition(self._conditions(condition, len(z)))
-        if encoded_condition is not None:
-            inputs["condition"] = encoded_condition
-
-        def mean_images(batch: dict[str, Array]) -> Tensor:
-            maps = concat_condition(vectors[batch["indices"]], batch.get("condition"))
-            return self.likelihood(ops.cast(self.decoder.predict_on_batch(maps), "float32")).mean()
-
-        return self._in_batches(mean_images, inputs, batch_size)
-
-    def _sample(self, n: int, seed: int | None, conditions: Array | None) -> Array:
-        if seed is None:
-            state = ops.convert_to_numpy(self.sampler.seed_generator.next())
-        generator = np.random.default_rng(state.astype("uint32") if seed is None else seed)
-        return self.decode(self.prior.sample(n, generator, self._encode_condition(conditions)), condition=conditions)
+        return z.astype("int32")
 
     def _encoder_map(self, outputs: Any) -> Tensor:
         """Return the encoder's output in float32, after a check that it is a single map."""

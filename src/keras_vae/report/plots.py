@@ -105,9 +105,7 @@ def available_plots(context: PlotContext) -> tuple[str, ...]:
 
 
 def _has_latent_vector(model: "BaseVAE") -> bool:
-    from keras_vae.models.vae import VAE
-
-    return isinstance(model, VAE)
+    return model.has_latent_vector
 
 
 def grid(

@@ -90,16 +90,14 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Check the loss."""
-        loss = float((logs or {})["loss"])
+        loss = float((logs or {})["total_loss"])
         if not np.isfinite(loss) and not self.config.skip_non_finite:
             self._stop(f"the loss became {loss}", batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Check the effect of the last step, which is not part of any training loss yet."""
         finite = all(np.isfinite(weight).all() for weight in self.model.get_weights())
-        # Keras's own mean of the loss includes the steps that were skipped.
-        values = [value for name, value in (logs or {}).items() if not (name == "loss" and self.config.skip_non_finite)]
-        if not (finite and np.isfinite(values).all()):
+        if not (finite and np.isfinite(list((logs or {}).values())).all()):
             self._stop("the weights or the validation loss became NaN or infinite", self.params["steps"])
 
     def _stop(self, event: str, step: int) -> NoReturn:

@@ -88,7 +88,7 @@ def fit_prior(
     run.require_same_images(splits)
     run = run.writable_copy()
     model = run.load_model(prior="original")
-    if not isinstance(model, VAE):
+    if not model.has_latent_vector:
         raise InputError(f"run = {run.path}: a {type(model).__name__} learns its prior in training; choose a VAE")
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)

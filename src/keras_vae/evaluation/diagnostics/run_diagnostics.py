@@ -162,15 +162,13 @@ def recent_improvement(losses: Sequence[float], span: int) -> float:
 
 def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]:
     """Return the KL, posterior draws and posterior moments of a block of images, as far as the model has them."""
-    from keras_vae.models.vae import VAE
-
     condition = dataset_condition(model, images)
     latents: dict[str, Numbers] = {}
     if model.is_stochastic:
-        latents["kl_per_group"] = model.elbo_terms(images.images, seed, condition=condition).kl_per_group
-    if isinstance(model, VAE):
+        latents["kl_per_group"] = model.elbo_terms(images.images, seed=seed, condition=condition).kl_per_group
+    if model.has_latent_vector:
         moments = model.encode(images.images, condition=condition, seed=seed)
-        latents["z"] = model.sample_posterior(images.images, seed, condition=condition)
+        latents["z"] = model.sample_posterior(images.images, seed=seed, condition=condition)
         latents["z_mean"] = moments.z_mean
         if model.is_stochastic:
             latents["z_log_var"] = moments.z_log_var

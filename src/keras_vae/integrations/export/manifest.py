@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_vae.components.conditions import ClassLabel
 from keras_vae.core import backend, registry
 from keras_vae.core.typing import Tensor
 from keras_vae.integrations.export.formats.base import Format
@@ -115,10 +114,10 @@ def _port(name: str, tensor: Tensor, ranges: Mapping[str, list[float]]) -> dict[
 def _ranges(model: "BaseVAE") -> dict[str, list[float]]:
     """Return the smallest and largest value of bounded inputs and outputs, by name."""
     ranges: dict[str, list[float]] = {"images": [0.0, 1.0], "mean_images": [0.0, 1.0]}
-    if isinstance(model.condition, ClassLabel):
-        ranges["condition"] = [0, model.condition.classes - 1]
-    if hasattr(model, "codebook"):
-        ranges["indices"] = [0, model.codebook.num_codes - 1]
+    if model.condition is not None and model.condition.num_classes is not None:
+        ranges["condition"] = [0, model.condition.num_classes - 1]
+    if model.num_codes is not None:
+        ranges["indices"] = [0, model.num_codes - 1]
     return ranges
 
 

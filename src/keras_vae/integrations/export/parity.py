@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
@@ -77,7 +77,7 @@ def compare(
 
     # Decode the codes of the graph: those of the model may differ by rounding, and for integers by an entire vector.
     expected: dict[str, tuple[dict[str, Array], Callable[[], dict[str, Array]]]] = {
-        "encoder": ({"images": encoder_images}, lambda: _by_name(model.encode(observed, condition=condition))),
+        "encoder": ({"images": encoder_images}, lambda: model.encode(observed, condition=condition).as_dict()),
         "decoder": ({model.code_name: codes}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
         "reconstruct": (
             {"images": encoder_images},
@@ -104,11 +104,6 @@ def compare(
                     f"the tolerance {limit:g}; nothing was exported"
                 )
     return differences
-
-
-def _by_name(codes: Any) -> dict[str, Array]:
-    named: dict[str, Array] = codes._asdict() if hasattr(codes, "_asdict") else {"z": codes}
-    return named
 
 
 def _sample(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:

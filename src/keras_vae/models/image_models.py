@@ -1,0 +1,99 @@
+"""The two halves of a model as Keras models of their own, for transfer learning and for graphs."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+import keras
+
+from keras_vae.core.registry import PACKAGE
+from keras_vae.core.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_vae.models.base import BaseVAE
+
+THRESHOLD = 0.5
+"""Above this gray level a pixel is white, under a likelihood that binarizes at random; nothing is drawn here."""
+
+
+class _ImageModel(keras.Model):
+    """A Keras model that computes a part of a VAE with the weights of that VAE.
+
+    Args:
+        vae: A built model.
+        parts: The parts of it that are used; those with weights become layers of this model.
+    """
+
+    def __init__(self, vae: "BaseVAE", parts: Iterable[Any], name: str) -> None:
+        super().__init__(autocast=False, name=name)
+        # The whole VAE, tracked, would bring weights that this model does not use.
+        self._vae_config = lambda: keras.saving.serialize_keras_object(vae)
+        self.parts = [part for part in parts if isinstance(part, keras.layers.Layer)]
+        self.supports_jit = vae.supports_jit
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the VAE, serialized without what it was compiled with."""
+        return {"vae": {key: value for key, value in self._vae_config().items() if key != "compile_config"}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+        """Build the model from what `get_config` returned."""
+        return cls(keras.saving.deserialize_keras_object(config["vae"], custom_objects))  # type: ignore[call-arg]
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ImageEncoder(_ImageModel):
+    """Images → what `encode` returns for them, as a dict of tensors; use it as `vae.image_encoder`.
+
+    Args:
+        vae: A built model.
+
+    Example:
+        >>> from keras_vae import VAE
+        >>> images = keras.Input((28, 28, 1), dtype="uint8")
+        >>> VAE(seed=0).image_encoder(images)["z_mean"].shape
+        (None, 2)
+    """
+
+    def __init__(self, vae: "BaseVAE") -> None:
+        super().__init__(vae, vae._encoding_parts, "image_encoder")
+        self._encode = vae.encode_tensors
+
+    def call(self, inputs: Any) -> dict[str, Tensor]:
+        """Return the encoding of images.
+
+        Args:
+            inputs: Images (N, H, W, C): uint8, or floats in [0, 1]; for a conditional model a dict of them under
+                `images` and of their `condition`.
+        """
+        inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
+        return self._encode({"pixel_noise": THRESHOLD, **inputs})
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ImageDecoder(_ImageModel):
+    """Codes → the mean images that `decode` returns, in [0, 1]; use it as `vae.image_decoder`.
+
+    Args:
+        vae: A built model.
+
+    Example:
+        >>> from keras_vae import VAE
+        >>> VAE(seed=0).image_decoder(keras.Input((2,))).shape
+        (None, 28, 28, 1)
+    """
+
+    def __init__(self, vae: "BaseVAE") -> None:
+        super().__init__(vae, vae._decoding_parts, "image_decoder")
+        self._decode, self._condition = vae.decode_tensors, vae.condition
+
+    def call(self, inputs: Any) -> Tensor:
+        """Return the mean images (N, H, W, C) of codes.
+
+        Args:
+            inputs: Codes as `decode` takes them; for a conditional model a dict of them under `codes` and of their
+                `condition`.
+        """
+        if self._condition is None:
+            return self._decode(inputs["codes"] if isinstance(inputs, dict) else inputs, None)
+        return self._decode(inputs["codes"], self._condition.encode(inputs["condition"]))

@@ -1,0 +1,90 @@
+"""`image_encoder` and `image_decoder`: Keras models of images that share a VAE's weights, on every backend."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_vae import VAE, VQVAE, BaseVAE, HierarchicalVAE
+from keras_vae.components.conditions import ClassLabel
+from keras_vae.components.likelihoods import Normal
+from keras_vae.components.vector_quantizer import AutoregressivePrior, VectorQuantizerEMA
+from keras_vae.core.typing import Array
+from keras_vae.networks import Conv
+
+SHAPE = (9, 11, 1)
+
+
+def vector() -> BaseVAE:
+    return VAE(latent_dim=3, image_shape=SHAPE, likelihood=Normal(), seed=0)
+
+
+def ladder() -> BaseVAE:
+    return HierarchicalVAE(SHAPE, widths=(2, 4), groups=(1, 1), latent_channels=1, seed=0)
+
+
+def codebook() -> BaseVAE:
+    parts = {"codebook": VectorQuantizerEMA(num_codes=8), "prior": AutoregressivePrior(4, 1)}
+    return VQVAE.from_network(Conv(widths=(2, 4), dense_units=4), SHAPE, code_dim=4, seed=0, **parts)
+
+
+@pytest.mark.parametrize("make", [vector, ladder, codebook])
+def test_they_return_what_encode_and_decode_return_also_after_loading(
+    make: Callable[[], BaseVAE], images: Array, tmp_path: Path
+) -> None:
+    model = make()
+    encoding = model.encode(images)
+    decoded = model.decode(encoding.codes)
+    for name, network, inputs in (
+        ("encoder", model.image_encoder, images),
+        ("decoder", model.image_decoder, encoding.codes),
+    ):
+        network.save(tmp_path / f"{name}.keras")
+        loaded = keras.saving.load_model(tmp_path / f"{name}.keras", safe_mode=True)
+        for found in (network.predict(inputs, verbose=0), loaded.predict(inputs, verbose=0)):
+            wanted = encoding.as_dict() if name == "encoder" else {"images": decoded}
+            for key, values in (found if name == "encoder" else {"images": found}).items():
+                np.testing.assert_allclose(values, wanted[key], atol=1e-5)
+
+
+def test_they_share_the_weights_and_follow_training(images: Array) -> None:
+    vae = vector()
+    before = vae.image_encoder.predict(images, verbose=0)["z_mean"]
+    assert {id(weight) for weight in vae.image_encoder.trainable_weights} == {
+        id(weight) for weight in vae.encoder.trainable_weights
+    }
+    vae.compile(keras.optimizers.Adam(0.01))
+    vae.fit(images, verbose=0)
+    after = vae.image_encoder.predict(images, verbose=0)["z_mean"]
+    assert np.abs(after - before).max() > 1e-3
+    np.testing.assert_allclose(after, vae.encode(images).z_mean, atol=1e-5)
+
+
+def test_an_encoder_trains_inside_another_model(images: Array) -> None:
+    vae = vector()
+    inputs = keras.Input(SHAPE, dtype="uint8")
+    classifier = keras.Model(inputs, keras.layers.Dense(2)(vae.image_encoder(inputs)["z_mean"]))
+    classifier.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = vae.encode(images).z_mean
+    classifier.fit(images, np.arange(24) % 2, verbose=0)
+    assert np.abs(vae.encode(images).z_mean - before).max() > 1e-6
+
+
+def test_a_conditional_model_takes_its_condition_in_a_dict(images: Array) -> None:
+    vae = VAE(latent_dim=2, image_shape=SHAPE, condition=ClassLabel(3), seed=0)
+    labels = np.arange(24, dtype="int32") % 3
+    found = vae.image_encoder.predict({"images": images, "condition": labels}, verbose=0)["z_mean"]
+    np.testing.assert_allclose(found, vae.encode(images, condition=labels).z_mean, atol=1e-5)
+    decoded = vae.image_decoder.predict({"codes": found, "condition": labels}, verbose=0)
+    np.testing.assert_allclose(decoded, vae.decode(found, condition=labels), atol=1e-5)
+
+
+def test_a_saved_model_holds_each_weight_once(images: Array, tmp_path: Path) -> None:
+    vae = vector()
+    vae.save(tmp_path / "before.keras")
+    vae.encode(images)
+    vae.save(tmp_path / "after.keras")
+    sizes = [(tmp_path / f"{name}.keras").stat().st_size for name in ("before", "after")]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
