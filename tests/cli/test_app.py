@@ -11,7 +11,7 @@ import typer.main
 from helpers import on_tensorflow
 from keras_vae import cli
 from keras_vae.evaluation.anomaly import SCORES
-from keras_vae.evaluation.evaluate import STAGES, Request
+from keras_vae.evaluation.evaluate import STAGES, EvaluationConfig
 from keras_vae.report.plots import PLOTS
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
@@ -43,7 +43,7 @@ def test_help_of_no_command_imports_keras_or_numpy() -> None:
 
 
 def test_help_lists_exactly_the_accepted_values() -> None:
-    hints = get_type_hints(Request)
+    hints = get_type_hints(EvaluationConfig)
     for command, name, accepted in (
         ("plot", "kind", PLOTS),
         ("evaluate", "stages", STAGES),
@@ -54,4 +54,4 @@ def test_help_lists_exactly_the_accepted_values() -> None:
         listed = parameter.help.partition(". Default")[0].removesuffix(".").rpartition(": ")[2]
         assert re.split(r", | or ", listed) == list(accepted), command
     (images,) = [p for p in typer.main.get_command(cli.app).commands["evaluate"].params if p.name == "images"]
-    assert images.metavar.split("|") == list(get_args(hints["scored"]))
+    assert images.metavar.split("|") == list(get_args(hints["images"]))

@@ -102,7 +102,7 @@ def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[
     # Far from the prior of the training.
     original.encoder.get_layer("z_mean").bias.assign([1.5, -1.0])
     run.save_model(original)
-    measured = fit_prior(run, splits, spec, epochs=10)
+    measured = fit_prior(run, spec, splits, epochs=10)
     assert measured["fitted"]["kl_loss"]["mean"] < measured["original"]["kl_loss"]["mean"]
     fitted = keras_vae.load(run.path)
     assert keras_vae.core.registry.spec("prior", fitted.prior)["name"] == spec["name"]

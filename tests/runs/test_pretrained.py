@@ -148,7 +148,7 @@ def test_commands_that_write_use_a_copy_and_print_its_path(vae: Callable[..., tu
         assert vae(*words)[0] == 2
         assert not Path("runs").exists()
     code, out, err = vae("sample", "mnist-2d", "-n", "4", "--seed", "1")
-    assert (code, out) == (0, "runs/mnist-2d/figures/sheet.png\n")
+    assert (code, out) == (0, "runs/mnist-2d/figures/image-grid.png\n")
     assert "mnist-2d is a pretrained run: written into its copy runs/mnist-2d" in err
     # The copy exists now and is used again.
     code, out, _ = vae("plot", "mnist-2d", "grid", "-n", "4")

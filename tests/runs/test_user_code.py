@@ -101,8 +101,11 @@ def test_imported_file_registers_its_components_and_is_trusted() -> None:
     assert sources == {"my_parts.py": PARTS.encode()}
     assert registry.spec("prior", registry.build("prior", {"name": "my-prior"})) == {"name": "my-prior"}
     Path("code").mkdir()
-    shutil.copyfile("my_parts.py", "code/my_parts.py")
-    user_code.import_kept(Path("code"), ["my_parts.py"])
+    # The file of another version of the run may define the class again.
+    Path("code/my_parts.py").write_text(PARTS + "\n")
+    with pytest.raises(InputError, match="never imported on this machine"):
+        user_code.import_kept(Path("code"), ["my_parts.py"])
+    user_code.import_kept(Path("code"), ["my_parts.py"], trusted=True)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +114,11 @@ def test_imported_file_registers_its_components_and_is_trusted() -> None:
         ("x = 1\n", r"import = bad\.py: it registers no component; decorate a class with @keras_vae\.register"),
         ("raise ValueError('no\\nway')\n", r"import = bad\.py: it raises ValueError: no; correct it"),
         ("def broken(:\n", r"import = bad\.py: it raises SyntaxError"),
-        (PARTS.replace("my-prior", "vamp"), r"import = bad\.py: the prior 'vamp' exists already"),
-        (PARTS.replace("MyPrior", "VampPrior"), r"import = bad\.py: a class 'keras_vae>VampPrior' exists already"),
+        (PARTS.replace("my-prior", "vamp"), r"import = bad\.py: name = 'vamp': the prior 'vamp' exists already"),
+        (
+            PARTS.replace("MyPrior", "VampPrior").replace("my-prior", "other-prior"),
+            r"import = bad\.py: name = 'other-prior': a class 'keras_vae>VampPrior' exists already",
+        ),
     ],
 )
 def test_file_without_new_components_is_refused(text: str, message: str) -> None:

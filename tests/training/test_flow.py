@@ -10,7 +10,7 @@ import pytest
 
 import keras_vae
 from helpers import SMALL, on_tensorflow, small, train_and_report
-from keras_vae import InputError, Run, cli, compare, diagnose, evaluate, train, write_report
+from keras_vae import InputError, Run, cli, compare, diagnose, evaluate, fit_prior, train, write_report
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.evaluate import EvaluationConfig
@@ -80,7 +80,7 @@ def test_report_marks_numbers_that_are_densities_or_no_bounds(splits: Splits, tm
 
 
 def test_runs_are_compared_by_path_or_name(run: Run) -> None:
-    with pytest.raises(InputError, match="run has no evaluation"):
+    with pytest.raises(InputError, match="run = run: has no evaluation"):
         compare([run, "mnist-2d"])
     evaluate(run, config=ELBO, stages=["likelihood"])
     assert compare(["run", "mnist-2d"]).names == ("run", "mnist-2d")
@@ -145,3 +145,11 @@ def test_public_names_are_imported_when_they_are_used() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "all there", done.stderr
+
+
+def test_prior_that_cannot_be_fitted_is_refused_before_anything_is_written(run: Run) -> None:
+    before = {path.name for path in run.path.iterdir()}
+    for prior in ("vamp", {"name": "standard-normal"}):
+        with pytest.raises(InputError, match="cannot be fitted to codes; choose realnvp or mixture"):
+            fit_prior(run, prior)
+    assert {path.name for path in run.path.iterdir()} == before

@@ -68,18 +68,9 @@ def train(
     from keras_vae.runs.run import Run
 
     if resume is not None:
-        _refuse_with_resume(
-            {
-                "a preset or file": source,
-                "--data": data,
-                "--image-size": image_size,
-                "--color": color,
-                "--background": background,
-                "--out": out,
-                "--set": settings,
-                "--import": imports,
-            }
-        )
+        names = ("a preset or file", "--data", "--image-size", "--color", "--background", "--out", "--set", "--import")
+        values = (source, data, image_size, color, background, out, settings, imports)
+        _refuse_with_resume(dict(zip(names, values, strict=True)))
         interrupted = Run.open(resume)
         if interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report:
             say(f"{resume} is complete: nothing to resume")
@@ -128,7 +119,7 @@ def fit_prior(
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"{run} has a fitted prior: replace it with --force")
-    result = fit_prior(opened, splits, spec, progress=progress())
+    result = fit_prior(opened, spec, splits, progress=progress())
     if as_json:
         print(json.dumps(result))
         return

@@ -151,8 +151,7 @@ def evaluate(
         run: A complete run, its folder, or the name of a pretrained run, whose copy is written to.
         splits: Its images, or other images in place of the test images; None loads those of the run.
         config: The settings.
-        stages: The stages to measure, keys of `STAGES`; by default all that are available. Other stages keep their
-            numbers, provided that these belong to the same weights.
+        stages: The stages to measure; by default all available ones. Others keep their numbers of the same weights.
         prior: `"original"` or `"fitted"`; None prefers the fitted prior.
         model: The run's model, if it is loaded already.
         on: The name of other images than the run's own; their numbers go into `evaluation-NAME.json`.
@@ -181,14 +180,11 @@ def evaluate(
     fingerprint = run.model_fingerprint(prior)
     checksum = (splits.held_out or splits.train).checksum
     key = {"schema": SCHEMA, "model": fingerprint, **({} if on is None else {"checksum": checksum})}
-    evaluation = run.read_evaluation(on) or {}
-    if any(evaluation.get(name) != value for name, value in key.items()):
-        evaluation = {}
-    evaluation |= {**key, **_measured_with(run, config)}
+    evaluation = _continued_evaluation(run, on, key, config)
     identity = f"{fingerprint['checksum']} {checksum} {config.samples} {seed}"
     partial = run.path / f".likelihood.{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npy"
     context = EvaluationContext(model, splits, config, seed, progress, partial)
-    stages = tuple(stages) or available_stages(model, splits)
+    stages = stages or available_stages(model, splits)
     for stage in stages:
         evaluation[stage] = STAGES[stage](context)
         run.write_evaluation(evaluation, on)
@@ -198,10 +194,16 @@ def evaluate(
     return evaluation
 
 
-def _measured_with(run: Run, config: EvaluationConfig) -> dict[str, Any]:
-    """Return the software of an evaluation, unless it is the quick one after training, on the software of the run."""
+def _continued_evaluation(run: Run, on: str | None, key: dict[str, Any], config: EvaluationConfig) -> dict[str, Any]:
+    """Return the existing evaluation of the same weights and images, if any, with the present software."""
     from keras_vae.core import backend
 
+    evaluation = run.read_evaluation(on) or {}
+    if any(evaluation.get(name) != value for name, value in key.items()):
+        evaluation = {}
     software = backend.describe_software()
-    is_same = software.items() <= run.environment.items()
-    return {} if config.samples == 0 and is_same else {"measured_with": software}
+    # environment.json already records the software of the quick evaluation that follows training.
+    is_recorded = config.samples == 0 and software.items() <= run.environment.items()
+    if "measured_with" in evaluation or not is_recorded:
+        return {**evaluation, **key, "measured_with": software}
+    return {**evaluation, **key}

@@ -10,17 +10,11 @@ import hashlib
 import os
 import sys
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from keras_vae.core.errors import InputError, first_line
 from keras_vae.core.files import write_text
-
-_MODULES = "keras_vae_user_code"
-"""Prefix of the modules' names."""
-
-_Components = Mapping[str, Mapping[str, type]]
 
 _imported: set[str] = set()
 """Checksums of the files that this process has executed."""
@@ -121,8 +115,10 @@ def _import(path: Path, source: bytes) -> None:
     before = dict(objects)
     try:
         _execute(path, source)
-        _check_registered(path, components, registry.snapshot())
-        _check_registered_class_names(path, before, objects)
+        if registry.snapshot() == components:
+            raise InputError(
+                f'import = {path}: it registers no component; decorate a class with @keras_vae.register("its-name")'
+            )
     except InputError:
         registry.restore(components)
         objects.clear()
@@ -132,45 +128,24 @@ def _import(path: Path, source: bytes) -> None:
 
 
 def _execute(path: Path, source: bytes) -> None:
-    module = types.ModuleType(f"{_MODULES}.{path.stem}")
+    # The name that `import` gives the module: a class that the user has imported already may be defined again.
+    module = types.ModuleType(path.stem)
     module.__file__ = str(path)
+    imported = sys.modules.get(path.stem)
     # Dataclasses look up the module of their annotations.
-    sys.modules[module.__name__] = module
+    sys.modules[path.stem] = module
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
+    except InputError as error:
+        raise InputError(f"import = {path}: {error}") from None
     except Exception as error:
         raise InputError(
             f"import = {path}: it raises {type(error).__name__}: {first_line(error)}; correct it"
         ) from None
-
-
-def _check_registered(path: Path, before: _Components, after: _Components) -> None:
-    """Refuse a file that registers no component, or replaces one that is not the user's own."""
-    changed = [
-        (kind, name, before.get(kind, {}).get(name))
-        for kind, classes in after.items()
-        for name, cls in classes.items()
-        if before.get(kind, {}).get(name) is not cls
-    ]
-    if not changed:
-        raise InputError(
-            f'import = {path}: it registers no component; decorate a class with @keras_vae.register("its-name")'
-        )
-    for kind, name, existing in changed:
-        if existing is not None and not _is_user_code(existing):
-            raise InputError(f"import = {path}: the {kind} '{name}' exists already; choose another name")
-
-
-def _check_registered_class_names(path: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Refuse a class that Keras would load instead of another one of the same name."""
-    for name, existing in before.items():
-        if after.get(name) is not existing and not _is_user_code(existing):
-            raise InputError(f"import = {path}: a class '{name}' exists already; rename the class")
-
-
-def _is_user_code(cls: Any) -> bool:
-    # A file that was edited and is imported again may replace its own components.
-    return str(cls.__module__).startswith(_MODULES)
+    finally:
+        sys.modules.pop(path.stem, None)
+        if imported is not None:
+            sys.modules[path.stem] = imported
 
 
 def _checksum(source: bytes) -> str:

@@ -13,7 +13,6 @@ from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress, silent
-from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Tensor
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
@@ -22,6 +21,7 @@ from keras_vae.models.vae import VAE
 from keras_vae.runs.run import Run
 
 EPOCHS = 30
+_FITTED = ("realnvp", "mixture")
 _BATCH_SIZE = 256
 _CODES_PER_EPOCH = 10_000
 _LEARNING_RATE = 2e-3
@@ -53,8 +53,8 @@ class DensityModel(keras.Model):
 
 def fit_prior(
     run: Run | str | Path,
-    splits: Splits | None = None,
     prior: str | Mapping[str, Any] = "realnvp",
+    splits: Splits | None = None,
     *,
     epochs: int = EPOCHS,
     progress: Progress = silent,
@@ -67,8 +67,8 @@ def fit_prior(
 
     Args:
         run: A complete run of a `VAE`, its folder, or the name of a pretrained run, whose copy is written to.
-        splits: Its images; None loads them.
         prior: `realnvp` or `mixture`, or a dict with this short name under `name` and the arguments of the prior.
+        splits: The images of the run; None loads them.
         epochs: Passes over the codes.
         progress: Shown over the epochs.
 
@@ -81,6 +81,8 @@ def fit_prior(
     run = Run.open(run)
     run.require_complete()
     spec = {"name": prior} if isinstance(prior, str) else prior
+    if spec["name"] not in _FITTED:
+        raise InputError(f"prior = {spec['name']}: cannot be fitted to codes; choose {' or '.join(_FITTED)}")
     if splits is None:
         splits = run.load_splits(progress)
     run.require_same_images(splits)
@@ -91,17 +93,12 @@ def fit_prior(
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)
     density = registry.build("prior", spec)
-    if not isinstance(density, ComponentLayer) or spec["name"] not in _FITTED:
-        raise InputError(f"prior = {spec['name']}: cannot be fitted to codes; choose {' or '.join(_FITTED)}")
     density.build((None, model.latent_dim), (None, *model.image_shape), (None, 0))
     _fit(density, model, splits.train, epochs, seed, progress)
     fitted = model.with_prior(density)
     run.save_model(fitted, fitted=True)
     priors = {"original": model, "fitted": fitted}
     return {name: measure_likelihood(under, splits, seed=seed) for name, under in priors.items()}
-
-
-_FITTED = ("realnvp", "mixture")
 
 
 def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, progress: Progress) -> None:
