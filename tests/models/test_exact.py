@@ -1,4 +1,4 @@
-"""The exact case: a linear-Gaussian VAE is probabilistic PCA (Tipping and Bishop 1999), known in closed form."""
+"""A linear-Gaussian VAE is probabilistic PCA, whose solution has a closed form (Tipping and Bishop 1999)."""
 
 import math
 import time
@@ -46,7 +46,7 @@ class Exact(NamedTuple):
 
     @property
     def posterior(self) -> tuple[Array, Array]:
-        """The matrix from x − mean to the posterior's mean, and its covariance."""
+        """The matrix that maps x − mean to the mean of the posterior, and the posterior's covariance."""
         precision = self.loadings.T @ self.loadings + self.sigma**2 * np.eye(LATENT)
         inverse = np.linalg.inv(precision)
         return inverse @ self.loadings.T, self.sigma**2 * inverse
@@ -54,7 +54,7 @@ class Exact(NamedTuple):
 
 @pytest.fixture(scope="module")
 def solutions() -> dict[bool, Exact]:
-    """The solution along the principal axes, whose posterior is diagonal, and one that is turned away from them."""
+    """The solution along the principal axes, whose posterior is diagonal, and a rotated solution."""
     rng = np.random.default_rng(2)
     loadings = rng.normal(size=(PIXELS, LATENT)) * [0.07, 0.04]
     flat = 0.5 + rng.normal(size=(256, LATENT)) @ loadings.T + 0.03 * rng.normal(size=(256, PIXELS))
@@ -71,7 +71,7 @@ def solutions() -> dict[bool, Exact]:
 
 
 def linear_vae(posterior: Posterior, objective: Objective | None = None) -> VAE:
-    """One dense layer each way; the images are centered by a constant, which is linear too."""
+    """Build a VAE with one dense layer per network. The images are centered by a constant, which is affine too."""
     inputs = keras.Input(SHAPE)
     features = layers.Rescaling(10.0, offset=-5.0)(layers.Flatten()(inputs))
     param_sizes = posterior.param_sizes(LATENT).items()
@@ -86,9 +86,9 @@ def linear_vae(posterior: Posterior, objective: Objective | None = None) -> VAE:
 
 
 def expected_elbo(vae: VAE, images: Array) -> Array:
-    """Return the ELBO of every image without sampling noise, (N,).
+    """Return the ELBO of each image without sampling noise, (N,).
 
-    In a linear model log p(x|z) is quadratic in the noise, and the mean over the points ±√2·e is exact for quadratics.
+    In a linear model, log p(x|z) is quadratic in the noise, and the mean over the points ±√2·e is exact for quadratics.
     """
     points = math.sqrt(2) * np.concatenate([np.eye(LATENT), -np.eye(LATENT)]).astype("float32")
     terms = vae({"images": images, "noise": np.tile(points, (len(images), 1, 1))}).terms
@@ -96,7 +96,7 @@ def expected_elbo(vae: VAE, images: Array) -> Array:
 
 
 def exact_vae(exact: Exact, posterior: Posterior) -> VAE:
-    """The model of the closed-form solution and its posterior."""
+    """Build the model of the closed-form solution, with its exact posterior."""
     vae = linear_vae(posterior)
     matrix, covariance = exact.posterior
     lower = np.linalg.cholesky(covariance)
@@ -117,7 +117,7 @@ CASES = [(False, DiagonalNormal()), (True, FullCovarianceNormal())]
 
 
 def test_closed_form_is_the_maximum_of_the_likelihood(solutions: dict[bool, Exact]) -> None:
-    """The check of the check: Tipping and Bishop's formula, and no better point nearby."""
+    """Check the reference itself: it equals Tipping and Bishop's formula, and nearby points are worse."""
     exact = solutions[False]
     eigenvalues = np.linalg.eigvalsh(np.cov(exact.flat.T, bias=True))
     formula = -0.5 * (
@@ -136,14 +136,14 @@ def test_closed_form_is_the_maximum_of_the_likelihood(solutions: dict[bool, Exac
 
 
 @pytest.mark.parametrize(("turned", "posterior"), CASES)
-def test_elbo_of_the_exact_posterior_is_the_evidence(
+def test_elbo_under_the_exact_posterior_equals_the_log_likelihood(
     turned: bool, posterior: Posterior, solutions: dict[bool, Exact]
 ) -> None:
     exact = solutions[turned]
     vae = exact_vae(exact, posterior)
     np.testing.assert_allclose(expected_elbo(vae, exact.images), exact.log_prob, rtol=3e-4, atol=3e-3)
     terms = vae.elbo_terms(exact.images, draws=1000)
-    # One draw's spread is that of half a χ² of two dimensions.
+    # The standard deviation of a single draw is that of half a χ² variable with two degrees of freedom.
     error = terms.log_likelihood.std(1).mean() / math.sqrt(terms.log_likelihood.size)
     assert 4 * error < 1e-3 * exact.log_prob.mean()
     assert -ops.convert_to_numpy(terms.negative_elbo).mean() == pytest.approx(exact.log_prob.mean(), rel=1e-3)
@@ -153,10 +153,10 @@ def test_elbo_of_the_exact_posterior_is_the_evidence(
 
 
 @pytest.mark.parametrize(("turned", "posterior"), CASES)
-def test_every_weight_of_the_exact_posterior_is_the_evidence(
+def test_every_importance_weight_under_the_exact_posterior_is_the_likelihood(
     turned: bool, posterior: Posterior, solutions: dict[bool, Exact]
 ) -> None:
-    """log p(x|z) + log p(z) − log p(z|x) is log p(x) whatever z, of each image."""
+    """For every image and z, log p(x|z) + log p(z) − log p(z|x) = log p(x)."""
     exact = solutions[turned]
     vae = exact_vae(exact, posterior)
     for samples in (1, 7, 107):
@@ -164,7 +164,7 @@ def test_every_weight_of_the_exact_posterior_is_the_evidence(
         np.testing.assert_allclose(found, exact.log_prob[:10], rtol=2e-4, atol=2e-3)
 
 
-def test_codes_and_moments_are_those_of_the_exact_posterior(solutions: dict[bool, Exact]) -> None:
+def test_moments_and_samples_equal_those_of_the_exact_posterior(solutions: dict[bool, Exact]) -> None:
     exact = solutions[True]
     vae = exact_vae(exact, FullCovarianceNormal())
     matrix, covariance = exact.posterior
@@ -180,7 +180,7 @@ def test_codes_and_moments_are_those_of_the_exact_posterior(solutions: dict[bool
     assert not np.allclose(vae.sample_posterior(exact.images, seed=3), vae.sample_posterior(exact.images, seed=4))
 
 
-def test_iwae_comes_near_the_evidence_even_under_a_wrong_encoder(solutions: dict[bool, Exact]) -> None:
+def test_importance_sampling_approaches_the_log_likelihood_with_a_wrong_encoder(solutions: dict[bool, Exact]) -> None:
     exact = solutions[False]
     vae = exact_vae(exact, DiagonalNormal())
     kernel, bias = vae.encoder.get_layer("z_mean").get_weights()
@@ -195,10 +195,10 @@ def test_iwae_comes_near_the_evidence_even_under_a_wrong_encoder(solutions: dict
     assert abs(gaps[-1]) < 0.01
 
 
-def test_log_likelihood_is_the_sum_of_the_terms_weights(
+def test_log_likelihood_is_the_log_mean_of_the_importance_weights(
     solutions: dict[bool, Exact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one chunk of draws and in several, and however few images are taken at once."""
+    """The result does not depend on the numbers of draws and images per chunk."""
     vae, images = linear_vae(DiagonalNormal()), solutions[False].images[:10]
     noise = np.stack(
         [np.random.default_rng([5, 2, image]).standard_normal((130, LATENT), dtype="float32") for image in range(10)]
@@ -216,19 +216,19 @@ def test_log_likelihood_is_the_sum_of_the_terms_weights(
     )
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_blocks_computed_at_once_are_those_computed_alone(
-    solutions: dict[bool, Exact], at_once: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_parallel_blocks_equal_blocks_computed_one_by_one(
+    solutions: dict[bool, Exact], num_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In their order; where the one who takes them stops, those that wait are not computed."""
-    if at_once > backend.num_inference_threads():
-        pytest.skip("one at a time on this backend")
-    monkeypatch.setattr(backend, "num_inference_threads", lambda: at_once)
+    """The results come in order. If the consumer stops, pending blocks are not computed."""
+    if num_threads > backend.num_inference_threads():
+        pytest.skip("this backend computes one block at a time")
+    monkeypatch.setattr(backend, "num_inference_threads", lambda: num_threads)
     monkeypatch.setattr(importance_sampling, "_PIXELS_AT_ONCE", 100 * math.prod(SHAPE))
     sampling = linear_vae(DiagonalNormal()).importance_sampling(solutions[False].images[:40], samples=50, seed=5)
     assert len(sampling.blocks) == 20
-    together = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
-    np.testing.assert_allclose(together, [sampling(block).log_likelihood for block in sampling.blocks], rtol=1e-6)
+    parallel = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
+    np.testing.assert_allclose(parallel, [sampling(block).log_likelihood for block in sampling.blocks], rtol=1e-6)
     computed = []
 
     def compute(self: importance_sampling.ImportanceSampling, block: slice) -> slice:
@@ -237,13 +237,13 @@ def test_blocks_computed_at_once_are_those_computed_alone(
         return block
 
     monkeypatch.setattr(importance_sampling.ImportanceSampling, "__call__", compute)
-    taken = sampling.over(sampling.blocks)
-    assert [next(taken), next(taken)] == sampling.blocks[:2]
-    taken.close()
+    estimates = sampling.over(sampling.blocks)
+    assert [next(estimates), next(estimates)] == sampling.blocks[:2]
+    estimates.close()
     assert len(computed) < 20
 
 
-def test_noise_that_is_given_is_the_noise_that_is_taken(solutions: dict[bool, Exact]) -> None:
+def test_given_noise_replaces_the_random_noise(solutions: dict[bool, Exact]) -> None:
     exact = solutions[True]
     vae, noise = exact_vae(exact, FullCovarianceNormal()), np.random.default_rng(3).normal(size=(256, 1, LATENT))
     matrix, covariance = exact.posterior
@@ -253,24 +253,24 @@ def test_noise_that_is_given_is_the_noise_that_is_taken(solutions: dict[bool, Ex
 
 
 @pytest.mark.parametrize(("height", "draws"), [(28, 1), (28, 100), (28, 5000), (512, 100)])
-def test_some_images_always_fit(height: int, draws: int) -> None:
-    fitting = batching.fitting_batch_size((height, height, 3), draws)
-    assert fitting >= 1
-    assert fitting == 1 or fitting * draws * height**2 <= 1024 * 28**2
+def test_default_batch_size_bounds_memory_and_is_at_least_one(height: int, draws: int) -> None:
+    batch_size = batching.fitting_batch_size((height, height, 3), draws)
+    assert batch_size >= 1
+    assert batch_size == 1 or batch_size * draws * height**2 <= 1024 * 28**2
 
 
-def test_no_draws_are_refused() -> None:
+def test_numbers_below_one_are_rejected() -> None:
     vae, images = linear_vae(DiagonalNormal()), np.zeros((2, *SHAPE), "uint8")
-    with pytest.raises(InputError, match="draws = 0: must be ≥ 1"):
+    with pytest.raises(InputError, match="draws = 0: not positive; pass an integer ≥ 1"):
         vae.elbo_terms(images, draws=0)
-    with pytest.raises(InputError, match="samples = 0: must be ≥ 1"):
+    with pytest.raises(InputError, match="samples = 0: not positive; pass an integer ≥ 1"):
         vae.log_likelihood(images, samples=0)
-    with pytest.raises(InputError, match="batch_size = 0: must be ≥ 1"):
+    with pytest.raises(InputError, match="batch_size = 0: not positive; pass an integer ≥ 1"):
         vae.elbo(images, batch_size=0)
 
 
 @pytest.mark.slow
-@on_tensorflow("the gradients of every part are tested on each backend, and this one trains fast")
+@on_tensorflow("the gradients of every component are tested on each backend, and TensorFlow trains fast")
 @pytest.mark.parametrize(
     ("posterior", "objective"),
     [
@@ -285,14 +285,14 @@ def test_training_from_scratch_reaches_the_closed_form_optimum(
 ) -> None:
     exact, vae, steps = solutions[False], linear_vae(posterior, objective), 3000
     vae.compile(optimizer=keras.optimizers.Adam(ScheduledRate(0.02, Cosine(steps=steps, warm_up=0.02))))
-    # The whole set at every step; many copies make an epoch of many steps, which is quicker.
+    # Each batch is the whole data set. Copies of it make epochs longer, which is faster than many short epochs.
     copies = np.tile(exact.images, (100, 1, 1, 1))
     vae.fit(copies, batch_size=len(exact.images), shuffle=False, epochs=steps // 100, verbose=0)
     reached = expected_elbo(vae, exact.images).mean()
     optimum = exact.log_prob.mean()
-    # What there was to learn: the way up from one normal for all pixels.
-    plain = stats.norm(exact.flat.mean(0), (exact.flat - exact.flat.mean(0)).std()).logpdf(exact.flat).sum(1).mean()
-    tolerance = 1e-3 * min(optimum - plain, abs(optimum))
+    # The tolerance is relative to the gain over the same normal distribution for all pixels.
+    baseline = stats.norm(exact.flat.mean(0), (exact.flat - exact.flat.mean(0)).std()).logpdf(exact.flat).sum(1).mean()
+    tolerance = 1e-3 * min(optimum - baseline, abs(optimum))
     assert reached == pytest.approx(optimum, abs=tolerance)
     assert float(ops.exp(vae.likelihood.log_scale)) == pytest.approx(exact.sigma, rel=0.02)
     found = vae.decoder.get_layer("loadings").get_weights()[0]

@@ -1,4 +1,4 @@
-"""Every way in checks what it is given: arrays as a whole, data sources by their first batch, on every backend."""
+"""Every entry point checks its inputs: arrays completely, data sources by their first batch, on every backend."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -59,14 +59,14 @@ def test_first_batch_of_a_source_is_checked(source: Callable[[Array], Any], vae:
             call(source(floats), verbose=0)
         with pytest.raises(InputError, match=r"images of shape \(8, 9, 10, 1\)"):
             call(source(images[:, :, 1:]), verbose=0)
-    # Neither the count of steps nor the state of the generators has changed.
+    # Neither the number of steps nor the state of the random generators has changed.
     assert all(np.array_equal(old, new) for old, new in zip(before, vae.get_weights(), strict=True))
     with pytest.raises(InputError, match="divide by 255"):
         vae.fit(images, validation_data=source(floats), verbose=0)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_first_batch_of_a_source_is_not_used_up(source: Callable[[Array], Any], vae: VAE, images: Array) -> None:
+def test_checked_first_batch_of_a_source_is_still_used(source: Callable[[Array], Any], vae: VAE, images: Array) -> None:
     history = vae.fit(source(images), verbose=0).history
     assert int(keras.ops.convert_to_numpy(vae.loss_trackers["total_loss"].count)) == 24
     assert history["kl_loss"][0] == pytest.approx(
@@ -78,9 +78,9 @@ def test_first_batch_of_a_source_is_not_used_up(source: Callable[[Array], Any], 
     )
 
 
-def test_several_steps_per_execution_take_every_batch(make_vae: MakeVAE, images: Array) -> None:
+def test_several_steps_per_execution_use_every_batch(make_vae: MakeVAE, images: Array) -> None:
     if backend.name() == "torch":
-        pytest.skip("Keras takes one step per execution on PyTorch")
+        pytest.skip("Keras runs one step per execution on PyTorch")
     vae = make_vae()
     vae.compile(keras.optimizers.SGD(0.0), steps_per_execution=2)
     history = vae.fit(tf_data(images), verbose=0).history
@@ -106,7 +106,7 @@ def test_eager_tensors_are_checked_and_symbolic_ones_are_not(vae: VAE, images: A
     assert vae(keras.Input((9, 11, 1))).reconstruction.shape == (None, 9, 11, 1)
 
 
-def test_later_batches_stay_on_the_device(vae: VAE, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_batch_of_a_source_is_checked(vae: VAE, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     peeked = []
     peek = backend.peek
     monkeypatch.setattr(backend, "peek", lambda *args: peeked.append(args) or peek(*args))

@@ -1,4 +1,4 @@
-"""Tests of the hierarchical VAE: loss terms against densities in NumPy, training, inference, files and errors."""
+"""Hierarchical VAE: loss terms against densities in NumPy, training, inference, files and errors."""
 
 import math
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def make_ladder(image_shape: tuple[int, int, int] = (9, 11, 1), **kwargs: object
 
 @pytest.fixture(scope="module")
 def random_model() -> HierarchicalVAE:
-    """A model with random weights, so large that all priors and posteriors depend on the groups above and the image."""
+    """A model with large random weights: all priors and posteriors depend on the groups above and on the image."""
     model, rng = make_ladder(), np.random.default_rng(0)
     for part in (*model.priors, *model.posteriors, *model.merges, model.bottom_up, model.initial_features, model.head):
         part.set_weights([rng.normal(0, 0.15, weight.shape) for weight in part.get_weights()])
@@ -43,7 +43,7 @@ def compiled(model: HierarchicalVAE, learning_rate: float = 1e-3) -> Hierarchica
 
 
 def moments(maps: object) -> tuple[Array, Array]:
-    """Return the means and log-variances of a map, which has the means in its first channels, as vectors."""
+    """Return the means and log-variances of a map as vectors; the means are in its first channels."""
     values = ops.convert_to_numpy(maps).astype("float64")
     mean, log_var = values[..., :2], values[..., 2:]
     return mean.reshape(len(values), -1), log_var.reshape(len(values), -1)
@@ -54,7 +54,7 @@ def log_normal(z: Array, mean: Array, log_var: Array) -> Array:
 
 
 def test_terms_equal_densities_computed_in_numpy(random_model: HierarchicalVAE, images: Array) -> None:
-    """Call one network of the ladder after the other, for each of two samples per image."""
+    """Call the networks of the ladder one after another, for each of two samples per image."""
     x, draws = images[:4].astype("float32") / 255, 2
     terms = random_model.elbo_terms(images[:4], seed=3, draws=draws)
     noise = np.random.default_rng(3).standard_normal((4, draws, LATENT_DIM), dtype="float32")
@@ -214,7 +214,7 @@ def test_terms_are_float32_under_mixed_precision(images: Array) -> None:
         (lambda: make_ladder(objective=DIPVAE()), "objective = 'elbo'"),
         (lambda: make_ladder(objective=IWAE(2, gradient="stl")), "gradient = 'plain'"),
         (lambda: make_ladder().sample(0), "n = 0"),
-        (lambda: make_ladder().decode(np.zeros((3, 2))), r"this model decodes \(n, 96\)"),
+        (lambda: make_ladder().decode(np.zeros((3, 2))), r"this model decodes vectors; pass \(n, 96\)"),
         (lambda: make_ladder().elbo(np.zeros((2, 8, 8, 1), "uint8")), r"this model takes \(n, 9, 11, 1\)"),
     ],
 )

@@ -32,7 +32,7 @@ def codebook() -> BaseVAE:
 
 
 @pytest.mark.parametrize("make", [vector, ladder, codebook])
-def test_they_return_what_encode_and_decode_return_also_after_loading(
+def test_image_models_equal_encode_and_decode_before_and_after_loading(
     make: Callable[[], BaseVAE], images: Array, tmp_path: Path
 ) -> None:
     model = make()
@@ -50,7 +50,7 @@ def test_they_return_what_encode_and_decode_return_also_after_loading(
                 np.testing.assert_allclose(values, wanted[key], atol=1e-5)
 
 
-def test_they_share_the_weights_and_follow_training(images: Array) -> None:
+def test_image_encoder_shares_the_weights_of_the_vae(images: Array) -> None:
     vae = vector()
     before = vae.image_encoder.predict(images, verbose=0)["z_mean"]
     assert {id(weight) for weight in vae.image_encoder.trainable_weights} == {
@@ -63,7 +63,7 @@ def test_they_share_the_weights_and_follow_training(images: Array) -> None:
     np.testing.assert_allclose(after, vae.encode(images).z_mean, atol=1e-5)
 
 
-def test_an_encoder_trains_inside_another_model(images: Array) -> None:
+def test_image_encoder_can_be_trained_inside_another_model(images: Array) -> None:
     vae = vector()
     inputs = keras.Input(SHAPE, dtype="uint8")
     classifier = keras.Model(inputs, keras.layers.Dense(2)(vae.image_encoder(inputs)["z_mean"]))
@@ -73,7 +73,7 @@ def test_an_encoder_trains_inside_another_model(images: Array) -> None:
     assert np.abs(vae.encode(images).z_mean - before).max() > 1e-6
 
 
-def test_a_conditional_model_takes_its_condition_in_a_dict(images: Array) -> None:
+def test_image_models_of_a_conditional_vae_accept_a_dict(images: Array) -> None:
     vae = VAE(latent_dim=2, image_shape=SHAPE, condition=ClassLabel(3), seed=0)
     labels = np.arange(24, dtype="int32") % 3
     found = vae.image_encoder.predict({"images": images, "condition": labels}, verbose=0)["z_mean"]
@@ -82,7 +82,7 @@ def test_a_conditional_model_takes_its_condition_in_a_dict(images: Array) -> Non
     np.testing.assert_allclose(decoded, vae.decode(found, condition=labels), atol=1e-5)
 
 
-def test_a_saved_model_holds_each_weight_once(images: Array, tmp_path: Path) -> None:
+def test_file_of_a_vae_contains_each_weight_once(images: Array, tmp_path: Path) -> None:
     vae = vector()
     vae.save(tmp_path / "before.keras")
     vae.encode(images)

@@ -1,4 +1,4 @@
-"""The VAE as Keras users use it: fit, evaluate, predict, save, load, on every backend and precision."""
+"""The VAE as Keras users use it (fit, evaluate, predict, save, load) on every backend and in every precision."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def as_tf_data(images: Array) -> object:
 
 
 @pytest.mark.parametrize("feed", [as_array, as_tf_data, Batches])
-def test_fit_evaluate_predict_save_load_fit_again(
+def test_model_can_be_fitted_evaluated_saved_loaded_and_fitted_again(
     feed: Callable[[Array], object], make_vae: MakeVAE, images: Array, policy: str, tmp_path: Path
 ) -> None:
     vae = make_vae(objective=ELBO(beta=0.5))
@@ -82,15 +82,15 @@ def test_fit_evaluate_predict_save_load_fit_again(
     vae.save(tmp_path / "vae.keras")
     loaded = keras.saving.load_model(tmp_path / "vae.keras", safe_mode=True)
     np.testing.assert_array_equal(loaded.elbo(images, seed=3), vae.elbo(images, seed=3))
-    # The next draws and the next training steps are those that the saved model would have made.
+    # The loaded model continues with the same random numbers and training steps as the saved one.
     np.testing.assert_array_equal(loaded.sample(4), vae.sample(4))
     for model in (vae, loaded):
         model.fit(Batches(images), shuffle=False, epochs=1, verbose=0)
     np.testing.assert_array_equal(loaded.elbo(images), vae.elbo(images))
 
 
-def test_history_is_what_an_independent_computation_finds(make_vae: MakeVAE, images: Array) -> None:
-    """One epoch without learning: the trackers are the plain mean over images, the smaller last batch included."""
+def test_history_equals_an_independent_computation(make_vae: MakeVAE, images: Array) -> None:
+    """Over one epoch without learning, the trackers are means over images, including the smaller last batch."""
     vae = make_vae(objective=ELBO(beta=2.0))
     vae.compile(optimizer=keras.optimizers.SGD(0.0))
     noise = [
@@ -112,8 +112,8 @@ def test_history_is_what_an_independent_computation_finds(make_vae: MakeVAE, ima
     assert history["total_loss"][0] == pytest.approx((reconstruction + 2 * kl).mean(), rel=1e-5)
 
 
-def test_losses_are_sums_over_the_image_not_means(images: Array) -> None:
-    """An untrained model of logits 0 pays ln 2 a pixel, whatever the size of the image."""
+def test_losses_are_sums_over_the_pixels_of_an_image(images: Array) -> None:
+    """A model with logits 0 has a reconstruction loss of ln 2 per pixel, for every image size."""
     for size in (4, 8):
         z, decoded = keras.Input((2,)), None
         decoded = keras.layers.Reshape((size, size, 1))(keras.layers.Dense(size * size, kernel_initializer="zeros")(z))
@@ -122,7 +122,7 @@ def test_losses_are_sums_over_the_image_not_means(images: Array) -> None:
         np.testing.assert_allclose(terms.reconstruction_loss, size * size * np.log(2), rtol=1e-5)
 
 
-def test_regularizers_are_part_of_what_is_minimized_and_reported(images: Array) -> None:
+def test_regularizers_are_part_of_the_reported_total_loss(images: Array) -> None:
     inputs = keras.Input((9, 11, 1))
     features = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.5))(keras.layers.Flatten()(inputs))
     encoder = keras.Model(inputs, [keras.layers.Dense(2)(features), keras.layers.Dense(2)(features)])
@@ -142,13 +142,13 @@ def test_gradients_reach_every_weight(make_vae: MakeVAE, images: Array) -> None:
     assert all(not np.array_equal(old, new) for old, new in zip(before, vae.get_weights(), strict=True))
 
 
-def test_floats_and_their_levels_give_the_same_numbers(make_vae: MakeVAE, images: Array) -> None:
+def test_uint8_images_and_equal_floats_have_equal_results(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     np.testing.assert_allclose(vae.elbo(images), vae.elbo(images.astype("float32") / 255), rtol=1e-6)
     np.testing.assert_allclose(vae.encode(images).z_mean, vae.encode(images / 255).z_mean, rtol=1e-5, atol=1e-6)
 
 
-def test_verbs_do_not_depend_on_the_batch_size(make_vae: MakeVAE, images: Array) -> None:
+def test_inference_does_not_depend_on_the_batch_size(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     np.testing.assert_allclose(vae.elbo(images, batch_size=5), vae.elbo(images, batch_size=100), rtol=1e-5)
     np.testing.assert_allclose(vae.reconstruct(images, batch_size=7), vae.reconstruct(images), rtol=1e-4, atol=1e-6)
@@ -159,7 +159,7 @@ def test_reconstruct_decodes_the_posterior_means(make_vae: MakeVAE, images: Arra
     np.testing.assert_array_equal(vae.reconstruct(images), vae.decode(vae.encode(images).z_mean))
 
 
-def test_sample_repeats_with_a_seed_and_moves_on_without(make_vae: MakeVAE) -> None:
+def test_samples_repeat_with_a_seed_and_differ_without(make_vae: MakeVAE) -> None:
     vae = make_vae()
     np.testing.assert_array_equal(vae.sample(3, seed=1), vae.sample(3, seed=1))
     assert not np.array_equal(vae.sample(3, seed=1), vae.sample(3, seed=2))
@@ -172,11 +172,11 @@ def test_elbo_repeats_with_a_seed_and_differs_between_seeds(make_vae: MakeVAE, i
     np.testing.assert_array_equal(vae.elbo(images, seed=4), vae.elbo(images, seed=4))
 
 
-def test_elbo_is_the_mean_log_weight_and_a_lower_bound_of_log_p(make_vae: MakeVAE, images: Array) -> None:
-    """Importance weights w = p(x|z) p(z) / q(z|x): E[log w] is the ELBO, and the log of their mean nears log p(x)."""
+def test_elbo_is_the_mean_log_weight_and_a_lower_bound_on_log_p(make_vae: MakeVAE, images: Array) -> None:
+    """With weights w = p(x|z) p(z) / q(z|x), E[log w] is the ELBO, and the log of their mean approaches log p(x)."""
     vae, draws = make_vae(), 500
     rng = np.random.default_rng(0)
-    # Weights so large that the decoder depends on z, q(z|x) differs from p(z|x), and the bound is far from tight.
+    # With large weights, the decoder depends on z, q(z|x) differs from p(z|x), and the bound is far from tight.
     for network in (vae.encoder, vae.decoder):
         network.set_weights([rng.normal(0, 0.3, weight.shape) for weight in network.get_weights()])
     x = images.astype("float64") / 255
@@ -186,11 +186,11 @@ def test_elbo_is_the_mean_log_weight_and_a_lower_bound_of_log_p(make_vae: MakeVA
     logits = ops.convert_to_numpy(vae.decoder.predict_on_batch(z.reshape(-1, 3).astype("float32"))).astype("float64")
     logits = logits.reshape(len(x), draws, *x.shape[1:])
     log_likelihood = (x[:, np.newaxis] * logits - np.logaddexp(0, logits)).sum((2, 3, 4))
-    # log p(z) - log q(z|x), whose 2π cancel.
+    # log p(x|z) + log p(z) − log q(z|x); the constants with 2π cancel.
     log_w = log_likelihood + 0.5 * (noise**2 + log_var - z**2).sum(2)
     log_p = np.logaddexp.reduce(log_w, axis=1) - np.log(draws)
 
-    # Every row gets noise of its own, so repeating an image repeats the draw.
+    # Each row has its own noise, so repeated images have independent draws.
     elbo = vae.elbo(np.repeat(images, 200, axis=0), seed=1).reshape(len(images), 200).astype("float64")
     assert (log_p > elbo.mean(1) + 1).all()
     error = np.sqrt((log_w.var(1) / draws + elbo.var(1) / 200).sum()) / len(images)
@@ -198,7 +198,7 @@ def test_elbo_is_the_mean_log_weight_and_a_lower_bound_of_log_p(make_vae: MakeVA
     assert log_w.mean() == pytest.approx(elbo.mean(), abs=4 * error)
 
 
-def test_sigmoid_decoder_with_probabilities_equals_the_logits_one(make_vae: MakeVAE, images: Array) -> None:
+def test_sigmoid_decoder_equals_a_decoder_that_returns_logits(make_vae: MakeVAE, images: Array) -> None:
     logits = make_vae()
     outputs = keras.layers.Activation("sigmoid")(logits.decoder.output)
     probabilities = VAE(
@@ -208,7 +208,7 @@ def test_sigmoid_decoder_with_probabilities_equals_the_logits_one(make_vae: Make
     np.testing.assert_allclose(probabilities.reconstruct(images), logits.reconstruct(images), atol=1e-6)
 
 
-def test_bernoulli_from_probabilities_is_keras_own_crossentropy(images: Array) -> None:
+def test_bernoulli_of_probabilities_equals_the_crossentropy_of_keras(images: Array) -> None:
     rng = np.random.default_rng(0)
     x, p = images / np.float32(255), np.clip(rng.random(images.shape, "float32"), 0, 1)
     p[0, 0, 0, 0], p[0, 0, 1, 0] = 0.0, 1.0
@@ -226,7 +226,7 @@ def test_default_is_the_classic_model() -> None:
     assert parameters == {"encoder": 69_076, "decoder": 65_089}
 
 
-def test_own_keras_models_of_any_kind_fit_in(images: Array) -> None:
+def test_subclassed_encoder_and_sequential_decoder_are_accepted(images: Array) -> None:
     @keras.saving.register_keras_serializable("tests")
     class Encoder(keras.Model):
         def __init__(self) -> None:
@@ -251,7 +251,7 @@ def test_own_keras_models_of_any_kind_fit_in(images: Array) -> None:
 
 
 @pytest.mark.parametrize("latent_dim", [1, 7])
-def test_color_and_any_latent_size(make_vae: MakeVAE, latent_dim: int) -> None:
+def test_color_images_and_any_latent_size_are_supported(make_vae: MakeVAE, latent_dim: int) -> None:
     vae = make_vae((5, 8, 3), latent_dim, likelihood=Bernoulli(binarize="dynamic"))
     x = np.random.default_rng(0).integers(0, 256, (6, 5, 8, 3), dtype="uint8")
     vae.compile("adam")
@@ -260,7 +260,7 @@ def test_color_and_any_latent_size(make_vae: MakeVAE, latent_dim: int) -> None:
     assert vae.encode(x).z_log_var.shape == (6, latent_dim)
 
 
-def test_arguments_are_keras_s_by_place_too_and_what_is_split_off_validates(make_vae: MakeVAE, images: Array) -> None:
+def test_positional_arguments_and_validation_split_work_as_in_keras(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     vae.compile("adam")
     history = vae.fit(images, None, 10, 2, 0, None, 0.25).history
@@ -270,8 +270,10 @@ def test_arguments_are_keras_s_by_place_too_and_what_is_split_off_validates(make
     assert len(vae.predict(images, 10, 0).reconstruction) == 24
 
 
-@on_tensorflow("elsewhere Keras's own feeding does not wait for a tuner")
-def test_arrays_are_fed_by_the_house(make_vae: MakeVAE, images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_tensorflow("only TensorFlow has a faster input pipeline than Keras's")
+def test_arrays_use_the_pipeline_of_the_backend(
+    make_vae: MakeVAE, images: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fed, feed = [], backend.array_pipeline
 
     def record(arrays: Any, *how: Any) -> Any:
@@ -288,26 +290,26 @@ def test_arrays_are_fed_by_the_house(make_vae: MakeVAE, images: Array, monkeypat
         assert fed[-1] is images
 
 
-def test_targets_and_weights_are_refused_with_what_to_do(make_vae: MakeVAE, images: Array) -> None:
+def test_targets_and_weights_are_rejected_with_a_remedy(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     vae.compile("adam")
-    with pytest.raises(InputError, match="learns from the images alone"):
+    with pytest.raises(InputError, match="an unconditional model has no targets"):
         vae.fit(images, validation_data=(images, images), verbose=0)
-    with pytest.raises(InputError, match="learns from the images alone"):
+    with pytest.raises(InputError, match="an unconditional model has no targets"):
         vae.fit(images, images, verbose=0)
     with pytest.raises(InputError, match="sample_weight"):
         vae.evaluate(images, sample_weight=np.ones(24), verbose=0)
 
 
 @pytest.mark.parametrize("call", ["fit", "evaluate", "predict", "encode", "reconstruct", "elbo"])
-def test_every_way_in_refuses_floats_up_to_255(call: str, make_vae: MakeVAE, images: Array) -> None:
+def test_every_entry_point_rejects_floats_up_to_255(call: str, make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     vae.compile("adam")
     with pytest.raises(InputError, match="divide by 255"):
         getattr(vae, call)(images.astype("float32"))
 
 
-def test_validation_images_are_looked_at_before_the_first_step(make_vae: MakeVAE, images: Array) -> None:
+def test_validation_images_are_checked_before_the_first_step(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     vae.compile("adam")
     floats = images.astype("float32")
@@ -317,14 +319,14 @@ def test_validation_images_are_looked_at_before_the_first_step(make_vae: MakeVAE
     assert int(keras.ops.convert_to_numpy(vae.step)) == 0
 
 
-def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
+def test_components_that_do_not_fit_are_rejected() -> None:
     network, shape = Conv(widths=(2,), dense_units=2), (8, 8, 1)
     encoder, decoder = network.encoder(shape, 2), network.decoder(2, shape)
     with pytest.raises(InputError, match="decoder = None"):
         VAE(encoder)
-    with pytest.raises(InputError, match=r"decoder returns \(8, 8, 3\)"):
+    with pytest.raises(InputError, match=r"decoder outputs \(8, 8, 3\)"):
         VAE(encoder, network.decoder(2, (8, 8, 3)))
-    with pytest.raises(InputError, match="it must return"):
+    with pytest.raises(InputError, match=r"encoder outputs .* does not fit the posterior"):
         VAE(keras.Model(encoder.input, [*encoder.outputs, encoder.outputs[0]]), decoder)
     with pytest.raises(InputError, match="ends in a sigmoid"):
         VAE(encoder, keras.Model(decoder.input, keras.layers.Conv2D(1, 1, activation="sigmoid")(decoder.output)))
@@ -337,17 +339,17 @@ def test_parts_that_do_not_fit_are_refused_when_the_model_is_built() -> None:
             likelihood=ContinuousBernoulli(),
         )
     z_mean, z_log_var = encoder.outputs
-    with pytest.raises(InputError, match="a dict of z_mean, z_log_var, which has no order"):
+    with pytest.raises(InputError, match="a dict of z_mean, z_log_var: the order is ambiguous"):
         VAE(keras.Model(encoder.input, {"z_mean": z_mean, "z_log_var": z_log_var}), decoder)
 
 
-def test_fewer_images_are_taken_at_once_where_outputs_are_large(make_vae: MakeVAE) -> None:
+def test_default_batch_size_is_smaller_for_large_decoder_outputs(make_vae: MakeVAE) -> None:
     network, likelihood = Conv(widths=(2,), dense_units=2), Categorical()
     vae = VAE(network.encoder((8, 8, 1), 2), network.decoder(2, (8, 8, 256)), likelihood=likelihood, seed=0)
     assert (vae.fitting_batch_size(), make_vae((8, 8, 1)).fitting_batch_size()) == (32, 1024)
 
 
-def test_losses_that_are_not_finite_are_reported_as_such(make_vae: MakeVAE, images: Array) -> None:
+def test_losses_that_are_not_finite_are_reported_as_nan(make_vae: MakeVAE, images: Array) -> None:
     vae = make_vae()
     vae.compile(optimizer="sgd")
     vae.encoder.get_layer("z_mean").bias.assign(np.full(3, np.nan))
@@ -359,20 +361,20 @@ def test_losses_that_are_not_finite_are_reported_as_such(make_vae: MakeVAE, imag
     ("call", "message"),
     [
         (lambda vae: vae.sample(0), "n = 0"),
-        (lambda vae: vae.decode(np.zeros((3, 2))), r"z of shape \(3, 2\): this model decodes \(n, 3\)"),
+        (lambda vae: vae.decode(np.zeros((3, 2))), r"z.shape = \(3, 2\): this model decodes vectors; pass \(n, 3\)"),
         (lambda vae: vae.decode(np.zeros((0, 3))), "n ≥ 1"),
         (lambda vae: vae.encode(np.zeros((2, 9, 11, 1), "uint8"), batch_size=0), "batch_size = 0"),
     ],
 )
-def test_wrong_arguments_of_the_verbs(call: Callable[[VAE], object], message: str, make_vae: MakeVAE) -> None:
+def test_invalid_arguments_of_inference_methods_are_rejected(
+    call: Callable[[VAE], object], message: str, make_vae: MakeVAE
+) -> None:
     with pytest.raises(InputError, match=message):
         call(make_vae())
 
 
 @pytest.mark.parametrize("order", ["import keras, keras_vae", "import keras_vae; keras_vae.VAE; import keras"])
-def test_file_loads_in_a_process_that_has_only_imported_the_package(
-    order: str, make_vae: MakeVAE, tmp_path: Path
-) -> None:
+def test_file_loads_in_a_process_that_only_imports_the_package(order: str, make_vae: MakeVAE, tmp_path: Path) -> None:
     make_vae().save(tmp_path / "vae.keras")
     code = f"{order}; print(keras.saving.load_model({str(tmp_path / 'vae.keras')!r}).latent_dim)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Tests of the VQ-VAE: loss terms against NumPy, training, inference, files and errors."""
+"""VQ-VAE: loss terms against NumPy, training, inference, files and errors."""
 
 from collections.abc import Callable
 from pathlib import Path

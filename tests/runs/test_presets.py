@@ -108,7 +108,7 @@ def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[
     assert keras_vae.core.registry.spec("prior", fitted.prior)["name"] == spec["name"]
     assert run.load_model(prior="original").prior == original.prior
     codes = original.sample_posterior(np.concatenate([splits.train.images] * 20), seed=1)
-    drawn = ops.convert_to_numpy(fitted.prior(fitted._context(None)).sample(4000, 1))
+    drawn = ops.convert_to_numpy(fitted.prior(fitted._prior_inputs(None)).sample(4000, 1))
     np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.3 * codes.std(0).max())
     np.testing.assert_allclose(drawn.std(0), codes.std(0), rtol=0.4)
     assert fitted.sample(2, seed=0).shape == (2, 28, 28, 1)

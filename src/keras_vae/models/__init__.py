@@ -1,1 +1,1 @@
-"""Models: networks, a prior, a likelihood and an objective, trained and used as one."""
+"""Models: each combines networks, a prior, a likelihood and an objective in one `keras.Model`."""

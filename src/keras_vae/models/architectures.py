@@ -25,8 +25,7 @@ class Components(NamedTuple):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the model, or None.
-        specific: Components and settings that only this architecture has, by kind; see
-            `Architecture.default_components`.
+        specific: Components and settings of this architecture alone, by kind; see `Architecture.default_components`.
     """
 
     likelihood: Likelihood
@@ -41,11 +40,11 @@ class Components(NamedTuple):
 
 
 class Architecture(Component, abc.ABC):
-    """Interface of all architectures."""
+    """Base class of architectures: the settings of a model, callable to build it."""
 
     kind: ClassVar[str] = "architecture"
     default_components: ClassVar[Mapping[str, Any]]
-    """Defaults of the components that this architecture has in addition to those of every model, by kind."""
+    """Defaults of the architecture's additional components, by kind; `Components` lists those of every model."""
 
     @abc.abstractmethod
     def __call__(self, image_shape: ImageShape, components: Components, seed: int | None) -> BaseVAE:

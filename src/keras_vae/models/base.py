@@ -1,4 +1,4 @@
-"""`BaseVAE`: the loss of every model, its trackers, and the hooks that Keras calls."""
+"""`BaseVAE`: the loss of every model, its metrics, and the methods that Keras calls."""
 
 import abc
 import warnings
@@ -22,13 +22,13 @@ from keras_vae.models.feeding import CheckedModel
 
 
 class Batch(NamedTuple):
-    """A batch as a model's forward pass takes it.
+    """Inputs of a model's forward pass.
 
     Args:
-        images: In [0, 1], preprocessed by the likelihood, (N, H, W, C), float32.
-        condition: Vectors of their conditions, (N, width), or None.
+        images: Images in [0, 1], preprocessed by the likelihood, (N, H, W, C), float32.
+        condition: Encoded conditions, (N, size), or None.
         noise: Standard normal noise for K draws of z per image, (N, K, latent_dim).
-        features: The result of `encode_features` for the images; None to run the encoder.
+        features: Result of `encode_features` for the images; None to run the encoder.
     """
 
     images: Tensor
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 
 class Mean(keras.metrics.Mean):
-    """A mean that is NaN before the first value; Keras's own is 0, the best possible loss."""
+    """A mean that is NaN before the first value. Keras's is 0, which would look like a perfect loss."""
 
     def result(self) -> Tensor:
         """Return the mean."""
@@ -46,33 +46,32 @@ class Mean(keras.metrics.Mean):
 
 
 class BaseVAE(CheckedModel, abc.ABC):
-    """A `keras.Model` that turns a batch into `ELBOTerms` and minimizes `objective` of them.
+    """Base class of models: a `keras.Model` that computes the `ELBOTerms` of a batch and minimizes an objective.
 
-    `fit`, `evaluate` and every callback see these trackers, each a mean over the images of an epoch, in nats per image:
-    `total_loss` (the minimized objective, with the penalties of regularized layers), `reconstruction_loss`, `kl_loss`
-    and `negative_elbo`. There is no `loss` next to `total_loss`: let callbacks monitor `"val_total_loss"` or
-    `"val_negative_elbo"`.
+    `fit`, `evaluate` and callbacks report these means over the images of an epoch, in nats per image: `total_loss` (the
+    objective plus the penalties of regularized layers), `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is
+    no metric `loss`: callbacks can monitor `"val_total_loss"` or `"val_negative_elbo"`.
 
     Images are an array or, for a conditional model, `{"images": x, "condition": c}` or a pair `(x, c)`, as in
     `fit(x, c)`.
 
     Args:
         likelihood: p(x|z).
-        objective: Terms → loss.
-        condition: What the model is conditioned on, or None.
-        seed: Seeds the sampling noise; None takes a random seed.
-        **kwargs: As for every Keras model.
+        objective: Loss function of the terms.
+        condition: Condition of the model, or None.
+        seed: Seed of the sampling noise; None chooses one at random.
+        **kwargs: Arguments of `keras.Model`.
 
     Attributes:
         image_shape: (H, W, C) of the images, None for a size that is not fixed; set when the model is built.
-        latent_dim: The number of latent dimensions; set when the model is built.
+        latent_dim: Number of latent dimensions; set when the model is built.
     """
 
     part_names: ClassVar[tuple[str, ...]]
-    """The constructor's arguments that are serialized as objects."""
+    """Names of the constructor's arguments that are serialized as objects."""
 
     code_name: ClassVar[str] = "z"
-    """The name of the codes in exported graphs."""
+    """Name of the codes in exported graphs."""
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
-        # Schedules need the number of steps; on JAX the optimizer's own count is out of reach inside a step.
+        # Schedules need the number of steps. On JAX, a step cannot read the optimizer's count.
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
         self.loss_trackers: dict[str, Mean] = {}
         self._add_trackers("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
@@ -94,23 +93,23 @@ class BaseVAE(CheckedModel, abc.ABC):
             self.supports_jit = False
 
     def __dir__(self) -> list[str]:
-        """Return the attributes by name, without the two that Keras would save as further copies of the weights."""
+        """Return the attribute names, without two models that Keras would save as further copies of the weights."""
         return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
 
     @abc.abstractmethod
     def _forward(self, batch: Batch, training: bool | None) -> Any:
-        """Return a named tuple of tensors with a batch axis, `terms` and `reconstruction` among them."""
+        """Return the output for a batch: a named tuple of tensors that includes `terms` and `reconstruction`."""
 
     @abc.abstractmethod
     def _measure_sizes(self, image_shape: Shape) -> int:
-        """Build the parts that are not built yet for images (H, W, C), and return the number of latent dimensions."""
+        """Build the components for images (H, W, C), and return the number of latent dimensions."""
 
     def _add_trackers(self, *names: str) -> None:
-        """Track the epoch means of values by these names; `_extra_metrics` returns those that are not losses."""
+        """Track the epoch means of values with these names. `_extra_metrics` returns those that are not losses."""
         self.loss_trackers.update({name: Mean(name=name) for name in names})
 
     def _extra_metrics(self, output: Any) -> dict[str, Tensor]:
-        """Return what the model tracks as well as its loss terms, by name: scalars, or one value per image."""
+        """Return the values to track in addition to the losses, by name: scalars, or one value per image."""
         return {}
 
     def encode_features(self, inputs: dict[str, Array]) -> Any:
@@ -122,12 +121,12 @@ class BaseVAE(CheckedModel, abc.ABC):
         return None
 
     def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
-        """Return the results of an evaluation that only models of this kind have; none by default.
+        """Return evaluation results that are specific to this kind of model. By default, return none.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            terms: Their terms.
-            condition: Their condition, one for all or one for each.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            terms: Loss terms of the images.
+            condition: Condition of the images, one for all or one per image.
         """
         return {}
 
@@ -138,43 +137,46 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether codes are drawn, so that more draws give a tighter estimate of log p(x)."""
+        """Whether the posterior is random, so that more draws give a tighter estimate of log p(x)."""
         return True
 
     @property
     @abc.abstractmethod
     def has_latent_vector(self) -> bool:
-        """Whether the code of an image is one vector under one prior, as the analyses of a latent space assume."""
+        """Whether the code of an image is a single vector, as the analyses of a latent space assume."""
 
     @property
     @abc.abstractmethod
     def has_continuous_codes(self) -> bool:
-        """Whether codes are real numbers, between any two of which there are others."""
+        """Whether codes are real numbers, so that one can interpolate between them."""
 
     @property
     def num_codes(self) -> int | None:
-        """The number of vectors in the codebook; None for a model without one."""
+        """Number of code vectors in the codebook; None for a model without one."""
         return None
 
     def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
-        """Initialize a prior that starts from images; do nothing for any other prior."""
+        """Initialize the prior with images. By default, do nothing."""
 
     def _latents(self, output: Any) -> Latents:
         """Return the codes of a batch, for objectives that compare images.
 
         Raises:
-            InputError: The model has no vector of codes.
+            InputError: The code of an image is not a single vector.
         """
         raise InputError(
-            f"objective = {self.objective}: it compares codes of one vector each, which a {type(self).__name__} does "
-            "not have; take a VAE, or objective = 'elbo'"
+            f"objective = {self.objective}: it compares latent vectors, which a {type(self).__name__} does not have; "
+            "use a VAE, or objective = 'elbo'"
         )
 
     def build(self, input_shape: Any) -> None:
-        """Create the weights by tracing the model once, and refuse parts that do not fit together.
+        """Create the weights by tracing the model once.
 
         Args:
-            input_shape: (None, H, W, C), or a dict with it under `images`.
+            input_shape: (None, H, W, C), or a dict with this shape under `images`.
+
+        Raises:
+            InputError: The components do not fit together.
         """
         shape = input_shape["images"] if isinstance(input_shape, dict) else input_shape
         image_shape = tuple(shape[1:])
@@ -184,13 +186,13 @@ class BaseVAE(CheckedModel, abc.ABC):
             self.latent_dim = self._measure_sizes(image_shape)
             self.compute_output_spec(self._symbolic_inputs(image_shape))
         except InputError as error:
-            # While Keras traces, it wraps errors into messages of its own.
+            # While tracing, Keras wraps an error in another one with a longer message.
             raise (error.__context__ or error) from None
         for layer in filter(backend.may_have_wrong_gradient, self._flatten_layers()):
             warnings.warn(
-                f"{layer.name}: a 1×1 kernel with strides {layer.strides} over {layer.kernel.shape[-2]} channels; "
-                "TensorFlow's oneDNN may compute a wrong gradient of it: set TF_ENABLE_ONEDNN_OPTS=0, or take a kernel "
-                "of 2 or more",
+                f"{layer.name}: TensorFlow's oneDNN may compute a wrong gradient for its 1×1 kernel with strides "
+                f"{layer.strides} and {layer.kernel.shape[-2]} channels; set TF_ENABLE_ONEDNN_OPTS=0, or use a larger "
+                "kernel",
                 stacklevel=2,
             )
         self.image_shape = image_shape
@@ -198,16 +200,16 @@ class BaseVAE(CheckedModel, abc.ABC):
         self._build_metrics()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Encode, draw and decode a batch, and compute its terms.
+        """Encode, sample and decode a batch, and compute its loss terms.
 
         Args:
-            inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict of them under `images` and, for a
-                conditional model, their `condition`. `noise` and `pixel_noise` replace the model's own draws,
-                `features` the encoder's outputs.
-            training: As for every Keras model.
+            inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict with `images` and, for a conditional
+                model, `condition`. Optional entries `noise` and `pixel_noise` replace the model's random numbers, and
+                `features` replaces the encoder's outputs.
+            training: Whether the call is part of a training step.
 
         Returns:
-            The output of the batch, a named tuple of tensors.
+            The output for the batch, a named tuple of tensors.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
         images, condition = self._preprocess(inputs)
@@ -217,7 +219,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         return self._forward(Batch(images, condition, noise, inputs.get("features")), training)
 
     def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return images in [0, 1], preprocessed by the likelihood, and the vectors of their conditions, or None.
+        """Return images in [0, 1], preprocessed by the likelihood, and the encoded conditions, or None.
 
         Raises:
             InputError: The condition is missing.
@@ -243,11 +245,10 @@ class BaseVAE(CheckedModel, abc.ABC):
         sample_weight: Tensor = None,
         training: bool = True,
     ) -> Tensor:
-        """Return the objective's mean over the batch, and update the trackers: Keras's training hook.
+        """Return the mean of the objective over the batch, and update the trackers. Keras calls this in every step.
 
         Raises:
-            InputError: The model is unconditional and targets are given, or the objective compares images and the
-                batch has only one.
+            InputError: An unconditional model has targets, or the objective compares images and the batch has one.
         """
         x = self._input_checks.join(x, y, sample_weight)
         output = self(x, training=training) if y_pred is None else y_pred
@@ -257,30 +258,30 @@ class BaseVAE(CheckedModel, abc.ABC):
             latents = self._latents(output)
             if latents.z.shape[0] == 1:
                 raise InputError(
-                    f"batch of one image: {self.objective} compares the images of a batch; use batches of at least two"
+                    f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
                 )
         penalty = terms.penalty + sum(self.losses, ops.zeros(()))
         total_loss = self.objective(terms, latents, self.step) + penalty
-        images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
-        counted = images
+        num_images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
+        weight = num_images
         if training and self.compiled and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            # The optimizer leaves out such a step; it must not spoil the means of the epoch.
-            counted = ops.where(ops.isfinite(ops.mean(total_loss)), images, 0.0)
+            # The optimizer skips a step whose loss is not finite, so the means of the epoch leave it out too.
+            weight = ops.where(ops.isfinite(ops.mean(total_loss)), num_images, 0.0)
         losses = {name: getattr(terms, name) for name in ("reconstruction_loss", "kl_loss", "negative_elbo")}
         for name, value in {"total_loss": total_loss, **losses, **self._extra_metrics(output)}.items():
             mean = ops.mean(value)
-            self.loss_trackers[name].update_state(ops.where(counted > 0, mean, 0.0), sample_weight=counted)
+            self.loss_trackers[name].update_state(ops.where(weight > 0, mean, 0.0), sample_weight=weight)
         if training:
             self.step.assign_add(1)
         return ops.mean(total_loss)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The trackers and metrics of the model, without Keras's own `loss`, which is `total_loss` again."""
+        """The metrics of the model, without Keras's `loss`, which would repeat `total_loss`."""
         return [metric for metric in super().metrics if metric is not self._loss_tracker]
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Any, sample_weight: Tensor = None) -> dict[str, Tensor]:
-        """Update the metrics given to `compile` with images in [0, 1] and their reconstructions, and return all."""
+        """Update the metrics given to `compile` with images in [0, 1] and their reconstructions; return all metrics."""
         images = to_unit(x["images"] if isinstance(x, Mapping) else x)
         metrics: dict[str, Tensor] = super().compute_metrics(x, images, y_pred.reconstruction)
         return metrics
@@ -294,31 +295,31 @@ class BaseVAE(CheckedModel, abc.ABC):
         weighted_metrics: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Compile as `keras.Model.compile` does, without a loss: a model minimizes its `objective`.
+        """Compile the model as `keras.Model.compile` does, but without a loss: the model minimizes its `objective`.
 
         Args:
-            optimizer: As for every Keras model.
-            loss: None. The loss is an argument of the model: `VAE(…, objective=…, likelihood=…)`.
-            loss_weights: None. Weight the KL by `objective=ELBO(beta=…)`.
+            optimizer: See `keras.Model.compile`.
+            loss: Must be None. The loss is an argument of the model: `VAE(…, objective=…, likelihood=…)`.
+            loss_weights: Must be None. Set the weight of the KL with `objective=ELBO(beta=…)`.
             metrics: Metrics of images in [0, 1] and their reconstructions, such as `["mse"]`.
-            weighted_metrics: None. Images are not weighted.
-            **kwargs: As for every Keras model.
+            weighted_metrics: Must be None. All images have the same weight.
+            **kwargs: Other arguments of `keras.Model.compile`.
 
         Raises:
-            InputError: One of those that must be None is not.
+            InputError: An argument that must be None has a value.
         """
-        refused = {"loss": loss, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}
-        for name, value in refused.items():
+        unsupported = {"loss": loss, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}
+        for name, value in unsupported.items():
             if value is not None:
                 raise InputError(
-                    f"{name} = {value!r}: a VAE minimizes its objective; leave {name} out, and pass objective=… and "
-                    "likelihood=… to the model; metrics=… may compare images with reconstructions"
+                    f"{name} = {value!r}: not supported, a model minimizes its objective; pass objective=… and "
+                    "likelihood=… to the model, and metrics=… to compile"
                 )
         super().compile(optimizer, metrics=[metrics] if isinstance(metrics, str) else metrics, **kwargs)
         self._build_metrics()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model with what `get_compile_config` returned."""
+        """Compile the model from the result of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
@@ -367,7 +368,7 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """Build the model from what `get_config` returned."""
+        """Build the model from the result of `get_config`."""
         return cls(
             **{
                 name: keras.saving.deserialize_keras_object(value, custom_objects)
@@ -378,7 +379,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         )
 
     def _build_metrics(self) -> None:
-        """Create the variables of the metrics given to `compile`: Keras would take a batch for that."""
+        """Create the variables of the metrics given to `compile`, which Keras would create with the first batch."""
         metrics = self._compile_metrics if self.built and self.compiled else None
         if metrics is not None and not metrics.built:
             images = keras.KerasTensor((None, *self.image_shape), dtype="float32")
@@ -386,11 +387,11 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     @property
     def _condition_dim(self) -> int:
-        """The size of the condition's vector; 0 for an unconditional model."""
+        """Size of the encoded condition; 0 for an unconditional model."""
         return 0 if self.condition is None else self.condition.dim
 
     def _build_parts(self, parts: Iterable[Any], latent_shape: Shape, input_shape: Shape) -> None:
-        """Create the weights of the parts that have any, for codes and encoder inputs of these shapes."""
+        """Build the components that have weights, for codes and encoder inputs of these shapes."""
         for part in parts:
             if isinstance(part, ComponentLayer) and not part.built:
                 part.build(latent_shape, input_shape, (None, self._condition_dim))
@@ -402,11 +403,11 @@ class BaseVAE(CheckedModel, abc.ABC):
         return inputs
 
     def _likelihood(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
-        """Return p(x|z), a view of the decoder's outputs (…, H, W, channels)."""
+        """Return p(x|z), given the decoder's outputs (…, H, W, channels)."""
         expected = (*images.shape[1:-1], self.likelihood.decoder_channels(images.shape[-1]))
         if not all(size in (None, got) for size, got in zip(expected, outputs.shape[-3:], strict=True)):
             raise InputError(
-                f"decoder returns {tuple(outputs.shape[-3:])}: for images of {tuple(images.shape[1:])} under "
-                f"{self.likelihood} it must return {expected}"
+                f"decoder outputs {tuple(outputs.shape[-3:])}: does not fit images of {tuple(images.shape[1:])} and "
+                f"likelihood = {self.likelihood}; return {expected}"
             )
         return self.likelihood(ops.cast(outputs, "float32"))

@@ -1,4 +1,4 @@
-"""Aligned arrays in batches: the batch size that fits in memory, functions over batches, and a validation split."""
+"""Batching of aligned arrays: batch sizes that fit in memory, batched function calls, and validation splits."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,15 @@ _PIXELS_AT_ONCE = 1024 * 28 * 28
 
 
 def split_off(x: Any, share: float) -> tuple[Any, Any]:
-    """Split the last share off aligned arrays.
+    """Split aligned arrays into a first and a last part.
 
     Args:
-        x: A nest of arrays.
-        share: From 0 to 1.
+        x: A nested structure of arrays of equal length.
+        share: Fraction of the rows in the last part, from 0 to 1.
 
     Returns:
-        Two nests: the rest, and the share. If `x` holds no arrays, or if one part would be empty, `x` itself and None.
+        Two nested structures: the first and the last part. If `x` contains no arrays, or one part would be empty, `x`
+        and None.
 
     Example:
         >>> split_off(np.arange(4), 0.25)
@@ -41,14 +42,14 @@ def split_off(x: Any, share: float) -> tuple[Any, Any]:
 
 
 def fitting_batch_size(image_shape: Shape, draws: int = 1) -> int:
-    """Return the batch size with which memory does not grow with the size of the images.
+    """Return a batch size whose memory use does not grow with the size of the images.
 
     Args:
-        image_shape: (H, W, C), None for an unknown size.
-        draws: The number of codes that are decoded per image.
+        image_shape: (H, W, C); None for an unknown size.
+        draws: Number of codes decoded per image.
 
     Returns:
-        1024 for images of 28×28, fewer for larger ones.
+        At most 1024, which is the batch size for one draw of 28×28 images; less for larger images and more draws.
 
     Example:
         >>> fitting_batch_size((28, 28, 1)), fitting_batch_size((256, 256, 3))
@@ -62,28 +63,29 @@ def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int)
     """Apply a function batch by batch and concatenate its results, so that memory does not grow with the data.
 
     Args:
-        function: A nest of arrays of at most `batch_size` rows → a nest of tensors with as many rows.
-        arrays: The nest of arrays, all of the same length.
-        batch_size: Rows at a time.
+        function: Maps a nested structure of arrays with at most `batch_size` rows to a nested structure of tensors
+            with the same number of rows.
+        arrays: A nested structure of arrays of equal length.
+        batch_size: Number of rows per call.
 
     Returns:
-        The nest, of NumPy arrays, floats as float32.
+        The results as a nested structure of NumPy arrays; floats are float32.
 
     Raises:
         InputError: `batch_size` is below one.
     """
     if batch_size < 1:
-        raise InputError(f"batch_size = {batch_size}: must be ≥ 1; leave it out for one that fits in memory")
+        raise InputError(f"batch_size = {batch_size}: not positive; pass an integer ≥ 1, or None for a default")
     count = len(keras.tree.flatten(arrays)[0])
-    parts = [
+    batch_results = [
         keras.tree.map_structure(
             _to_numpy,
             function(keras.tree.map_structure(lambda array: array[start : start + batch_size], arrays)),  # noqa: B023
         )
         for start in range(0, count, batch_size)
     ]
-    joined: Result = keras.tree.map_structure(lambda *rows: np.concatenate(rows), *parts)
-    return joined
+    results: Result = keras.tree.map_structure(lambda *rows: np.concatenate(rows), *batch_results)
+    return results
 
 
 def _to_numpy(tensor: Tensor) -> Array:

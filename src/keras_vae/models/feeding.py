@@ -1,4 +1,4 @@
-"""Keras's ways of feeding a model, with a check of everything that comes in."""
+"""Keras's methods that feed a model (`fit`, `evaluate`, `predict`, …), with a check of their inputs."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,23 +15,23 @@ from keras_vae.models.inputs import is_array
 
 
 class CheckedModel(Inference, keras.Model):
-    """A `keras.Model` whose `fit`, `evaluate`, `predict`, batch methods and calls check their inputs.
+    """A `keras.Model` whose `fit`, `evaluate`, `predict`, batch methods and `__call__` check their inputs.
 
-    Arrays are checked as a whole. Of a data source (a `tf.data.Dataset`, a `DataLoader`, a `PyDataset`, a generator)
-    the first batch is checked, on its way to the first step.
+    Arrays are checked completely. For a data source (a `tf.data.Dataset`, a `DataLoader`, a `PyDataset` or a
+    generator), the first batch is checked before the first step.
 
     Args:
-        **kwargs: As for every Keras model.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        # Autocasting would round the targets to the compute dtype of a mixed policy; the networks cast for themselves.
+        # Autocasting would round the targets to the compute dtype of a mixed policy. The networks cast their inputs.
         super().__init__(autocast=False, **kwargs)
         self._unchecked_sources: set[str] = set()
         self._is_inside_step = False
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the model as Keras does, after a check of images that have values."""
+        """Call the model as Keras does, after a check of concrete images."""
         if not self._is_inside_step:
             images = inputs.get("images") if isinstance(inputs, Mapping) else inputs
             if is_array(images):
@@ -51,30 +51,29 @@ class CheckedModel(Inference, keras.Model):
         shuffle: bool = True,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train as `keras.Model.fit` does, after a check of the images.
+        """Train the model as `keras.Model.fit` does, after a check of the images.
 
         Args:
             x: Images, `{"images": x, "condition": c}`, or a data source of such batches or of pairs `(x, c)`.
-            y: The conditions of a conditional model, unless `x` holds them; None for an unconditional one.
-            batch_size: As for every Keras model, like all further arguments. `validation_data` has the forms of `x`,
-                and that of a pair `(x, c)`.
-            epochs: As for every Keras model.
-            verbose: As for every Keras model.
-            callbacks: As for every Keras model; they monitor `total_loss`, `val_negative_elbo`, ….
-            validation_split: As for every Keras model.
-            validation_data: See `batch_size`.
-            shuffle: As for every Keras model.
-            **kwargs: As for every Keras model, without weights for images.
+            y: Conditions for a conditional model, unless `x` contains them; None for an unconditional model.
+            batch_size: See `keras.Model.fit`.
+            epochs: See `keras.Model.fit`.
+            verbose: See `keras.Model.fit`.
+            callbacks: See `keras.Model.fit`. They can monitor `total_loss`, `val_negative_elbo`, ….
+            validation_split: See `keras.Model.fit`.
+            validation_data: In any form of `x`, or a pair `(x, c)`.
+            shuffle: See `keras.Model.fit`.
+            **kwargs: Other arguments of `keras.Model.fit`, except weights of images.
 
         Raises:
-            InputError: Images have another shape than the model's, or floats outside [0, 1]; or targets, weights or
-                a callback have no meaning for this model.
+            InputError: The images do not fit the model or have floats outside [0, 1]; or this model does not support
+                the targets, weights or callbacks.
         """
         _check_monitors(callbacks)
-        x, y = self._fed("train", x, y, **kwargs)
-        # A pair of lists is a pair too; a list alone is for `join`.
+        x, y = self._checked_data("train", x, y, **kwargs)
+        # Only a tuple is a pair `(x, c)`; `join` handles a list.
         held_out = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-        validation_data, targets = self._fed("test", *held_out[:2], sample_weight=(*held_out, None, None)[2])
+        validation_data, targets = self._checked_data("test", *held_out[:2], sample_weight=(*held_out, None, None)[2])
         if validation_data is None:
             x, validation_data = split_off(x, validation_split)
         elif targets is not None:
@@ -84,7 +83,7 @@ class CheckedModel(Inference, keras.Model):
         if not kwargs.get("validation_steps"):
             size = kwargs.get("validation_batch_size") or batch_size
             validation_data, _ = backend.array_pipeline(validation_data, size)
-        # Built within the first step, its variables would have TensorFlow trace that step twice.
+        # If the optimizer were built inside the first step, TensorFlow would trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         split = 0.0 if validation_data is not None else validation_split
@@ -98,17 +97,17 @@ class CheckedModel(Inference, keras.Model):
         verbose: Any = "auto",
         **kwargs: Any,
     ) -> Any:
-        """Evaluate as `keras.Model.evaluate` does, after a check of the images; arguments and errors as for `fit`."""
-        # `fit` calls this with validation data that it has looked at.
+        """Evaluate the model as `keras.Model.evaluate` does, after a check; arguments and errors as for `fit`."""
+        # `fit` calls this method with validation data that it has already checked.
         if not kwargs.get("_use_cached_eval_dataset"):
-            x, y = self._fed("test", x, y, **kwargs)
+            x, y = self._checked_data("test", x, y, **kwargs)
             if y is None and not kwargs.get("steps"):
                 x, _ = backend.array_pipeline(x, batch_size)
         return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
-        """Predict as `keras.Model.predict` does, after a check of the images; errors as for `fit`."""
-        x, _ = self._fed("predict", x)
+        """Return the outputs for images as `keras.Model.predict` does, after a check; errors as for `fit`."""
+        x, _ = self._checked_data("predict", x)
         if not kwargs.get("steps"):
             x, _ = backend.array_pipeline(x, batch_size)
         return super().predict(x, batch_size, verbose, **kwargs)
@@ -116,34 +115,34 @@ class CheckedModel(Inference, keras.Model):
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """Take one step as `keras.Model.train_on_batch` does, after a check; arguments and errors as for `fit`."""
-        x, _ = self._fed("train", x, y, sample_weight=sample_weight, class_weight=class_weight)
+        """Run one training step as `keras.Model.train_on_batch` does, after a check; arguments as for `fit`."""
+        x, _ = self._checked_data("train", x, y, sample_weight=sample_weight, class_weight=class_weight)
         return super().train_on_batch(x, return_dict=return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
-        """Evaluate one batch as `keras.Model.test_on_batch` does, after a check; arguments and errors as for `fit`."""
-        x, _ = self._fed("test", x, y, sample_weight=sample_weight)
+        """Evaluate one batch as `keras.Model.test_on_batch` does, after a check; arguments as for `fit`."""
+        x, _ = self._checked_data("test", x, y, sample_weight=sample_weight)
         return super().test_on_batch(x, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """Return the output of a batch as `keras.Model.predict_on_batch` does, after a check; errors as for `fit`."""
+        """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
         self._unchecked_sources.discard("predict")
         return super().predict_on_batch(self._input_checks.check(self._input_checks.join(x)))
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Make the function of a training step, which checks the first batch of a source."""
+        """Make the function that runs training steps and checks the first batch of a data source."""
         return self._make_checked("train", super().make_train_function, force)
 
     def make_test_function(self, force: bool = False) -> Any:
-        """Make the function of an evaluation step, which checks the first batch of a source."""
+        """Make the function that runs evaluation steps and checks the first batch of a data source."""
         return self._make_checked("test", super().make_test_function, force)
 
     def make_predict_function(self, force: bool = False) -> Any:
-        """Make the function of a prediction step, which checks the first batch of a source."""
+        """Make the function that runs prediction steps and checks the first batch of a data source."""
         return self._make_checked("predict", super().make_predict_function, force)
 
     def train_step(self, *args: Any) -> Any:
-        """Take a training step on a batch in any form that `fit` accepts."""
+        """Run a training step on a batch in any form that `fit` accepts."""
         return self._step(super().train_step, args)
 
     def test_step(self, *args: Any) -> Any:
@@ -151,13 +150,20 @@ class CheckedModel(Inference, keras.Model):
         return self._step(super().test_step, args)
 
     def predict_step(self, *args: Any) -> Any:
-        """Return the output of a batch in any form that `predict` accepts."""
+        """Return the output for a batch in any form that `predict` accepts."""
         return self._step(super().predict_step, args, ignore_targets=True)
 
-    def _fed(self, function: str, x: Any, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
-        """Return what Keras is fed with: checked inputs without targets, or a source, whose first batch is to check."""
+    def _checked_data(self, function: str, x: Any, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+        """Return the `x` and `y` to pass to Keras: checked arrays and None, or a source to be checked by `function`.
+
+        Args:
+            function: Name of the Keras function, `"train"`, `"test"` or `"predict"`.
+            x: Inputs of `fit`, `evaluate` or `predict`.
+            y: Targets.
+            **kwargs: Their other arguments. Weights of images or classes raise an error.
+        """
         if kwargs.get("class_weight") is not None:
-            raise InputError("class_weight given: every image has the same weight in the mean; leave it out")
+            raise InputError("class_weight: not supported, all images have the same weight; leave it out")
         checks = self._input_checks
         joined = checks.join(x, y, kwargs.get("sample_weight"))
         images = joined.get("images") if isinstance(joined, Mapping) else joined
@@ -172,7 +178,7 @@ class CheckedModel(Inference, keras.Model):
         return x, y
 
     def _make_checked(self, function: str, make: Callable[[bool], Any], force: bool) -> Any:
-        """Make one of Keras's three functions, and have it check the first batch that comes from a source."""
+        """Make one of Keras's three step functions, wrapped in a check of the first batch of a data source."""
         attribute = f"{function}_function"
         if getattr(self, attribute) is not None and not force:
             return getattr(self, attribute)
@@ -187,7 +193,7 @@ class CheckedModel(Inference, keras.Model):
                 try:
                     self._input_checks.check(self._input_checks.unpack(first, ignore_targets=function == "predict"))
                 except InputError:
-                    self._give_back(function, *state)
+                    self._restore_jax_state(function, *state)
                     raise
                 args = (*state, batches)
             return step_function(*args)
@@ -195,8 +201,8 @@ class CheckedModel(Inference, keras.Model):
         setattr(self, attribute, checked)
         return checked
 
-    def _give_back(self, function: str, *state: Any) -> None:
-        """Give the variables back their values, which Keras passes around as a state on JAX, and only there."""
+    def _restore_jax_state(self, function: str, *state: Any) -> None:
+        """Restore the values of the variables, which Keras on JAX passes to a step as its state."""
         groups = ["trainable", "non_trainable", *(["optimizer"] if function == "train" else []), "metrics"]
         for values in state:
             self._jax_state = {f"{group}_variables": part for group, part in zip(groups, values, strict=False)}
@@ -213,12 +219,12 @@ class CheckedModel(Inference, keras.Model):
 
 
 def _check_monitors(callbacks: Any) -> None:
-    """Refuse callbacks that would wait in vain for Keras's `loss`."""
+    """Reject callbacks that monitor Keras's `loss`, which this model does not report."""
     for callback in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
         if isinstance(callback, keras.callbacks.TerminateOnNaN):
             raise InputError(
-                "callbacks = TerminateOnNaN: it looks at `loss`, and this model reports total_loss; raise from a "
-                "callback of your own if logs['total_loss'] is NaN"
+                "callbacks = TerminateOnNaN: it monitors `loss`, but this model reports total_loss; write a callback "
+                "that stops training if logs['total_loss'] is NaN"
             )
         stops = isinstance(callback, keras.callbacks.EarlyStopping | keras.callbacks.ReduceLROnPlateau)
         keeps_best = isinstance(callback, keras.callbacks.ModelCheckpoint) and callback.save_best_only

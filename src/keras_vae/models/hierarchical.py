@@ -162,7 +162,7 @@ class HierarchicalVAE(BaseVAE):
         return self.generate_from_noise(inputs["noise"], condition)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the posterior means `z_mean` of all groups, (N, latent_dim), each given the means above it."""
+        """Return the posterior means `z_mean`, (N, latent_dim), each group given the means of the groups above it."""
         images, condition = self._preprocess(inputs)
         encoder_features = keras.tree.flatten(self.bottom_up(concat_condition(images, condition)))
         means: list[Tensor] = []
@@ -239,7 +239,7 @@ class HierarchicalVAE(BaseVAE):
 
     @property
     def has_latent_vector(self) -> bool:
-        """Whether the code of an image is a single vector: False, it is a ladder of maps."""
+        """Whether the code of an image is a single vector: False, since it is a ladder of maps."""
         return False
 
     @property
@@ -301,7 +301,7 @@ class HierarchicalVAE(BaseVAE):
         return [codes[..., start:end] for start, end in zip((0, *ends[:-1]), ends, strict=True)]
 
     def sample(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
-        """Return the mean images of samples from the prior, in one pass; arguments and errors as for every model."""
+        """Return the mean images of samples from the prior, computed in one pass; see `BaseVAE.sample`."""
         noise, conditions = self._noise(n, seed, condition), self._input_checks.conditions(condition, n)
         inputs = {"noise": noise} if conditions is None else {"noise": noise, "condition": conditions}
         return self._in_batches(self.predict_on_batch, inputs, None)

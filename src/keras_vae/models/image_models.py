@@ -1,4 +1,4 @@
-"""The two halves of a model as Keras models of their own, for transfer learning and for graphs."""
+"""The encoder and the decoder of a model as separate Keras models, for transfer learning and for export."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
@@ -12,38 +12,39 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 THRESHOLD = 0.5
-"""Above this gray level a pixel is white, under a likelihood that binarizes at random; nothing is drawn here."""
+"""Gray level above which a pixel becomes white under stochastic binarization: these models are deterministic."""
 
 
 class _ImageModel(keras.Model):
-    """A Keras model that computes a part of a VAE with the weights of that VAE.
+    """A Keras model that computes a part of a VAE and shares its weights.
 
     Args:
         vae: A built model.
-        parts: The parts of it that are used; those with weights become layers of this model.
+        parts: The components of the VAE to use. Those with weights become layers of this model.
+        name: Name of this model.
     """
 
     def __init__(self, vae: "BaseVAE", parts: Iterable[Any], name: str) -> None:
         super().__init__(autocast=False, name=name)
-        # The whole VAE, tracked, would bring weights that this model does not use.
+        # A closure, because Keras would track the VAE itself with weights that this model does not use.
         self._vae_config = lambda: keras.saving.serialize_keras_object(vae)
         self.parts = [part for part in parts if isinstance(part, keras.layers.Layer)]
         self.supports_jit = vae.supports_jit
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        """Return the VAE, serialized without what it was compiled with."""
+        """Return the serialized VAE without its compile configuration."""
         return {"vae": {key: value for key, value in self._vae_config().items() if key != "compile_config"}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """Build the model from what `get_config` returned."""
+        """Build the model from the result of `get_config`."""
         return cls(keras.saving.deserialize_keras_object(config["vae"], custom_objects))  # type: ignore[call-arg]
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ImageEncoder(_ImageModel):
-    """Images → what `encode` returns for them, as a dict of tensors; use it as `vae.image_encoder`.
+    """Keras model from images to the result of `encode`, as a dict of tensors; use it as `vae.image_encoder`.
 
     Args:
         vae: A built model.
@@ -60,11 +61,11 @@ class ImageEncoder(_ImageModel):
         self._encode = vae.encode_tensors
 
     def call(self, inputs: Any) -> dict[str, Tensor]:
-        """Return the encoding of images.
+        """Return the fields of the `Encoding` of images, by name.
 
         Args:
-            inputs: Images (N, H, W, C): uint8, or floats in [0, 1]; for a conditional model a dict of them under
-                `images` and of their `condition`.
+            inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; for a conditional model, a dict with `images` and
+                `condition`.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
         return self._encode({"pixel_noise": THRESHOLD, **inputs})
@@ -72,7 +73,7 @@ class ImageEncoder(_ImageModel):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ImageDecoder(_ImageModel):
-    """Codes → the mean images that `decode` returns, in [0, 1]; use it as `vae.image_decoder`.
+    """Keras model from codes to the mean images that `decode` returns, in [0, 1]; use it as `vae.image_decoder`.
 
     Args:
         vae: A built model.
@@ -91,8 +92,7 @@ class ImageDecoder(_ImageModel):
         """Return the mean images (N, H, W, C) of codes.
 
         Args:
-            inputs: Codes as `decode` takes them; for a conditional model a dict of them under `codes` and of their
-                `condition`.
+            inputs: Codes, as for `decode`; for a conditional model, a dict with `codes` and `condition`.
         """
         if self._condition is None:
             return self._decode(inputs["codes"] if isinstance(inputs, dict) else inputs, None)

@@ -1,4 +1,4 @@
-"""The importance-weighted estimate of log p(x), in memory that grows with neither the draws nor the images."""
+"""The importance-weighted estimate of log p(x), in memory that depends on neither the draws nor the images."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,27 +16,27 @@ _PIXELS_AT_ONCE = 4000 * 28 * 28
 
 
 class WeightedModel(Protocol):
-    """A model that returns importance weights: the part of `BaseVAE` that `ImportanceSampling` uses."""
+    """Protocol of models with importance weights: the members of `BaseVAE` that `ImportanceSampling` uses."""
 
     image_shape: Shape
     latent_dim: int
 
     @property
     def output_size(self) -> int:
-        """The size of the decoder's outputs relative to that of the images."""
+        """Memory of the decoder's outputs per pixel, in units of eight channels."""
 
     def encode_features(self, inputs: dict[str, Array]) -> Any:
         """Return the encoder's outputs for a batch, or None."""
 
     def predict_on_batch(self, x: Any) -> Any:
-        """Return the output of a batch, with the log-weights (N, K) under `terms.log_weight`."""
+        """Return the output for a batch, whose `terms.log_weight` has the log-weights, (N, K)."""
 
 
 class Estimate(NamedTuple):
     """Estimates for a block of images.
 
     Args:
-        log_likelihood: The estimate of log p(x) in nats per image, (N,), float64.
+        log_likelihood: Estimates of log p(x) in nats per image, (N,), float64.
         effective_sample_size: Kish's (Σw)² / Σw² of the weights, from 1 to K, (N,), float64.
     """
 
@@ -45,16 +45,17 @@ class Estimate(NamedTuple):
 
 
 class ImportanceSampling:
-    r"""Estimates \(\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\) for blocks of images (Burda et al., 1509.00519).
+    r"""Estimator of log p(x), \(\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\), for blocks of images.
 
-    The encoder runs once per image. Image i has its own noise, from NumPy's `default_rng([seed, 2, i])`, so its
-    estimate depends neither on the blocks nor on the backend, and an evaluation can stop after any block and resume.
+    Burda et al. (arXiv 1509.00519). The encoder runs once per image. The noise of image i comes from NumPy's
+    `default_rng([seed, 2, i])`, so its estimate depends neither on the blocks nor on the backend, and an evaluation can
+    stop after any block and resume.
 
     Args:
         model: A built model.
-        inputs: The inputs of `call` by name: arrays of N rows.
-        samples: K.
-        seed: Fixes the draws.
+        inputs: Inputs of `call`, by name: arrays of N rows.
+        samples: Number of draws K per image.
+        seed: Seed of the draws.
     """
 
     def __init__(self, model: WeightedModel, inputs: dict[str, Array], samples: int, seed: int) -> None:
@@ -66,14 +67,14 @@ class ImportanceSampling:
         self.blocks = [slice(start, min(start + images, count)) for start in range(0, count, images)]
 
     def over(self, blocks: Sequence[slice]) -> Iterator[Estimate]:
-        """Yield the estimates of blocks in order; several are computed at once if that is faster."""
-        # The first block compiles the model, which threads would do several times.
+        """Yield the estimates of blocks in order, computing several blocks in parallel if that is faster."""
+        # The first block compiles the model. Parallel threads would each compile it.
         yield from map(self, blocks[:1])
-        at_once = backend.num_inference_threads()
-        if at_once == 1:
+        num_threads = backend.num_inference_threads()
+        if num_threads == 1:
             yield from map(self, blocks[1:])
         else:
-            with ThreadPoolExecutor(at_once) as threads:
+            with ThreadPoolExecutor(num_threads) as threads:
                 yield from threads.map(self, blocks[1:])
 
     def __call__(self, block: slice) -> Estimate:
@@ -83,12 +84,12 @@ class ImportanceSampling:
         if features is not None:
             batch["features"] = keras.tree.map_structure(ops.convert_to_numpy, features)
         generators = [np.random.default_rng([self.seed, 2, image]) for image in range(block.start, block.stop)]
-        total, squares = (np.full(len(generators), -np.inf) for _ in range(2))
+        log_sum, log_sum_of_squares = (np.full(len(generators), -np.inf) for _ in range(2))
         for start in range(0, self.samples, self.draws):
             shape = (min(self.draws, self.samples - start), self.model.latent_dim)
             noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
             terms = self.model.predict_on_batch({**batch, "noise": noise}).terms
-            weights = ops.convert_to_numpy(terms.log_weight).astype("float64")
-            total = np.logaddexp(total, np.logaddexp.reduce(weights, axis=1))
-            squares = np.logaddexp(squares, np.logaddexp.reduce(2 * weights, axis=1))
-        return Estimate(total - np.log(self.samples), np.exp(2 * total - squares))
+            log_weights = ops.convert_to_numpy(terms.log_weight).astype("float64")
+            log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_weights, axis=1))
+            log_sum_of_squares = np.logaddexp(log_sum_of_squares, np.logaddexp.reduce(2 * log_weights, axis=1))
+        return Estimate(log_sum - np.log(self.samples), np.exp(2 * log_sum - log_sum_of_squares))

@@ -1,4 +1,4 @@
-"""Inference with a trained model: encode, decode, sample, reconstruct, and its bounds on log p(x)."""
+"""Inference methods of all models: encode, decode, sample, reconstruct, and bounds on log p(x)."""
 
 import abc
 import functools
@@ -21,12 +21,12 @@ from keras_vae.models.inputs import ModelInputs
 
 
 class Encoding(NamedTuple):
-    """Codes of images, as every model returns them; a field that a model does not have is None.
+    """Codes of images. A field that a model does not have is None.
 
     Args:
         z_mean: Means of q(z|x), (N, latent_dim), float32.
-        z_log_var: Logarithms of its variances, (N, latent_dim), float32.
-        indices: Positions in the codebook, (N, rows, columns), int32.
+        z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim), float32.
+        indices: Indices of the code vectors in the codebook, (N, rows, columns), int32.
     """
 
     z_mean: Any = None
@@ -35,7 +35,7 @@ class Encoding(NamedTuple):
 
     @property
     def codes(self) -> Any:
-        """What `decode` takes: `indices` if the model has a codebook, else `z_mean`."""
+        """Input of `decode`: `indices` if the model has a codebook, otherwise `z_mean`."""
         return self.z_mean if self.indices is None else self.indices
 
     def as_dict(self) -> dict[str, Array]:
@@ -44,7 +44,7 @@ class Encoding(NamedTuple):
 
 
 class Inference(abc.ABC):
-    """The inference methods of `BaseVAE`; everything they need of the model is declared here.
+    """Inference methods of `BaseVAE`, with declarations of the members of the model that they use.
 
     Images are an array or, for a conditional model, also `{"images": x, "condition": c}`.
     """
@@ -59,16 +59,17 @@ class Inference(abc.ABC):
     """(H, W, C) of the images, None for a size that is not fixed; set when the model is built."""
 
     latent_dim: int
-    """The number of latent dimensions; set when the model is built."""
+    """Number of latent dimensions; set when the model is built."""
 
     @abc.abstractmethod
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the fields of the `Encoding` of images, by name; what `decode_tensors` takes comes first.
+        """Return the fields of the `Encoding` of images, by name. The first is the input of `decode_tensors`.
 
-        This method and the two after it draw nothing and accept symbolic tensors: exported graphs consist of them.
+        This method, `decode_tensors` and `generate_from_noise` are deterministic and accept symbolic tensors, so that
+        they can be exported as graphs.
 
         Args:
-            inputs: As for `call`, with `pixel_noise` if the likelihood draws pixels.
+            inputs: Inputs of `call`, with `pixel_noise` if the likelihood requires noise.
         """
 
     @abc.abstractmethod
@@ -76,47 +77,47 @@ class Inference(abc.ABC):
         """Return the mean images (N, H, W, C) of codes, in [0, 1].
 
         Args:
-            codes: The first field that `encode_tensors` returns.
-            condition: Vectors of the conditions, (N, width), or None.
+            codes: The first field of the result of `encode_tensors`.
+            condition: Encoded conditions, (N, size), or None.
         """
 
     @abc.abstractmethod
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images (N, H, W, C) of draws from the prior, as a function of noise.
+        """Return the mean images (N, H, W, C) of samples from the prior, as a function of noise.
 
         Args:
             noise: Standard normal noise, (N, latent_dim).
-            condition: Vectors of the conditions, (N, width), or None.
+            condition: Encoded conditions, (N, size), or None.
 
         Raises:
-            InputError: Draws from this prior are not a function of such noise.
+            InputError: Samples from this prior are not a function of normal noise.
         """
 
     @abc.abstractmethod
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
-        """Return codes drawn from the prior, as `decode` takes them; arguments and errors as for `sample`."""
+        """Return codes sampled from the prior, as inputs of `decode`; arguments and errors as for `sample`."""
 
     @property
     @abc.abstractmethod
     def _encoding_parts(self) -> tuple[Any, ...]:
-        """The parts of the model that `encode_tensors` uses."""
+        """Components of the model that `encode_tensors` uses."""
 
     @property
     @abc.abstractmethod
     def _decoding_parts(self) -> tuple[Any, ...]:
-        """The parts of the model that `decode_tensors` uses."""
+        """Components of the model that `decode_tensors` uses."""
 
     @abc.abstractmethod
     def encode_features(self, inputs: dict[str, Array]) -> Any:
-        """Return the encoder's outputs for a batch, computed once for any number of draws; None to run it each time."""
+        """Return the encoder's outputs for a batch, to reuse for any number of draws; None if not reusable."""
 
     @functools.cached_property
     def image_encoder(self) -> ImageEncoder:
-        """A Keras model of images, with the weights of this one, that returns what `encode` returns, as a dict.
+        """A Keras model from images to the result of `encode`, as a dict of tensors. It shares this model's weights.
 
-        Use it as a layer of other models or save it by itself. `encoder`, if the model has one, is the network as you
-        passed it: it takes floats in [0, 1], next to them the channels of a condition, and returns its raw outputs.
-        Under a likelihood that binarizes at random, gray pixels are rounded.
+        Use it as a layer of other models, or save it by itself. It differs from `encoder`, the network passed to the
+        constructor, which takes floats in [0, 1] with the condition as further channels and returns raw outputs. Gray
+        pixels are rounded if the likelihood binarizes stochastically.
 
         Raises:
             InputError: The model is not built.
@@ -126,9 +127,9 @@ class Inference(abc.ABC):
 
     @functools.cached_property
     def image_decoder(self) -> ImageDecoder:
-        """A Keras model of codes, with the weights of this one, that returns mean images in [0, 1] as `decode` does.
+        """A Keras model from codes to the mean images of `decode`, in [0, 1]. It shares this model's weights.
 
-        `decoder`, if the model has one, is the network as you passed it, which returns the likelihood's parameters.
+        It differs from `decoder`, the network passed to the constructor, which returns parameters of the likelihood.
 
         Raises:
             InputError: The model is not built.
@@ -140,34 +141,34 @@ class Inference(abc.ABC):
         """Return the codes of images.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images per batch; None for as many as fit in little memory.
-            condition: Their condition, one for all or one for each.
-            seed: Fixes the binarization under a likelihood that draws pixels.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            batch_size: Images per batch; None for a default that bounds memory.
+            condition: Condition of the images, one for all or one per image.
+            seed: Seed of a dynamic binarization.
 
         Returns:
-            An `Encoding`, whose `codes` are what `decode` takes.
+            An `Encoding`, whose `codes` are the input of `decode`.
 
         Raises:
             InputError: The images do not fit the model.
         """
         inputs = self._prepare_inputs(x, condition, seed)
 
-        def encoding(batch: dict[str, Array]) -> dict[str, Array]:
-            # Inside its graphs TensorFlow divides by 255 with a different rounding.
+        def encode_batch(batch: dict[str, Array]) -> dict[str, Array]:
+            # TensorFlow rounds the division by 255 differently inside a graph.
             images = to_unit(ops.convert_to_tensor(batch["images"]))
             tensors: dict[str, Array] = self.image_encoder.predict_on_batch({**batch, "images": images})
             return tensors
 
-        return Encoding(**self._in_batches(encoding, inputs, batch_size))
+        return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
 
     def decode(self, z: Any, *, batch_size: int | None = None, condition: Any = None) -> Array:
         """Return the mean images of codes.
 
         Args:
-            z: Codes, as `encode(x).codes` are: (N, latent_dim), or indices (N, rows, columns).
-            batch_size: Codes per batch; None for as many as fit in little memory.
-            condition: Their condition, one for all or one for each.
+            z: Codes such as `encode(x).codes`: (N, latent_dim), or indices (N, rows, columns).
+            batch_size: Codes per batch; None for a default that bounds memory.
+            condition: Condition of the codes, one for all or one per code.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
@@ -182,12 +183,12 @@ class Inference(abc.ABC):
         return self._in_batches(self.image_decoder.predict_on_batch, inputs, batch_size)
 
     def reconstruct(self, x: Any, *, batch_size: int | None = None, condition: Any = None) -> Array:
-        """Return the mean images of the codes of images: encode, then decode, without noise.
+        """Encode images and decode their codes, without noise.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            batch_size: Images per batch; None for as many as fit in little memory.
-            condition: Their condition, one for all or one for each.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            batch_size: Images per batch; None for a default that bounds memory.
+            condition: Condition of the images, one for all or one per image.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
@@ -200,12 +201,12 @@ class Inference(abc.ABC):
         return self.decode(codes, batch_size=batch_size, condition=inputs.get("condition"))
 
     def sample(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
-        """Return the mean images of codes drawn from the prior.
+        """Return the mean images of samples from the prior.
 
         Args:
-            n: The number of images.
-            seed: Makes the draw repeatable; None continues the model's own random stream.
-            condition: The condition to draw under, one for all or one for each.
+            n: Number of images.
+            seed: Seed of the samples; None continues the model's random stream.
+            condition: Condition of the samples, one for all or one per sample.
 
         Returns:
             Images in [0, 1], (n, H, W, C), float32.
@@ -224,25 +225,25 @@ class Inference(abc.ABC):
         condition: Any = None,
         draws: int = 1,
     ) -> ELBOTerms:
-        """Return the terms of the loss for each image.
+        """Return the loss terms of each image.
 
-        The noise comes from NumPy, so one model and one seed give the same numbers on every backend.
+        The noise comes from NumPy, so a seed gives the same results on every backend.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            seed: Fixes the draws.
-            batch_size: Images per batch; None for as many as fit in little memory.
-            condition: Their condition, one for all or one for each.
-            draws: K, draws of z per image.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            seed: Seed of the draws.
+            batch_size: Images per batch; None for a default that bounds memory.
+            condition: Condition of the images, one for all or one per image.
+            draws: Number of draws of z per image, K.
 
         Returns:
-            `ELBOTerms` of float32 NumPy arrays, in nats per image; its properties are tensors of the backend.
+            `ELBOTerms` of float32 NumPy arrays, in nats per image. Its properties are tensors of the backend.
 
         Raises:
             InputError: The images do not fit the model, or `draws` is below one.
         """
         if draws < 1:
-            raise InputError(f"draws = {draws}: must be ≥ 1")
+            raise InputError(f"draws = {draws}: not positive; pass an integer ≥ 1")
         inputs = self._prepare_inputs(x, condition, seed)
         generator = np.random.default_rng(seed)
         inputs["noise"] = generator.standard_normal((len(inputs["images"]), draws, self.latent_dim), dtype="float32")
@@ -252,13 +253,13 @@ class Inference(abc.ABC):
         r"""Return the evidence lower bound \(\log p(x|z) - KL(q(z|x) \| p(z)) \le \log p(x)\) of each image.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            seed: Fixes the draws of z, one per image; the same on every backend.
-            batch_size: Images per batch; None for as many as fit in little memory.
-            condition: Their condition, one for all or one for each.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            seed: Seed of the draws of z, one per image, which are the same on every backend.
+            batch_size: Images per batch; None for a default that bounds memory.
+            condition: Condition of the images, one for all or one per image.
 
         Returns:
-            Nats per image, (N,), float32, at β = 1 whatever the objective.
+            Nats per image, (N,), float32, with β = 1 for every objective.
 
         Raises:
             InputError: The images do not fit the model.
@@ -269,13 +270,13 @@ class Inference(abc.ABC):
     def log_likelihood(self, x: Any, *, samples: int = 100, seed: int = 0, condition: Any = None) -> Array:
         r"""Return the importance-weighted estimate \(\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\) of log p(x).
 
-        Burda et al. (arXiv 1509.00519). It is a lower bound in expectation and rises with K toward log p(x).
+        Burda et al. (arXiv 1509.00519). Its expectation is a lower bound that rises with K toward log p(x).
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            samples: K, draws of z per image.
-            seed: Fixes the draws; the same on every backend.
-            condition: Their condition, one for all or one for each.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            samples: Number of draws of z per image, K.
+            seed: Seed of the draws, which are the same on every backend.
+            condition: Condition of the images, one for all or one per image.
 
         Returns:
             Nats per image, (N,), float32.
@@ -288,21 +289,21 @@ class Inference(abc.ABC):
         return np.concatenate(estimates).astype("float32")
 
     def importance_sampling(self, x: Any, *, samples: int, seed: int = 0, condition: Any = None) -> ImportanceSampling:
-        """Return the estimator of log p(x), which works block by block; arguments and errors as `log_likelihood`."""
+        """Return the estimator of log p(x), which works in blocks; arguments and errors as for `log_likelihood`."""
         if samples < 1:
-            raise InputError(f"samples = {samples}: must be ≥ 1")
+            raise InputError(f"samples = {samples}: not positive; pass an integer ≥ 1")
         return ImportanceSampling(self, self._prepare_inputs(x, condition, seed), samples, seed)
 
     @property
     def output_size(self) -> int:
-        """The size of the decoder's outputs relative to up to eight channels: 32 for 256 logits per pixel."""
+        """Memory of the decoder's outputs per pixel, in units of eight channels: 32 for 256 logits."""
         return max(1, self.likelihood.decoder_channels(self.image_shape[-1]) // 8)
 
     def fitting_batch_size(self, draws: int = 1) -> int:
-        """Return the batch size with which memory grows neither with the images' size nor with the likelihood.
+        """Return a batch size whose memory use grows neither with the size of the images nor with the likelihood.
 
         Args:
-            draws: The number of codes that are decoded per image.
+            draws: Number of codes decoded per image.
         """
         return max(1, fitting_batch_size(self.image_shape, draws) // self.output_size)
 
@@ -311,7 +312,7 @@ class Inference(abc.ABC):
         return ModelInputs(self.image_shape if self.built else (None, None, None), self.condition)
 
     def _prepare_inputs(self, x: Any, condition: Any, seed: int) -> dict[str, Array]:
-        """Return the checked inputs of `call`, with noise if the likelihood draws pixels, and build the model."""
+        """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires."""
         inputs = self._input_checks.arrays(x, condition)
         images = inputs["images"]
         if not self.built:
@@ -322,18 +323,18 @@ class Inference(abc.ABC):
 
     def _check_built(self) -> None:
         if not self.built:
-            raise InputError("the model's sizes are not known yet: fit it first, or call build((None, H, W, C))")
+            raise InputError("built = False: the image size is not known yet; call fit or build((None, H, W, C))")
 
     def _check_codes(self, z: Array) -> Array:
-        """Return codes as `decode_tensors` takes them; refuse others."""
+        """Check codes, and return them as float32."""
         if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
-            raise InputError(f"z of shape {z.shape}: this model decodes (n, {self.latent_dim}), n ≥ 1")
+            raise InputError(f"z.shape = {z.shape}: this model decodes vectors; pass (n, {self.latent_dim}), n ≥ 1")
         return z.astype("float32")
 
     def _check_sample(self, n: int, condition: Any) -> Array | None:
-        """Return the vectors (n, width) of the conditions of n samples, if any, once `n` and the model are checked."""
+        """Check the arguments of `sample`, and return the encoded conditions (n, size), or None."""
         if n < 1:
-            raise InputError(f"n = {n}: ask for at least one sample")
+            raise InputError(f"n = {n}: not positive; pass an integer ≥ 1")
         self._check_built()
         conditions = self._input_checks.conditions(condition, n)
         return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))

@@ -1,4 +1,4 @@
-"""Inputs of a model: what `fit`, `evaluate`, `encode`, … take, checked where it enters."""
+"""Checks of a model's inputs: one object that `fit`, `evaluate`, `encode` and all other entry points use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ _DICT = '{"images": x, "condition": c}'
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """Turns every accepted form of input into the one that `call` takes, and refuses everything else.
+    """Converts every accepted form of input to the form that `call` accepts, and rejects all others.
 
     Accepted forms: images; a list of one array of images; images and conditions as a pair `(x, y)`; and a dict with
     images under `images` and conditions under `condition`.
 
     Args:
-        image_shape: (H, W, C) of the model, None for a size that is not fixed.
+        image_shape: (H, W, C) of the model's images; None for a size that is not fixed.
         condition: The model's condition, or None.
     """
 
@@ -37,45 +37,47 @@ class ModelInputs:
     condition: Condition | None
 
     def unpack(self, data: Any, *, ignore_targets: bool = False) -> Any:
-        """Return the inputs of one batch of a data source, as `join` does.
+        """Return the inputs in one batch of a data source, in the form that `join` returns.
 
         Args:
-            data: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`, arrays or tensors.
-            ignore_targets: Whether an unconditional model drops `y`, as Keras does in `predict`.
+            data: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`, as arrays or tensors.
+            ignore_targets: Whether an unconditional model ignores `y`, as Keras does in `predict`.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return self.join(x, None if ignore_targets and self.condition is None else y, sample_weight)
 
     def join(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return `x`, with the targets `y` of a conditional model under `condition`.
+        """Return `x`; for a conditional model with targets `y`, return a dict with `y` under `condition`.
 
         Raises:
-            InputError: `x` is a list of several arrays, or targets or weights have no meaning for this model.
+            InputError: `x` is a list of several arrays, or this model has no use for the targets or weights.
         """
         if sample_weight is not None:
-            raise InputError("sample_weight given: every image has the same weight in the mean; leave it out")
+            raise InputError("sample_weight: not supported, all images have the same weight; leave it out")
         if isinstance(x, list | tuple):
             if len(x) != 1:
-                raise InputError(f"x = {type(x).__name__} of {len(x)}: pass one array of images, or {_DICT}")
+                raise InputError(
+                    f"x = {type(x).__name__} of {len(x)}: a model has one input; pass one array of images, or {_DICT}"
+                )
             (x,) = x
         if y is None:
             return x
         if self.condition is None:
             raise InputError(
-                "targets y given: a VAE learns from the images alone; pass fit(x), or map the data set to its images. "
-                f"For labels to condition on, build the model with a condition and pass {_DICT}"
+                "y: not supported, an unconditional model has no targets; call fit(x), or map the data set to its "
+                f"images; to condition on labels, build the model with a condition and pass {_DICT}"
             )
         if not isinstance(x, Mapping):
             return {"images": x, "condition": y}
         if x.get("condition") is not None:
-            raise InputError('targets y given: x["condition"] holds the condition already; pass one of the two')
+            raise InputError('y, x["condition"]: both contain the condition; pass one of the two')
         return {**x, "condition": y}
 
     def check(self, x: Any) -> Any:
-        """Return images and conditions as checked NumPy arrays; data sources and symbolic tensors as they are.
+        """Return images and conditions as checked NumPy arrays; return data sources and symbolic tensors unchanged.
 
         Args:
-            x: As `join` returns it.
+            x: Inputs in the form that `join` returns.
 
         Raises:
             InputError: The images or their conditions do not fit the model, or the condition is missing.
@@ -91,32 +93,32 @@ class ModelInputs:
         return {**x, "images": images} | ({} if conditions is None else {"condition": conditions})
 
     def arrays(self, x: Any, condition: Any) -> dict[str, Array]:
-        """Return images, and conditions if any, by name, as checked NumPy arrays.
+        """Return a dict of the images and, if any, their conditions, as checked NumPy arrays.
 
         Args:
-            x: Images, or a dict of them with their condition.
-            condition: Their condition, one for all or one for each, unless `x` holds it.
+            x: Images, or a dict of images and their conditions.
+            condition: Condition of the images, one for all or one per image, unless `x` contains it.
 
         Raises:
-            InputError: As for `check`.
+            InputError: See `check`; or the condition is given twice.
         """
         if condition is not None and isinstance(x, Mapping) and x.get("condition") is not None:
-            raise InputError('condition given twice: as an argument and as x["condition"]; pass one of the two')
+            raise InputError('condition, x["condition"]: the condition is given twice; pass one of the two')
         x = self.join(x)
-        given = dict(x) if isinstance(x, Mapping) else {"images": x}
-        images = given.get("images")
+        inputs = dict(x) if isinstance(x, Mapping) else {"images": x}
+        images = inputs.get("images")
         if images is None:
-            raise InputError(f"x = dict of {', '.join(map(str, given)) or 'nothing'}: images are missing; pass {_DICT}")
+            raise InputError(f"x = dict of {', '.join(map(str, inputs)) or 'nothing'}: no images; pass {_DICT}")
         images = _to_numpy(images)
         check_images(images, self.image_shape)
-        conditions = self.conditions(given.get("condition") if condition is None else condition, len(images))
+        conditions = self.conditions(inputs.get("condition") if condition is None else condition, len(images))
         return {"images": images} | ({} if conditions is None else {"condition": conditions})
 
     def conditions(self, condition: Any, n: int) -> Array | None:
-        """Return the conditions of n images, a single value repeated; None for an unconditional model.
+        """Return the conditions of n images, repeating a single value; return None for an unconditional model.
 
         Raises:
-            InputError: The condition is missing, has another form or length, or the model has none.
+            InputError: The condition is missing or invalid, its length is not n, or the model is unconditional.
         """
         if self.condition is None:
             if condition is not None:
@@ -129,19 +131,19 @@ class ModelInputs:
             values = np.broadcast_to(values, (n, *values.shape))
         values = self.condition.check(values)
         if len(values) != n:
-            raise InputError(f"condition of length {len(values)}: there are {n} images; pass one value, or {n}")
+            raise InputError(f"condition of length {len(values)}: there are {n} images; pass 1 or {n} values")
         return values
 
     def missing_condition(self) -> InputError:
-        """Return the error for a conditional model whose condition is missing."""
+        """Return the error of a missing condition."""
         return InputError(
-            f"condition = None: this model is conditioned on {self.condition}; pass {_DICT}, fit(x, y) or "
+            f"condition = None: this model is conditioned on {self.condition}; pass {_DICT}, or call fit(x, y) or "
             "encode(x, condition=c)"
         )
 
 
 def is_array(images: Any) -> bool:
-    """Return whether images are an array or a tensor with values, rather than a data source or a symbolic tensor."""
+    """Return whether the images are an array or a concrete tensor, not a data source or a symbolic tensor."""
     return isinstance(images, np.ndarray) or (ops.is_tensor(images) and backend.is_concrete(images))
 
 
@@ -151,7 +153,7 @@ def _to_numpy(values: Any) -> Array:
 
 
 def dataset_condition(model: "BaseVAE", dataset: Dataset) -> Array | None:
-    """Return the labels of a data set for a conditional model, else None."""
+    """Return the labels of a data set for a conditional model, otherwise None."""
     return None if model.condition is None else dataset.labels
 
 

@@ -1,4 +1,4 @@
-"""Imports every model and component, which registers them with Keras."""
+"""Import this module to register all models and components with Keras."""
 
 from keras_vae import networks
 from keras_vae.models.architectures import Architecture

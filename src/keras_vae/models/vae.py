@@ -22,14 +22,14 @@ from keras_vae.networks.conv import Conv
 
 
 class VAEOutput(NamedTuple):
-    """The output of a `VAE` for a batch of images: only tensors, which every backend can carry.
+    """Outputs of a `VAE` for a batch of images.
 
     Args:
-        reconstruction: Mean images of the first draws, in [0, 1], (N, H, W, C).
+        reconstruction: Mean images for the first sample of z, in [0, 1], (N, H, W, C).
         z_mean: Means of q(z|x), (N, latent_dim).
-        z_log_var: Logarithms of its variances, (N, latent_dim).
-        z: The first draws, (N, latent_dim).
-        terms: The terms of the loss, in nats per image.
+        z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim).
+        z: The first sample of z, (N, latent_dim).
+        terms: Loss terms, in nats per image.
     """
 
     reconstruction: Tensor
@@ -43,30 +43,31 @@ class VAEOutput(NamedTuple):
 class VAE(BaseVAE):
     r"""A variational autoencoder (Kingma and Welling, arXiv 1312.6114).
 
-    Minimizes `objective`, by default the negative evidence lower bound
-    \(-\log p(x|z) + KL(q(z|x) \| p(z))\), \(z \sim q(z|x)\), in nats, summed over each image and averaged over images.
-    `VAE()` is the classic convolutional model for MNIST; `VAE(latent_dim=8, image_shape=(64, 64, 3), beta=4)` builds
-    the same kind of networks for other images.
+    By default, it minimizes the negative evidence lower bound \(-\log p(x|z) + KL(q(z|x) \| p(z))\),
+    \(z \sim q(z|x)\), in nats, summed over each image and averaged over images.
+    `VAE()` is the classic convolutional model for MNIST. `VAE(latent_dim=8, image_shape=(64, 64, 3), beta=4)` builds
+    networks of the same family for other images.
 
     Args:
         encoder: Any Keras model, images in [0, 1] (N, H, W, C) → the outputs that `posterior.param_sizes` lists, by
-            default `[z_mean, z_log_var]`, each (N, latent_dim). Its input has `condition.dim` further channels.
-        decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, channels). Its input
-            has `condition.dim` further numbers.
-        latent_dim: Number of latent dimensions, if the model builds its own networks; 2 by default.
-        image_shape: (H, W, C) of the images, if the model builds its own networks; (28, 28, 1) by default.
+            default `[z_mean, z_log_var]`, each (N, latent_dim). A condition adds `condition.dim` channels to its
+            inputs.
+        decoder: Any Keras model, z (N, latent_dim) → the parameters of the likelihood, (N, H, W, channels). A
+            condition adds `condition.dim` entries to its inputs.
+        latent_dim: Number of latent dimensions of the default networks; 2 by default.
+        image_shape: (H, W, C) of the images of the default networks; (28, 28, 1) by default.
         beta: Weight of the KL, short for `objective=ELBO(beta=…)`.
         prior: p(z).
-        likelihood: p(x|z), by default `Bernoulli()`, or `DiscretizedLogistic()` if `image_shape` has several channels;
-            `Bernoulli(from_logits=False)` for a decoder that ends in a sigmoid.
+        likelihood: p(x|z), by default `Bernoulli()`, or `DiscretizedLogistic()` if `image_shape` has several channels.
+            Use `Bernoulli(from_logits=False)` with a decoder that ends in a sigmoid.
         posterior: q(z|x).
-        objective: The loss as a function of the terms of a batch.
-        condition: What both networks and the prior are conditioned on, such as `ClassLabel(classes=10)`.
-        seed: Seeds the sampling noise; None takes a random seed.
-        **kwargs: As for every Keras model.
+        objective: Loss function of the terms.
+        condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        seed: Seed of the sampling noise; None chooses one at random.
+        **kwargs: Arguments of `keras.Model`.
 
     Raises:
-        InputError: The parts do not fit together, or two arguments contradict each other.
+        InputError: The components do not fit together, or two arguments contradict each other.
 
     Example:
         >>> vae = VAE(seed=0)
@@ -106,45 +107,45 @@ class VAE(BaseVAE):
             **kwargs,
         )
         self.prior, self.posterior = prior or StandardNormal(), posterior or DiagonalNormal()
-        extra = self._condition_dim
+        dim = self._condition_dim
         if encoder is None or decoder is None:
             size = 2 if latent_dim is None else latent_dim
             self.likelihood.check_images((height, width, channels))
-            encoder = Conv().encoder((height, width, channels + extra), size, self.posterior.param_sizes(size))
-            decoder = Conv().decoder(size + extra, (height, width, self.likelihood.decoder_channels(channels)))
+            encoder = Conv().encoder((height, width, channels + dim), size, self.posterior.param_sizes(size))
+            decoder = Conv().decoder(size + dim, (height, width, self.likelihood.decoder_channels(channels)))
         self.encoder, self.decoder = encoder, decoder
         self.likelihood.check_decoder(self.decoder)
         self.objective.check_posterior(self.posterior)
         if isinstance(self.prior, VampPrior) and isinstance(self.posterior, Deterministic):
             raise InputError(
-                "prior = vamp, posterior = deterministic: a mixture of points has no density; take posterior = "
+                "prior = vamp, posterior = deterministic: a mixture of points has no density; set posterior = "
                 "'normal', or prior = 'standard-normal'"
             )
         if self.objective.requires_prior_samples and isinstance(self.prior, ConditionalNormal):
             raise InputError(
-                f"prior = conditional-normal: {self.objective} compares codes with draws from one prior for all; "
-                "take prior = 'standard-normal'"
+                f"prior = conditional-normal: {self.objective} needs one prior for all conditions; set prior = "
+                "'standard-normal'"
             )
         if not self.supports_jit:
             self.encoder.supports_jit = self.decoder.supports_jit = False
-        # A subclassed encoder has no shape of its own; its first images build the model.
+        # Functional and sequential encoders have an input shape. A subclassed one is built with the first images.
         shape = getattr(self.encoder, "input_shape", None)
         if shape is not None:
             *batch_and_size, channels = shape
-            self.build((*batch_and_size, channels and channels - extra))
+            self.build((*batch_and_size, channels and channels - dim))
 
     def _forward(self, batch: Batch, training: bool | None) -> VAEOutput:
-        """Return the output of a batch: encode, draw, decode, and compute the terms."""
+        """Return the output for a batch: encode, sample, decode, and compute the loss terms."""
         images, condition, noise, features = batch
         if features is None:
             features = self._features(self.encoder(concat_condition(images, condition), training=training))
-        # The axis of draws comes second everywhere.
+        # All tensors have the samples on their second axis.
         posterior = self.posterior([feature[:, None] for feature in features])
-        context = self._context(None if condition is None else condition[:, None])
-        prior = self.prior(context)
+        prior_inputs = self._prior_inputs(None if condition is None else condition[:, None])
+        prior = self.prior(prior_inputs)
 
-        def decoded(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
-            outputs = self._decode(draw.z, context.condition, training)
+        def decode_and_score(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
+            outputs = self._decode(draw.z, prior_inputs.condition, training)
             log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
             kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
             penalties = ops.zeros_like(kl_per_group[:, 0])
@@ -152,8 +153,8 @@ class VAE(BaseVAE):
 
         draw = posterior.rsample(noise)
         if training:
-            draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decoded(draw)[1].log_weight)
-        outputs, terms = decoded(draw)
+            draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decode_and_score(draw)[1].log_weight)
+        outputs, terms = decode_and_score(draw)
         reconstruction = self._likelihood(outputs[:, 0], images).mean()
         return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
 
@@ -162,7 +163,7 @@ class VAE(BaseVAE):
         return self._features(self.encoder.predict_on_batch(concat_condition(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the posterior's moments; only `z_mean` for a posterior without noise."""
+        """Return the moments of the posterior; only `z_mean` if it is deterministic."""
         posterior = self.posterior(self._features(self.encoder(concat_condition(*self._preprocess(inputs)))))
         return {"z_mean": posterior.mean} | ({"z_log_var": posterior.log_var} if self.is_stochastic else {})
 
@@ -172,29 +173,29 @@ class VAE(BaseVAE):
         return self.likelihood(ops.cast(self.decoder(inputs), "float32")).mean()
 
     def prior_transform(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return draws from a normal prior or a flow as a function of noise, (N, latent_dim).
+        """Return samples from the prior, (N, latent_dim), as a function of noise.
 
         Args:
             noise: Standard normal noise, (N, latent_dim).
-            condition: Vectors of the conditions, (N, width), or None.
+            condition: Encoded conditions, (N, size), or None.
 
         Raises:
-            InputError: The samples of the prior are not a function of normal noise, as those of a mixture.
+            InputError: The samples of the prior are not a function of normal noise, such as those of a mixture.
         """
-        density = self.prior(self._context(condition))
-        if not isinstance(density, ReparameterizedDistribution):
+        distribution = self.prior(self._prior_inputs(condition))
+        if not isinstance(distribution, ReparameterizedDistribution):
             raise InputError(
-                f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise alone, since "
-                "they choose a component; use a normal prior or a flow"
+                f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise, because each "
+                "chooses a component at random; use a normal prior or a flow"
             )
-        return density.rsample(noise).z
+        return distribution.rsample(noise).z
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of `prior_transform`, which lists the errors."""
+        """Return the mean images of samples from the prior; arguments and errors as for `prior_transform`."""
         return self.decode_tensors(self.prior_transform(noise, condition), condition)
 
     def _measure_sizes(self, image_shape: Shape) -> int:
-        """Build the parts that are not built yet for images (H, W, C), and return the number of latent dimensions."""
+        """Build the components for images (H, W, C), and return the number of latent dimensions."""
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = (None, *image_shape[:-1], channels)
         features = self._features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)))
@@ -203,31 +204,31 @@ class VAE(BaseVAE):
         return latent_dim
 
     def _latents(self, output: VAEOutput) -> Latents:
-        """Return the codes of a batch, and draws from the prior if the objective needs them."""
-        prior = None
+        """Return the codes of a batch, with samples from the prior if the objective requires them."""
+        prior_samples = None
         if self.objective.requires_prior_samples:
-            density = self.prior(self._context(None))
-            prior = density.sample(ops.shape(output.z)[0], self.sampler.seed_generator)
-        return Latents(output.z, output.z_mean, output.z_log_var, prior)
+            prior = self.prior(self._prior_inputs(None))
+            prior_samples = prior.sample(ops.shape(output.z)[0], self.sampler.seed_generator)
+        return Latents(output.z, output.z_mean, output.z_log_var, prior_samples)
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound on −log p(x): not for a posterior without noise."""
+        """Whether `negative_elbo` is a bound on −log p(x): False if the posterior is deterministic."""
         return self.is_stochastic
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether codes are drawn."""
+        """Whether the posterior is random."""
         return not isinstance(self.posterior, Deterministic)
 
     @property
     def has_latent_vector(self) -> bool:
-        """Whether the code of an image is one vector under one prior: always."""
+        """Whether the code of an image is a single vector: True."""
         return True
 
     @property
     def has_continuous_codes(self) -> bool:
-        """Whether codes are real numbers: always."""
+        """Whether codes are real numbers: True."""
         return True
 
     @property
@@ -239,12 +240,12 @@ class VAE(BaseVAE):
         return self.decoder, self.likelihood
 
     def sample_posterior(self, x: Any, *, seed: int = 0, condition: Any = None) -> Array:
-        """Return one draw of z per image from its posterior.
+        """Return one sample of z from the posterior of each image.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            seed: Fixes the draws.
-            condition: Their condition, one for all or one for each.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            seed: Seed of the samples.
+            condition: Condition of the images, one for all or one per image.
 
         Returns:
             Codes (N, latent_dim), float32.
@@ -258,21 +259,21 @@ class VAE(BaseVAE):
         return self._in_batches(lambda batch: self.predict_on_batch(batch).z, inputs, None)
 
     def with_prior(self, prior: Prior) -> Self:
-        """Return a model with the same networks and parts and another prior.
+        """Return a model with another prior that shares all other components with this one.
 
         Args:
-            prior: p(z), built for codes of the same size.
+            prior: p(z), for codes of the same size.
         """
         shared = {name: getattr(self, name) for name in self.part_names}
         return type(self)(**{**shared, "prior": prior}, seed=self.seed)
 
     def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
-        """Initialize a VampPrior with images chosen at random; do nothing for any other prior.
+        """Initialize a `VampPrior` with images chosen at random. Do nothing for other priors.
 
         Args:
-            x: Images (N, H, W, C): uint8, or floats in [0, 1].
-            condition: Their condition, one for all or one for each.
-            seed: Fixes the choice.
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            condition: Condition of the images, one for all or one per image.
+            seed: Seed of the choice.
 
         Raises:
             InputError: The images do not fit the model.
@@ -285,33 +286,34 @@ class VAE(BaseVAE):
             self.prior.initialize(ops.convert_to_numpy(concat_condition(images, conditions)))
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
-        """Return codes drawn from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
-        prior = self.prior(self._context(self._check_sample(n, condition)))
+        """Return samples from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
+        prior = self.prior(self._prior_inputs(self._check_sample(n, condition)))
         return ops.convert_to_numpy(prior.sample(n, self.sampler.seed_generator if seed is None else seed))
 
     def _features(self, outputs: Any) -> list[Tensor]:
+        """Return the encoder's outputs in float32, after a check against `posterior.param_sizes`."""
         if isinstance(outputs, dict):
             raise InputError(
-                f"encoder returns a dict of {', '.join(map(str, outputs))}, which has no order: return a list of "
+                f"encoder outputs a dict of {', '.join(map(str, outputs))}: the order is ambiguous; return a list of "
                 f"{', '.join(self.posterior.param_sizes(1))}"
             )
         features = keras.tree.flatten(outputs)
         sizes = self.posterior.param_sizes(int(features[0].shape[-1]) if len(features[0].shape) == 2 else 1)
         if [tuple(feature.shape[1:]) for feature in features] != [(size,) for size in sizes.values()]:
-            wanted = ", ".join(f"{name} (n, {size})" for name, size in sizes.items())
+            expected = ", ".join(f"{name} (n, {size})" for name, size in sizes.items())
             raise InputError(
-                f"encoder returns {[tuple(feature.shape) for feature in features]}: it must return [{wanted}] for "
-                "a latent space of its first output's size; the VAE draws z itself"
+                f"encoder outputs {[tuple(feature.shape) for feature in features]}: does not fit the posterior, which "
+                f"draws z itself; return [{expected}]"
             )
         return [ops.cast(feature, "float32") for feature in features]
 
-    def _context(self, condition: Tensor) -> PriorInputs:
+    def _prior_inputs(self, condition: Tensor) -> PriorInputs:
         return PriorInputs(
             self.latent_dim, lambda inputs: self.posterior(self._features(self.encoder(inputs))), condition
         )
 
     def _decode(self, z: Tensor, condition: Tensor, training: bool | None) -> Tensor:
-        """Return the decoder's outputs (N, K, …) of codes (N, K, D), all draws in one batch."""
+        """Decode the codes (N, K, D) in one batch, and return the decoder's outputs, (N, K, …)."""
         if condition is not None:
             z = ops.concatenate([z, ops.broadcast_to(condition, (*ops.shape(z)[:-1], condition.shape[-1]))], axis=-1)
         outputs = self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training)
@@ -322,16 +324,16 @@ def _check_arguments(
     encoder: Any, decoder: Any, latent_dim: int | None, image_shape: Any, objective: Any, beta: float | None
 ) -> None:
     if (encoder is None) != (decoder is None):
-        given, missing = ("decoder", "encoder") if encoder is None else ("encoder", "decoder")
-        raise InputError(f"{missing} = None: a {given} was given, so pass its {missing} too, or neither of them")
+        given, missing = ("a decoder", "encoder") if encoder is None else ("an encoder", "decoder")
+        raise InputError(f"{missing} = None: {given} needs its {missing}; pass both of them, or neither")
     for name, value in {"latent_dim": latent_dim, "image_shape": image_shape}.items():
         if encoder is not None and value is not None:
             raise InputError(
-                f"{name} = {value}: the encoder and the decoder given fix it already; leave one of them out"
+                f"{name} = {value}: the encoder and the decoder determine it; leave out {name}, or pass no networks"
             )
     if objective is not None and beta is not None:
-        raise InputError(f"beta = {beta}: objective = {objective} has weights of its own; pass one of the two")
+        raise InputError(f"beta = {beta}: objective = {objective} sets its own weights; pass one of the two")
     if latent_dim is not None and (not isinstance(latent_dim, int) or latent_dim < 1):
-        raise InputError(f"latent_dim = {latent_dim}: must be a whole number ≥ 1")
+        raise InputError(f"latent_dim = {latent_dim}: not a positive integer; pass an integer ≥ 1")
     if image_shape is not None and (len(image_shape) != 3 or not all(isinstance(size, int) for size in image_shape)):
-        raise InputError(f"image_shape = {image_shape}: give (height, width, channels)")
+        raise InputError(f"image_shape = {image_shape}: not three integers; pass (height, width, channels)")

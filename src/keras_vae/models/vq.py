@@ -196,7 +196,7 @@ class VQVAE(BaseVAE):
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether the posterior is random: False, each image has one map of indices."""
+        """Whether the posterior is random: False, since each image has one map of indices."""
         return False
 
     def _measure_sizes(self, image_shape: Shape) -> int:
@@ -221,7 +221,7 @@ class VQVAE(BaseVAE):
 
     @property
     def has_latent_vector(self) -> bool:
-        """Whether the code of an image is a single vector: False, it is a map of indices."""
+        """Whether the code of an image is a single vector: False, since it is a map of indices."""
         return False
 
     @property

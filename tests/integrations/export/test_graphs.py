@@ -137,7 +137,7 @@ def test_sampler_transforms_noise_like_the_prior() -> None:
 def test_sampler_of_a_flow_prior_inverts_the_flow() -> None:
     model = randomized("flow")
     noise = np.random.default_rng(0).standard_normal((5, 3), dtype="float32")
-    density = model.prior(model._context(None))
+    density = model.prior(model._prior_inputs(None))
     z = density.rsample(ops.convert_to_tensor(noise)).z
     back, total = z, 0.0
     for step in model.prior.flow:
