@@ -1,7 +1,7 @@
-"""Variational autoencoders for Keras 3: train, measure, explore and ship them, on TensorFlow, JAX and PyTorch.
+"""Variational autoencoders for Keras 3: train, evaluate, explore and export them on TensorFlow, JAX and PyTorch.
 
-`__init__.pyi` lists the public names. They are imported when they are first used, because Keras and its backend take
-seconds to load and `vae --help` must not.
+`__init__.pyi` lists the public names. They are imported on first use, because Keras and its backend take seconds to
+load and `vae --help` should be instant.
 """
 
 import importlib
@@ -17,6 +17,6 @@ __all__ += ["__version__"]
 
 startup.prepare()
 
-# `keras.saving.load_model` finds the classes of this package among those registered, which importing them does.
+# Register the classes of this package with Keras, so that `keras.saving.load_model` finds them.
 if "keras" in sys.modules:
     importlib.import_module(f"{__name__}.models.registration")

@@ -1,4 +1,4 @@
-"""Tests of the autoregressive prior: normalization, causality, sampling and errors."""
+"""Autoregressive prior: normalization, causality, sampling and errors."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from keras_vae.core.typing import Array
 
 @pytest.fixture
 def prior() -> AutoregressivePrior:
-    """A prior over 2×2 maps of 3 codes, with 2 conditions; its weights are so large that all inputs matter."""
+    """A prior over 2×2 maps of 3 codes, with 2 conditions and large weights, so that all inputs matter."""
     prior = AutoregressivePrior(width=4, num_blocks=1, num_heads=2)
     prior.build((None, 2, 2, 3), (None, 2))
     rng = np.random.default_rng(2)
@@ -62,7 +62,7 @@ def test_samples_have_the_frequencies_of_the_prior(prior: AutoregressivePrior) -
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"width": 6, "num_heads": 4}, "width = 6: must be a multiple of num_heads = 4"),
+        ({"width": 6, "num_heads": 4}, "width = 6: not divisible by num_heads; pass a multiple of 4"),
         ({"num_blocks": 0}, "num_blocks = 0"),
     ],
 )

@@ -35,9 +35,12 @@ def test_vectors_encode_themselves(dtype: str) -> None:
         (lambda: ClassLabel(classes=1), "classes = 1: too few classes; pass an integer ≥ 2"),
         (
             lambda: ClassLabel().check(np.zeros((3, 10), "int32")),
-            r"int32 and shape \(3, 10\): not labels; pass one integer per image",
+            r"int32 and shape \(3, 10\): not class labels; pass one integer per image",
         ),
-        (lambda: ClassLabel().check(np.zeros(3)), r"float64 and shape \(3,\): not labels; pass one integer per image"),
+        (
+            lambda: ClassLabel().check(np.zeros(3)),
+            r"float64 and shape \(3,\): not class labels; pass one integer per image",
+        ),
         (
             lambda: ClassLabel().check(np.array([0, 10])),
             "condition from 0 to 10: out of range; labels run from 0 to 9",
@@ -49,11 +52,11 @@ def test_vectors_encode_themselves(dtype: str) -> None:
         (lambda: ContinuousCondition(size=0), "size = 0: not positive; pass an integer ≥ 1"),
         (
             lambda: ContinuousCondition(size=2).check(np.zeros((4, 3))),
-            r"shape \(4, 3\): not such vectors; pass numbers, \(n, 2\)",
+            r"shape \(4, 3\): not vectors of size 2; pass numbers, \(n, 2\)",
         ),
         (
             lambda: ContinuousCondition(size=2).check(np.zeros(2)),
-            r"shape \(2,\): not such vectors; pass numbers, \(n, 2\)",
+            r"shape \(2,\): not vectors of size 2; pass numbers, \(n, 2\)",
         ),
         (lambda: ContinuousCondition(size=1).check(np.array([["a"]])), r"pass numbers, \(n, 1\)"),
         (

@@ -28,7 +28,7 @@ def reset_random_numbers() -> None:
 
 
 def aggregate(correlation: float, images: int, noise: float = 0.4) -> tuple[ELBOTerms, Latents, Array]:
-    """Return a sample from each of many posteriors, whose mixture is close to a correlated unit normal."""
+    """Return one sample from each of many posteriors whose mixture is close to a correlated unit normal."""
     covariance = np.array([[1, correlation], [correlation, 1]])
     means = rng.multivariate_normal([0, 0], (covariance - noise * np.eye(2) * (1 - abs(correlation))), images)
     spread = math.sqrt(noise * (1 - abs(correlation)))
@@ -92,7 +92,7 @@ def test_weighted_densities_are_exact_up_to_a_constant() -> None:
 
 @pytest.mark.parametrize("sampling", ["weighted", "stratified"])
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
-def test_total_correlation_is_that_of_the_aggregate_posterior(sampling: str, correlation: float) -> None:
+def test_total_correlation_equals_that_of_the_aggregate_posterior(sampling: str, correlation: float) -> None:
     images = 800
     terms, latents, _ = aggregate(correlation, images)
     _, total, _ = map(to_numpy, BetaTC(sampling=sampling, images=images).decompose(terms, latents))
@@ -133,7 +133,7 @@ def test_discrepancy_equals_the_unbiased_double_sum(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["imq", "rbf"])
-def test_discrepancy_of_a_single_image_has_no_pairs(kind: str) -> None:
+def test_discrepancy_of_a_single_image_uses_no_pairs_within_the_batch(kind: str) -> None:
     one, other = tensor([[0.5, 1.0]]), tensor([[0.0, 2.0]])
     expected = -2 * kernel(kind, np.array([0.5, 1.0]), np.array([0.0, 2.0]))
     assert float(InfoVAE(kernel=kind).discrepancy(one, other)) == pytest.approx(expected, rel=1e-5)
@@ -180,7 +180,7 @@ def test_info_vae_with_alpha_one_ignores_the_rate() -> None:
         (lambda: BetaTC(alpha=-1.0), "alpha = -1.0"),
         (lambda: BetaTC(gamma=math.nan), "gamma = nan"),
         (lambda: BetaTC(sampling="all"), "sampling = 'all': unknown estimator; pass 'weighted' or 'stratified'"),
-        (lambda: BetaTC(images=1), "images = 1: too few training images; pass their number, at least 2"),
+        (lambda: BetaTC(images=1), "images = 1: too few training images; pass an integer ≥ 2"),
         (lambda: BetaTC().check_posterior(DiagonalNormal()), r"images = None: .*; pass BetaTC\(images=…\)"),
         (
             lambda: BetaTC(images=9).check_posterior(FullCovarianceNormal()),

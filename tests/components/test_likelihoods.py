@@ -129,9 +129,9 @@ def test_gradients_are_finite_at_extreme_outputs(spec: dict[str, object]) -> Non
 
 @pytest.mark.parametrize("raw", [-20.0, 20.0])
 @pytest.mark.parametrize("family", [Normal, Laplace])
-def test_scale_out_of_range_is_bounded_but_keeps_its_gradient(family: type[Likelihood], raw: float) -> None:
+def test_scale_is_bounded_but_keeps_its_gradient(family: type[Likelihood], raw: float) -> None:
     outputs = np.array([[[[0.5, raw]]]], "float32")
-    # A distant pixel needs a larger scale than the lower bound; an exact one, a smaller scale than the upper bound.
+    # A distant pixel needs a scale above the lower bound, and an exactly predicted one a scale below the upper bound.
     x = ops.convert_to_tensor(np.full((1, 1, 1, 1), 0.0 if raw < 0 else 0.5, "float32"))
     distribution = family(scale="pixel")(ops.convert_to_tensor(outputs))
     low, high = likelihoods.SCALE_RANGE
@@ -212,7 +212,7 @@ def test_only_densities_are_marked_as_densities() -> None:
         assert build({"name": name}).is_density == (name in densities)
 
 
-def test_only_a_bernoulli_on_gray_is_not_normalized() -> None:
+def test_only_a_bernoulli_likelihood_of_gray_images_is_not_normalized() -> None:
     black_and_white, levels = np.array([0, 255], "uint8"), np.array([0, 7], "uint8")
     for name in registry.registered("likelihood"):
         assert build({"name": name}).is_normalized_on(black_and_white)
@@ -220,13 +220,13 @@ def test_only_a_bernoulli_on_gray_is_not_normalized() -> None:
     assert Bernoulli(binarize="static").is_normalized_on(levels)
 
 
-def test_only_a_bernoulli_on_colors_is_rejected() -> None:
+def test_only_a_bernoulli_likelihood_rejects_color_images() -> None:
     for name in registry.registered("likelihood"):
         build({"name": name}).check_images((4, 5, 1))
         if name != "bernoulli":
             build({"name": name}).check_images((4, 5, 3))
     Bernoulli(binarize="threshold").check_images((4, 5, 3))
-    with pytest.raises(InputError, match=r'bernoulli.*3 channels; set binarize = "dynamic".*discretized-logistic'):
+    with pytest.raises(InputError, match=r'bernoulli.*3 channels; set binarize = "dynamic".*"discretized-logistic"'):
         Bernoulli().check_images((4, 5, 3))
 
 
@@ -276,7 +276,7 @@ def test_static_binarization_of_an_image_never_changes() -> None:
     np.testing.assert_array_equal(together, alone[::-1])
     other = to_numpy(Bernoulli(binarize="static", seed=1).preprocess(ops.convert_to_tensor(x)))
     assert 0.2 < (together != other).mean() < 0.47  # two independent draws differ with probability E[2x(1 − x)] = ⅓
-    # A fixed reference: a changed binarization is another data set, whose results are not comparable.
+    # A fixed reference: a changed binarization would be another data set, and results would not be comparable.
     ramp = np.arange(64, dtype="float32").reshape(1, 8, 8, 1) * 4 / 255
     bits = to_numpy(likelihood.preprocess(ops.convert_to_tensor(ramp))).astype(int).ravel()
     assert "".join(map(str, bits)) == "0001000001011100000100010101111110011110111100011111111101111111"

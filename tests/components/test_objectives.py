@@ -104,7 +104,7 @@ def test_miwae_and_ciwae_are_means_of_bounds(samples: int, groups: int, weight: 
 
 
 def test_iwae_rises_with_the_number_of_samples_toward_the_exact_likelihood() -> None:
-    """p(z) = N(0, 1), p(x|z) = N(z, ½²), x = 1.2, and a posterior with a wrong mean and variance."""
+    """Use p(z) = N(0, 1), p(x|z) = N(z, ½²), x = 1.2, and a posterior with a wrong mean and variance."""
     z = rng.normal(0.3, 0.6, (20_000, 32))
     log_weight = stats.norm(z, 0.5).logpdf(1.2) + stats.norm.logpdf(z) - stats.norm(0.3, 0.6).logpdf(z)
     exact = stats.norm(0, math.sqrt(1.25)).logpdf(1.2)
@@ -224,8 +224,8 @@ def test_gradients_stay_finite_if_importance_weights_underflow() -> None:
             lambda: ELBO(free_bits=0.5, capacity=5.0),
             "free_bits = 0.5, capacity = 5.0: they exclude each other; set one of the two",
         ),
-        (lambda: IWAE(samples=0), "samples = 0, groups = 1: a number is not positive; pass integers ≥ 1"),
-        (lambda: IWAE(groups=0), "groups = 0: a number is not positive; pass integers ≥ 1"),
+        (lambda: IWAE(samples=0), "samples = 0, groups = 1: not both positive; pass integers ≥ 1"),
+        (lambda: IWAE(groups=0), "groups = 0: not both positive; pass integers ≥ 1"),
         (lambda: IWAE(elbo_weight=1.5), r"elbo_weight = 1.5: out of range; pass a number in \[0, 1\]"),
         (lambda: IWAE(elbo_weight=math.nan), "elbo_weight = nan"),
         (lambda: IWAE(gradient="none"), "gradient = 'none': unknown estimator; pass 'plain', 'stl' or 'dreg'"),

@@ -79,7 +79,7 @@ def test_density_of_an_iaf_follows_from_numerical_jacobians(latent_dim: int, ste
     z, log_prob = distribution.rsample(tensor(noise))
     np.testing.assert_allclose(to_numpy(log_prob), expected, atol=5e-3)
     np.testing.assert_allclose(to_numpy(distribution.log_prob(z)), expected, atol=5e-3)
-    # One step depends on earlier dimensions only; a second one, in reverse order, also on later ones.
+    # One step depends on earlier dimensions only. A second step in reverse order also depends on later ones.
     above = np.abs(jacobian[:, *np.triu_indices(latent_dim, 1)])
     assert above.max(initial=0) == 0 if steps == 1 else above.min(initial=1) > 1e-4
 
@@ -130,7 +130,7 @@ def test_log_variances_are_clipped_but_keep_their_gradients(make: Callable[[], P
 )
 def test_iaf_with_an_invalid_size_is_rejected(build: Callable[[], Posterior]) -> None:
     with pytest.raises(
-        InputError, match=r"steps = \d+, hidden = \[.*\], context_dim = \d+: a size is not positive; pass integers ≥ 1"
+        InputError, match=r"steps = \d+, hidden = \[.*\], context_dim = \d+: not all positive; pass integers ≥ 1"
     ):
         build()
 
@@ -143,7 +143,7 @@ def test_samples_have_the_given_moments() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 1), (3, 64)])
-def test_sampler_takes_any_shape_and_draws_new_samples_each_time(shape: tuple[int, int]) -> None:
+def test_sampler_accepts_any_shape_and_draws_new_samples_each_time(shape: tuple[int, int]) -> None:
     sampler, zeros = Sampler(seed=0), np.zeros(shape, "float32")
     first, second = to_numpy(sampler([zeros, zeros])), to_numpy(sampler([zeros, zeros]))
     assert first.shape == shape

@@ -52,7 +52,7 @@ def test_schedule_equals_its_formula_at_every_step(schedule: Schedule, formula: 
     assert max(float(value) for value in values) <= 1
 
 
-def test_fractions_of_a_training_become_steps_and_steps_stay() -> None:
+def test_fractions_of_all_training_steps_become_steps() -> None:
     assert in_steps(WarmUp(steps=0.1), 2000) == WarmUp(steps=200)
     assert in_steps(WarmUp(steps=50), 2000) == WarmUp(steps=50)
     assert in_steps(Cosine(), 300) == Cosine(steps=300)
@@ -66,13 +66,13 @@ def test_fractions_of_a_training_become_steps_and_steps_stay() -> None:
 def test_fraction_of_an_unknown_number_of_steps_is_rejected(schedule: Schedule) -> None:
     with pytest.raises(
         InputError,
-        match=r"steps = [\d.]+: a fraction of all training steps, whose number is unknown outside an experiment",
+        match=r"steps = [\d.]+: a fraction of all training steps, but their number is unknown outside of an experiment",
     ):
         schedule(3)
     assert 0 <= float(in_steps(schedule, 10)(3)) <= 1
 
 
-def test_optimizer_follows_a_scheduled_rate_which_keras_can_save() -> None:
+def test_optimizer_follows_a_scheduled_rate_that_keras_can_save() -> None:
     rate = ScheduledRate(0.5, WarmUp(steps=4))
     variable = keras.Variable(np.zeros(1, "float32"))
     optimizer = keras.optimizers.SGD(rate)
@@ -89,7 +89,7 @@ def test_optimizer_follows_a_scheduled_rate_which_keras_can_save() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: WarmUp(steps=0), "steps = 0: not a length; pass a finite number"),
+        (lambda: WarmUp(steps=0), "steps = 0: not a valid length; pass a finite number"),
         (lambda: WarmUp(steps=math.nan), "steps = nan"),
         (lambda: WarmUp(steps=math.inf), "steps = inf"),
         (lambda: Cyclical(steps=-1), "steps = -1"),

@@ -1,4 +1,4 @@
-"""Tests of the codebook against NumPy: quantization, moving averages, dead codes, gradients and usage."""
+"""Codebook against NumPy: quantization, moving averages, dead codes, gradients and usage."""
 
 import keras
 import numpy as np

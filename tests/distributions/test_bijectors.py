@@ -35,7 +35,7 @@ def test_jacobian_is_triangular_in_the_order_of_the_degrees(degrees: tuple[int, 
     order = np.array(degrees)
     lower = order[:, None] > order[None]
     assert not jacobian[:, ~lower & ~np.eye(len(degrees), dtype=bool)].any()
-    # All dependences that the order allows exist.
+    # Every dependence that the order allows exists.
     assert (np.abs(jacobian[:, lower]).max(0) > 1e-3).all()
     log_scale = to_numpy(bijector.transform(tensor(u))[1])
     np.testing.assert_allclose(np.log(np.diagonal(jacobian, axis1=1, axis2=2)), log_scale, atol=2e-3)
@@ -69,7 +69,7 @@ def test_context_affects_every_dimension_and_broadcasts_over_samples() -> None:
 
 
 @pytest.mark.parametrize("direction", ["transform", "inverse"])
-def test_detached_weights_have_no_gradient_and_codes_have_the_same(direction: str) -> None:
+def test_detaching_weights_removes_their_gradients_and_keeps_those_of_codes(direction: str) -> None:
     bijector, u = make((0, 1), context_dim=2), rng.normal(size=(4, 2)).astype("float32")
     context = tensor(rng.normal(size=(4, 2)))
 

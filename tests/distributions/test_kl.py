@@ -43,7 +43,7 @@ def as_mixture(distribution: DiagonalNormal) -> Mixture:
     return Mixture(tensor([0.0]), tree_map(distribution, lambda values: values[None]))
 
 
-def test_diagonal_normals_diverge_by_the_integral_in_each_dimension() -> None:
+def test_kl_of_diagonal_normals_equals_the_integral_in_each_dimension() -> None:
     one, other = (normal(rng.normal(size=4), rng.normal(size=4)) for _ in range(2))
     axis = np.linspace(-25, 25, 20_001)
     log_densities = [
@@ -70,13 +70,13 @@ def test_closed_form_agrees_with_the_estimate_from_samples(full: bool) -> None:
     assert abs(estimates.mean() - closed.sum()) < 4 * error
 
 
-def test_divergence_from_itself_is_zero_and_from_another_distribution_positive() -> None:
+def test_kl_is_zero_for_equal_distributions_and_positive_for_others() -> None:
     one, other = normal([[0.2]], [[-3.0]]), normal([[0.2]], [[-2.9]])
     assert to_numpy(kl_divergence(one, one))[0, 0] == pytest.approx(0, abs=1e-6)
     assert to_numpy(kl_divergence(one, other))[0, 0] > 1e-4
 
 
-def test_full_normal_with_a_diagonal_scale_diverges_like_the_diagonal_normal() -> None:
+def test_kl_of_a_full_normal_with_a_diagonal_scale_equals_that_of_the_diagonal_normal() -> None:
     mean, log_var = rng.normal(size=(2, 6, 3)).astype("float32")
     full = MultivariateNormalTriL(tensor(mean), tensor(np.exp(log_var / 2)[..., None] * np.eye(3)))
     prior = normal(rng.normal(size=3), rng.normal(size=3))
@@ -84,7 +84,7 @@ def test_full_normal_with_a_diagonal_scale_diverges_like_the_diagonal_normal() -
     np.testing.assert_allclose(to_numpy(kl_divergence(full, prior))[:, 0], per_dimension.sum(-1), rtol=1e-4, atol=1e-4)
 
 
-def test_point_mass_costs_the_negative_log_density_of_the_prior() -> None:
+def test_kl_of_a_point_mass_is_the_negative_log_density_of_the_prior() -> None:
     codes = rng.normal(size=(4, 1, 2)).astype("float32")
     point = Deterministic(tensor(codes))
     draw = point.rsample(tensor(rng.normal(size=(4, 3, 2))))
@@ -105,6 +105,6 @@ def test_closed_form_of_a_user_replaces_the_estimate(monkeypatch: pytest.MonkeyP
     assert to_numpy(kl_divergence(one, as_mixture(one))).item() == 14.0
 
 
-def test_pair_has_one_closed_form_only() -> None:
+def test_second_closed_form_of_a_pair_is_rejected() -> None:
     with pytest.raises(InputError, match=r"register_kl\(DiagonalNormal, DiagonalNormal\): this pair already has"):
         register_kl(DiagonalNormal, DiagonalNormal)(lambda posterior, prior: prior)

@@ -111,7 +111,7 @@ def test_log_density_of_a_mixture_stays_exact_far_from_every_component() -> None
 
 
 def test_choice_of_component_and_noise_of_a_mixture_are_independent() -> None:
-    """With one seed for both, all samples of a component would come from one end of its noise."""
+    """If both used the same seed, all samples of a component would come from one tail of its noise."""
     drawn = to_numpy(Mixture(tensor([0.0, 0.0]), normal([[0.0], [100.0]], [[0.0], [0.0]])).sample(20_000, seed=1))[:, 0]
     for part in (drawn[drawn < 50], drawn[drawn > 50] - 100):
         assert len(part) == pytest.approx(10_000, abs=300)
@@ -146,7 +146,7 @@ def test_samples_of_normals_have_their_moments() -> None:
     assert not np.allclose(drawn, to_numpy(normal([1.0, -2.0], [0.0, -1.0]).sample(40_000, seed=2)))
 
 
-def test_batch_of_distributions_gives_one_sample_each() -> None:
+def test_batch_of_distributions_returns_one_sample_per_distribution() -> None:
     batch = normal([[0.0, 50.0], [100.0, -50.0]], [[0.0, 0.0], [0.0, 0.0]])
     np.testing.assert_allclose(to_numpy(batch.sample(2, seed=3)), to_numpy(batch.mean), atol=6)
 
@@ -213,7 +213,7 @@ NOISE = rng.normal(size=(5, 3)).astype("float32")
 LOWER = triangles(5, 3)
 
 
-def test_stop_gradient_leaves_a_normal_the_gradients_through_z() -> None:
+def test_stop_gradient_keeps_the_gradient_of_a_normal_through_z() -> None:
     mean, log_var = rng.normal(size=(2, 5, 3)).astype("float32")
 
     def loss(distribution: DiagonalNormal, transform: Callable[[DiagonalNormal], DiagonalNormal]) -> object:
@@ -228,7 +228,7 @@ def test_stop_gradient_leaves_a_normal_the_gradients_through_z() -> None:
     np.testing.assert_allclose(full, np.stack([np.zeros((5, 3)), np.full((5, 3), -0.5)]), atol=1e-4)
 
 
-def test_stop_gradient_leaves_a_full_normal_the_gradients_through_z() -> None:
+def test_stop_gradient_keeps_the_gradient_of_a_full_normal_through_z() -> None:
     def loss(mean: object) -> object:
         distribution = MultivariateNormalTriL(mean, tensor(LOWER))
         return ops.sum(stop_gradient(distribution).log_prob(distribution.rsample(tensor(NOISE)).z))
@@ -239,7 +239,7 @@ def test_stop_gradient_leaves_a_full_normal_the_gradients_through_z() -> None:
 
 
 @pytest.mark.parametrize("maps_to_base", [False, True])
-def test_stop_gradient_leaves_a_flow_the_gradients_through_z(maps_to_base: bool) -> None:
+def test_stop_gradient_keeps_the_gradient_of_a_flow_through_z(maps_to_base: bool) -> None:
     distribution, z = flow(maps_to_base, batch=(5,)), rng.normal(size=(5, 3)).astype("float32")
     moments = np.stack([to_numpy(distribution.base.mean), to_numpy(distribution.base.log_var)])
 

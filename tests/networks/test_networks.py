@@ -1,4 +1,4 @@
-"""Tests of all network families (sizes, outputs, gradients, files, precision), and of each family's own features."""
+"""All network families (sizes, outputs, gradients, files, precision), and the specific features of each family."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ SMALL: dict[str, list[Network]] = {
         ResNet(widths=(8,), blocks=2, dense_units=5, attention=True, groups=2),
     ],
 }
-# A family without small settings above is tested with its defaults.
+# A family without settings above is tested with its defaults.
 NETWORKS = [network for name, cls in registry.registered("network").items() for network in SMALL.get(name, [cls()])]
 SPATIAL = [network for network in NETWORKS if isinstance(network, SpatialNetwork)]
 MAP_SHAPES = [(9, 11, 1), (4, 5, 1), (1, 1, 1)]
@@ -85,8 +85,8 @@ def test_encoder_outputs_follow_the_order_of_param_sizes(network: Network) -> No
 
 def assert_training_changes_every_weight(encoder: keras.Model, decoder: keras.Model, images: Array) -> None:
     model = Autoencoder(encoder, decoder)
-    # Adam changes a weight by about the learning rate however small its gradient is. In the first step the gradient is
-    # zero behind a convolution that starts at zero, so train for three. Tracing is slower than that, except on JAX.
+    # Adam changes a weight by about the learning rate, however small its gradient. In the first step, the gradient is
+    # zero behind a convolution that starts at zero, so train for three. Compiling would take longer, except on JAX.
     model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=keras.backend.backend() != "jax")
     model.build((None, *images.shape[1:]))
     before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
@@ -272,7 +272,7 @@ def test_residual_mlp_starts_as_its_first_layer() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 6, 9, 32, 100])
-def test_number_of_groups_divides_any_width(width: int) -> None:
+def test_number_of_normalization_groups_divides_every_width(width: int) -> None:
     features = keras.Input((3, 3, width))
     norm = keras.Model(features, residual_block(features, width, groups=8)).layers[1]
     assert width % norm.groups == 0

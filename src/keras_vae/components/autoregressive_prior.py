@@ -29,7 +29,7 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
         inputs: A dict with `indices`, (N, rows, columns), int32; with a condition, also `condition`, (N, size).
 
     Returns:
-        Log-probabilities of all codes at each position, given the positions before, (N, rows, columns, num_codes).
+        Log-probabilities of all codes at each position, given the earlier positions, (N, rows, columns, num_codes).
 
     Raises:
         InputError: A size is below one, or `width` is not a multiple of `num_heads`.
@@ -39,9 +39,9 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
         super().__init__(**kwargs)
         for name, value in {"width": width, "num_blocks": num_blocks, "num_heads": num_heads}.items():
             if value < 1:
-                raise InputError(f"{name} = {value}: must be ≥ 1")
+                raise InputError(f"{name} = {value}: not positive; pass an integer ≥ 1")
         if width % num_heads:
-            raise InputError(f"width = {width}: must be a multiple of num_heads = {num_heads}")
+            raise InputError(f"width = {width}: not divisible by num_heads; pass a multiple of {num_heads}")
         self.width, self.num_blocks, self.num_heads = width, num_blocks, num_heads
 
     def build(self, logits_shape: Shape, condition_shape: Shape) -> None:
@@ -68,7 +68,7 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
     def call(self, inputs: Mapping[str, Tensor]) -> Tensor:  # noqa: D102
         rows, columns, num_codes = self.map_shape
         tokens = self.code_embedding(ops.reshape(inputs["indices"], (-1, rows * columns)))
-        # Shift by one position, so that each one sees only the codes before it.
+        # Shift by one, so that each position depends only on the codes before it.
         hidden = ops.pad(tokens[:, :-1], ((0, 0), (1, 0), (0, 0))) + ops.convert_to_tensor(self.position_embedding)
         if self.condition_projection is not None:
             hidden = hidden + self.condition_projection(inputs["condition"])[:, None]
@@ -77,7 +77,7 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
         return ops.reshape(ops.log_softmax(self.head(self.norm(hidden))), (-1, rows, columns, num_codes))
 
     def log_prob(self, indices: Tensor, condition: Tensor = None) -> Tensor:
-        """Return log p of maps of indices (N, rows, columns), in nats, (N,)."""
+        """Return the log-probabilities, (N,), in nats, of maps of indices (N, rows, columns)."""
         log_probs = self(_inputs(indices, condition))
         return ops.sum(ops.take_along_axis(log_probs, indices[..., None], axis=-1), axis=(1, 2, 3))
 
@@ -86,8 +86,8 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
 
         Args:
             n: Number of maps.
-            generator: Source of the noise. NumPy's noise is the same for all backends.
-            condition: Vectors to condition on, (n, size), or None.
+            generator: NumPy's generator of the noise, which is the same on all backends.
+            condition: Encoded conditions, (n, size), or None.
 
         Returns:
             Indices (n, rows, columns), int32.
@@ -104,7 +104,7 @@ class _TransformerBlock(layers.Layer):
 
     def __init__(self, width: int, num_heads: int, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        # The softmax cancels a bias of the keys, which would be a weight without a gradient.
+        # Without biases: the softmax would cancel that of the keys, a weight without a gradient.
         self.attention = layers.MultiHeadAttention(num_heads, width // num_heads, use_bias=False, dtype="float32")
         self.norms = [layers.LayerNormalization(dtype="float32") for _ in range(2)]
         self.expand = layers.Dense(4 * width, activation="gelu", dtype="float32")

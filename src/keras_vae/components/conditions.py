@@ -32,22 +32,22 @@ class Condition(Component, abc.ABC):
     @property
     @abc.abstractmethod
     def num_classes(self) -> int | None:
-        """The number of classes; None for a condition that is not a class label."""
+        """Number of classes; None for a condition that is not a class label."""
 
     @abc.abstractmethod
     def check(self, values: Array) -> Array:
-        """Return the values in the data type of the condition, if they are valid.
+        """Check values, and return them in the data type of the condition.
 
         Args:
             values: One value per image, (n, …).
 
         Raises:
-            InputError: The values have another shape or type, or lie outside the accepted range.
+            InputError: The values have an invalid shape or type, or are out of range.
         """
 
     @abc.abstractmethod
     def encode(self, values: Tensor) -> Tensor:
-        """Return the vectors that encode the values, (N, dim), float32."""
+        """Return the encoded values, (N, dim), float32."""
 
 
 @register("label")
@@ -56,7 +56,7 @@ class ClassLabel(Condition):
     """A class label, encoded as a one-hot vector (Kingma et al., arXiv 1406.5298).
 
     Args:
-        classes: Number of classes. An experiment takes it from its data.
+        classes: Number of classes. An experiment sets it from its data.
 
     Raises:
         InputError: `classes` is below 2.
@@ -87,14 +87,14 @@ class ClassLabel(Condition):
 
     @property
     def num_classes(self) -> int:
-        """The number of classes."""
+        """Number of classes."""
         return self.classes
 
     def check(self, values: Array) -> Array:
-        """Return the labels as int32, (n,), if all of them are valid."""
+        """Check labels, and return them as int32, (n,)."""
         if values.ndim != 1 or values.dtype.kind not in "iu":
             found = f"condition of type {values.dtype} and shape {values.shape}"
-            raise InputError(f"{found}: not labels; pass one integer per image, (n,)")
+            raise InputError(f"{found}: not class labels; pass one integer per image, (n,)")
         if values.min() < 0 or values.max() >= self.classes:
             found = f"condition from {values.min()} to {values.max()}"
             raise InputError(f"{found}: out of range; labels run from 0 to {self.classes - 1}")
@@ -108,7 +108,7 @@ class ClassLabel(Condition):
 @register("vector")
 @dataclass(frozen=True)
 class ContinuousCondition(Condition):
-    """A vector of numbers, which encodes itself.
+    """A vector of numbers, used as its own encoding.
 
     Args:
         size: Number of entries.
@@ -142,10 +142,10 @@ class ContinuousCondition(Condition):
         return None
 
     def check(self, values: Array) -> Array:
-        """Return the vectors as float32, (n, size), if all of them are valid."""
+        """Check vectors, and return them as float32, (n, size)."""
         if values.ndim != 2 or values.shape[1] != self.size or values.dtype.kind not in "biuf":
             found = f"condition of type {values.dtype} and shape {values.shape}"
-            raise InputError(f"{found}: not such vectors; pass numbers, (n, {self.size})")
+            raise InputError(f"{found}: not vectors of size {self.size}; pass numbers, (n, {self.size})")
         if not np.isfinite(values).all():
             raise InputError("condition with NaN or infinite values: not valid; pass finite numbers")
         return values.astype(self.dtype)
@@ -160,7 +160,7 @@ def concat_condition(maps: Tensor, condition: Tensor) -> Tensor:
 
     Args:
         maps: Images or feature maps, (N, H, W, C).
-        condition: Encoded conditions, (N, dim), or None, which returns the maps unchanged.
+        condition: Encoded conditions, (N, dim), or None to return the maps unchanged.
 
     Returns:
         (N, H, W, C + dim).

@@ -23,13 +23,13 @@ LOG_VAR_RANGE = (-20.0, 20.0)
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Sampler(keras.layers.Layer):
-    r"""Layer that draws \(z = \mu + e^{\frac12 \log\sigma^2} \varepsilon\), \(\varepsilon \sim N(0, I)\).
+    r"""Layer that samples \(z = \mu + e^{\frac12 \log\sigma^2} \varepsilon\), \(\varepsilon \sim N(0, I)\).
 
     The reparameterization trick of Kingma and Welling (arXiv 1312.6114). The state of the layer's random generator is
-    saved with the model, so a loaded model continues with the samples that the saved one would have drawn.
+    saved with the model, so a loaded model draws the same samples as the saved model would have drawn next.
 
     Args:
-        seed: Seed of the noise; None for a random one.
+        seed: Seed of the noise; None chooses one at random.
         **kwargs: Arguments of every Keras layer.
 
     Call arguments:
@@ -43,7 +43,7 @@ class Sampler(keras.layers.Layer):
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        # While a layer of a model is not built, Keras runs each batch twice, and on JAX without compiling it.
+        # If a layer of a model were not built, Keras would run each batch twice, and on JAX without compiling it.
         self.built = True
 
     def call(self, moments: tuple[Tensor, Tensor]) -> Tensor:  # noqa: D102
@@ -84,7 +84,7 @@ class Posterior(abc.ABC):
 
     @abc.abstractmethod
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
-        """Return the name and the size of each output of the encoder, in order."""
+        """Return the size of each output of the encoder, by name, in order."""
 
     @abc.abstractmethod
     def __call__(self, features: Sequence[Tensor]) -> latent.ReparameterizedDistribution:
@@ -122,7 +122,7 @@ class FullCovarianceNormal(Component, Posterior):
     """
 
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
-        """Return the sizes of the means, of twice the logarithm of L's diagonal, and of the entries below it."""
+        """Return the sizes of the means, of twice the log-diagonal of L, and of the entries below the diagonal."""
         num_lower = latent_dim * (latent_dim - 1) // 2
         return {"z_mean": latent_dim, "z_log_var": latent_dim} | ({"z_lower": num_lower} if num_lower else {})
 
@@ -144,8 +144,8 @@ class FullCovarianceNormal(Component, Posterior):
 class InverseAutoregressiveFlow(ComponentLayer, Posterior):
     """Autoregressive steps over a diagonal normal (Kingma et al., arXiv 1606.04934).
 
-    A sample and its density take one pass. The density of any other point, which a VampPrior and the gradient
-    estimators of the IWAE need, takes `latent_dim` passes per step.
+    A sample and its density need one pass. The density of any other point, as a `VampPrior` and the gradient
+    estimators of the `IWAE` compute it, needs `latent_dim` passes per step of the flow.
 
     Args:
         steps: Number of steps. The order of the dimensions is reversed between them.
@@ -171,7 +171,7 @@ class InverseAutoregressiveFlow(ComponentLayer, Posterior):
         super().__init__(**kwargs)
         if min(steps, context_dim, *hidden) < 1:
             sizes = f"steps = {steps}, hidden = {list(hidden)}, context_dim = {context_dim}"
-            raise InputError(f"{sizes}: a size is not positive; pass integers ≥ 1")
+            raise InputError(f"{sizes}: not all positive; pass integers ≥ 1")
         self.steps, self.hidden, self.context_dim = steps, tuple(hidden), context_dim
 
     def param_sizes(self, latent_dim: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Priors p(z): distributions over latent codes before an image is seen."""
+"""Priors p(z): distributions over latent codes that do not depend on an image."""
 
 import abc
 from collections.abc import Callable
@@ -108,7 +108,7 @@ class MixtureOfNormals(ComponentLayer, Prior):
 class VampPrior(ComponentLayer, Prior):
     r"""The mixture of the posteriors of learned pseudo-inputs, \(p(z) = \tfrac1K \sum_k q(z|u_k)\).
 
-    Tomczak and Welling (arXiv 1705.07120). The prior trains the encoder too, which it receives with its inputs.
+    Tomczak and Welling (arXiv 1705.07120). Training the prior also trains the encoder, which encodes the pseudo-inputs.
 
     Args:
         num_components: Number of pseudo-inputs K.
@@ -150,10 +150,10 @@ class VampPrior(ComponentLayer, Prior):
 
 @register("realnvp")
 class RealNVP(ComponentLayer, Prior):
-    """Affine couplings over a standard normal (Dinh et al., arXiv 1605.08803; as a prior: Chen et al., 1611.02731).
+    """A flow of affine couplings over a standard normal (Dinh et al., arXiv 1605.08803; Chen et al., 1611.02731).
 
     Args:
-        num_couplings: Number of couplings, which transform even and odd dimensions in turn.
+        num_couplings: Number of couplings, which transform even and odd dimensions alternately.
         hidden: Units of the hidden layers of each coupling.
         **kwargs: Arguments of every Keras layer.
 
@@ -165,13 +165,13 @@ class RealNVP(ComponentLayer, Prior):
         super().__init__(**kwargs)
         if min((num_couplings, *hidden)) < 1:
             raise InputError(
-                f"num_couplings = {num_couplings}, hidden = {list(hidden)}: a size is not positive; pass integers ≥ 1"
+                f"num_couplings = {num_couplings}, hidden = {list(hidden)}: not all positive; pass integers ≥ 1"
             )
         self.num_couplings, self.hidden = num_couplings, tuple(hidden)
 
     def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
         """Create the weights, given the shapes of codes, encoder inputs and encoded conditions."""
-        # With alternating dimensions, a flow over a single dimension still transforms it.
+        # The dimensions alternate, so that a flow over a single dimension transforms it too.
         halves = [[(dimension + turn) % 2 for dimension in range(latent_shape[-1])] for turn in range(2)]
         self.flow = [
             MaskedAffineBijector(halves[index % 2], self.hidden, name=f"coupling_{index}")
@@ -213,6 +213,6 @@ class ConditionalNormal(ComponentLayer, Prior):
         self.outer.build((None, self.hidden))
 
     def __call__(self, inputs: PriorInputs) -> DiagonalNormal:
-        """Return the normal given the condition, whose batch shape it has."""
+        """Return the normal given the condition, with the condition's batch shape."""
         mean, log_var = ops.split(self.outer(self.inner(inputs.condition)), 2, axis=-1)
         return DiagonalNormal(mean, clip_keeping_gradients(log_var, -20.0, 20.0))

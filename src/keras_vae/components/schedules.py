@@ -17,7 +17,7 @@ ComponentType = TypeVar("ComponentType", bound=Component)
 
 
 class Schedule(Component, abc.ABC):
-    """Base class of schedules. A schedule multiplies a weight of an objective or a learning rate."""
+    """Base class of schedules: factors that multiply a weight of an objective or a learning rate."""
 
     kind: ClassVar[str] = "schedule"
 
@@ -44,10 +44,10 @@ class Constant(Schedule):
 @register("warm-up")
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Rises linearly from 0 to 1 and stays there (Bowman et al., arXiv 1511.06349; Sønderby et al., 1602.02282).
+    """A linear rise from 0 to 1, then 1 (Bowman et al., arXiv 1511.06349; Sønderby et al., arXiv 1602.02282).
 
     Args:
-        steps: Number of steps of the rise. In an experiment, also a fraction of all training steps.
+        steps: Number of steps of the rise. In an experiment, it can be a fraction of all training steps.
 
     Raises:
         InputError: `steps` is not positive.
@@ -71,11 +71,11 @@ class WarmUp(Schedule):
 @register("cyclical")
 @dataclass(frozen=True)
 class Cyclical(Schedule):
-    """Rises from 0 to 1 repeatedly (Fu et al., arXiv 1903.10145).
+    """Repeated rises from 0 to 1 (Fu et al., arXiv 1903.10145).
 
     Args:
-        steps: Length of a cycle in steps. In an experiment, also a fraction of all training steps.
-        rise: Fraction of a cycle in which the factor rises. It stays at 1 for the rest.
+        steps: Length of a cycle in steps. In an experiment, it can be a fraction of all training steps.
+        rise: Fraction of a cycle in which the factor rises. For the rest of the cycle, the factor is 1.
 
     Raises:
         InputError: A value is out of range.
@@ -104,10 +104,10 @@ class Cyclical(Schedule):
 @register("cosine")
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Rises linearly, then falls along half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
+    """A linear rise, then a fall along half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
 
     Args:
-        steps: Step at which the fall ends. In an experiment, also a fraction of all training steps.
+        steps: Step at which the fall ends. In an experiment, it can be a fraction of all training steps.
         warm_up: Fraction of `steps` in which the factor rises from 0 to 1.
         end: Factor after the fall.
 
@@ -141,10 +141,10 @@ class Cosine(Schedule):
 @register("exponential")
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Falls exponentially: end^(step / steps).
+    """An exponential fall: end^(step / steps).
 
     Args:
-        steps: Step at which the factor is `end`. In an experiment, also a fraction of all training steps.
+        steps: Step at which the factor is `end`. In an experiment, it can be a fraction of all training steps.
         end: Factor at that step.
 
     Raises:
@@ -175,7 +175,7 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         learning_rate: Learning rate at factor 1.
-        schedule: Schedule whose lengths are numbers of steps.
+        schedule: Schedule with lengths in steps, not in fractions of the training.
 
     Example:
         >>> float(ScheduledRate(0.5, WarmUp(steps=4))(1))
@@ -190,7 +190,7 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
         return self.learning_rate * self.schedule(step)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, the schedule serialized."""
+        """Return the arguments of the constructor, serialized."""
         schedule = keras.saving.serialize_keras_object(self.schedule)
         return {"learning_rate": self.learning_rate, "schedule": schedule}
 
@@ -221,15 +221,15 @@ def in_steps(component: ComponentType, total: int) -> ComponentType:
 
 
 def _num_steps(schedule: WarmUp | Cyclical | Cosine | Exponential) -> float:
-    """Return the length in steps. A fraction, taken as a number of steps, would end before the second step."""
+    """Return the length in steps, and reject fractions: as numbers of steps, they would end before the second step."""
     if isinstance(schedule.steps, float) and schedule.steps <= 1:
         raise InputError(
-            f"steps = {schedule.steps}: a fraction of all training steps, whose number is unknown outside an "
-            "experiment; pass a whole number of steps"
+            f"steps = {schedule.steps}: a fraction of all training steps, but their number is unknown outside of an "
+            "experiment; pass an integer"
         )
     return schedule.steps
 
 
 def _check_steps(steps: float) -> None:
     if not (math.isfinite(steps) and steps > 0):
-        raise InputError(f"steps = {steps}: not a length; pass a finite number of steps above 0")
+        raise InputError(f"steps = {steps}: not a valid length; pass a finite number > 0")

@@ -12,7 +12,7 @@ from keras_vae.core.typing import Shape, Tensor
 
 _SMOOTHING = 1e-5
 _RESTART_COUNT = 1.5
-"""Count of a restarted code, in multiples of the threshold: a code that stays unused is soon dead again."""
+"""Count of a restarted code, as a multiple of the threshold: small, so that an unused code soon restarts again."""
 
 
 class Quantized(NamedTuple):
@@ -39,9 +39,9 @@ class VectorQuantizerEMA(ComponentLayer):
     \[N_i \leftarrow \gamma N_i + (1 - \gamma) n_i, \quad m_i \leftarrow \gamma m_i + (1 - \gamma) s_i, \quad
     e_i = m_i / N_i,\]
 
-    where \(N_i\) has Laplace smoothing (van den Oord et al., arXiv 1711.00937, appendix A). A dead code, one that is
-    hardly used, restarts at an encoder output of the batch (Dhariwal et al., arXiv 2005.00341), drawn in proportion
-    to its squared distance from the codebook. All vectors are zero until the first batch, which restarts all of them.
+    with Laplace smoothing of \(N_i\) (van den Oord et al., arXiv 1711.00937, appendix A). A dead code, one that is
+    hardly used, restarts at an encoder output of the batch (Dhariwal et al., arXiv 2005.00341), which is drawn in
+    proportion to its squared distance from the codebook. All vectors are zero until the first batch restarts them.
 
     Args:
         num_codes: Number of code vectors.
@@ -49,12 +49,12 @@ class VectorQuantizerEMA(ComponentLayer):
         commitment: Weight of the commitment loss.
         dead_code_threshold: A code is dead if its average count is at most this fraction of the mean count. With 0,
             no code restarts after the first batch.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of every Keras layer.
 
     Call arguments:
         maps: Encoder outputs, (N, rows, columns, D).
         restart_noise: In a training step, uniform noise in [0, 1), (num_codes,), which selects the outputs for dead
-            codes. None outside of training, where the averages do not change.
+            codes. With None, as outside of training, the averages do not change.
 
     Raises:
         InputError: A value is out of its range.
@@ -75,12 +75,12 @@ class VectorQuantizerEMA(ComponentLayer):
     ) -> None:
         super().__init__(**kwargs)
         if num_codes < 2:
-            raise InputError(f"num_codes = {num_codes}: must be ≥ 2")
+            raise InputError(f"num_codes = {num_codes}: too few codes; pass an integer ≥ 2")
         if not 0 <= commitment < math.inf:
-            raise InputError(f"commitment = {commitment}: must be finite and ≥ 0")
+            raise InputError(f"commitment = {commitment}: not a valid weight; pass a finite number ≥ 0")
         for name, value in {"decay": decay, "dead_code_threshold": dead_code_threshold}.items():
             if not 0 <= value < 1:
-                raise InputError(f"{name} = {value}: must be in [0, 1)")
+                raise InputError(f"{name} = {value}: out of range; pass a number in [0, 1)")
         self.num_codes, self.decay = num_codes, decay
         self.commitment, self.dead_code_threshold = commitment, dead_code_threshold
 
@@ -132,7 +132,7 @@ class VectorQuantizerEMA(ComponentLayer):
 
 
 def codebook_usage(indices: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
-    r"""Return the perplexity \(e^{H}\) of the codes in a batch, and the number of different codes in it.
+    r"""Return the perplexity \(e^{H}\) of the codes in a batch, and the number of distinct codes.
 
     Args:
         indices: Indices of codes, of any shape.
@@ -150,9 +150,9 @@ def codebook_usage(indices: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
 
 def _nearest_indices(outputs: Tensor, vectors: Tensor) -> Tensor:
     """Return the index of the vector nearest to each output (…, D), int32."""
-    # ‖output‖² is the same for all vectors and left out.
+    # ‖output‖² is the same for all vectors, so it is omitted.
     proximity = 2.0 * ops.matmul(outputs, ops.transpose(vectors)) - ops.sum(ops.square(vectors), axis=-1)
-    # Not `ops.argmin`: it compares the bits of signed zeros, which exported graphs cannot.
+    # Not `ops.argmin`, which compares the bits of signed zeros: exported graphs cannot do that.
     return ops.cast(ops.top_k(proximity, 1)[1][..., 0], "int32")
 
 

@@ -1,4 +1,4 @@
-"""Bijectors with a triangular Jacobian: the building block of coupling flows and autoregressive flows."""
+"""Bijectors with a triangular Jacobian: the building blocks of coupling flows and autoregressive flows."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from keras_vae.core.typing import Array, Tensor
 class MaskedAffineBijector(ComponentLayer):
     r"""Affine bijector \(v_i = u_i e^{s_i} + t_i\) whose shift t and log-scale s depend on lower degrees of u only.
 
-    Degrees 0, 1, …, D − 1 make a step of an autoregressive flow (Kingma et al., arXiv 1606.04934; Papamakarios et al.,
-    arXiv 1705.07057). Degrees 0 and 1 make an affine coupling (Dinh et al., arXiv 1605.08803). The masks are those of
-    MADE (Germain et al., arXiv 1502.03509).
+    With degrees 0, 1, …, D − 1, it is a step of an autoregressive flow (Kingma et al., arXiv 1606.04934; Papamakarios
+    et al., arXiv 1705.07057). With degrees 0 and 1 only, it is an affine coupling (Dinh et al., arXiv 1605.08803). The
+    masks are those of MADE (Germain et al., arXiv 1502.03509).
 
     Args:
         degrees: Degree of each dimension, counted from 0, (D,).
         hidden: Units of the hidden layers.
-        context_dim: Size of a context vector that all shifts and scales depend on; 0 for none.
+        context_dim: Size of a context vector on which all shifts and scales depend; 0 for none.
         **kwargs: Arguments of every Keras layer.
     """
 
@@ -57,23 +57,23 @@ class MaskedAffineBijector(ComponentLayer):
         self.built = True
 
     def transform(self, u: Tensor, context: Tensor = None, detach_weights: bool = False) -> tuple[Tensor, Tensor]:
-        """Return v and the log-scales, both (…, D), of u in one pass.
+        """Map u to v and the log-scales, both (…, D), in one pass.
 
         Args:
-            u: (…, D).
-            context: (…, context_dim), broadcastable, or None.
-            detach_weights: Whether the weights are constants to gradients.
+            u: Inputs, (…, D).
+            context: Context vectors, (…, context_dim), broadcastable, or None.
+            detach_weights: Whether gradients treat the weights as constants.
         """
         shift, log_scale = self._shift_and_log_scale(u, context, detach_weights)
         return u * ops.exp(log_scale) + shift, log_scale
 
     def inverse(self, v: Tensor, context: Tensor = None, detach_weights: bool = False) -> tuple[Tensor, Tensor]:
-        """Return u and the negative log-scales, both (…, D), of v in `num_passes` passes, one per degree.
+        """Map v to u and the negative log-scales, both (…, D), in `num_passes` passes, one per degree.
 
         Args:
-            v: (…, D).
-            context: (…, context_dim), broadcastable, or None.
-            detach_weights: Whether the weights are constants to gradients.
+            v: Outputs of `transform`, (…, D).
+            context: Context vectors, (…, context_dim), broadcastable, or None.
+            detach_weights: Whether gradients treat the weights as constants.
         """
         # After pass k, all dimensions of a degree below k are exact.
         u = ops.zeros_like(v)
@@ -83,14 +83,14 @@ class MaskedAffineBijector(ComponentLayer):
         return u, -log_scale
 
     def _shift_and_log_scale(self, u: Tensor, context: Tensor, detach_weights: bool) -> tuple[Tensor, Tensor]:
-        constant = ops.stop_gradient if detach_weights else ops.convert_to_tensor
+        as_tensor = ops.stop_gradient if detach_weights else ops.convert_to_tensor
         features = u
         for index, (kernel, mask, bias) in enumerate(zip(self.kernels, self.masks, self.biases, strict=True)):
             # `*` would fail on PyTorch, where a NumPy array cannot multiply a tensor that requires gradients.
-            masked = ops.multiply(constant(kernel), mask)
-            features = ops.matmul(features if index == 0 else ops.elu(features), masked) + constant(bias)
+            masked = ops.multiply(as_tensor(kernel), mask)
+            features = ops.matmul(features if index == 0 else ops.elu(features), masked) + as_tensor(bias)
             if context is not None:
-                features = features + ops.matmul(context, constant(self.context_kernels[index]))
-        shift, raw = ops.split(features, 2, axis=-1)
-        # Bounded, so that a single bijector can neither collapse a dimension nor make it explode.
-        return shift, 2.0 * ops.tanh(0.5 * raw)
+                features = features + ops.matmul(context, as_tensor(self.context_kernels[index]))
+        shift, unbounded = ops.split(features, 2, axis=-1)
+        # Bounded, so that a single bijector can neither collapse a dimension nor let it diverge.
+        return shift, 2.0 * ops.tanh(0.5 * unbounded)

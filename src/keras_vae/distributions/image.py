@@ -3,8 +3,8 @@ r"""Distributions over images: log-probabilities, means and samples as functions
 A distribution is a short-lived view of tensors. Its leading axes, … below, are (N,) or (N, K). Images broadcast to the
 axes of the parameters: (N, 1, H, W, C) to (N, K, H, W, C).
 
-`DiscretizedLogistic` and `Categorical` give a probability to each of the 256 levels \(x = l / 255\); other values count
-as the nearest level. `Bernoulli` gives a probability to black and to white. The others are densities.
+`DiscretizedLogistic` and `Categorical` define a probability of each of the 256 levels \(x = l / 255\); other values are
+rounded to the nearest level. `Bernoulli` defines the probabilities of black and white. The others are densities.
 """
 
 import abc
@@ -24,7 +24,7 @@ _LOG_TWO = math.log(2)
 
 
 class ImageDistribution(abc.ABC):
-    """Base class of distributions over images (…, H, W, C). A likelihood returns one.
+    """Base class of distributions over images (…, H, W, C), the results of likelihoods.
 
     Classes are either abstract or final. A subclass is a frozen dataclass whose fields are its parameters.
     """
@@ -65,7 +65,7 @@ class Bernoulli(ImageDistribution):
                 VAE maximizes; it is a normalized log-probability on {0, 1} only.
         """
         # x·l − log(1 + eˡ) = log-probability of the likelier value of the pixel, minus the deficit of x.
-        # `sign` is 0 at l = 0, which makes the gradient right there; that of |l| is wrong on some backends.
+        # `sign` is 0 at l = 0, so the gradient is correct there. The gradient of |l| would be wrong on some backends.
         deficit = ops.sum(ops.subtract(2.0 * x - 1.0, ops.sign(self.logits)) * self.logits, axis=_PIXEL_AXES)
         return deficit / 2 + log_prob_of_mode(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
 
@@ -74,7 +74,7 @@ class Bernoulli(ImageDistribution):
         return ops.sigmoid(self.logits)
 
     def sample(self, seed: Seed) -> Tensor:
-        """Draw images of {0, 1} pixels, (…, H, W, C)."""
+        """Draw images with pixels in {0, 1}, (…, H, W, C)."""
         uniform = keras.random.uniform(ops.shape(self.logits), seed=seed)
         return ops.cast(uniform < self.mean(), "float32")
 
@@ -109,13 +109,13 @@ class ContinuousBernoulli(ImageDistribution):
 
     def sample(self, seed: Seed) -> Tensor:
         """Draw images by inverting the distribution function, (…, H, W, C)."""
-        # Mirrored about ½, because the exponential of a large positive logit overflows.
+        # Positive logits are mirrored about ½, because the exponential of a large one overflows.
         size = ops.maximum(ops.abs(self.logits), 1e-6)
         below = ops.log1p(_uniform(ops.shape(self.logits), seed) * ops.expm1(-size)) / -size
         return ops.clip(ops.where(self.logits > 0, 1.0 - below, below), 0.0, 1.0)
 
     def _series_terms(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return l² for the series, where the series applies, and |l| for the closed forms, kept away from 0/0."""
+        """Return l² for the series, a mask of the small l that need it, and |l| for the closed forms, never near 0."""
         small = ops.abs(self.logits) < 1.0
         near = ops.where(small, self.logits, 1.0)
         return ops.square(near), small, ops.where(small, 1.0, ops.abs(self.logits))
@@ -151,11 +151,11 @@ class _LocationScale(ImageDistribution):
 
     @abc.abstractmethod
     def _noise_log_prob(self, noise: Tensor) -> Tensor:
-        """Return the log-density of each ε."""
+        """Return the log-densities of ε."""
 
     @abc.abstractmethod
     def _noise(self, uniform: Tensor) -> Tensor:
-        """Return ε, the inverse of its distribution function at values in (0, 1)."""
+        """Return ε, its inverse distribution function at uniform values in (0, 1)."""
 
 
 @final
@@ -216,7 +216,7 @@ class DiscretizedLogistic(ImageDistribution):
     def mean(self) -> Tensor:
         """Return the mean images, (…, H, W, C), exact to half a level.
 
-        The mean of a channel that depends on earlier channels is taken at the means of those.
+        For dependent channels, the mean of a channel is conditioned on the means of the earlier channels.
         """
         weights, earlier = _softmax(self.logits), list[Tensor]()
         for channel in range(self.location.shape[-1]):
@@ -285,7 +285,7 @@ def _uniform(shape: Sequence[int], seed: Seed) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Return softmax(logits) over the last axis, without the warning of Keras's about a single logit."""
+    """Return softmax(logits) over the last axis, without Keras's warning about a single logit."""
     return ops.exp(ops.log_softmax(logits))
 
 
@@ -296,7 +296,7 @@ def _choice(logits: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _levels(x: Tensor) -> Tensor:
-    """Return the nearest of the levels 0…255, as floats."""
+    """Return the nearest level, 0…255, as a float."""
     return ops.round(255.0 * x)
 
 

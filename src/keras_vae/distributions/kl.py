@@ -1,6 +1,6 @@
-r"""KL divergences between latent distributions: closed forms where they are known, estimates elsewhere.
+r"""KL divergences between latent distributions: in closed form if it is known, otherwise estimated from samples.
 
-A closed form is a function registered for a pair of classes, which users can do in a file of their own:
+A closed form is a function registered for a pair of classes. Your own code can register more:
 
     @register_kl(MyPosterior, DiagonalNormal)
     def _(posterior, prior):
@@ -56,7 +56,7 @@ def register_kl(
 def kl_divergence(
     posterior: LatentDistribution, prior: LatentDistribution, draw: SampleWithLogProb | None = None
 ) -> Tensor:
-    r"""Return \(KL(q \| p)\) in closed form, or else its estimate \(\log q(z) - \log p(z)\) from samples \(z \sim q\).
+    r"""Return \(KL(q \| p)\) in closed form, or its estimate \(\log q(z) - \log p(z)\) from samples \(z \sim q\).
 
     Args:
         posterior: q, of batch shape (…, D).

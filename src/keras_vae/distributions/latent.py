@@ -1,7 +1,7 @@
 """Distributions over latent codes: log-densities and samples as functions of tensors.
 
-A distribution is a short-lived view of tensors. It is built where it is needed and never crosses a Keras boundary,
-because neither `predict` nor JAX can carry it.
+A distribution is a short-lived view of tensors. No Keras model takes or returns one, because neither `predict` nor JAX
+could handle it.
 """
 
 import abc
@@ -33,7 +33,7 @@ class SampleWithLogProb(NamedTuple):
 
 
 class LatentDistribution(abc.ABC):
-    """Base class of distributions over codes (…, D). A prior returns one.
+    """Base class of distributions over codes (…, D), the results of priors.
 
     Classes are either abstract or final. A subclass is a frozen dataclass whose fields are its parameters, so that
     `tree_map` and `stop_gradient` apply to it.
@@ -48,8 +48,8 @@ class LatentDistribution(abc.ABC):
         """Draw codes.
 
         Args:
-            count: Number of codes n. A batch of n distributions gives one code for each of them.
-            seed: An integer, or the generator of the layer that draws.
+            count: Number of codes n. For a batch of n distributions, draw one code from each.
+            seed: An integer or a `keras.random.SeedGenerator`.
 
         Returns:
             Codes, (n, D).
@@ -57,21 +57,21 @@ class LatentDistribution(abc.ABC):
 
 
 class ReparameterizedDistribution(LatentDistribution):
-    """Base class of distributions whose samples are differentiable in their parameters. A posterior returns one.
+    """Base class of distributions whose samples are differentiable in their parameters, the results of posteriors.
 
     A subclass has `mean` and `log_var`, each either a field or a property.
     """
 
-    # Python does not let a dataclass field implement an abstract property, so only the type checker sees these two.
+    # A dataclass field cannot implement an abstract property, so these two exist for the type checker only.
     if TYPE_CHECKING:
 
         @property
         def mean(self) -> Tensor:
-            """The code that represents an image, (…, D)."""
+            """Mean, or an approximation of it if there is no closed form, (…, D)."""
 
         @property
         def log_var(self) -> Tensor:
-            """Logarithm of the variance of each latent dimension, (…, D)."""
+            """Logarithm of the variance of each dimension, or an approximation, (…, D)."""
 
     @abc.abstractmethod
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
@@ -169,7 +169,7 @@ class MultivariateNormalTriL(ReparameterizedDistribution):
 class Deterministic(ReparameterizedDistribution):
     """Point mass on one code: the limit of a normal distribution as its variance vanishes.
 
-    It has no density. Its log-density counts as 0, so the rate is −log p(z), which bounds nothing.
+    It has no density. `log_prob` is defined as 0, so the rate is −log p(z), which is not a bound.
 
     Args:
         mean: The code, (…, D).
@@ -183,7 +183,7 @@ class Deterministic(ReparameterizedDistribution):
         return ops.full_like(self.mean, -math.inf)
 
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
-        """Return the code, broadcast to the shape of the noise, and zeros."""
+        """Return the code, broadcast to the shape of the noise, and log-densities of zero."""
         z = ops.broadcast_to(self.mean, ops.shape(noise))
         return SampleWithLogProb(z, self.log_prob(z))
 
@@ -203,7 +203,7 @@ class Mixture(LatentDistribution):
 
     Args:
         logits: Logarithms of the weights, up to a constant, (M,).
-        components: One distribution whose parameters have the batch shape (M, D).
+        components: A batch of M distributions, with parameters of shape (M, D).
     """
 
     logits: Tensor
@@ -215,12 +215,12 @@ class Mixture(LatentDistribution):
 
     def sample(self, count: int, seed: Seed) -> Tensor:
         """Draw codes, (count, D)."""
-        # An integer seed would give the choice of component and the noise the same random numbers.
+        # With the same integer seed, the choice of component and the noise would be dependent.
         generator = keras.random.SeedGenerator(seed) if isinstance(seed, int) else seed
-        chosen = keras.random.categorical(self.logits[None], count, seed=generator)[0]
-        picked = tree_map(self.components, lambda tensor: ops.take(tensor, chosen, axis=0))
+        indices = keras.random.categorical(self.logits[None], count, seed=generator)[0]
+        chosen = tree_map(self.components, lambda tensor: ops.take(tensor, indices, axis=0))
         shape = (count, self.components.mean.shape[-1])
-        return picked.rsample(keras.random.normal(shape, dtype="float32", seed=generator)).z
+        return chosen.rsample(keras.random.normal(shape, dtype="float32", seed=generator)).z
 
 
 @final
@@ -228,16 +228,16 @@ class Mixture(LatentDistribution):
 class TransformedDistribution(ReparameterizedDistribution):
     r"""Normalizing flow over a normal base: \(\log p(z) = \log N(u) + \log |\det \partial u / \partial z|\).
 
-    One direction of a bijector takes a single pass, the other one a pass per degree. Training evaluates the density of
-    a prior and samples from a posterior, so `maps_to_base` chooses which of the two is cheap.
+    A bijector needs a single pass in one direction and one pass per degree in the other. Training evaluates the density
+    of a prior but samples from a posterior; `maps_to_base` selects which of the two is cheap.
 
     Args:
         base: The distribution of u.
         bijectors: The bijectors, in the order in which they are applied.
         maps_to_base: Whether the bijectors map z to u, which makes `log_prob` cheap. Otherwise they map u to z, which
             makes `rsample` cheap.
-        context: Input of the bijectors besides u or z, (…, context_dim), or None.
-        detach_weights: Whether the bijectors' weights are constants to gradients.
+        context: Additional input of the bijectors, (…, context_dim), or None.
+        detach_weights: Whether gradients treat the bijectors' weights as constants.
     """
 
     base: DiagonalNormal
@@ -248,19 +248,19 @@ class TransformedDistribution(ReparameterizedDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """The image of the base's mean, (…, D)."""
+        """The mean of the base, mapped to z, (…, D)."""
         return self._generate(self.base.mean)[0]
 
     @property
     def log_var(self) -> Tensor:
-        """The base's log-variances plus twice the log-scales of the bijectors at its mean, (…, D)."""
+        """Log-variances of the base plus twice the log-scales of the bijectors at its mean, (…, D)."""
         return self.base.log_var + 2.0 * self._generate(self.base.mean)[1]
 
     def rsample(self, noise: Tensor) -> SampleWithLogProb:
         """Transform noise (…, D) into samples and their log-densities."""
-        start = self.base.rsample(noise)
-        z, log_scale = self._generate(start.z)
-        return SampleWithLogProb(z, start.log_prob - ops.sum(log_scale, axis=-1))
+        u = self.base.rsample(noise)
+        z, log_scale = self._generate(u.z)
+        return SampleWithLogProb(z, u.log_prob - ops.sum(log_scale, axis=-1))
 
     def sample(self, count: int, seed: Seed) -> Tensor:
         """Draw codes, (count, D)."""
@@ -276,7 +276,7 @@ class TransformedDistribution(ReparameterizedDistribution):
         return self.base.log_prob(z) + ops.sum(log_scale, axis=-1)
 
     def _generate(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z and the summed log-scales, both (…, D), of u."""
+        """Map u to z and the summed log-scales, both (…, D)."""
         log_scale = ops.zeros_like(u)
         for bijector in reversed(self.bijectors) if self.maps_to_base else self.bijectors:
             apply = bijector.inverse if self.maps_to_base else bijector.transform
@@ -286,15 +286,15 @@ class TransformedDistribution(ReparameterizedDistribution):
 
 
 def stop_gradient(distribution: DistributionType) -> DistributionType:
-    """Return the same distribution with parameters that are constants to gradients, weights of bijectors included."""
-    constant = tree_map(distribution, ops.stop_gradient)
-    if isinstance(constant, TransformedDistribution):
-        return dataclasses.replace(constant, detach_weights=True)
-    return constant
+    """Return the same distribution with constant parameters for gradients, including the weights of bijectors."""
+    stopped = tree_map(distribution, ops.stop_gradient)
+    if isinstance(stopped, TransformedDistribution):
+        return dataclasses.replace(stopped, detach_weights=True)
+    return stopped
 
 
 def tree_map(distribution: DistributionType, function: Callable[[Tensor], Tensor]) -> DistributionType:
-    """Return the distribution with a function applied to each of its tensors, also in nested distributions."""
+    """Apply a function to each tensor of a distribution and of its nested distributions, and return the result."""
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(distribution):  # type: ignore[arg-type]
         value = getattr(distribution, field.name)

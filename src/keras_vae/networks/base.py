@@ -1,4 +1,4 @@
-"""The interface of network families, and the layers that families with a feature map share."""
+"""Base classes of network families, with the layers that families with a feature map share."""
 
 import abc
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from keras_vae.networks.convolutions import Conv2D
 
 
 class Network(Component, abc.ABC):
-    """A family of networks: builds an encoder, and the decoder that mirrors it, for images of any shape.
+    """Base class of network families, which build an encoder and a matching decoder for images of any shape.
 
     A subclass implements `features`, from images to a vector, and `outputs`, from z to images. The last layers of both
     networks compute in float32 under every dtype policy.
@@ -33,8 +33,8 @@ class Network(Component, abc.ABC):
             param_sizes: Size of each output, by name; None means `z_mean` and `z_log_var`, each of size `latent_dim`.
 
         Returns:
-            The model. Each output is a dense layer of that name, applied to the same features. With a single output,
-            the model returns a tensor, as Keras does, and not a list.
+            The model. Each output is a dense layer of that name, applied to the same features. A model with a single
+            output returns a tensor instead of a list, as usual in Keras.
 
         Raises:
             InputError: A size is below one, or `param_sizes` is empty.
@@ -42,7 +42,7 @@ class Network(Component, abc.ABC):
         check_positive(latent_dim=latent_dim)
         param_sizes = {"z_mean": latent_dim, "z_log_var": latent_dim} if param_sizes is None else param_sizes
         if not param_sizes:
-            raise InputError("param_sizes = {}: the encoder has no output; name at least one, such as {'z_mean': 2}")
+            raise InputError("param_sizes = {}: the encoder has no output; pass at least one, such as {'z_mean': 2}")
         check_positive(**param_sizes)
         images = _image_input(image_shape)
         features = self.features(images)
@@ -77,12 +77,12 @@ class Network(Component, abc.ABC):
 
 
 class SpatialNetwork(Network):
-    """A family of networks with a feature map between image and vector.
+    """Base class of network families with a feature map between image and vector.
 
-    The encoder halves the image `halvings` times, rounding up. The decoder doubles the map as often and crops the
-    excess, so that its outputs have exactly the size of the images. An image smaller than 2^halvings ends as a 1×1 map.
-    A dense layer connects map and vector in each direction. Models with latent maps, such as a VQ-VAE, leave these
-    layers out: `map_encoder` and `map_decoder`.
+    The encoder halves the image `halvings` times, rounding up; an image smaller than 2^halvings becomes a 1×1 map. The
+    decoder doubles the map the same number of times and crops the excess, so that its outputs have the size of the
+    images. A dense layer connects map and vector in each direction. `map_encoder` and `map_decoder` omit these layers,
+    for models with latent maps such as a VQ-VAE.
     """
 
     dense_units: int
@@ -107,7 +107,7 @@ class SpatialNetwork(Network):
 
     @abc.abstractmethod
     def bottleneck_channels(self, rows: int, columns: int) -> int:
-        """Return the number of channels of the map (rows, columns) that the dense layers read and write."""
+        """Return the number of channels of the map (rows, columns) to which the dense layers connect."""
 
     def map_size(self, image_shape: ImageShape) -> tuple[int, int]:
         """Return the rows and columns of the feature map.
@@ -186,23 +186,23 @@ class SpatialNetwork(Network):
 
 
 def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:
-    """Return the widths of a network as a tuple.
+    """Check the widths of a network, and return them as a tuple.
 
     Args:
-        widths: Units or channels, one entry per layer or level, in any sequence.
+        widths: Units or channels, one entry per layer or level.
 
     Raises:
-        InputError: `widths` is no sequence, or empty, or an entry is below one.
+        InputError: `widths` is not iterable, is empty, or has an entry below one.
 
     Example:
         >>> validate_widths([32, 64])
         (32, 64)
     """
     if not isinstance(widths, Iterable) or isinstance(widths, str):
-        raise InputError(f"widths = {widths!r}: not a list; give integers, such as [32, 64]")
+        raise InputError(f"widths = {widths!r}: not a list; pass integers, such as [32, 64]")
     widths = tuple(widths)
     if not widths or min(widths) < 1:
-        raise InputError(f"widths = {list(widths)}: empty or below 1; give at least one width, each ≥ 1")
+        raise InputError(f"widths = {list(widths)}: empty or below 1; pass at least one width, each ≥ 1")
     return widths
 
 
@@ -210,7 +210,7 @@ def check_positive(**sizes: int) -> None:
     """Raise an error unless every size is at least one.
 
     Args:
-        **sizes: The sizes, by the argument's name.
+        **sizes: Sizes by argument name.
 
     Raises:
         InputError: A size is below one.
@@ -220,17 +220,19 @@ def check_positive(**sizes: int) -> None:
     """
     for name, size in sizes.items():
         if size < 1:
-            raise InputError(f"{name} = {size}: must be ≥ 1")
+            raise InputError(f"{name} = {size}: not positive; pass an integer ≥ 1")
 
 
 def check_image_shape(image_shape: ImageShape) -> None:
-    """Raise an error unless an image has a height, a width and channels.
+    """Raise an error unless an image shape consists of three positive sizes.
 
     Raises:
-        InputError: There are not three sizes, or one of them is below one.
+        InputError: There are not three sizes, or a size is below one.
     """
     if len(image_shape) != 3 or min(image_shape) < 1:
-        raise InputError(f"image_shape = {tuple(image_shape)}: give height, width and channels, each ≥ 1")
+        raise InputError(
+            f"image_shape = {tuple(image_shape)}: not three positive sizes; pass (height, width, channels)"
+        )
 
 
 def _image_input(image_shape: ImageShape) -> Tensor:

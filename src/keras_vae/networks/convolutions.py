@@ -1,8 +1,8 @@
-"""Convolution layers of Keras, computed as matrix products on CPUs where that is faster.
+"""Convolution layers of Keras, computed as matrix products on CPUs if that is faster.
 
 On a CPU, XLA (JAX) runs plain convolutions at a fraction of the speed of matrix products, and strided and transposed
-ones and their gradients at a hundredth. TensorFlow is slow only for convolutions with few filters, which leave its
-vector registers mostly empty. The layers have the same weights, outputs and configuration as those of Keras.
+convolutions and their gradients at a hundredth of it. TensorFlow is slow only for convolutions with few filters, which
+leave most of its vector registers empty. The layers have the same weights, outputs and configuration as Keras's layers.
 """
 
 import keras
@@ -16,7 +16,7 @@ from keras_vae.core.typing import Tensor
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Conv2D(layers.Conv2D):
-    """`keras.layers.Conv2D`, as one matrix product where that is faster.
+    """`keras.layers.Conv2D`, computed as one matrix product if that is faster.
 
     A strided convolution gathers the neighborhoods of all pixels first (im2col). A convolution with few filters
     multiplies each pixel by all taps of the kernel first, then shifts and adds the products.
@@ -41,7 +41,7 @@ class Conv2D(layers.Conv2D):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Conv2DTranspose(layers.Conv2DTranspose):
-    """`keras.layers.Conv2DTranspose`, as one matrix product where that is faster.
+    """`keras.layers.Conv2DTranspose`, computed as one matrix product if that is faster.
 
     Example:
         >>> tuple(Conv2DTranspose(8, 3, strides=2, padding="same")(ops.zeros((1, 7, 5, 3))).shape)
@@ -62,7 +62,7 @@ class Conv2DTranspose(layers.Conv2DTranspose):
 
 
 def _has_product_form(layer: Conv2D | Conv2DTranspose, inputs: Tensor) -> bool:
-    """Return whether the functions below compute the layer."""
+    """Return whether the functions below support the configuration of the layer."""
     return (
         None not in inputs.shape[1:]
         and layer.padding == "same"
@@ -73,7 +73,7 @@ def _has_product_form(layer: Conv2D | Conv2DTranspose, inputs: Tensor) -> bool:
 
 
 def convolve_im2col(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]) -> Tensor:
-    """Return a strided convolution with padding "same" as one matrix product (im2col).
+    """Compute a strided convolution with padding "same" as one matrix product (im2col).
 
     Args:
         inputs: (N, H, W, C).
@@ -96,11 +96,11 @@ def convolve_im2col(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]) ->
 
 
 def convolve_shift_and_add(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """Return a convolution with padding "same" and stride 1 as one matrix product and a sum of its shifted parts.
+    """Compute a convolution with padding "same" and stride 1 as one matrix product and a sum of its shifted parts.
 
-    The gradients are written out as matrix products with the neighborhoods of the upstream gradient; a backend would
-    differentiate every shifted part on its own. The taps are on the first axis so that the parts, which have few
-    channels, are copied by rows and not by pixels.
+    The gradients are explicit matrix products with the neighborhoods of the upstream gradient, because a backend would
+    differentiate every shifted part separately. The taps are on the first axis, so that the parts, which have few
+    channels, are copied by rows instead of pixels.
 
     Args:
         inputs: (N, H, W, C).
@@ -136,11 +136,11 @@ def convolve_shift_and_add(inputs: Tensor, kernel: Tensor) -> Tensor:
 
 
 def convolve_transposed(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]) -> Tensor:
-    """Return a transposed convolution with padding "same" as one matrix product.
+    """Compute a transposed convolution with padding "same" as one matrix product.
 
     Along one axis with stride s, y[s·q + r] = Σ_d x[q − d] · kernel[s·d + r + crop] for each phase r in 0…s−1. Along
     the width, the neighbors x[q − d] are gathered before the product, whose outputs are the phases. Along the height,
-    the products of neighboring rows are added after it. Using one method for both axes moves more memory.
+    the products of neighboring rows are added after the product. One method for both axes would move more memory.
 
     Args:
         inputs: (N, H, W, C).

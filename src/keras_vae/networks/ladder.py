@@ -44,12 +44,12 @@ class LadderNetworks:
         if len(self.groups) != len(self.widths) or min(self.groups) < 0:
             raise InputError(
                 f"groups = {list(self.groups)}: needs one number ≥ 0 for each of the {len(self.widths)} widths "
-                f"{list(self.widths)}; give the number of groups after each halving"
+                f"{list(self.widths)}; pass the number of groups after each halving"
             )
         if self.groups[-1] == 0:
             raise InputError(
-                f"groups = {list(self.groups)}: the smallest size has no group, but the ladder starts there; give it "
-                "a group, or remove its width"
+                f"groups = {list(self.groups)}: the smallest size has no group, but the ladder starts there; add a "
+                "group, or remove its width"
             )
 
     @property
@@ -114,7 +114,7 @@ class LadderNetworks:
         return keras.Input((*self.size(level), self._width(level)))
 
     def _width(self, level: int) -> int:
-        """Return the channels of the top-down features at a level; the image's own size has those of level 1."""
+        """Return the channels of the top-down features at a level; level 0, the image size, has those of level 1."""
         return self.widths[max(level - 1, 0)]
 
     def _upsample(self, features: Tensor, level: int) -> Tensor:
@@ -130,7 +130,7 @@ class LadderNetworks:
         return features
 
     def _moments(self, features: Tensor) -> Tensor:
-        # Near zero at first, so that training starts from a standard normal prior and a posterior equal to it.
+        # Initially near zero, so that training starts from a standard normal prior and an equal posterior.
         near_zero = keras.initializers.RandomNormal(stddev=1e-3)
         moments = Conv2D(2 * self.latent_channels, 3, padding="same", kernel_initializer=near_zero, dtype="float32")
         return moments(normalize(features))

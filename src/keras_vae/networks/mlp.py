@@ -43,11 +43,11 @@ class MLP(Network):
             keras.activations.get(self.activation)
         except (ValueError, TypeError):
             raise InputError(
-                f"activation = {self.activation!r}: unknown; name one of keras.activations, such as 'tanh' or 'relu'"
+                f"activation = {self.activation!r}: unknown; pass one of keras.activations, such as 'tanh' or 'relu'"
             ) from None
         if self.residual and (len(self.widths) < 2 or len(set(self.widths)) > 1):
             raise InputError(
-                f"widths = {list(self.widths)}: residual blocks need equal widths; give two or more, such as [512, 512]"
+                f"widths = {list(self.widths)}: residual blocks need equal widths; pass two or more, such as [512, 512]"
             )
 
     def features(self, images: Tensor) -> Tensor:

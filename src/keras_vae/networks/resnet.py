@@ -20,11 +20,11 @@ _MIN_CHANNELS_PER_GROUP = 4
 class ResNet(SpatialNetwork):
     """Pre-activation residual blocks with group normalization and swish (arXiv 1603.05027, 1803.08494).
 
-    For each entry of `widths`, the encoder halves the image by a strided convolution and applies `blocks` residual
-    blocks. The decoder mirrors that with nearest-neighbor upsampling and convolutions.
+    For each entry of `widths`, the encoder halves the image with a strided convolution and applies `blocks` residual
+    blocks. The decoder mirrors the encoder with nearest-neighbor upsampling and convolutions.
 
-    A dense layer on the whole map of a 256×256 image would have thirty million weights. Therefore a 1×1 convolution
-    first reduces the map to at most 2048 values, but not to fewer than 4 channels; the decoder starts from a map of
+    A dense layer on the whole map of a 256×256 image would have thirty million weights. Therefore, a 1×1 convolution
+    first reduces the map to at most 2048 values, but not to fewer than 4 channels. The decoder starts from a map of
     the same size.
 
     Args:
@@ -92,11 +92,11 @@ class ResNet(SpatialNetwork):
 def residual_block(features: Tensor, width: int, groups: int = 8) -> Tensor:
     r"""Apply \(h + f(h)\), where \(f\) is normalization, swish and a 3×3 convolution, twice (arXiv 1603.05027).
 
-    The second convolution starts at zero and the block as the identity, so that deep stacks train from the first step.
+    The second convolution is initialized with zeros, so the block starts as the identity and deep stacks train well.
 
     Args:
         features: Symbolic map \(h\), (N, H, W, any).
-        width: Channels of the result; if \(h\) has another number, a 1×1 convolution is applied to it.
+        width: Channels of the result. If \(h\) has a different number, a 1×1 convolution projects it.
         groups: See `normalize`.
 
     Returns:
@@ -121,7 +121,7 @@ def self_attention(features: Tensor, groups: int = 8) -> Tensor:
     """
     rows, columns, width = features.shape[1:]
     positions = layers.Reshape((rows * columns, width))(_group_norm(features, groups))
-    # The softmax cancels a bias of the keys, which would be a weight without a gradient.
+    # Without biases: the softmax would cancel that of the keys, a weight without a gradient.
     update = layers.MultiHeadAttention(1, width, use_bias=False)(positions, positions)
     return layers.Add()([features, layers.Reshape((rows, columns, width))(update)])
 
@@ -131,8 +131,8 @@ def normalize(features: Tensor, groups: int = 8) -> Tensor:
 
     Args:
         features: Symbolic map (N, H, W, F).
-        groups: Maximum number of groups. The number used divides F and leaves at least 4 channels per group: on a 1×1
-            map, a group of one channel would have a variance of zero.
+        groups: Maximum number of groups. The actual number divides F and leaves at least 4 channels per group, because
+            a group of one channel would have a variance of zero on a 1×1 map.
 
     Returns:
         Symbolic map of the same shape.

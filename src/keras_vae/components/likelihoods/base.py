@@ -30,12 +30,12 @@ class Likelihood(abc.ABC):
 
     @property
     def requires_noise(self) -> bool:
-        """Whether `preprocess` takes new noise each time, as dynamic binarization does."""
+        """Whether `preprocess` uses new noise in each call, as dynamic binarization does."""
         return False
 
     @property
     def stochastic_binarization(self) -> bool:
-        """Whether `preprocess` makes a pixel white with its gray value as the probability."""
+        """Whether `preprocess` samples black and white pixels, with the gray value as the probability of white."""
         return False
 
     @property
@@ -47,7 +47,7 @@ class Likelihood(abc.ABC):
         return False
 
     def preprocess(self, images: Tensor, uniform: Tensor | None = None) -> Tensor:
-        """Return the images as the model sees them, for example binarized.
+        """Return the images that the model encodes and scores, for example binarized.
 
         Args:
             images: (N, H, W, C) in [0, 1], float32.
@@ -98,10 +98,10 @@ class Likelihood(abc.ABC):
 
 
 def soft_clip(x: Tensor, low: float, high: float) -> Tensor:
-    """Return x within bounds: unchanged if it is at least 1 away from them, and approaching them beyond that.
+    """Clip x softly: unchanged at distances of at least 1 from the bounds, and approaching them beyond.
 
-    Beyond, the slope decays quadratically. It is never zero, so gradients always lead back, and it is small, so that a
-    scale does not run away on pixels that are black in all images.
+    Outside of the unchanged range, the slope decays quadratically. It is never zero, so that gradients can lead back,
+    and it is small, so that the scale of pixels that are black in all images does not diverge.
     """
     inner = ops.clip(x, low + 1.0, high - 1.0)
     excess = x - inner
@@ -109,7 +109,7 @@ def soft_clip(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _last_activation(decoder: keras.Model) -> str | None:
-    """Return the name of the activation that a decoder ends in, or None if it is not a functional model."""
+    """Return the name of a decoder's last activation, or None if the decoder is not a functional model."""
     outputs = getattr(decoder, "outputs", None)
     if not outputs:
         return None

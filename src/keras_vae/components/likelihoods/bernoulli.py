@@ -26,9 +26,9 @@ class Bernoulli(Component, Likelihood):
     Args:
         from_logits: Whether the decoder returns logits, as in Keras's losses. Otherwise it ends in a sigmoid, and its
             probabilities are clipped to [1e-7, 1 − 1e-7] as in Keras, so that their logarithms are finite.
-        binarize: Treatment of gray: `"none"` keeps it; `"threshold"` makes pixels ≥ ½ white; `"dynamic"` makes a pixel
-            white with its gray value as the probability, with new noise each time (Burda et al., arXiv 1509.00519);
-            `"static"` does so with noise that is fixed per image, a hash of its pixels.
+        binarize: Treatment of gray: `"none"` keeps it; `"threshold"` makes pixels ≥ ½ white; `"dynamic"` samples black
+            and white, with the gray value as the probability of white and new noise each time (Burda et al., arXiv
+            1509.00519); `"static"` does the same with fixed noise per image, a hash of its pixels.
         seed: Seed of the static binarization.
 
     Raises:
@@ -79,7 +79,7 @@ class Bernoulli(Component, Likelihood):
         return ops.cast(images > (hash_noise(images, self.seed) if uniform is None else uniform), "float32")
 
     def is_normalized_on(self, images: Array) -> bool:
-        """Return whether the model sees black and white only: a Bernoulli is not normalized on gray."""
+        """Return whether all pixels are black or white: a Bernoulli distribution is not normalized on gray."""
         return self.binarize != "none" or bool(np.isin(images, (0, 255)).all())
 
     def check_images(self, image_shape: ImageShape) -> None:
@@ -90,8 +90,8 @@ class Bernoulli(Component, Likelihood):
         """
         if self.binarize == "none" and image_shape[-1] == 3:
             raise InputError(
-                'likelihood = bernoulli: it cannot describe images of 3 channels; set binarize = "dynamic", or use the '
-                "likelihood discretized-logistic"
+                'likelihood = bernoulli: it cannot describe images with 3 channels; set binarize = "dynamic", or '
+                'likelihood = "discretized-logistic"'
             )
 
     @property
@@ -134,9 +134,9 @@ class ContinuousBernoulli(Component, Likelihood):
 
 
 def hash_noise(images: Tensor, seed: int) -> Tensor:
-    """Return noise in [0, 1), (N, H, W, C), that is a hash of each image and the seed.
+    """Return noise in [0, 1), (N, H, W, C), computed as a hash of each image and the seed.
 
-    Integer overflow is the same on all backends, so an image has the same noise on each of them and in any batch.
+    Integers overflow in the same way on all backends, so the noise of an image depends on neither backend nor batch.
     """
     levels = ops.reshape(ops.cast(ops.round(255.0 * images), "int32"), (ops.shape(images)[0], -1))
     positions = _mix(_mix(ops.arange(1, 1 + ops.shape(levels)[1], dtype="int32")) + _to_int32(seed))
@@ -147,17 +147,17 @@ def hash_noise(images: Tensor, seed: int) -> Tensor:
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """Return int32 numbers mixed by the finalizer of MurmurHash3 (Austin Appleby), a bijection that avalanches."""
+    """Mix the bits of int32 numbers with the finalizer of MurmurHash3 (Austin Appleby)."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         bits = ops.bitwise_xor(bits, _shift_right(bits, shift)) * _to_int32(factor)
     return ops.bitwise_xor(bits, _shift_right(bits, 16))
 
 
 def _shift_right(bits: Tensor, by: int) -> Tensor:
-    """Return int32 numbers shifted right logically; the shift of Keras is arithmetic."""
+    """Shift int32 numbers right logically; Keras's shift is arithmetic."""
     return ops.bitwise_and(ops.right_shift(bits, by), (1 << (32 - by)) - 1)
 
 
 def _to_int32(number: int) -> int:
-    """Return the signed number with the same last 32 bits."""
+    """Return the signed integer with the same 32 lowest bits."""
     return (number + 2**31) % 2**32 - 2**31

@@ -52,7 +52,7 @@ class DiscretizedLogistic(Component, Likelihood):
         if self.num_components == 1:
             channels, logits, coefficients = channels_per_component // 2, ops.zeros_like(parameters[..., 0]), None
         else:
-            # Invert (C + 1)(C + 2) = 2 · channels_per_component, which lies between two squares.
+            # Solve (C + 1)(C + 2) = 2 · channels_per_component for C: the product lies between (C + 1)² and (C + 2)².
             channels = math.isqrt(2 * channels_per_component) - 1
             logits, parameters = parameters[..., 0], parameters[..., 1:]
             coefficients = ops.tanh(parameters[..., 2 * channels :])
@@ -69,7 +69,7 @@ class DiscretizedLogistic(Component, Likelihood):
 @register("categorical")
 @dataclass(frozen=True)
 class Categorical(Component, Likelihood):
-    """A softmax over the 256 levels of each pixel and channel, which makes no use of the order of levels.
+    """A softmax over the 256 levels of each pixel and channel, which ignores the order of the levels.
 
     The decoder returns 256 logits per channel, one channel after another (van den Oord et al., arXiv 1601.06759).
 

@@ -28,7 +28,7 @@ class _LocationScale(ComponentLayer, Likelihood):
             raise InputError(f'scale = {scale!r}: not a valid scale; pass a number above 0, "learned" or "pixel"')
         self.scale = scale
         if scale == "learned":
-            # About the standard deviation of pixels. Starting at σ = 1 would cost hundreds of steps.
+            # e⁻¹ is about the standard deviation of pixels. Training from σ = 1 would take hundreds of steps more.
             self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(-1.0), name="log_scale")
         self.built = True
 
@@ -42,7 +42,7 @@ class _LocationScale(ComponentLayer, Likelihood):
         return self.distribution(outputs, ops.log(ops.convert_to_tensor(self.scale, "float32")))
 
     def decoder_channels(self, image_channels: int) -> int:
-        """Return `image_channels`, or twice as many if the scale is `"pixel"`."""
+        """Return `image_channels`, or twice that number if the scale is `"pixel"`."""
         return 2 * image_channels if self.scale == "pixel" else image_channels
 
     @property

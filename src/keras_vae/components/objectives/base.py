@@ -21,9 +21,9 @@ class ELBOTerms(NamedTuple):
         log_likelihood: log p(x|z) of K samples of z per image, (N, K).
         log_prior: log p(z), (N, K).
         log_posterior: log q(z|x), (N, K).
-        kl_per_group: KL(q(z|x) ‖ p(z)) per group, (N, G), in closed form if there is one. Groups are latent dimensions
-            or levels of a hierarchy; G = 1 if the divergence is not a sum over those.
-        penalty: Loss that the model adds to every objective, (N,). It is not part of the bound.
+        kl_per_group: KL(q(z|x) ‖ p(z)) per group, (N, G), in closed form if known. Groups are latent dimensions or
+            groups of a hierarchy; G = 1 if the divergence is not a sum over them.
+        penalty: Additional loss of the model, (N,). It is not part of the bound.
     """
 
     log_likelihood: Tensor
@@ -44,7 +44,7 @@ class ELBOTerms(NamedTuple):
 
     @property
     def negative_elbo(self) -> Tensor:
-        """Distortion + rate, (N,): the bound on −log p(x) that compares models."""
+        """Distortion + rate, (N,): the bound on −log p(x), by which models are compared."""
         return self.reconstruction_loss + self.kl_loss
 
     @property
@@ -107,11 +107,11 @@ class Objective(Component, abc.ABC):
         draw: SampleWithLogProb,
         log_weight: Callable[[SampleWithLogProb], Tensor],
     ) -> SampleWithLogProb:
-        """Return the same samples with the gradients that the objective's estimator needs. By default, return `draw`.
+        """Return the same samples with the gradients of the objective's estimator. By default, return `draw`.
 
         Args:
             posterior: q(z|x), of batch shape (N, 1, D).
-            draw: Samples from it, (N, K, D).
+            draw: Samples from q(z|x), (N, K, D).
             log_weight: Function that returns the log importance weights (N, K) of samples.
         """
         return draw

@@ -27,10 +27,10 @@ class ELBO(Objective):
 
     Args:
         beta: Weight β ≥ 0 of the rate. It does not depend on the image size.
-        schedule: Factor of β per step; factor of the capacity if there is one.
+        schedule: Factor of β at each step; if `capacity` is set, factor of the capacity instead.
         free_bits: Nats λ ≥ 0 per group below which the rate, averaged over the batch, is not reduced further:
             \(\sum_g \max(\lambda, \overline{KL_g})\) (Kingma et al., arXiv 1606.04934).
-        capacity: Target C ≥ 0 of the rate in nats, None for no target: the loss is distortion plus
+        capacity: Target C ≥ 0 of the rate in nats, or None. With a target, the loss is distortion plus
             \(\beta \, |\overline{KL} - C|\) (Burgess et al., arXiv 1804.03599).
 
     Raises:
@@ -72,12 +72,12 @@ class ELBO(Objective):
 class IWAE(Objective):
     r"""The importance-weighted bound, \(-\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\), and its relatives.
 
-    Burda et al. (arXiv 1509.00519). With `groups` M > 1 it is the mean of M such bounds, the MIWAE. With
-    `elbo_weight` w it is w·ELBO + (1 − w)·IWAE, the CIWAE (Rainforth et al., arXiv 1802.04537).
+    Burda et al. (arXiv 1509.00519). With `groups` M > 1, it is the mean of M such bounds, the MIWAE. With
+    `elbo_weight` w, it is w·ELBO + (1 − w)·IWAE, the CIWAE (Rainforth et al., arXiv 1802.04537).
 
     Args:
-        samples: Samples of z per bound, K ≥ 1.
-        groups: Bounds per image, M ≥ 1. An image takes K·M samples.
+        samples: Number of samples of z per bound, K ≥ 1.
+        groups: Number of bounds per image, M ≥ 1. Each image needs K·M samples.
         elbo_weight: Weight w of the ELBO, in [0, 1].
         gradient: Gradient estimator: `"plain"`; `"stl"`, sticking the landing, without the score of q (Roeder et al.,
             arXiv 1703.09194); or `"dreg"`, doubly reparameterized, which is unbiased but takes a second pass through
@@ -95,9 +95,7 @@ class IWAE(Objective):
     def __post_init__(self) -> None:
         """Check the values."""
         if min(self.samples, self.groups) < 1:
-            raise InputError(
-                f"samples = {self.samples}, groups = {self.groups}: a number is not positive; pass integers ≥ 1"
-            )
+            raise InputError(f"samples = {self.samples}, groups = {self.groups}: not both positive; pass integers ≥ 1")
         if not 0 <= self.elbo_weight <= 1:
             raise InputError(f"elbo_weight = {self.elbo_weight}: out of range; pass a number in [0, 1]")
         if self.gradient not in ("plain", "stl", "dreg"):
@@ -114,7 +112,7 @@ class IWAE(Objective):
         bound = ops.mean(ops.logsumexp(grouped, axis=-1) - math.log(self.samples), axis=-1)
         bound = (1.0 - self.elbo_weight) * bound + self.elbo_weight * ops.mean(terms.log_weight, axis=-1)
         if self.gradient == "dreg":
-            # Value of the bound, gradient of the weighted sum, to which `gradient_estimator` has adapted the samples.
+            # The value is the bound. The gradient is that of a weighted sum, as `gradient_estimator` assumes.
             weighted = ops.sum(ops.stop_gradient(self._weights(terms.log_weight)) * terms.log_weight, axis=-1)
             bound = ops.stop_gradient(bound - weighted) + weighted
         return -bound
@@ -125,9 +123,9 @@ class IWAE(Objective):
         draw: SampleWithLogProb,
         log_weight: Callable[[SampleWithLogProb], Tensor],
     ) -> SampleWithLogProb:
-        """Return the same samples, with a density that depends on the parameters of q through z only.
+        """Return the same samples, with a density that depends on the parameters of q only through z.
 
-        DReG also scales the gradient of z: in it, a sample counts with the square of its normalized weight.
+        DReG also rescales the gradient of z, so that each sample has the square of its normalized weight.
         """
         if self.gradient == "plain":
             return draw

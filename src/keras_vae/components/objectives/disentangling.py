@@ -20,16 +20,16 @@ from keras_vae.distributions.latent import DiagonalNormal
 class BetaTC(Objective):
     r"""The β-TCVAE: distortion + α·mutual information + β·total correlation + γ·dimension-wise KL.
 
-    Chen et al. (arXiv 1802.04942). The three terms sum to the rate. The densities of the aggregate posterior are
-    estimated from the batch. The weighted estimate of the total correlation is off by a constant, which depends on the
-    numbers of images and dimensions and does not affect gradients.
+    Chen et al. (arXiv 1802.04942). The mutual information, the total correlation and the dimension-wise KL sum to the
+    rate. The densities of the aggregate posterior are estimated from the batch. The weighted estimate of the total
+    correlation has a constant offset that depends on the numbers of images and dimensions, without effect on gradients.
 
     Args:
         beta: Weight of the total correlation \(KL(q(z) \| \prod_d q(z_d))\).
         alpha: Weight of the mutual information between image and code.
         gamma: Weight of the KL divergence of each dimension from its prior.
         sampling: Estimator of densities from a batch: `"weighted"` or `"stratified"` (appendix C of the paper).
-        images: Number of training images. An experiment takes it from its data.
+        images: Number of training images. An experiment sets it from its data.
 
     Raises:
         InputError: A weight is negative or not finite, or a value is unknown.
@@ -49,7 +49,7 @@ class BetaTC(Objective):
         if self.sampling not in ("weighted", "stratified"):
             raise InputError(f"sampling = {self.sampling!r}: unknown estimator; pass 'weighted' or 'stratified'")
         if self.images is not None and self.images < 2:
-            raise InputError(f"images = {self.images}: too few training images; pass their number, at least 2")
+            raise InputError(f"images = {self.images}: too few training images; pass an integer ≥ 2")
 
     def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
         """Return distortion + weighted terms in nats per image, (N,)."""
@@ -79,14 +79,15 @@ class BetaTC(Objective):
             raise InputError("images = None: the estimator needs the number of training images; pass BetaTC(images=…)")
 
     def _log_sampling_weights(self, z: Tensor) -> Tensor:
-        """Return the logarithm of the share of the data that image j represents at sample i, (N, N)."""
+        """Return the logarithm of the fraction of the data that image j represents for sample i, (N, N)."""
         batch = ops.cast(ops.shape(z)[0], "float32")
         # A validation batch can be larger than the training set.
         total = ops.maximum(float(self.images or 0), batch)
         same = ops.eye(ops.shape(z)[0], dtype="float32")
         if self.sampling == "weighted":
             return -ops.log(batch * total) * ops.ones_like(same)
-        # The sample's own image represents itself, one other all images outside the batch, the rest their share.
+        # The sample's own image represents itself. One other image represents all images outside of the batch. The
+        # rest have equal shares.
         other = ops.roll(same, 1, axis=1)
         others = ops.maximum(batch - 1.0, 1.0)
         share = 1.0 / others
@@ -148,8 +149,9 @@ class DIPVAE(Objective):
 class InfoVAE(Objective):
     r"""Distortion + \((1 - \alpha)\)·rate + \((\alpha + \lambda - 1)\)·MMD between codes and prior.
 
-    Zhao et al. (arXiv 1706.02262). α = 1 has no rate and is the WAE-MMD of Tolstikhin et al. (arXiv 1711.01558) with
-    weight λ. The estimate of the squared maximum mean discrepancy is unbiased and can be negative.
+    Zhao et al. (arXiv 1706.02262). With α = 1, the rate vanishes and the objective is the WAE-MMD of Tolstikhin et al.
+    (arXiv 1711.01558) with weight λ. The estimate of the squared maximum mean discrepancy (MMD) is unbiased and can be
+    negative.
 
     Args:
         alpha: Weight α ≤ 1.
@@ -185,7 +187,7 @@ class InfoVAE(Objective):
         return self.alpha < 1
 
     def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
-        """Return distortion + weighted rate and discrepancy in nats per image, (N,)."""
+        """Return the sum of distortion, weighted rate and weighted discrepancy in nats per image, (N,)."""
         discrepancy = self.discrepancy(latents.z, ops.stop_gradient(latents.prior_samples))
         loss = terms.reconstruction_loss + (self.alpha + self.weight - 1.0) * discrepancy
         return loss + (1.0 - self.alpha) * terms.kl_loss if self.trains_prior else loss
