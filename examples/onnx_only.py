@@ -1,4 +1,4 @@
-"""Run an exported model with ONNX Runtime and NumPy only, as described by its manifest.
+"""Run an exported model with ONNX Runtime and NumPy only, using its manifest.
 
     vae export runs/classic --format onnx
     python examples/onnx_only.py runs/classic/export/onnx images.npy samples.npy
@@ -14,8 +14,8 @@ import numpy as np
 import onnxruntime
 
 
-class Exported:
-    """The graphs of an exported folder, which validate their inputs.
+class ExportedModel:
+    """The graphs in an exported folder, with a check of their inputs.
 
     Args:
         folder: A folder written by `vae export`.
@@ -29,18 +29,21 @@ class Exported:
         }
 
     def __call__(self, graph: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run a graph on arrays by name and return its outputs by name."""
+        """Run a graph on named arrays, and return its outputs by name."""
         for name, port in self.graphs[graph]["inputs"].items():
             values, shape = inputs[name], tuple(port["shape"])
-            # The first size is variable.
+            # The first axis is the batch, of any size.
             fits = values.shape[1:] == shape[1:] and values.ndim == len(shape)
             if not fits or values.dtype != port["dtype"]:
                 raise SystemExit(
-                    f"{name}: {values.dtype} of shape {values.shape}; pass {port['dtype']} of shape {shape}"
+                    f"{name} = {values.dtype} of shape {values.shape}: does not fit the graph; pass {port['dtype']} of "
+                    f"shape {shape}"
                 )
             low, high = port["range"] or (-np.inf, np.inf)
             if not (values.min() >= low and values.max() <= high):
-                raise SystemExit(f"{name}: from {values.min()} to {values.max()}; pass values from {low} to {high}")
+                raise SystemExit(
+                    f"{name} = {values.min()} to {values.max()}: out of range; pass values from {low} to {high}"
+                )
         outputs = list(self.graphs[graph]["outputs"])
         return dict(zip(outputs, self.sessions[graph].run(outputs, inputs), strict=True))
 
@@ -49,17 +52,17 @@ def main() -> None:
     """Run all graphs."""
     if len(sys.argv) != 4:
         raise SystemExit("usage: python onnx_only.py FOLDER IMAGES.npy SAMPLES.npy")
-    model, images = Exported(Path(sys.argv[1])), np.load(sys.argv[2])
+    model, images = ExportedModel(Path(sys.argv[1])), np.load(sys.argv[2])
     decoder = model.graphs["decoder"]["inputs"]
     condition = {}
     if "condition" in decoder:
         condition["condition"] = np.zeros(
             [len(images), *decoder["condition"]["shape"][1:]], decoder["condition"]["dtype"]
         )
-    (code,) = decoder.keys() - {"condition"}
+    (code_name,) = decoder.keys() - {"condition"}
 
     codes = model("encoder", images=images, **condition)
-    decoded = model("decoder", **{code: codes[model.manifest["code_output"]]}, **condition)["mean_images"]
+    decoded = model("decoder", **{code_name: codes[model.manifest["code_output"]]}, **condition)["mean_images"]
     reconstructions = model("reconstruct", images=images, **condition)["mean_images"]
     unit_images = images / 255 if images.dtype == np.uint8 else images
     print("codes", {name: values.shape for name, values in codes.items()})
@@ -67,7 +70,7 @@ def main() -> None:
     print("mean absolute error of the reconstructions", np.abs(reconstructions - unit_images).mean())
 
     if "sampler" in model.graphs:
-        # Graphs are deterministic, so that the caller draws the noise and chooses its seed.
+        # Graphs are deterministic, so the caller draws the noise and chooses its seed.
         size = model.graphs["sampler"]["inputs"]["noise"]["shape"][1]
         noise = np.random.default_rng(0).standard_normal((len(images), size), dtype="float32")
         np.save(sys.argv[3], model("sampler", noise=noise, **condition)["mean_images"])
