@@ -19,6 +19,7 @@ from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.feeding import CheckedModel
+from keras_vae.models.image_models import reconstruction_graph
 
 
 class Batch(NamedTuple):
@@ -113,11 +114,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         return {}
 
     def encode_features(self, inputs: dict[str, Array]) -> Any:
-        """Return the encoder's outputs for a batch, computed once for any number of draws; None to run it each time.
-
-        Args:
-            inputs: As for `call`.
-        """
+        """Return the encoder's outputs for a batch, computed once for any number of draws; None to run it each time."""
         return None
 
     def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
@@ -330,30 +327,21 @@ class BaseVAE(CheckedModel, abc.ABC):
         For an encoder, a decoder and a sampler as well, verified against the model, use `vae export`.
 
         Args:
-            filepath: As for every Keras model.
-            format: As for every Keras model.
-            **kwargs: As for every Keras model.
+            filepath: As for every Keras model, like all further arguments.
+            format: See `filepath`.
+            **kwargs: See `filepath`.
 
         Raises:
             RunError: This backend cannot write the format.
         """
-        self._check_built()
         if backend.name() == "jax":
             # Measured with Keras 3.15: the decoder's SavedModel differs from the decoder by 1e-3.
             raise RunError(
                 f"format = {format!r}: Keras's export from JAX loses precision; use `vae export`, or "
                 "KERAS_BACKEND=tensorflow"
             )
-        inputs: Any = keras.Input(self.image_shape, dtype="uint8", name="images")
-        images = inputs
-        if self.condition is not None:
-            shape, dtype = self.condition.value_shape, self.condition.dtype
-            inputs = {"images": images, "condition": keras.Input(shape, dtype=dtype, name="condition")}
-        first = next(iter(self.image_encoder(inputs).values()))
-        given = first if self.condition is None else {"codes": first, "condition": inputs["condition"]}
-        graph = keras.Model(inputs, self.image_decoder(given), name="reconstruct")
         try:
-            graph.export(filepath, format=format, **kwargs)
+            reconstruction_graph(self).export(filepath, format=format, **kwargs)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RunError(

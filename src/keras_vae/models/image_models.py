@@ -97,3 +97,16 @@ class ImageDecoder(_ImageModel):
         if self._condition is None:
             return self._decode(inputs["codes"] if isinstance(inputs, dict) else inputs, None)
         return self._decode(inputs["codes"], self._condition.encode(inputs["condition"]))
+
+
+def reconstruction_graph(vae: "BaseVAE") -> keras.Model:
+    """Return the functional model of uint8 images, and their condition if any, → the mean images of their codes."""
+    # An unbuilt model is refused here.
+    encoder, decoder = vae.image_encoder, vae.image_decoder
+    images = keras.Input(vae.image_shape, dtype="uint8", name="images")
+    if vae.condition is None:
+        return keras.Model(images, decoder(next(iter(encoder(images).values()))), name="reconstruct")
+    condition = keras.Input(vae.condition.value_shape, dtype=vae.condition.dtype, name="condition")
+    inputs = {"images": images, "condition": condition}
+    codes = next(iter(encoder(inputs).values()))
+    return keras.Model(inputs, decoder({"codes": codes, "condition": condition}), name="reconstruct")
