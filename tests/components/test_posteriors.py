@@ -50,7 +50,7 @@ def test_diagonal_normal_has_the_moments_of_the_encoder() -> None:
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 4])
-def test_full_normal_fills_the_triangle_row_by_row(latent_dim: int) -> None:
+def test_full_normal_fills_its_lower_triangle_row_by_row(latent_dim: int) -> None:
     posterior = FullCovarianceNormal()
     mean, log_var, *lower = features(posterior, latent_dim, (5, 1))
     scale = np.zeros((5, 1, latent_dim, latent_dim))

@@ -158,7 +158,7 @@ def test_vamp_prior_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> None
     [DiagonalNormal, FullCovarianceNormal, lambda: InverseAutoregressiveFlow(hidden=(8,), context_dim=2)],
     ids=["normal", "full-normal", "iaf"],
 )
-def test_vamp_prior_with_one_pseudo_input_is_the_posterior_of_that_input(
+def test_vamp_prior_with_one_pseudo_input_equals_the_posterior_of_that_input(
     make: Callable[[], Posterior], images: Array
 ) -> None:
     posterior, network = make(), MLP(widths=(8,))

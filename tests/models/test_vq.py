@@ -82,7 +82,7 @@ def test_terms_equal_distortion_and_rate_computed_in_numpy(make_vq: MakeVQ, imag
     assert metrics["used_codes"] == len(np.unique(indices))
 
 
-def test_loaded_model_continues_training_as_the_saved_one(make_vq: MakeVQ, images: Array, tmp_path: Path) -> None:
+def test_loaded_model_continues_training_like_the_saved_one(make_vq: MakeVQ, images: Array, tmp_path: Path) -> None:
     vae = make_vq()
     vae.compile(keras.optimizers.Adam(1e-2))
     history = vae.fit(images, batch_size=12, epochs=4, shuffle=False, verbose=0).history
@@ -114,7 +114,7 @@ def test_terms_and_prior_are_float32_under_mixed_precision(make_vq: MakeVQ, imag
     assert {weight.dtype for weight in vae.prior.weights} == {"float32"}
 
 
-def test_training_changes_every_weight_and_evaluation_none(images: Array) -> None:
+def test_training_changes_every_weight_and_evaluation_changes_none(images: Array) -> None:
     keras.utils.set_random_seed(3)
     vae = VQVAE.from_network(
         Conv(widths=(4, 6)),
@@ -166,12 +166,12 @@ def test_samples_repeat_with_a_seed_and_differ_without(make_vq: MakeVQ) -> None:
         ({"image_shape": (8, 8, 3)}, "bernoulli"),
     ],
 )
-def test_components_that_do_not_fit_raise_an_error(make_vq: MakeVQ, kwargs: dict[str, object], message: str) -> None:
+def test_components_that_do_not_fit_are_rejected(make_vq: MakeVQ, kwargs: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_vq(**kwargs)
 
 
-def test_networks_without_a_fitting_map_raise_an_error() -> None:
+def test_networks_without_a_fitting_map_are_rejected() -> None:
     shape, network = (8, 8, 1), Conv(widths=(2,), dense_units=2)
     with pytest.raises(InputError, match="needs a feature map"):
         VQVAE.from_network(MLP(), shape)

@@ -63,7 +63,7 @@ def layer_table(model: keras.Model) -> list[tuple[str, tuple[int, ...]]]:
 
 
 @all_networks
-# JAX takes seconds to compile the initial weights of every new shape, so there are few shapes.
+# JAX needs seconds to compile the initial weights of every new shape, so use few shapes.
 @pytest.mark.parametrize(("shape", "latent_dim"), [((31, 45, 3), 5), ((28, 28, 1), 1), ((1, 1, 1), 5)], ids=str)
 def test_outputs_have_the_requested_sizes(network: Network, shape: tuple[int, int, int], latent_dim: int) -> None:
     encoder, decoder = network.encoder(shape, latent_dim), network.decoder(latent_dim, (*shape[:2], 7))
@@ -171,7 +171,7 @@ def test_map_decoder_rejects_a_map_of_the_wrong_size(network: SpatialNetwork) ->
 
 
 @all_networks
-def test_invalid_sizes_raise_an_error(network: Network) -> None:
+def test_invalid_sizes_are_rejected(network: Network) -> None:
     with pytest.raises(InputError, match="latent_dim = 0"):
         network.encoder((9, 11, 1), 0)
     with pytest.raises(InputError, match="z_scale = 0"):

@@ -53,8 +53,7 @@ class BaseVAE(CheckedModel, abc.ABC):
     objective plus the penalties of regularized layers), `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is
     no metric `loss`: callbacks can monitor `"val_total_loss"` or `"val_negative_elbo"`.
 
-    Images are an array or, for a conditional model, `{"images": x, "condition": c}` or a pair `(x, c)`, as in
-    `fit(x, c)`.
+    Images are an array or, for a conditional model, `{"images": x, "condition": c}` or a pair `(x, c)`.
 
     Args:
         likelihood: p(x|z).
@@ -114,7 +113,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         return {}
 
     def encode_features(self, inputs: dict[str, Array]) -> Any:
-        """Return the encoder's outputs for a batch, computed once for any number of draws; None to run it each time."""
+        """Return None: by default, the encoder's outputs are not reusable."""
         return None
 
     def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
@@ -322,14 +321,14 @@ class BaseVAE(CheckedModel, abc.ABC):
             self.optimizer.build(self.trainable_variables)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
-        """Export the deterministic graph of `reconstruct`, uint8 images → mean images, as `keras.Model.export` does.
+        """Export the graph of `reconstruct`, from uint8 images to mean images, as `keras.Model.export` does.
 
-        For an encoder, a decoder and a sampler as well, verified against the model, use `vae export`.
+        `vae export` also exports an encoder, a decoder and a sampler, and compares them with the model.
 
         Args:
-            filepath: As for every Keras model, like all further arguments.
-            format: See `filepath`.
-            **kwargs: See `filepath`.
+            filepath: See `keras.Model.export`.
+            format: See `keras.Model.export`.
+            **kwargs: Other arguments of `keras.Model.export`.
 
         Raises:
             RunError: This backend cannot write the format.

@@ -63,8 +63,8 @@ class HierarchicalVAE(BaseVAE):
     is zero (Vahdat and Kautz, arXiv 2007.03898).
 
     A bottom-up network computes features of the image at every level. The top-down path starts from learned constant
-    features (Child, arXiv 2011.10650). Each group's prior sees the top-down features, and its posterior sees the
-    bottom-up features as well; then z_l is merged into the top-down features. The last ones become the image.
+    features (Child, arXiv 2011.10650). The prior of each group depends on the top-down features, and its posterior also
+    depends on the bottom-up features; then z_l is merged into the top-down features. The last features become an image.
 
     In addition to the metrics of every model, training reports `kl_group_1` … `kl_group_L`, the KL of each group,
     coarsest first.
@@ -72,7 +72,7 @@ class HierarchicalVAE(BaseVAE):
     Args:
         image_shape: (H, W, C) of the images, of any size.
         widths: Channels after each halving of the image, first to last.
-        groups: Number of groups at each of these sizes. It may be 0, except at the last size.
+        groups: Number of groups at each of these sizes; at least 1 at the last size, at least 0 at the others.
         latent_channels: Channels of each group's latent map.
         blocks: Residual blocks per size of the bottom-up network, and per group of the top-down one.
         likelihood: p(x|z).

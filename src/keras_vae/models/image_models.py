@@ -100,8 +100,8 @@ class ImageDecoder(_ImageModel):
 
 
 def reconstruction_graph(vae: "BaseVAE") -> keras.Model:
-    """Return the functional model of uint8 images, and their condition if any, → the mean images of their codes."""
-    # An unbuilt model is refused here.
+    """Return the functional model from uint8 images, and their condition if any, to the mean images of their codes."""
+    # These two properties raise an error if the model is not built.
     encoder, decoder = vae.image_encoder, vae.image_decoder
     images = keras.Input(vae.image_shape, dtype="uint8", name="images")
     if vae.condition is None:

@@ -28,7 +28,7 @@ class _LocationScale(ComponentLayer, Likelihood):
             raise InputError(f'scale = {scale!r}: not a valid scale; pass a number above 0, "learned" or "pixel"')
         self.scale = scale
         if scale == "learned":
-            # e⁻¹ is about the standard deviation of pixels. Training from σ = 1 would take hundreds of steps more.
+            # e⁻¹ is about the standard deviation of pixels. Starting at σ = 1 would cost hundreds of training steps.
             self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(-1.0), name="log_scale")
         self.built = True
 
