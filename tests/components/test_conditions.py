@@ -61,7 +61,7 @@ def test_vectors_encode_themselves(dtype: str) -> None:
         (lambda: ContinuousCondition(size=1).check(np.array([["a"]])), r"pass numbers, \(n, 1\)"),
         (
             lambda: ContinuousCondition(size=1).check(np.array([[np.nan]])),
-            "NaN or infinite values: not valid; pass finite numbers",
+            "NaN or infinite values: not finite; pass finite numbers",
         ),
     ],
 )

@@ -128,7 +128,7 @@ class ContinuousCondition(Condition):
 
     @property
     def value_shape(self) -> tuple[int, ...]:
-        """(size,)."""
+        """The shape of a vector, (size,)."""
         return (self.size,)
 
     @property
@@ -147,7 +147,7 @@ class ContinuousCondition(Condition):
             found = f"condition of type {values.dtype} and shape {values.shape}"
             raise InputError(f"{found}: not vectors of size {self.size}; pass numbers, (n, {self.size})")
         if not np.isfinite(values).all():
-            raise InputError("condition with NaN or infinite values: not valid; pass finite numbers")
+            raise InputError("condition with NaN or infinite values: not finite; pass finite numbers")
         return values.astype(self.dtype)
 
     def encode(self, values: Tensor) -> Tensor:

@@ -174,7 +174,7 @@ class Inference(abc.ABC):
             Images in [0, 1], (N, H, W, C), float32.
 
         Raises:
-            InputError: The codes do not fit the model.
+            InputError: The codes or conditions do not fit the model.
         """
         self._check_built()
         codes = self._check_codes(np.asarray(z))

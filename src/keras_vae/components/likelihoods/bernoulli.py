@@ -96,7 +96,7 @@ class Bernoulli(Component, Likelihood):
 
     @property
     def expects_logits(self) -> bool:
-        """The value of `from_logits`."""
+        """Whether the decoder returns logits: `from_logits`."""
         return self.from_logits
 
 
@@ -120,7 +120,7 @@ class ContinuousBernoulli(Component, Likelihood):
 
     @property
     def expects_logits(self) -> bool:
-        """True."""
+        """Whether the decoder returns logits: True."""
         return True
 
     def decoder_channels(self, image_channels: int) -> int:
@@ -129,7 +129,7 @@ class ContinuousBernoulli(Component, Likelihood):
 
     @property
     def is_density(self) -> bool:
-        """True."""
+        """Whether p(x|z) is a density: True."""
         return True
 
 

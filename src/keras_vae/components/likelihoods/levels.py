@@ -86,7 +86,7 @@ class Categorical(Component, Likelihood):
 
     @property
     def expects_logits(self) -> bool:
-        """True."""
+        """Whether the decoder returns logits: True."""
         return True
 
     def decoder_channels(self, image_channels: int) -> int:

@@ -47,7 +47,7 @@ class _LocationScale(ComponentLayer, Likelihood):
 
     @property
     def is_density(self) -> bool:
-        """True."""
+        """Whether p(x|z) is a density: True."""
         return True
 
 

@@ -103,7 +103,7 @@ class IWAE(Objective):
 
     @property
     def num_samples(self) -> int:
-        """K·M."""
+        """Number of samples of z per image, K·M."""
         return self.samples * self.groups
 
     def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
