@@ -80,6 +80,6 @@ def test_example_explains_a_missing_sampler_and_rejects_invalid_images(
     unit = (images / 255).astype("float32")
     done = run(folder, unit, tmp_path / "samples.npy")
     assert done.returncode == 0, done.stderr
-    assert "no sampler: a draw from the prior, a mixture" in done.stdout
+    assert "no sampler: prior = VampPrior: its samples are not a function of normal noise" in done.stdout
     assert "pass float32 of shape (None, 9, 11, 1)" in run(folder, images, tmp_path / "samples.npy").stderr
     assert "pass values from 0.0 to 1.0" in run(folder, 2 * unit, tmp_path / "samples.npy").stderr
