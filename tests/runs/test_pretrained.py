@@ -62,7 +62,7 @@ def test_two_runs_take_less_than_two_megabytes() -> None:
     assert sum(path.stat().st_size for path in TRAINED.rglob("*") if path.is_file()) < 2_000_000
 
 
-# Mean ELBO of the first 64 images of `images.npz` with seed 0, in nats, before the files were rewritten under new names.
+# Mean ELBO in nats of the first 64 images of `images.npz` with seed 0, before the files were rewritten.
 ELBO = {"mnist-2d": -156.33702087402344, "mnist-16d": -92.66633605957031}
 
 

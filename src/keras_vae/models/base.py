@@ -334,9 +334,9 @@ class BaseVAE(CheckedModel, abc.ABC):
             RunError: This backend cannot write the format.
         """
         if backend.name() == "jax":
-            # Measured with Keras 3.15: the decoder's SavedModel differs from the decoder by 1e-3.
+            # With Keras 3.15, reconstructions of the SavedModel differ from those of the model by about 1e-3.
             raise RunError(
-                f"format = {format!r}: Keras's export from JAX loses precision; use `vae export`, or "
+                f"format = {format!r}: Keras's export from JAX changes the reconstructions; use `vae export`, or "
                 "KERAS_BACKEND=tensorflow"
             )
         try:
