@@ -48,7 +48,7 @@ def test_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         fill_the_disk()
     assert [file.name for file in path.iterdir()] == ["old.txt"]
-    # The remains of a killed process are no obstacle.
+    # Files of a killed process are replaced.
     (tmp_path / "runs" / ".one.part" / "half").mkdir(parents=True)
     with replacing_folder(path) as temporary:
         write_text(temporary / "new.txt", "new")

@@ -1,4 +1,4 @@
-"""The contract of all registered components, and the errors of registering and naming them."""
+"""The contract of all registered components, and errors of registration and construction."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Tables written block by block, resumed, and equal in all formats."""
+"""Tables: writing block by block, resuming, and equal content in all formats."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -85,7 +85,7 @@ def test_progress_counts_every_image() -> None:
 
 @pytest.mark.parametrize("size", [(0, 4), (4, -1), (4,), (4, 4, 1), (4.0, 4), (True, 4), 28, "28"])
 def test_invalid_sizes_are_rejected(size: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=r"^image_size = .*: must be two positive integers, height and width"):
+    with pytest.raises(InputError, match=r"^image_size = .*: not a size; pass two positive integers, height and width"):
         Conversion(size)
 
 

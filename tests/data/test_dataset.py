@@ -284,7 +284,7 @@ def test_single_image_is_rejected(holdout: bool) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "a", None, True])
 def test_invalid_seeds_are_rejected(seed: object) -> None:
-    with pytest.raises(InputError, match=r"^seed = .*: must be a non-negative integer"):
+    with pytest.raises(InputError, match=r"^seed = .*: not a seed; pass a non-negative integer"):
         parts(seed=seed)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Images read block by block, in memory that does not grow with their number."""
+"""Streams of images, read block by block with an amount of memory that does not depend on their number."""
 
 import hashlib
 from collections.abc import Callable, Sequence

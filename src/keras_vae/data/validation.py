@@ -1,4 +1,4 @@
-"""Validation of user arrays, and their conversion to the dtypes of a `Dataset`."""
+"""Validation of arrays, and their conversion to the dtypes of a `Dataset`."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,7 +82,7 @@ def class_labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
         count: Number of images, N.
 
     Raises:
-        InputError: The labels are not integers, or there is not one per image.
+        InputError: The labels are not integers, or their number differs from that of the images.
     """
     numbers = numeric_array("labels", labels)
     if numbers.dtype.kind == "f":
