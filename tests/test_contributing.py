@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """Write the example file of the guide to a folder of its own, and return its path."""
+    """Write the example file of the guide to an empty folder, and return its path."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
     path = tmp_path / "my_parts.py"
     path.write_text(code, "utf-8")
