@@ -163,16 +163,7 @@ def format_report(results: Results, about: dict[str, Any], command: str) -> str:
         )
     if peak:
         lines += ["", f"The peak is {peak:.0f} GFLOP/s for float32 products of 2048×2048 matrices in the same run."]
-    alternatives = {name: fastest(results, name, "step_milliseconds") for name in contenders.ALTERNATIVES}
-    if any(step is not None for step in alternatives.values()):
-        lines += ["", "## Ours with one thing changed", "", "float32.", "", "| | | ms per step | time ÷ ours |"]
-        lines += ["|---|---|---:|---:|"]
-    for name, step in alternatives.items():
-        contender = contenders.ALTERNATIVES[name]
-        relative = ratio(results, name, f"ours-{contender.backend}-float32", "step_milliseconds")
-        if step is not None:
-            relative_time = "" if relative is None else f"{relative:.2f}"
-            lines.append(f"| {contender.backend} | {contender.title} | {step:.1f} | {relative_time} |")
+    lines += _alternatives(results)
     lines += ["", "## Speedups and other measurements", "", "| | measured | goal |", "|---|---:|---:|"]
     lines += [f"| {title} | {value} | {goal} |" for title, value, goal in _rows(results) if value is not None]
     for backend in ("tensorflow", "jax"):
@@ -189,6 +180,19 @@ def format_report(results: Results, about: dict[str, Any], command: str) -> str:
         lines += ["", "## Scaling", "", "Microseconds per image and epoch of `fit`, ours, float32, TensorFlow.", ""]
         lines += _curves(turn, "{:,.0f}")
     return "\n".join(lines) + "\n"
+
+
+def _alternatives(results: Results) -> list[str]:
+    """Return the table of variants of ours, or no lines if none was measured."""
+    rows = []
+    for name, contender in contenders.ALTERNATIVES.items():
+        step = fastest(results, name, "step_milliseconds")
+        relative = ratio(results, name, f"ours-{contender.backend}-float32", "step_milliseconds")
+        if step is not None:
+            relative_time = "" if relative is None else f"{relative:.2f}"
+            rows.append(f"| {contender.backend} | {contender.title} | {step:.1f} | {relative_time} |")
+    header = ["", "## Ours with one thing changed", "", "float32.", "", "| | | ms per step | time ÷ ours |"]
+    return [*header, "|---|---|---:|---:|", *rows] if rows else []
 
 
 def _curves(curves: dict[str, list[tuple[int, float]]], number_format: str) -> list[str]:

@@ -66,7 +66,7 @@ def test_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
         (ValueError("bad header\nat byte 6"), "x.npz: cannot be read: bad header"),
         (
             ValueError("Cannot load file containing pickled data when allow_pickle=False"),
-            "x.npz: cannot be read: it holds Python objects or is not a NumPy file; save numeric arrays with"
+            "x.npz: cannot be read: it contains Python objects or is not a NumPy file; save numeric arrays with"
             " numpy.savez",
         ),
     ],

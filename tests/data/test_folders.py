@@ -29,9 +29,9 @@ def write(path: Path, pixels: NDArray[np.uint8], **options: object) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "pictures"
-    made.mkdir()
-    return made
+    path = tmp_path / "pictures"
+    path.mkdir()
+    return path
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_other_files_are_ignored_and_noted(folder: Path) -> None:
     assert notes == ("ignored, not images: 4 (.hidden, ._a.png, dog, …)",)
 
 
-@pytest.mark.parametrize("held", [(), ("notes.txt", "mnist.npz")])
-def test_folder_without_images_is_rejected(folder: Path, held: tuple[str, ...]) -> None:
-    for name in held:
+@pytest.mark.parametrize("names", [(), ("notes.txt", "mnist.npz")])
+def test_folder_without_images_is_rejected(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
         (folder / name).write_text("text")
-    content = ", only mnist.npz, notes.txt" if held else ""
+    content = ", only mnist.npz, notes.txt" if names else ""
     with pytest.raises(InputError, match=rf"pictures: no images{content}; accepted: .png, "):
         load_folder(folder, Conversion())
 

@@ -214,9 +214,9 @@ def test_download_reports_its_progress(home: Path, server: Path, monkeypatch: py
     shown: list[tuple[str, int, int]] = []
 
     def show(items: Iterable[T], label: str, /) -> Iterable[T]:
-        held = list(items)
-        shown.append((label, operator.length_hint(items), len(held)))
-        return held
+        chunks = list(items)
+        shown.append((label, operator.length_hint(items), len(chunks)))
+        return chunks
 
     MNIST.load(show)
     chunks = -(-(server / "mnist.npz").stat().st_size // 1000)

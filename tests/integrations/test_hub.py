@@ -221,7 +221,7 @@ def test_pull_ignores_formats_that_can_run_code(hub: Hub, run: Path) -> None:
     [
         (["pull", "someone/nothing"], 2, "repository = 'someone/nothing': does not exist, or you have no access"),
         (["pull", "no name"], 2, "invalid name; pass OWNER/NAME"),
-        (["pull", "someone/foreign"], 2, "repository = 'someone/foreign': holds no run"),
+        (["pull", "someone/foreign"], 2, "repository = 'someone/foreign': contains no run"),
         (["pull", "someone/foreign", "--revision", "v9"], 2, "no such revision"),
         (["push", "nowhere", "someone/digits"], 2, "run = nowhere: does not exist"),
     ],

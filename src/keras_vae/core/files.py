@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         if isinstance(error, ValueError) and "allow_pickle" in reason:
-            reason = "it holds Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
+            reason = "it contains Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
         raise InputError(f"{path}: cannot be read: {reason}") from error
 
 

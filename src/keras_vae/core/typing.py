@@ -12,7 +12,7 @@ Tensor: TypeAlias = Any
 """A tensor of the current backend. A precise type would require importing all three backends."""
 
 Array: TypeAlias = NDArray[np.generic]
-"""A NumPy array; docstrings give its dtype and shape."""
+"""A NumPy array; docstrings state its dtype and shape."""
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """Height, width and channels of one image."""

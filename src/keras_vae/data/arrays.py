@@ -63,7 +63,7 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
         The images, converted as in `Dataset.from_arrays`, and a note on unused arrays.
 
     Raises:
-        InputError: The file cannot be read or holds no images.
+        InputError: The file cannot be read or contains no images.
     """
     # np.load leaves a damaged file open if it opens the file itself.
     with reading(path), path.open("rb") as opened:
@@ -151,7 +151,7 @@ def open_arrays(path: Path) -> list[LazyArrays]:
         path: A file as described in `load_arrays`.
 
     Raises:
-        InputError: The file cannot be read, or holds no images.
+        InputError: The file cannot be read or contains no images.
     """
     with reading(path):
         if not zipfile.is_zipfile(path):
@@ -228,7 +228,7 @@ def _read(
             if (keys.images, keys.factors) == _DSPRITES:
                 names = names or list(_DSPRITES_NAMES) * (values.shape[1:] == (len(_DSPRITES_NAMES),))
                 if images.dtype == np.uint8 and images.max() == 1:
-                    # In place, because dSprites takes three gigabytes.
+                    # Multiply in place, because dSprites takes three gigabytes.
                     np.multiply(images, 255, out=images)
             factors = Factors.from_array(values, names)
         parts.append(_SplitArrays(images, labels, factors))
@@ -276,6 +276,6 @@ def _select_keys(shapes: dict[str, tuple[int, ...]]) -> list[_SplitKeys]:
     if len(candidates) != 1:
         content = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no arrays"
         problem = "several arrays could be the images" if candidates else "no images"
-        raise InputError(f"{problem}: the file holds {content}; {_LAYOUTS}")
+        raise InputError(f"{problem}: the file contains {content}; {_LAYOUTS}")
     others = [next((key for key in keys if key in shapes and key != candidates[0]), None) for keys in (LABELS, FACTORS)]
     return [_SplitKeys(candidates[0], *others)]

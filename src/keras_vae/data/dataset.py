@@ -314,21 +314,20 @@ def split(
     count = len(train)
     num_test = _number_of_images("test_size", test_size, count) if test is None else 0
     num_validation = _number_of_images("validation", validation, count)
-    if num_test + num_validation >= count:
+    num_held_out = num_test + num_validation
+    if num_held_out >= count:
         raise InputError(
             f"validation = {validation}, test_size = {test_size}: they hold out {num_validation} and {num_test} of"
             f" {count} images, which leaves none to train on; reduce them"
         )
     order = _generator(seed).permutation(count)
-    test_indices, validation_indices, train_indices = np.split(order, [num_test, num_test + num_validation])
+    test_indices, validation_indices, train_indices = np.split(order, [num_test, num_held_out])
 
     def part(indices: NDArray[np.integer], name: str) -> Dataset | None:
         return train.subset(np.sort(indices), name) if len(indices) else None
 
     return Splits(
-        train=train.subset(np.sort(train_indices), "train")
-        if num_test + num_validation
-        else replace(train, split="train"),
+        train=train.subset(np.sort(train_indices), "train") if num_held_out else replace(train, split="train"),
         validation=part(validation_indices, "validation"),
         test=part(test_indices, "test") if test is None else replace(test, split="test"),
     )

@@ -41,7 +41,7 @@ def load_folder(
     Args:
         folder: Searched recursively for files with the suffixes of PNG, JPEG, WebP, BMP and GIF.
         conversion: Target size and color; without them, all images must agree.
-        background: Color behind transparent pixels, by a name that Pillow knows.
+        background: Color behind transparent pixels, as a color name of Pillow or as `#rrggbb`.
         progress: Reports the progress of reading.
 
     Returns:
@@ -267,7 +267,7 @@ def parse_background(background: str) -> tuple[int, ...]:
     """Return the red, green and blue levels of an opaque color.
 
     Args:
-        background: A color by a name that Pillow knows, or as `#rrggbb`.
+        background: A color name of Pillow, or `#rrggbb`.
 
     Raises:
         InputError: The color is unknown or not opaque.

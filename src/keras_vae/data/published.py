@@ -76,7 +76,7 @@ class PublishedDataset:
             Training and test images; the first note names the location.
 
         Raises:
-            InputError: The file is damaged or holds something else.
+            InputError: The file is damaged or contains something else.
             RunError: A download fails.
         """
         local = self.local()
@@ -116,7 +116,7 @@ class PublishedDataset:
         return [Path(home, "datasets", remote.folder, remote.file) for remote in self.remotes]
 
     def _check_content(self, loaded: LoadedData, path: Path) -> LoadedData:
-        """Reject the file if it holds another data set."""
+        """Raise an error if a file contains another data set."""
         train, test, notes = loaded
         if test is None or test.labels is None or {train.image_shape, test.image_shape} != {(28, 28, 1)}:
             raise InputError(

@@ -32,7 +32,7 @@ def check_image_shape(shape: tuple[int, ...]) -> None:
         shape: N x H x W x C.
 
     Raises:
-        InputError: The shape holds no pixels, or C is not 1 or 3.
+        InputError: The shape contains no pixels, or C is not 1 or 3.
     """
     if 0 in shape:
         raise InputError(f"images.shape = {shape}: no pixels; pass at least one image")

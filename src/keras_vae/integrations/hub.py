@@ -81,7 +81,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         The run. Its Python files, if any, are executed only if you allow it; see `keras_vae.load`.
 
     Raises:
-        InputError: The repository does not exist or holds no run, access is denied, or the folder exists.
+        InputError: The repository does not exist or contains no run, access is denied, or the folder exists.
         RunError: The Hub cannot be reached, or reports a failure.
     """
     _check_name(repository)
@@ -92,7 +92,7 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         from huggingface_hub import HfApi, snapshot_download
 
         if "experiment.toml" not in HfApi(library_name="keras-vae").list_repo_files(repository, revision=revision):
-            raise InputError(f"repository = {repository!r}: holds no run; pull a repository that `vae push` created")
+            raise InputError(f"repository = {repository!r}: contains no run; pull a repository that `vae push` created")
         snapshot_download(
             repository, revision=revision, local_dir=folder, allow_patterns=list(FILES), library_name="keras-vae"
         )

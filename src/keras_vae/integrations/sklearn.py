@@ -157,7 +157,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         seed: Seed of the latent samples.
 
     Attributes:
-        scorer_: The fitted `Scorer`, which holds the scores of the normal images.
+        scorer_: The fitted `Scorer`, which contains the scores of the normal images.
         offset_: The negative threshold; images are normal if `score_samples` is at least this value.
 
     Example:

@@ -1,1 +1,1 @@
-"""Experiments, which hold all settings of a training, and run folders, which store its results."""
+"""Experiments, which contain all settings of a training, and run folders, which store its results."""

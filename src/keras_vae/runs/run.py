@@ -122,9 +122,7 @@ class Run:
         run = cls(path)
         for file in (run._experiment_file, path / "environment.json"):
             if not file.is_file():
-                raise InputError(
-                    f"run = {path}: not a run folder, because it contains no {file.name}; pass a run folder"
-                )
+                raise InputError(f"run = {path}: not a run folder ({file.name} is missing); pass another folder")
         _ = run.experiment
         if not {"versions", "backend", "data"} <= run.environment.keys():
             raise InputError(f"{path / 'environment.json'}: versions, backend or data are missing; restore the file")
