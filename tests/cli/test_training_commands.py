@@ -110,7 +110,7 @@ NAN = np.full((20, 6, 6), np.nan)
         (truncated, "folder", "b.png: cannot be read: not a complete PNG"),
         (text_as_png, "folder", "b.png: cannot be read: not a complete PNG"),
         (of_two_sizes, "folder", "b.png 5x5; resize them with --image-size HxW"),
-        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: the file holds names (2,); pass x_train"),
+        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: the file contains names (2,); pass x_train"),
         (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; pass floats in [0, 1]"),
         (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; pass floats in [0, 1]"),
         (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images.shape = (20, 36): not images; pass N x H x W"),
