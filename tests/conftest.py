@@ -28,7 +28,7 @@ def _find_mnist() -> Path | None:
     return None
 
 
-# Before any test changes the environment.
+# Find the file before any test changes the environment.
 MNIST = _find_mnist()
 
 

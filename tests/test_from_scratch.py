@@ -41,9 +41,9 @@ def test_equal_weights_and_noise_yield_equal_losses_and_gradients(example: Modul
         total = ours.compute_loss(images, y_pred=ours(images, training=True))
     gradients = tape.gradient(total, [*ours.encoder.trainable_weights, *ours.decoder.trainable_weights])
 
-    got = {name: float(tracker.result()) for name, tracker in ours.loss_trackers.items()}
+    metrics = {name: float(tracker.result()) for name, tracker in ours.loss_trackers.items()}
     for name, value in zip(("total_loss", "reconstruction_loss", "kl_loss"), expected, strict=True):
-        assert got[name] == pytest.approx(float(value), rel=1e-4)
+        assert metrics[name] == pytest.approx(float(value), rel=1e-4)
     assert float(total) == pytest.approx(float(expected[0]), rel=1e-4)
     assert len(gradients) == len(expected_gradients) == 18
     for left, right in zip(gradients, expected_gradients, strict=True):

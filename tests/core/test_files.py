@@ -71,7 +71,7 @@ def test_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_errors_of_reading_have_one_line_with_the_path(error: Exception, message: str) -> None:
+def test_read_errors_have_one_line_with_the_path(error: Exception, message: str) -> None:
     with pytest.raises(InputError) as caught, reading(Path("x.npz")):
         raise error
     assert str(caught.value) == message

@@ -251,7 +251,7 @@ def test_masks_of_zeros_and_ones_are_rejected(folder: Path) -> None:
         load_folder(folder, Conversion())
 
 
-def test_links_are_followed_without_loops(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_but_cycles_are_not(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "elsewhere" / "a.png", GRAY[0])
     os.symlink(tmp_path / "elsewhere", folder / "one")
     os.symlink(tmp_path / "elsewhere", folder / "two")
@@ -264,7 +264,7 @@ def test_links_are_followed_without_loops(folder: Path, tmp_path: Path) -> None:
     assert notes[0].startswith("ignored, not images: 6 (back, itself.png, lost.png")
 
 
-def test_pipe_with_the_name_of_an_image_does_not_block(folder: Path) -> None:
+def test_named_pipe_with_an_image_suffix_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "a.png")
     with pytest.raises(InputError, match=r"no images, only a.png"):
         load_folder(folder, Conversion())
