@@ -1,4 +1,4 @@
-# Every target sets up .venv if it is missing or older than its sources.
+# Targets create .venv if it is missing, and update it after a change of pyproject.toml or constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ SOURCES := pyproject.toml constraints.txt
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/run.stamp ## Train on the embedded digits, into runs/demo
+demo: $(VENV)/run.stamp ## Train on the digits of scikit-learn, and write runs/demo
 	rm -rf runs/demo
 	$(BIN)/vae train classic --data digits --set training.epochs=50 --set training.batch_size=64 \
 		--set training.learning_rate=2e-3 --set model.network.dense_units=128 \
@@ -23,15 +23,15 @@ demo: $(VENV)/run.stamp ## Train on the embedded digits, into runs/demo
 test: $(VENV)/dev.stamp ## Run the default suite on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
 
-test-all: $(VENV)/backends.stamp ## Run everything, slow tests included, on TensorFlow, JAX and PyTorch
+test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on TensorFlow, JAX and PyTorch
 	KERAS_BACKEND=tensorflow $(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
 
-bench: $(VENV)/bench.stamp ## Compare speed with plain Keras, PyTorch and pythae, into benchmarks/results.md (half an hour)
+bench: $(VENV)/bench.stamp ## Compare speed with plain Keras, PyTorch and pythae, and write benchmarks/results.md (half an hour)
 	$(BIN)/python -m benchmarks
 
-check: $(VENV)/dev.stamp ## Lint, type-check and check the imports against the architecture
+check: $(VENV)/dev.stamp ## Lint, check types, and check imports against the architecture
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -1,11 +1,11 @@
-"""Benchmarks of keras-vae, plain Keras, PyTorch by hand and pythae, in one run.
+"""Benchmarks of keras-vae, plain Keras, handwritten PyTorch and pythae.
 
     make bench                      # or: python -m benchmarks
     python -m benchmarks --quick    # one turn instead of three
 
-Contenders take turns, each in a process of its own, so that a drift in the machine's speed affects all of them. The
-results are written to benchmarks/results.md (the fastest of each, with the ratio to ours) and benchmarks/results.json
-(all measurements). keras-vae runs with its defaults.
+Contenders take turns, each in its own process, so that changes in the machine's speed affect all of them. The results
+are written to benchmarks/results.md (the best value of each contender, and its ratio to keras-vae) and
+benchmarks/results.json (all measurements). keras-vae runs with its default settings.
 """
 
 import argparse
@@ -36,39 +36,39 @@ INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf1
 PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "pythae", "numpy")
 
 ONCE = ("growth", "fits", "whole-training", "layers-tensorflow", "layers-jax")
-"""Measurements with repeats of their own, which run in one turn only."""
+"""Measurements that repeat internally and therefore run in one turn only."""
 
 Results = dict[str, Any]
 
 
 def run(arguments: Sequence[str], backend: str | None = None) -> tuple[Any, float]:
-    """Run a process; return the JSON on its last line of output (None if it failed) and its seconds."""
-    # Settings in the user's environment must not affect the measurements.
+    """Run a process; return the JSON on its last line of output (None if it failed) and its duration in seconds."""
+    # Remove settings of the user that affect the measurements.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"} | ({"KERAS_BACKEND": backend} if backend else {})
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments], cwd=HERE.parent, env=environment, capture_output=True, text=True, check=False
     )
-    spent = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     if done.returncode:
         print(f"{' '.join(arguments[:3])} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
-        return None, spent
+        return None, seconds
     try:
-        return json.loads(done.stdout.strip().splitlines()[-1]), spent
+        return json.loads(done.stdout.strip().splitlines()[-1]), seconds
     except (IndexError, json.JSONDecodeError):
-        return None, spent
+        return None, seconds
 
 
 def machine() -> dict[str, Any]:
-    """Return a description of the machine, without its name."""
+    """Return a description of the machine that does not identify it."""
     model, flags = platform.processor() or platform.machine(), set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
-        described = {key.strip().lower(): value.strip() for key, _, value in lines}
-        model = described.get("model name", model)
-        flags = set(described.get("flags", described.get("features", "")).split())
+        fields = {key.strip().lower(): value.strip() for key, _, value in lines}
+        model = fields.get("model name", model)
+        flags = set(fields.get("flags", fields.get("features", "")).split())
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -110,26 +110,26 @@ def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Res
 
 
 def median(results: Results, name: str, key: str) -> float | None:
-    """Return the median over turns, or over all chunks of all turns; None if nothing was measured."""
+    """Return the median over all turns and chunks; None if nothing was measured."""
     values = [value for turn in results.get(name, []) for value in _as_list(turn[key])]
     return statistics.median(values) if values else None
 
 
 def fastest(results: Results, name: str, key: str) -> float | None:
-    """Return the best value over all chunks of all turns (least time, greatest rate); None if nothing was measured."""
+    """Return the best value over all turns and chunks (shortest time, highest rate); None if nothing was measured."""
     values = [value for turn in results.get(name, []) for value in _as_list(turn[key])]
     return (max if key.endswith("per_second") else min)(values, default=None)
 
 
-def ratio(results: Results, over: str, under: str, key: str) -> float | None:
+def ratio(results: Results, numerator: str, denominator: str, key: str) -> float | None:
     """Return the ratio of the best values of two contenders; None if one was not measured."""
-    first, second = fastest(results, over, key), fastest(results, under, key)
+    first, second = fastest(results, numerator, key), fastest(results, denominator, key)
     return None if first is None or second is None else first / second
 
 
-def write_report(results: Results, about: dict[str, Any], command: str) -> str:
+def format_report(results: Results, about: dict[str, Any], command: str) -> str:
     """Return the report in Markdown."""
-    instructions = ", ".join(about["instructions"]) or "not known"
+    instructions = ", ".join(about["instructions"]) or "unknown instruction set"
     lines = [
         "# Measured speed",
         "",
@@ -147,39 +147,32 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
     ]
     peak = max((turn["gflops"] for turn in results.get("peak", [])), default=None)
     for name, contender in contenders.CONTENDERS.items():
-        step, usual = (of(results, name, "step_milliseconds") for of in (fastest, median))
+        step, usual = (statistic(results, name, "step_milliseconds") for statistic in (fastest, median))
         if step is None:
-            lacking = contenders.missing(contender)
-            why = f"{', '.join(lacking)} not installed" if lacking else "not measured"
-            lines.append(f"| {contender.title} | {why} | | | | | | |")
+            missing = contenders.missing(contender)
+            reason = f"{', '.join(missing)} not installed" if missing else "not measured"
+            lines.append(f"| {contender.title} | {reason} | | | | | | |")
             continue
         relative = ratio(results, name, OURS, "step_milliseconds")
-        slower = "" if relative is None else f"{relative:.2f}"
+        relative_time = "" if relative is None else f"{relative:.2f}"
         fraction = f"{FLOP_PER_STEP / step / 1e6 / peak:.0%}" if peak else ""
         first, memory = median(results, name, "first_step_seconds"), median(results, name, "memory_mib")
         lines.append(
-            f"| {contender.title} | {step:.1f} | {usual:.1f} | {1000 * BATCH_SIZE / step:,.0f} | {slower} | "
+            f"| {contender.title} | {step:.1f} | {usual:.1f} | {1000 * BATCH_SIZE / step:,.0f} | {relative_time} | "
             f"{fraction} | {first:.1f} | {memory:,.0f} |"
         )
     if peak:
         lines += ["", f"The peak is {peak:.0f} GFLOP/s for float32 products of 2048×2048 matrices in the same run."]
-    tried = {name: fastest(results, name, "step_milliseconds") for name in contenders.ALTERNATIVES}
-    if any(step is not None for step in tried.values()):
-        lines += ["", "## Ours with one thing changed", "", "float32.", "", "| | | ms per step | time ÷ ours |"]
-        lines += ["|---|---|---:|---:|"]
-    for name, step in tried.items():
-        contender = contenders.ALTERNATIVES[name]
-        relative = ratio(results, name, f"ours-{contender.backend}-float32", "step_milliseconds")
-        if step is not None:
-            shown = "" if relative is None else f"{relative:.2f}"
-            lines.append(f"| {contender.backend} | {contender.title} | {step:.1f} | {shown} |")
+    lines += _alternatives(results)
     lines += ["", "## Speedups and other measurements", "", "| | measured | goal |", "|---|---:|---:|"]
     lines += [f"| {title} | {value} | {goal} |" for title, value, goal in _rows(results) if value is not None]
     for backend in ("tensorflow", "jax"):
         for turn in results.get(f"layers-{backend}", []):
             lines += ["", f"## Convolutions, {backend}", "", "Forward pass and both gradients, float32, ms.", ""]
             lines += ["| | ours | Keras | ratio |", "|---|---:|---:|---:|"]
-            lines += [f"| {name} | {a:.1f} | {b:.1f} | {b / a:.1f} × |" for name, (a, b) in turn.items()]
+            lines += [
+                f"| {name} | {ours:.1f} | {plain:.1f} | {plain / ours:.1f} × |" for name, (ours, plain) in turn.items()
+            ]
     for turn in results.get("fits", []):
         lines += ["", "## A whole fit", "", "Milliseconds per step of `fit` on arrays, by its number of steps.", ""]
         lines += _curves(turn, "{:.1f}")
@@ -189,9 +182,22 @@ def write_report(results: Results, about: dict[str, Any], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _curves(curves: dict[str, list[tuple[int, float]]], form: str) -> list[str]:
+def _alternatives(results: Results) -> list[str]:
+    """Return the table of variants of ours, or no lines if none was measured."""
+    rows = []
+    for name, contender in contenders.ALTERNATIVES.items():
+        step = fastest(results, name, "step_milliseconds")
+        relative = ratio(results, name, f"ours-{contender.backend}-float32", "step_milliseconds")
+        if step is not None:
+            relative_time = "" if relative is None else f"{relative:.2f}"
+            rows.append(f"| {contender.backend} | {contender.title} | {step:.1f} | {relative_time} |")
+    header = ["", "## Ours with one thing changed", "", "float32.", "", "| | | ms per step | time ÷ ours |"]
+    return [*header, "|---|---|---:|---:|", *rows] if rows else []
+
+
+def _curves(curves: dict[str, list[tuple[int, float]]], number_format: str) -> list[str]:
     return [
-        f"* {name}: " + ", ".join(f"{size} → {form.format(value)}" for size, value in curve)
+        f"* {name}: " + ", ".join(f"{size} → {number_format.format(value)}" for size, value in curve)
         for name, curve in curves.items()
     ]
 
@@ -199,13 +205,14 @@ def _curves(curves: dict[str, list[tuple[int, float]]], form: str) -> list[str]:
 def _rows(results: Results) -> list[tuple[str, str | None, str]]:
     """Return the rows of the table of speedups: title, value, goal."""
 
-    def faster(slow: str, fast: str, key: str = "step_milliseconds") -> str | None:
-        found = ratio(results, slow, fast, key)
-        return None if found is None else f"{found:,.2f} ×"
+    def speedup(slow: str, fast: str, key: str = "step_milliseconds") -> str | None:
+        factor = ratio(results, slow, fast, key)
+        return None if factor is None else f"{factor:,.2f} ×"
 
-    def value(name: str, key: str, form: str) -> str | None:
+    def value(name: str, key: str, number_format: str) -> str | None:
+        # The minimum of several ratios would be biased.
         measured = (median if "over" in key else fastest)(results, name, key)
-        return None if measured is None else form.format(measured)
+        return None if measured is None else number_format.format(measured)
 
     # With `precision = "auto"` and native bfloat16, keras-vae uses the faster of the two.
     steps = {name: fastest(results, name, "step_milliseconds") for name in (OURS, "ours-tensorflow-bfloat16")}
@@ -215,20 +222,20 @@ def _rows(results: Results) -> list[tuple[str, str | None, str]]:
     dtype = best.removeprefix("ours-tensorflow-")
     nll, grid = "decodes_per_second", "seconds"
     return [
-        (f"faster than the tutorial as written, ours in {dtype}", faster("tutorial", best), "4 ×"),
-        (f"faster than plain Keras, TensorFlow, ours in {dtype}", faster("plain-tensorflow", best), "1.6 ×"),
-        ("the same, both in float32", faster("plain-tensorflow", OURS), "1.15 ×"),
-        ("faster than plain Keras on JAX, both on JAX", faster("plain-jax", "ours-jax-float32"), "5 ×"),
-        ("faster than PyTorch by hand, float32", faster("torch-float32", OURS), ""),
-        (f"faster than PyTorch by hand in bfloat16, ours in {dtype}", faster("torch-bfloat16", best), "1 ×"),
-        (f"faster than pythae, ours in {dtype}", faster("pythae", best), "3 ×"),
+        (f"faster than the tutorial as written, ours in {dtype}", speedup("tutorial", best), "4 ×"),
+        (f"faster than plain Keras, TensorFlow, ours in {dtype}", speedup("plain-tensorflow", best), "1.6 ×"),
+        ("the same, both in float32", speedup("plain-tensorflow", OURS), "1.15 ×"),
+        ("faster than plain Keras on JAX, both on JAX", speedup("plain-jax", "ours-jax-float32"), "5 ×"),
+        ("faster than PyTorch by hand, float32", speedup("torch-float32", OURS), ""),
+        (f"faster than PyTorch by hand in bfloat16, ours in {dtype}", speedup("torch-bfloat16", best), "1 ×"),
+        (f"faster than pythae, ours in {dtype}", speedup("pythae", best), "3 ×"),
         (
             "`vae train`, 30 epochs of MNIST ÷ its steps",
             value("whole-training", "wall_over_steps_30_epochs", "{:.3f}"),
             "≤ 1.10",
         ),
         ("time of validation ÷ time of training", value("whole-training", "validation_over_training", "{:.3f}"), ""),
-        ("other seconds per epoch", value("whole-training", "seconds_of_epoch_besides", "{:.2f}"), ""),
+        ("other seconds per epoch", value("whole-training", "other_seconds_per_epoch", "{:.2f}"), ""),
         (
             "seconds of `vae train` before and after its epochs",
             value("whole-training", "seconds_around_epochs", "{:.1f}"),
@@ -236,10 +243,10 @@ def _rows(results: Results) -> list[tuple[str, str | None, str]]:
         ),
         ("30×30 latent grid, the tutorial’s loop, s", value("grid-tutorial", grid, "{:.2f}"), ""),
         ("the same, ours, s", value("grid-ours", grid, "{:.3f}"), ""),
-        ("latent grid, faster by", faster("grid-tutorial", "grid-ours", grid), "200 ×"),
+        ("latent grid, faster by", speedup("grid-tutorial", "grid-ours", grid), "200 ×"),
         ("NLL, pythae’s `get_nll`, decodes/s", value("nll-pythae", nll, "{:,.0f}"), ""),
         ("NLL, ours, decodes/s", value("nll-ours", nll, "{:,.0f}"), ""),
-        ("NLL, faster by", faster("nll-ours", "nll-pythae", nll), "2 ×"),
+        ("NLL, faster by", speedup("nll-ours", "nll-pythae", nll), "2 ×"),
         ("`import keras_vae`, s", value("import", "seconds", "{:.2f}"), "≤ 0.3"),
         ("`vae --help`, s", value("help", "seconds", "{:.2f}"), "≤ 0.5"),
     ]
@@ -258,10 +265,10 @@ def _console() -> Any:
 def main() -> None:
     """Measure everything and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one turn of a few seconds each")
+    parser.add_argument("--quick", action="store_true", help="run one short turn")
     parser.add_argument("--turns", type=int, help="number of turns; default 3, quick 1")
-    parser.add_argument("--seconds", type=float, help="seconds of steady state per turn; default 6, quick 3")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure only these")
+    parser.add_argument("--seconds", type=float, help="measured seconds per contender and turn; default 6, quick 3")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names of the only measurements to run")
     parser.add_argument("--out", type=Path, default=HERE, help="the folder of results.md and results.json")
     arguments = parser.parse_args()
     turns, seconds = (
@@ -273,9 +280,9 @@ def main() -> None:
         parser.error(f"--only {' '.join(unknown)}: choose from {', '.join(names)}")
     started = time.perf_counter()
     results, about = measure(turns, seconds, arguments.quick, arguments.only), machine()
-    asked = ["--quick"] * arguments.quick + [f"--turns {turns}", f"--seconds {seconds:g}"]
-    command = " ".join(["python -m benchmarks", *asked, *(["--only", *arguments.only] if arguments.only else [])])
-    report = write_report(results, about, command)
+    options = ["--quick"] * arguments.quick + [f"--turns {turns}", f"--seconds {seconds:g}"]
+    command = " ".join(["python -m benchmarks", *options, *(["--only", *arguments.only] if arguments.only else [])])
+    report = format_report(results, about, command)
     (arguments.out / "results.md").write_text(report, "utf-8")
     (arguments.out / "results.json").write_text(json.dumps({"machine": about, "results": results}) + "\n", "utf-8")
     print(report)

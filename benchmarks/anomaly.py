@@ -1,14 +1,14 @@
-"""Anomaly scores of VAEs on digits that were held out of training, on letters and on very simple pictures.
+"""Anomaly scores of VAEs for digits that were held out of training, for letters and for simple pictures.
 
     python benchmarks/anomaly.py --out docs/anomaly.md          # a quarter of an hour of processor time
     python benchmarks/anomaly.py --also fashion_mnist           # adds another source of gray 28×28 images
 
-For each of the ten digits, models with 2 and with 32 latent dimensions are trained on the MNIST training images without
-it and score all 10,000 test images. ROC-AUC is the probability that a test image of this digit scores higher than one
-of another digit. Two models of all digits then score other pictures as well as the test images. The scores are those of
-`keras_vae.evaluation.anomaly`.
+For each of the ten digits, models with 2 and with 32 latent dimensions are trained on the other digits of MNIST and
+score all 10,000 test images. ROC-AUC is the probability that a test image of the held-out digit has a higher score than
+one of another digit. Two models of all digits then score other pictures as well as the test images. The scores are
+those of `keras_vae.evaluation.anomaly`.
 
-The tables are printed, or written between two marks of a Markdown file, with a figure and heat maps next to it.
+The tables are printed, or written between two markers in a Markdown file, with figures next to it.
 """
 
 import argparse
@@ -44,7 +44,7 @@ NUM_SAMPLES = 16
 """K, the number of importance samples per image."""
 
 NUM_REFERENCE = 2000
-"""Number of training images whose scores define what is normal."""
+"""Number of training images whose scores serve as the reference."""
 
 PUBLISHED = {
     2: (0.96, 0.73, 0.97, 0.94, 0.73, 0.92, 0.95, 0.77, 0.92, 0.66),
@@ -58,10 +58,18 @@ START, END = "<!-- from here on written by benchmarks/anomaly.py -->", "<!-- to 
 def main() -> None:
     """Measure everything, and print or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="a Markdown file with the two marks; figures are written next to it")
+    parser.add_argument("--out", type=Path, help="a Markdown file with the two markers; figures are written next to it")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--images", type=int, default=60_000, help="number of training images, fewer for a quick try")
-    parser.add_argument("--also", action="append", default=[], metavar="SOURCE", help="score other images as well")
+    parser.add_argument(
+        "--images", type=int, default=60_000, help="number of training images; reduce it for a quick run"
+    )
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="also score the images of this source; may be repeated",
+    )
     arguments = parser.parse_args()
     loaded = sources.load("mnist")
     train, test = loaded.train.subsample_evenly(arguments.images), loaded.test
@@ -109,7 +117,7 @@ def main() -> None:
 
 
 def train_model(dataset: Dataset, latent_dim: int, epochs: int) -> BaseVAE:
-    """Return a small VAE trained on images, the same for the same arguments."""
+    """Return a small VAE trained on images, reproducibly."""
     keras.utils.set_random_seed(0)
     settings = [f"model.latent_dim={latent_dim}", 'model.network={ name = "mlp", widths = [256, 256] }']
     model = build_model(Experiment().with_overrides(settings), DatasetInfo(dataset.image_shape, len(dataset)))
@@ -124,13 +132,13 @@ def fit_scorer(model: BaseVAE, dataset: Dataset) -> Scorer:
 
 
 def median_image(model: BaseVAE, images: Array, scores: Array) -> tuple[Array, Array]:
-    """Return the image with the median score and its reconstruction."""
+    """Return the image with the median score, and its reconstruction."""
     chosen = images[np.argsort(scores)[len(scores) // 2]][np.newaxis]
     return chosen, model.reconstruct(chosen)
 
 
 def load_images(source: str) -> Array:
-    """Return at most 10,000 images of a source, its test images if it has any."""
+    """Return at most 10,000 images of a source, from its test split if it has one."""
     loaded = sources.load(source)
     return (loaded.test or loaded.train).subsample_evenly(10_000).images
 
@@ -153,9 +161,9 @@ def simple_pictures(count: int = 2000) -> dict[str, Array]:
 
 
 def letters(count: int, seed: int = 0) -> Array:
-    """Return capitals drawn as MNIST draws digits, (N, 28, 28): 20 pixels high or wide, around their center of mass.
+    """Return capital letters in the format of MNIST, (N, 28, 28): 20 pixels high or wide, centered by mass.
 
-    The fonts are those that come with Matplotlib. I, O, S and Z, which read as digits, are left out.
+    The fonts are those of Matplotlib. I, O, S and Z are omitted because they resemble digits.
     """
     rng = np.random.default_rng(seed)
     fonts = [
@@ -181,7 +189,7 @@ def letters(count: int, seed: int = 0) -> Array:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose first column is text and whose others are numbers."""
+    """Return a Markdown table with text in the first column and numbers in the others."""
     rule = ["---", *["--:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
@@ -211,7 +219,7 @@ def table_of_pictures(scores_by_picture: Mapping[str, Scores], latent_dim: int) 
 
 
 def histograms(scores_by_picture: Mapping[str, Scores]) -> Figure:
-    """Return histograms of −log p(x) and of its distance from the mean, by kind of picture; tall peaks are cut off."""
+    """Return histograms of −log p(x) and of its distance from the mean, by kind of picture; tall peaks are clipped."""
     scores = {"nll": "−log p(x) in nats", "typicality": "its distance from the mean of training images"}
     with style():
         figure = Figure(figsize=(9, 3.4), layout="constrained")

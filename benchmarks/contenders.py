@@ -1,9 +1,9 @@
-"""Contenders: ways to train the classic model, ours and the alternatives, each measured in its own process.
+"""Contenders: implementations of the training of the classic model, each measured in its own process.
 
     python -m benchmarks.contenders NAME --seconds 5
 
-This prints one line of JSON. A contender is a generator: it trains steps with batches of `BATCH_SIZE` and yields after
-each chunk of steps. Compilation and warm-up happen in the first chunks, which are not counted.
+This prints one line of JSON. A contender is a generator, which trains with batches of `BATCH_SIZE` and yields after
+each chunk of steps. The first chunks include compilation and warm-up and are not counted.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from benchmarks.workload import BATCH_SIZE, Chunks, chunks_of, digits, example
 
 
 class Contender(NamedTuple):
-    """A way to train the classic model.
+    """An implementation of the training of the classic model.
 
     Args:
-        title: Its row in the table.
-        backend: The Keras backend, or None without Keras.
-        run: Yields the steps of each chunk.
+        title: Title of its row in the table.
+        backend: The Keras backend; None if it does not use Keras.
+        run: Trains, and yields the number of steps of each chunk.
         needs: Packages that must be installed.
     """
 
@@ -64,7 +64,7 @@ def plain_fit(model: Any, images: Any) -> Chunks:
 
 
 def tutorial() -> Chunks:
-    """Train as the book's notebook does: its own `train_step`, compiled with `run_eagerly=True`."""
+    """Train with the book's `train_step`, compiled with `run_eagerly=True`, as in its notebook."""
     import keras
 
     vae = example().VAE(example().build_encoder(), example().build_decoder(), beta=0.5, seed=0)
@@ -73,7 +73,7 @@ def tutorial() -> Chunks:
 
 
 def plain_tensorflow() -> Chunks:
-    """Train the same model as a TensorFlow graph, without XLA, which is slower on a CPU."""
+    """Train the same model as a TensorFlow graph without XLA, because XLA is slower on a CPU."""
     return plain_fit(compiled_example(), digits(50).astype("float32") / 255)
 
 
@@ -87,15 +87,15 @@ def compiled_example() -> Any:
 
 
 def plain_jax() -> Chunks:
-    """Train it on JAX, compiled, with Keras's defaults."""
+    """Train it on JAX, compiled with the defaults of Keras."""
     vae = plain_vae()
     vae.compile(optimizer="adam")
     return keras_fit(vae, digits(50).astype("float32") / 255)
 
 
 def ours(precision: str = "float32", **settings: Any) -> Chunks:
-    """Train `VAE()`, with Keras's defaults or with other arguments of `compile`."""
-    # Before Keras: see keras_vae/core/startup.py.
+    """Train `VAE()`, with the given arguments of `compile`."""
+    # Import this package before Keras; see keras_vae/core/startup.py.
     from keras_vae import VAE  # isort: skip
     import keras
 
@@ -112,7 +112,7 @@ def without_onednn() -> Chunks:
 
 
 def with_convolutions(products: bool) -> Chunks:
-    """Train it with every convolution as a matrix product, or with none."""
+    """Train it with all convolutions as matrix products, or with none."""
     from keras_vae.core import backend
 
     backend.prefers_matmul_to_convolution = backend.prefers_matmul_for_few_filters = lambda: products
@@ -135,7 +135,8 @@ def with_element_wise_xla() -> Chunks:
 
 def with_memory_returned() -> Chunks:
     """Train it on JAX with the default settings of glibc's allocator."""
-    # glibc reads this only when a process starts, but the package leaves the allocator alone if it is set.
+    # glibc reads this variable only at the start of a process, but the package does not configure the allocator if it
+    # is set.
     os.environ["MALLOC_PERTURB_"] = "0"
     return ours()
 
@@ -190,7 +191,7 @@ CONTENDERS = {
     "ours-torch-float32": _ours("torch", "PyTorch", "float32"),
     "ours-torch-bfloat16": _ours("torch", "PyTorch", "bfloat16"),
 }
-"""The contenders in the order of measurement: those that are compared most run one after the other."""
+"""The contenders in the order of measurement, in which those that are compared most often are neighbors."""
 
 ALTERNATIVES = {
     "without-onednn": Contender("without oneDNN", "tensorflow", without_onednn),
@@ -202,11 +203,11 @@ ALTERNATIVES = {
     "steps-per-execution": Contender(
         "`steps_per_execution=16`", "tensorflow", functools.partial(ours, steps_per_execution=16)
     ),
-    "element-wise-xla": Contender("XLA for what is not a product", "tensorflow", with_element_wise_xla),
+    "element-wise-xla": Contender("XLA for element-wise operations only", "tensorflow", with_element_wise_xla),
     "memory-returned": Contender("freed memory returned to the system", "jax", with_memory_returned, ("jax",)),
     "epoch-in-one": Contender("an epoch compiled as one scan", "jax", epoch_in_one, ("jax",)),
 }
-"""Ours in float32 with one thing changed: experiments, kept or rejected."""
+"""Variants of ours in float32 that differ in one setting."""
 
 ALL = CONTENDERS | ALTERNATIVES
 
@@ -220,7 +221,7 @@ def measure(contender: Contender, seconds: float, started: float) -> dict[str, A
     """Return the seconds to the first step, the milliseconds per step of every chunk, and the peak memory."""
     run = contender.run()
     next(run)
-    first = time.time() - started
+    first_step_seconds = time.time() - started
     next(run)
     next(run)
     end, milliseconds = time.perf_counter() + seconds, []
@@ -231,14 +232,14 @@ def measure(contender: Contender, seconds: float, started: float) -> dict[str, A
         milliseconds.append(1000 * (now - before) / steps)
         before = now
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return {"first_step_seconds": first, "step_milliseconds": milliseconds, "memory_mib": memory}
+    return {"first_step_seconds": first_step_seconds, "step_milliseconds": milliseconds, "memory_mib": memory}
 
 
 def main() -> None:
     """Measure one contender."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("contender", choices=ALL)
-    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of steady state")
+    parser.add_argument("--seconds", type=float, default=5.0, help="measured seconds")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     contender = ALL[arguments.contender]

@@ -1,11 +1,10 @@
-"""The classic model's convolutions: ours and Keras's layers, measured in one run.
+"""Comparison of the convolutions of the classic model: our layers and those of Keras.
 
     KERAS_BACKEND=jax python -m benchmarks.convolutions
 
-This measures the forward pass and the gradients with respect to inputs and weights of a batch of 128 in float32,
-compiled, in turns. The two differ where `keras_vae.networks.convolutions` computes a layer as matrix products: under
-JAX on a CPU, and for layers with a single filter under TensorFlow. The last row is the whole training step of the
-classic model, with our layers and with Keras's.
+This measures, in turns, the compiled forward pass and the gradients with respect to inputs and weights, for a batch of
+128 in float32. The two differ if `keras_vae.networks.convolutions` computes a layer as matrix products: under JAX on a
+CPU, and for layers with a single filter under TensorFlow. The last row is the whole training step of the classic model.
 """
 
 import argparse
@@ -18,7 +17,7 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Before Keras: see keras_vae/core/startup.py.
+# Import this package before Keras; see keras_vae/core/startup.py.
 from keras_vae import VAE  # isort: skip
 import keras
 import numpy as np
@@ -38,7 +37,7 @@ LAYERS: dict[str, tuple[tuple[int, int, int], str, tuple[Any, ...], dict[str, An
 
 
 class Shifted(keras.Model):
-    """A layer behind a trainable shift of its inputs, so that a step also computes the gradient of the inputs."""
+    """A layer whose inputs are shifted by a trainable tensor, so that a step also computes their gradient."""
 
     def __init__(self, layer: keras.layers.Layer, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class Shifted(keras.Model):
         return self.layer(inputs + self.shift)
 
     def compute_loss(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return a number that depends on every output."""
+        """Return a scalar that depends on every output."""
         return ops.mean(ops.square(self(x)))
 
 
@@ -70,28 +69,28 @@ def layer_step(module: Any, name: str) -> Callable[[], object]:
 
 def model_step(module: Any) -> Callable[[], object]:
     """Return a training step of the classic model with layers from Keras or from keras-vae."""
-    for place in (base, conv):
+    for namespace in (base, conv):
         for kind in ("Conv2D", "Conv2DTranspose"):
-            if hasattr(place, kind):
-                setattr(place, kind, getattr(module, kind))
+            if hasattr(namespace, kind):
+                setattr(namespace, kind, getattr(module, kind))
     images = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, 28, 28, 1)).astype("uint8")
     return step_of(VAE(seed=0), images)
 
 
 def measure(ours: Callable[[], object], plain: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Return the median milliseconds of each, in turns, after two calls that compile."""
+    """Return the median milliseconds of both functions, called in turns, after two calls for compilation."""
     times: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats + 2):
-        for step, spent in zip((ours, plain), times, strict=True):
+        for step, milliseconds in zip((ours, plain), times, strict=True):
             start = time.perf_counter()
             step()
             if repeat >= 2:
-                spent.append(1000 * (time.perf_counter() - start))
+                milliseconds.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[0]), statistics.median(times[1])
 
 
 def layer_times(repeats: int) -> dict[str, tuple[float, float]]:
-    """Return the median milliseconds of ours and of Keras's layers, and of the whole step of the model."""
+    """Return the median milliseconds of our layers and those of Keras, and of the whole training step."""
     rows = {name: (layer_step(convolutions, name), layer_step(layers, name)) for name in LAYERS}
     rows["classic training step"] = model_step(convolutions), model_step(layers)
     return {name: measure(ours, plain, repeats) for name, (ours, plain) in rows.items()}
@@ -100,7 +99,7 @@ def layer_times(repeats: int) -> dict[str, tuple[float, float]]:
 def main() -> None:
     """Measure and print medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15, help="steps of each")
+    parser.add_argument("--repeats", type=int, default=15, help="number of measured steps")
     repeats = max(1, parser.parse_args().repeats)
     print(f"{keras.backend.backend()}, batch {BATCH_SIZE}, milliseconds: ours, Keras's own, ratio")
     for name, (ours, plain) in layer_times(repeats).items():

@@ -4,8 +4,8 @@
     python benchmarks/explorer.py --http http://127.0.0.1:7860
 
 Every event of the page calls a method of a class in `keras_vae.explorer.tabs`. The first form calls these methods
-directly, without HTTP and without the browser. `--http` sends requests to a running page: plain ones, as the browser
-does, and requests of gradio_client, whose queue delivers results every 50 ms.
+directly, without HTTP and without the browser. `--http` sends two kinds of requests to a running page: plain requests,
+like a browser, and requests of gradio_client, whose queue delivers results every 50 ms.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def events(path: Path) -> dict[str, Callable[[], object]]:
     from keras_vae.explorer.tabs.samples import ALL_LABELS
     from keras_vae.explorer.tabs.sliders import MAX_SLIDERS
 
-    # TensorFlow warns about retracing, but the traces for different batch sizes are intended.
+    # Suppress warnings about retracing, because retracing for different batch sizes is intended.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     explorer = Explorer(Run.open(path))
     explorer.warm_up()

@@ -1,6 +1,6 @@
 """Measurements other than the training step, each in its own process: `python -m benchmarks.measures NAME`.
 
-Each prints one line of JSON: numbers by name, or curves {name: [[size, time], …]}.
+Each prints one line of JSON: numbers by name, or curves `{name: [[size, time], …]}`.
 """
 
 import argparse
@@ -25,18 +25,18 @@ Numbers = dict[str, Any]
 GRID_SIDE = 30
 
 
-def seconds_of(function: Callable[[], object], repeats: int, warm: int = 1) -> float:
-    """Return the median seconds of a call."""
+def seconds_of(function: Callable[[], object], repeats: int, warmup: int = 1) -> float:
+    """Return the median duration of a call in seconds."""
     times = []
-    for _ in range(warm + repeats):
+    for _ in range(warmup + repeats):
         start = time.perf_counter()
         function()
         times.append(time.perf_counter() - start)
-    return statistics.median(times[warm:])
+    return statistics.median(times[warmup:])
 
 
 def peak(quick: bool) -> Numbers:
-    """Measure float32 products of square matrices, the upper limit of arithmetic on this machine."""
+    """Measure float32 products of square matrices, the peak arithmetic speed of this machine."""
     import tensorflow as tf
     import torch
 
@@ -45,7 +45,8 @@ def peak(quick: bool) -> Numbers:
     ours, theirs = tf.constant(matrix), torch.from_numpy(matrix)
     repeats = 5 if quick else 15
     best = min(
-        seconds_of(lambda: tf.matmul(ours, ours), repeats, warm=2), seconds_of(lambda: theirs @ theirs, repeats, warm=2)
+        seconds_of(lambda: tf.matmul(ours, ours), repeats, warmup=2),
+        seconds_of(lambda: theirs @ theirs, repeats, warmup=2),
     )
     return {"gflops": 2e-9 * size**3 / best}
 
@@ -82,7 +83,7 @@ def nll_ours(quick: bool) -> Numbers:
 
 
 def nll_pythae(quick: bool) -> Numbers:
-    """Measure pythae's `get_nll` in the same unit, without gradients, which it does not switch off itself."""
+    """Measure pythae's `get_nll` in decodes per second, with gradients disabled, which it does not do itself."""
     import torch
 
     model = pythae_model().eval()
@@ -130,9 +131,9 @@ def step_clock() -> Any:
 def whole_training(quick: bool) -> Numbers:
     """Compare the time of `vae train classic` with that of its steps alone, extrapolated to 30 epochs of MNIST.
 
-    Training alone takes the median step times the number of steps. The time between steps and the validation grow with
-    the number of images. The other costs of an epoch are constant, as are those before the first and after the last.
-    Each part is measured on fewer steps and extrapolated to 30 epochs of 57,000 images.
+    The steps take their median time, multiplied by their number. The time between steps and the time of validation are
+    proportional to the number of images. Other costs per epoch, and those before the first and after the last epoch,
+    are constant. Each part is measured on fewer steps and extrapolated to 30 epochs of 57,000 images.
     """
     started = time.perf_counter()
     from keras_vae.cli import main
@@ -141,9 +142,9 @@ def whole_training(quick: bool) -> Numbers:
     steps, epochs, batch = (20 if quick else 60), 3, BATCH_SIZE
 
     clock, train = step_clock(), trainer.train
-    # The clock is the last callback, so that the work of the others lies outside of its steps.
-    trainer.train = lambda *given, callbacks=(), **named: train(*given, callbacks=[*callbacks, clock], **named)
-    # As many validation images per step as the preset has on MNIST, and as many test images as MNIST.
+    # The clock is the last callback, so that its steps do not include the work of the others.
+    trainer.train = lambda *args, callbacks=(), **kwargs: train(*args, callbacks=[*callbacks, clock], **kwargs)
+    # Use the preset's ratio of validation images to training images, and the number of test images of MNIST.
     images = digits(2 * steps)[: round(steps * batch / 0.95)]
     test = np.resize(images, (10_000, *images.shape[1:]))
     with tempfile.TemporaryDirectory() as folder:
@@ -162,20 +163,20 @@ def whole_training(quick: bool) -> Numbers:
     step, epoch = statistics.median(clock.steps), statistics.median(np.diff(clock.epochs))
     trained, validated = (statistics.median(times[1:]) for times in (clock.trained, clock.validated))
     constant, around = epoch - trained - validated, wall - (clock.epochs[-1] - clock.epochs[0]) - epoch
-    real_steps = -(-57_000 // batch)
-    longer = real_steps / len(clock.steps) * epochs
+    mnist_steps = -(-57_000 // batch)
+    scale = mnist_steps / len(clock.steps) * epochs
     return {
         "step_milliseconds": 1000 * step,
-        "seconds_of_epoch_besides": constant,
+        "other_seconds_per_epoch": constant,
         "validation_over_training": validated / trained,
         "seconds_around_epochs": around,
-        "wall_over_steps_30_epochs": (30 * (longer * (trained + validated) + constant) + around)
-        / (30 * real_steps * step),
+        "wall_over_steps_30_epochs": (30 * (scale * (trained + validated) + constant) + around)
+        / (30 * mnist_steps * step),
     }
 
 
 def growth(quick: bool) -> dict[str, list[tuple[int, float]]]:
-    """Measure how the time per image grows with each size of the classic model, the others fixed."""
+    """Measure the time per image of the classic model as a function of one size at a time."""
     from keras_vae import VAE  # isort: skip
     from keras_vae.components.objectives import IWAE  # isort: skip
     from keras_vae.networks import Conv  # isort: skip

@@ -1,4 +1,4 @@
-"""The classic model in other libraries: plain Keras layers, PyTorch by hand, and pythae."""
+"""The classic model in other libraries: plain Keras, handwritten PyTorch, and pythae."""
 
 import functools
 import tempfile
@@ -8,7 +8,7 @@ from benchmarks.workload import BATCH_SIZE, Chunks, chunks_of, digits
 
 
 def plain_vae() -> Any:
-    """Return the classic model in plain Keras layers with its loss in `compute_loss`, which runs on every backend."""
+    """Return the classic model in plain Keras, with its loss in `compute_loss`, which runs on every backend."""
     import keras
     from keras import layers, ops
 
@@ -56,7 +56,7 @@ def plain_vae() -> Any:
 
 
 def torch_by_hand(dtype: str) -> Chunks:
-    """Train the model written in PyTorch: eager, channels last, with autocast if `dtype` is bfloat16."""
+    """Train the model in PyTorch: eager, channels last, with autocast if `dtype` is bfloat16."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -130,7 +130,7 @@ def pythae_model() -> Any:
 
 
 def pythae() -> Chunks:
-    """Train pythae's VAE with pythae's own trainer: `BaseTrainer.train_step`, one epoch per chunk."""
+    """Train pythae's VAE with `BaseTrainer.train_step` of pythae, one epoch per chunk."""
     import torch
     from pythae.data.datasets import BaseDataset
     from pythae.trainers import BaseTrainer, BaseTrainerConfig

@@ -1,9 +1,9 @@
-"""Quality after training, ours and plain Keras: nats per held-out image after some epochs of the classic model.
+"""Comparison of the quality of the trained classic model, ours and in plain Keras, in nats per held-out image.
 
     python -m benchmarks.quality --epochs 30 --seeds 3
 
-`plain` is `examples/from_scratch.py` in float32; the others are `VAE().fit` in two precisions. All use Adam and the
-last weights. Each training runs in its own process. `--data` selects the images.
+`plain` is `examples/from_scratch.py` in float32; the others are `VAE().fit` in two precisions. All use Adam and keep
+the weights of the last epoch. Each training runs in its own process.
 """
 
 import argparse
@@ -45,7 +45,7 @@ print(nats)
 
 
 def nats(contender: str, source: str, epochs: int, seed: int) -> float:
-    """Return the negative ELBO of held-out images after a training."""
+    """Train, and return the mean negative ELBO of held-out images in nats."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", TRAIN, contender, source, str(epochs), str(seed)]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -60,19 +60,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     arguments = parser.parse_args()
-    ended: dict[str, list[float]] = {contender: [] for contender in arguments.contenders}
+    results: dict[str, list[float]] = {contender: [] for contender in arguments.contenders}
     for seed in range(arguments.seeds):
-        for contender, values in ended.items():
+        for contender, values in results.items():
             values.append(nats(contender, arguments.data, arguments.epochs, seed))
             print(
                 json.dumps({"contender": contender, "seed": seed, "epochs": arguments.epochs, "nats": values[-1]}),
                 flush=True,
             )
-    for contender, values in ended.items():
+    for contender, values in results.items():
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
         text = f"{contender}: {statistics.mean(values):.2f} nats per image, {spread:.2f} standard deviation over seeds"
-        if contender != "plain" and "plain" in ended:
-            text += f"; {statistics.mean(values) - statistics.mean(ended['plain']):+.2f} relative to plain Keras"
+        if contender != "plain" and "plain" in results:
+            text += f"; {statistics.mean(values) - statistics.mean(results['plain']):+.2f} relative to plain Keras"
         print(text)
 
 

@@ -1,4 +1,4 @@
-"""The workload of every contender: batches of the classic model, in chunks whose time is measured."""
+"""The workload of all contenders: training steps of the classic model, measured in chunks."""
 
 import functools
 import importlib.util
@@ -12,7 +12,7 @@ import numpy as np
 
 BATCH_SIZE = 128
 CLASSIC_LAYERS = {
-    # Multiplications per image in the forward pass: outputs of the layer times terms per output.
+    # Multiplications per image in the forward pass: number of outputs times number of terms per output.
     "encoder 28×28×1 → 14×14×32": 14 * 14 * 32 * 9,
     "encoder 14×14×32 → 7×7×64": 7 * 7 * 64 * 9 * 32,
     "dense layers": 3136 * 16 + 16 * 4 + 2 * 3136,
@@ -21,7 +21,7 @@ CLASSIC_LAYERS = {
     "decoder 28×28×32 → 28×28×1": 28 * 28 * 9 * 32,
 }
 FLOP_PER_STEP = 2 * 3 * BATCH_SIZE * sum(CLASSIC_LAYERS.values())
-"""The forward pass, and as much again for the gradients with respect to inputs and to weights."""
+"""The gradients with respect to inputs and to weights each cost as much as the forward pass."""
 
 Chunks = Iterator[int]
 
@@ -48,7 +48,7 @@ def digits(steps: int) -> Any:
 
 
 def chunks_of(fit: Callable[[int], object]) -> Chunks:
-    """Train one step, then chunks of about a second each; the overhead of `fit` counts."""
+    """Train one step, then chunks of about a second each, which include the overhead of `fit`."""
     fit(1)
     yield 1
     fit(3)

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: small images and small models."""
+"""Fixtures that all tests share: small images and small models."""
 
 import os
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def _find_mnist() -> Path | None:
     return None
 
 
-# Before any test changes the environment.
+# Find the file before any test changes the environment.
 MNIST = _find_mnist()
 
 
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def real_mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The real MNIST as the source `mnist`; tests that need it are skipped if it is missing."""
+    """Make the real MNIST available as the source `mnist`, or skip the test if it is missing."""
     if MNIST is None:
         pytest.skip("no mnist.npz in $KERAS_VAE_DATA or ../shared/data")
     monkeypatch.setenv("KERAS_VAE_DATA", str(MNIST))
@@ -48,7 +48,7 @@ def real_mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def images() -> Array:
-    """Noisy black frames with a bright middle, of an odd, non-square size that no stride divides."""
+    """Noisy dark images with a bright center, of an odd, non-square size that no stride divides."""
     images = np.random.default_rng(7).integers(0, 60, (24, 9, 11, 1), dtype="uint8")
     images[:, 2:7, 3:8] += 190
     return images
@@ -63,7 +63,7 @@ def splits(images: Array) -> Splits:
 
 @pytest.fixture
 def make_vae() -> Callable[..., VAE]:
-    """Build a small VAE of the package's networks for images of a shape."""
+    """Return a function that builds a small VAE."""
 
     def make(image_shape: tuple[int, int, int] = (9, 11, 1), latent_dim: int = 3, **kwargs: object) -> VAE:
         network = Conv(widths=(4, 6), dense_units=8)

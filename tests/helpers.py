@@ -1,4 +1,4 @@
-"""Helpers of several tests: tensors, gradients on every backend, and small trainings."""
+"""Shared helpers of the tests: tensors, gradients on every backend, and small trainings."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def assert_equal_runs(one: Run, other: Run) -> None:
 
 
 def on_tensorflow(reason: str) -> pytest.MarkDecorator:
-    """Skip a test on other backends than TensorFlow, for the reason given."""
+    """Skip a test on backends other than TensorFlow, for the given reason."""
     return pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=reason)
 
 
@@ -88,7 +88,7 @@ def gradient(
 
         def compute_loss(self, x: Tensor = None, *args: object, **kwargs: object) -> Tensor:
             values = ops.convert_to_tensor(self.values)
-            # Backends refuse to differentiate a constant.
+            # Backends cannot differentiate a constant.
             return function(values) + 0.0 * ops.sum(values)
 
     model = Descent()
@@ -97,7 +97,7 @@ def gradient(
     model.compile(optimizer=keras.optimizers.SGD(1.0), run_eagerly=keras.backend.backend() != "jax")
     before = [to_numpy(weight).copy() for weight in model.trainable_weights]
     with warnings.catch_warnings():
-        # Some tests ask for the gradient of a constant.
+        # Some tests compute the gradient of a constant.
         warnings.filterwarnings("ignore", "Gradients do not exist")
         model.train_on_batch(np.zeros((1, 1), "float32"))
     after = [to_numpy(weight).copy() for weight in model.trainable_weights]

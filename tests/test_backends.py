@@ -1,4 +1,4 @@
-"""One file, three backends: what a model is worth does not depend on what computes it."""
+"""The ELBO of a saved model does not depend on the backend."""
 
 import importlib.util
 import json
@@ -25,7 +25,9 @@ print(json.dumps(vae.elbo(np.load(sys.argv[2]), seed=3).tolist()))
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_same_file_same_elbo(backend: str, make_vae: Callable[..., VAE], images: Array, tmp_path: Path) -> None:
+def test_saved_model_has_the_same_elbo_on_every_backend(
+    backend: str, make_vae: Callable[..., VAE], images: Array, tmp_path: Path
+) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: `make test-all` installs all three")
     vae = make_vae()

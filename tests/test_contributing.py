@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """Write the example file of the guide to a folder of its own, and return its path."""
+    """Write the example file of the guide to an empty folder, and return its path."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
     path = tmp_path / "my_parts.py"
     path.write_text(code, "utf-8")
@@ -39,7 +39,7 @@ def test_example_passes_the_contract_tests(example: Path) -> None:
 
 
 @on_tensorflow("the guide does not depend on the backend")
-def test_example_has_the_density_of_scipy_and_samples_follow_it(example: Path) -> None:
+def test_example_has_the_log_density_and_the_distribution_of_scipy(example: Path) -> None:
     finished = run(
         example,
         """
@@ -52,9 +52,9 @@ distribution = my_parts.StudentT(freedom=4.0)(priors.PriorInputs(2, encode=None)
 z = np.random.default_rng(0).normal(size=(7, 2)).astype("float32")
 expected = stats.t(4.0).logpdf(z).sum(-1)
 np.testing.assert_allclose(ops.convert_to_numpy(distribution.log_prob(z)), expected, rtol=1e-5)
-drawn = ops.convert_to_numpy(distribution.sample(5000, seed=1))
-assert drawn.shape == (5000, 2)
-assert stats.kstest(drawn.ravel(), stats.t(4.0).cdf).pvalue > 1e-3
+samples = ops.convert_to_numpy(distribution.sample(5000, seed=1))
+assert samples.shape == (5000, 2)
+assert stats.kstest(samples.ravel(), stats.t(4.0).cdf).pvalue > 1e-3
 """,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr

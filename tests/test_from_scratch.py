@@ -1,4 +1,4 @@
-"""The library against the tutorial's way: equal weights and equal noise give equal losses and gradients."""
+"""Comparison with the example from scratch: equal weights and noise yield equal losses and gradients."""
 
 import importlib.util
 import sys
@@ -25,7 +25,7 @@ def example() -> ModuleType:
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
-def test_equal_weights_and_noise_give_equal_losses_and_gradients(example: ModuleType, beta: float) -> None:
+def test_equal_weights_and_noise_yield_equal_losses_and_gradients(example: ModuleType, beta: float) -> None:
     import tensorflow as tf
 
     ours = VAE(objective=ELBO(beta=beta), seed=11)
@@ -41,16 +41,16 @@ def test_equal_weights_and_noise_give_equal_losses_and_gradients(example: Module
         total = ours.compute_loss(images, y_pred=ours(images, training=True))
     gradients = tape.gradient(total, [*ours.encoder.trainable_weights, *ours.decoder.trainable_weights])
 
-    got = {name: float(tracker.result()) for name, tracker in ours.loss_trackers.items()}
+    metrics = {name: float(tracker.result()) for name, tracker in ours.loss_trackers.items()}
     for name, value in zip(("total_loss", "reconstruction_loss", "kl_loss"), expected, strict=True):
-        assert got[name] == pytest.approx(float(value), rel=1e-4)
+        assert metrics[name] == pytest.approx(float(value), rel=1e-4)
     assert float(total) == pytest.approx(float(expected[0]), rel=1e-4)
     assert len(gradients) == len(expected_gradients) == 18
     for left, right in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4 * float(np.abs(right).max()))
 
 
-def test_example_runs_and_ends_in_the_grid(
+def test_example_runs_and_writes_the_grid(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--epochs", "1", "--batch-size", "128", "--n", "3", "--out", str(tmp_path / "grid.png")]

@@ -19,7 +19,7 @@ from keras_vae.models.base import BaseVAE
 from keras_vae.networks import Conv
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="ONNX export requires TensorFlow")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_only.py"
 WITHOUT_OTHER_PACKAGES = """

@@ -2,8 +2,8 @@
 
     python tools/screenshots.py
 
-requires MNIST (see `keras_vae.data`), the extras `explore` and `dev`, and Chromium with its driver. The script serves
-the page of `vae explore`, clicks on the map, and draws a seven.
+This requires MNIST (see `keras_vae.data`), the extras `explore` and `dev`, and Chromium with its driver. The script
+serves the page of `vae explore`, clicks on the map, and draws a seven.
 """
 
 import os
@@ -37,7 +37,7 @@ STEPS_PER_LINE = 8
 
 
 class Page:
-    """A headless browser with the page."""
+    """The page in a headless browser."""
 
     def __init__(self, url: str) -> None:
         options = webdriver.ChromeOptions()
@@ -63,7 +63,7 @@ class Page:
 
     def save(self, name: str) -> None:
         """Save a screenshot."""
-        # Results and the points of the map fade in.
+        # Wait until the results and the points of the map have faded in.
         time.sleep(2)
         self.browser.save_screenshot(str(DOCS / f"explorer-{name}.png"))
 

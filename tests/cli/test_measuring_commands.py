@@ -72,7 +72,7 @@ def test_evaluate_refuses_invalid_options(options: list[str], message: str, vae:
 
 def test_evaluate_refuses_images_of_another_size(vae: Vae, run: Path) -> None:
     np.savez("other.npz", images=np.full((3, 5, 5), 9, "uint8"))
-    assert_refused(vae("evaluate", run, "--data", "other.npz"), "this model takes (n, 9, 7, 1)")
+    assert_refused(vae("evaluate", run, "--data", "other.npz"), "the model expects (n, 9, 7, 1)")
 
 
 def test_compare_prints_and_writes_one_table(vae: Vae, run: Path) -> None:

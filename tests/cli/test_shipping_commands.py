@@ -28,7 +28,7 @@ def test_export_prints_the_graphs_and_their_largest_difference_from_the_model(va
 
 def test_export_refuses_invalid_calls_before_writing(vae: Vae, run: Path, tmp_path: Path) -> None:
     for words, message in (
-        (("export", "nowhere", "--format", "keras"), "no run at nowhere"),
+        (("export", "nowhere", "--format", "keras"), "run = nowhere: does not exist"),
         (("export", run, "--format", "keras", "--out", run, "--force"), "out = run: not an earlier export"),
         (("export", run, "--format", "keras", "--prior", "fitted"), "prior = 'fitted'"),
     ):

@@ -110,7 +110,7 @@ NAN = np.full((20, 6, 6), np.nan)
         (truncated, "folder", "b.png: cannot be read: not a complete PNG"),
         (text_as_png, "folder", "b.png: cannot be read: not a complete PNG"),
         (of_two_sizes, "folder", "b.png 5x5; resize them with --image-size HxW"),
-        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: the file holds names (2,); pass x_train"),
+        (arrays(names=np.array(["a", "b"])), "x.npz", "x.npz: no images: the file contains names (2,); pass x_train"),
         (arrays(images=GOOD * 1.0), "x.npz", "images: floats from 0 to 255; pass floats in [0, 1]"),
         (arrays(images=NAN), "x.npz", "images: NaN or infinite pixels; pass floats in [0, 1]"),
         (arrays(images=GOOD.reshape(20, 36)), "x.npz", "images.shape = (20, 36): not images; pass N x H x W"),
@@ -140,15 +140,15 @@ def test_train_refuses_invalid_images_and_writes_nothing(
     ("arguments", "message"),
     [
         (["clasic"], "did you mean 'classic'"),
-        (["nowhere.toml"], "no experiment file at nowhere.toml"),
+        (["nowhere.toml"], "nowhere.toml: no such experiment file"),
         (["--data", "mnits"], "did you mean 'mnist'"),
         (["--set", "training.epoch=3"], "did you mean 'epochs'"),
         (["--set", "model.latent_dim=0"], "model.latent_dim = 0"),
         (["--set", "training.epochs=0"], "training.epochs = 0"),
         (["--set", "training.epochs=-1"], "training.epochs = -1"),
         (["--set", "training.batch_size=5000", "--data", "digits"], "training.batch_size = 5000"),
-        (["--image-size", "28", "--data", "digits"], "--image-size 28: write height x width"),
-        (["--resume", "nowhere"], "no run at nowhere"),
+        (["--image-size", "28", "--data", "digits"], "--image-size = 28: not a size; write height x width"),
+        (["--resume", "nowhere"], "run = nowhere: does not exist"),
         (["--resume", "nowhere", "--set", "seed=1"], "--resume keeps all settings of the run"),
         (["--data", "digits", "--set", "model.objective=vae"], "objective = 'vae': unknown"),
     ],
@@ -161,7 +161,7 @@ def test_train_refuses_invalid_arguments_and_writes_nothing(
 
 
 def test_train_refuses_an_existing_run_before_reading_images(vae: Vae, run: Path) -> None:
-    assert_refused(vae("train", "--data", "nowhere", "--out", run), "run exists: choose another folder")
+    assert_refused(vae("train", "--data", "nowhere", "--out", run), "run: exists; choose another folder")
 
 
 def test_train_into_an_unwritable_folder_fails_with_one_line(vae: Vae, folder: Path, tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def test_missing_training_images_are_named(arguments: list[str], vae: Vae, run: 
     (run / "experiment.toml").write_text(toml.replace(source, "/gone/photos"))
     outcome = vae(arguments[0], run, *arguments[1:])
     assert_refused(
-        outcome, "run was trained on /gone/photos, which does not exist any more; restore it, or write its new path"
+        outcome,
+        "run = run: its training images, /gone/photos, do not exist any more; restore them, or write their new path",
     )
     assert "experiment.toml (data.source)" in outcome.err
 
@@ -107,11 +108,11 @@ def test_invalid_images_leave_no_partial_table(vae: Vae, run: Path, monkeypatch:
 
 def test_unwritable_output_is_refused_before_the_work(vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("z.npz").mkdir()
-    assert_refused(vae("encode", run, "--out", "z.npz", "--force"), "--out z.npz is a folder")
+    assert_refused(vae("encode", run, "--out", "z.npz", "--force"), "--out = z.npz: a folder")
     # Tests may run as the superuser, who may write anywhere.
     monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
     for command, out in (("encode", "a.npz"), ("sample", "a.png"), ("reconstruct", "a.png")):
-        assert_refused(vae(command, run, "--out", out), f"--out {out}: the folder . is not writable")
+        assert_refused(vae(command, run, "--out", out), f"--out = {out}: the folder . is not writable")
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])
@@ -119,7 +120,8 @@ def test_unfinished_run_is_refused(command: str, vae: Vae, run: Path) -> None:
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "state.npz").write_bytes(b"")
     assert_refused(
-        vae(command, run, "--out", "out.npz"), "run is unfinished: complete it with `vae train --resume run` first"
+        vae(command, run, "--out", "out.npz"),
+        "run = run: training is unfinished; complete it with `vae train --resume run`",
     )
 
 

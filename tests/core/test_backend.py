@@ -1,4 +1,4 @@
-"""Choices that depend on the hardware, and settings that are made before a backend starts."""
+"""Behavior that depends on the backend and the hardware, and settings that precede the start of a backend."""
 
 import os
 import platform

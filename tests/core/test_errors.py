@@ -1,4 +1,4 @@
-"""The form of error messages."""
+"""The format of error messages."""
 
 import pytest
 

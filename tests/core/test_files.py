@@ -48,7 +48,7 @@ def test_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         fill_the_disk()
     assert [file.name for file in path.iterdir()] == ["old.txt"]
-    # The remains of a killed process are no obstacle.
+    # Files of a killed process are replaced.
     (tmp_path / "runs" / ".one.part" / "half").mkdir(parents=True)
     with replacing_folder(path) as temporary:
         write_text(temporary / "new.txt", "new")
@@ -66,12 +66,12 @@ def test_folder_is_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
         (ValueError("bad header\nat byte 6"), "x.npz: cannot be read: bad header"),
         (
             ValueError("Cannot load file containing pickled data when allow_pickle=False"),
-            "x.npz: cannot be read: it holds Python objects or is not a NumPy file; save numeric arrays with"
+            "x.npz: cannot be read: it contains Python objects or is not a NumPy file; save numeric arrays with"
             " numpy.savez",
         ),
     ],
 )
-def test_errors_of_reading_have_one_line_with_the_path(error: Exception, message: str) -> None:
+def test_read_errors_have_one_line_with_the_path(error: Exception, message: str) -> None:
     with pytest.raises(InputError) as caught, reading(Path("x.npz")):
         raise error
     assert str(caught.value) == message

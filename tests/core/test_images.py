@@ -1,4 +1,4 @@
-"""Pixel encodings: conversion to [0, 1], and rejected arrays."""
+"""Pixel encodings: conversion to [0, 1], and rejection of misleading arrays."""
 
 import numpy as np
 import pytest
@@ -21,17 +21,20 @@ def test_floats_are_unchanged() -> None:
 
 
 def test_other_integers_are_rejected() -> None:
-    with pytest.raises(InputError, match="images of dtype int32: not supported; pass uint8 levels"):
+    with pytest.raises(InputError, match=r"^images\.dtype = int32: not supported; pass uint8 levels"):
         to_unit(np.zeros((1, 2, 2, 1), "int32"))
 
 
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((4, 28, 28), "uint8"), r"shape \(4, 28, 28\): this model takes \(n, 28, 28, 1\)"),
+        (np.zeros((4, 28, 28), "uint8"), r"^images.shape = \(4, 28, 28\): the model expects \(n, 28, 28, 1\)"),
         (np.zeros((4, 28, 27, 1), "uint8"), "27"),
-        (np.zeros((0, 28, 28, 1), "uint8"), r"shape \(0, 28, 28, 1\): there are no images; pass at least one"),
-        (np.full((1, 28, 28, 1), 255.0), r"from 255 to 255: outside of \[0, 1\]; divide by 255"),
+        (
+            np.zeros((0, 28, 28, 1), "uint8"),
+            r"^images.shape = \(0, 28, 28, 1\): there are no images; pass at least one",
+        ),
+        (np.full((1, 28, 28, 1), 255.0), r"^images: floats from 255 to 255, outside of \[0, 1\]; divide by 255"),
         (np.full((1, 28, 28, 1), -0.1), "from -0.1"),
         (np.full((1, 28, 28, 1), np.nan), "from nan"),
     ],

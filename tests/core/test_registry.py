@@ -1,4 +1,4 @@
-"""The contract of all registered components, and the errors of registering and naming them."""
+"""The contract of all registered components, and errors of registration and construction."""
 
 import dataclasses
 import json
@@ -228,7 +228,7 @@ def test_invalid_class_is_not_registered(name: str, cls: type, message: str) -> 
     assert cls not in registry.registered("prior").values()
 
 
-def test_component_of_a_user_is_built_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_defined_component_is_built_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._CLASSES, "prior", registry.registered("prior"))
     first, second = make_class("Redefined"), make_class("Redefined")
     assert registry.register("redefined")(first) is first

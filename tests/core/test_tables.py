@@ -1,4 +1,4 @@
-"""Tables written block by block, resumed, and equal in all formats."""
+"""Tables: writing block by block, resuming, and equal content in all formats."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_unknown_formats_are_rejected(tmp_path: Path) -> None:
         write(tmp_path / "t.xlsx", [])
 
 
-def test_missing_package_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported_with_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-vae\[parquet\]'"):
         write(tmp_path / "t.parquet", [])

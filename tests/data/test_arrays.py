@@ -119,9 +119,9 @@ def test_conversion_to_levels_is_noted(tmp_path: Path, images: NDArray[np.generi
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"y_train": Y, "ids": Y}, r"no images: the file holds y_train \(7,\), ids \(7,\); pass x_train"),
-        ({}, "no images: the file holds no arrays"),
-        ({"first": X, "second": X}, r"several arrays could be the images: the file holds first \(7, 6, 5\), second"),
+        ({"y_train": Y, "ids": Y}, r"no images: the file contains y_train \(7,\), ids \(7,\); pass x_train"),
+        ({}, "no images: the file contains no arrays"),
+        ({"first": X, "second": X}, r"several arrays could be the images: the file contains first \(7, 6, 5\), second"),
         ({"images": X.reshape(7, 30)}, r"images.shape = \(7, 30\): not images; pass N x H x W"),
         ({"images": X / 100}, r"images: floats from 0 to 2\.\d+; pass"),
         ({"images": np.full((2, 2, 2), np.nan)}, "images: NaN"),
@@ -130,13 +130,13 @@ def test_conversion_to_levels_is_noted(tmp_path: Path, images: NDArray[np.generi
         ({"images": X, "labels": Y / 2}, "labels: an array of float64; pass integers"),
         ({"x_train": X, "y_train": Y, "x_test": X_TEST}, "only y_train is present"),
         ({"x_train": X, "y_test": Y[:3], "x_test": X_TEST}, "only y_test is present"),
-        ({"x_train": X, "factors_train": F, "x_test": X_TEST}, "only factors_train is present; give factors for train"),
+        ({"x_train": X, "factors_train": F, "x_test": X_TEST}, "only factors_train is present; pass factors for train"),
         ({"images": X, "factors": F / 2}, r"factors: float64 of shape \(7, 2\); pass integers, N x F"),
         ({"images": X, "factors": Y}, r"factors: uint8 of shape \(7,\)"),
         ({"images": X, "factors": F.astype(int) - 1}, r"factors: values from \[-1, -1\]"),
         ({"images": X, "factors": F[:3]}, "factors: 3 rows for 7 images"),
         ({"images": X, "factors": F, "factor_names": np.array(["size"])}, "pass one unique name"),
-        ({"images": np.array([X, None], object)}, "it holds Python objects"),
+        ({"images": np.array([X, None], object)}, "it contains Python objects"),
     ],
 )
 def test_invalid_arrays_are_rejected(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:

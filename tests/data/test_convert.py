@@ -14,31 +14,31 @@ RGB = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), np.uint8)
 GRAY = RGB[..., :1]
 
 
-def made(images: object, labels: object = None) -> Dataset:
+def make_dataset(images: object, labels: object = None) -> Dataset:
     return Dataset.from_arrays(images, labels, name="random", split="test", classes="abcd")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("conversion", [Conversion(), Conversion((6, 5)), Conversion((6, 5), "rgb")])
 def test_images_that_already_fit_are_unchanged(conversion: Conversion) -> None:
-    data = made(RGB)
+    data = make_dataset(RGB)
     assert convert(data, conversion) == (data, ())
 
 
 def test_gray_is_luma() -> None:
-    found, notes = convert(made(RGB, [0, 1, 2, 3]), Conversion(color="gray"))
-    assert found.image_shape == (6, 5, 1)
-    np.testing.assert_allclose(found.images[..., 0], RGB @ [0.299, 0.587, 0.114], atol=0.51)
+    converted, notes = convert(make_dataset(RGB, [0, 1, 2, 3]), Conversion(color="gray"))
+    assert converted.image_shape == (6, 5, 1)
+    np.testing.assert_allclose(converted.images[..., 0], RGB @ [0.299, 0.587, 0.114], atol=0.51)
     assert notes == ("RGB converted to gray (luma): 4 of 4 images",)
-    assert found.labels is not None
-    assert found.labels.tolist() == [0, 1, 2, 3]
-    assert (found.name, found.split, found.classes) == ("random", "test", tuple("abcd"))
+    assert converted.labels is not None
+    assert converted.labels.tolist() == [0, 1, 2, 3]
+    assert (converted.name, converted.split, converted.classes) == ("random", "test", tuple("abcd"))
 
 
 def test_conversion_to_rgb_repeats_gray_and_can_be_undone() -> None:
-    found, notes = convert(made(GRAY), Conversion(color="rgb"))
-    np.testing.assert_array_equal(found.images, np.repeat(GRAY, 3, axis=-1))
+    converted, notes = convert(make_dataset(GRAY), Conversion(color="rgb"))
+    np.testing.assert_array_equal(converted.images, np.repeat(GRAY, 3, axis=-1))
     assert notes == ("gray repeated to RGB: 4 of 4 images",)
-    np.testing.assert_array_equal(convert(found, Conversion(color="gray"))[0].images, GRAY)
+    np.testing.assert_array_equal(convert(converted, Conversion(color="gray"))[0].images, GRAY)
 
 
 @pytest.mark.parametrize("images", [RGB, GRAY])
@@ -48,27 +48,27 @@ def test_converted_images_have_the_target_shape(
     images: NDArray[np.uint8], size: tuple[int, int], color: Color | None
 ) -> None:
     channels = {None: images.shape[-1], "gray": 1, "rgb": 3}[color]
-    found, notes = convert(made(images), Conversion(size, color))
-    assert found.image_shape == (*size, channels)
+    converted, notes = convert(make_dataset(images), Conversion(size, color))
+    assert converted.image_shape == (*size, channels)
     assert notes[0] == f"resized to {size[0]}x{size[1]} (H x W): 4 of 4 images"
 
 
 def test_uniform_image_stays_uniform() -> None:
-    found, _ = convert(made(np.full((2, 9, 12), 77)), Conversion((20, 7)))
-    assert (found.images == 77).all()
+    converted, _ = convert(make_dataset(np.full((2, 9, 12), 77)), Conversion((20, 7)))
+    assert (converted.images == 77).all()
 
 
 def test_aspect_ratio_is_kept_and_the_center_is_cropped() -> None:
     images = np.zeros((1, 10, 30), np.uint8)
     images[0, :, 10:20] = RGB[0, 0, 0, 0]
-    found, _ = convert(made(images), Conversion((10, 10)))
-    assert (found.images == RGB[0, 0, 0, 0]).all()
+    converted, _ = convert(make_dataset(images), Conversion((10, 10)))
+    assert (converted.images == RGB[0, 0, 0, 0]).all()
 
 
 def test_shrinking_does_not_alias() -> None:
     checkerboard = np.indices((64, 64)).sum(0) % 2 * 255
-    found, _ = convert(made(checkerboard[np.newaxis]), Conversion((8, 8)))
-    np.testing.assert_allclose(found.images[0, 1:-1, 1:-1], 127.5, atol=3)
+    converted, _ = convert(make_dataset(checkerboard[np.newaxis]), Conversion((8, 8)))
+    np.testing.assert_allclose(converted.images[0, 1:-1, 1:-1], 127.5, atol=3)
 
 
 def test_progress_counts_every_image() -> None:
@@ -79,13 +79,13 @@ def test_progress_counts_every_image() -> None:
             seen.append(label)
             yield item
 
-    convert(made(RGB), Conversion((3, 3)), show)
+    convert(make_dataset(RGB), Conversion((3, 3)), show)
     assert seen == ["converting random"] * 4
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, -1), (4,), (4, 4, 1), (4.0, 4), (True, 4), 28, "28"])
 def test_invalid_sizes_are_rejected(size: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=r"^image_size = .*: must be two positive integers, height and width"):
+    with pytest.raises(InputError, match=r"^image_size = .*: not a size; pass two positive integers, height and width"):
         Conversion(size)
 
 

@@ -59,10 +59,10 @@ def test_booleans_become_black_and_white() -> None:
     [((5, 6, 4), (6, 4, 1)), ((5, 6, 4, 1), (6, 4, 1)), ((5, 7, 9, 3), (7, 9, 3)), ((2, 1, 2), (1, 2, 1))],
 )
 def test_image_shape_has_height_width_and_channels(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    made = dataset(RNG.integers(0, 256, shape))
-    assert made.image_shape == expected
-    assert len(made) == shape[0]
-    assert made.images.dtype == np.uint8
+    data = dataset(RNG.integers(0, 256, shape))
+    assert data.image_shape == expected
+    assert len(data) == shape[0]
+    assert data.images.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_test_images_do_not_depend_on_the_validation_size() -> None:
 
 
 def test_split_draws_from_the_whole_data_set() -> None:
-    held = positions_of(parts(1000, validation=0.5, test_size=0).validation)
+    held_out = positions_of(parts(1000, validation=0.5, test_size=0).validation)
     # A random half of 0..999 has mean 499.5 with a standard error of 9.1; the first half has mean 249.5.
-    assert 450 < held.mean() < 550
+    assert 450 < held_out.mean() < 550
 
 
 def test_test_images_of_the_source_are_kept_whole() -> None:
@@ -258,9 +258,9 @@ def test_sizes_of_zero_hold_out_nothing() -> None:
     [(0.1, 25, 3), (0.1, 24, 2), (0.001, 10, 1), (1, 10, 1), (9, 10, 9), (0.5, 2, 1), (np.int64(4), 10, 4)],
 )
 def test_sizes_are_rounded_to_at_least_one_image(size: float, count: int, expected: int) -> None:
-    held = parts(count, validation=size, test_size=0).validation
-    assert held is not None
-    assert len(held) == expected
+    held_out = parts(count, validation=size, test_size=0).validation
+    assert held_out is not None
+    assert len(held_out) == expected
 
 
 @pytest.mark.parametrize("size", [-0.1, 1.0, 1.5, -1, True, float("nan"), "0.1", None])
@@ -284,7 +284,7 @@ def test_single_image_is_rejected(holdout: bool) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "a", None, True])
 def test_invalid_seeds_are_rejected(seed: object) -> None:
-    with pytest.raises(InputError, match=r"^seed = .*: must be a non-negative integer"):
+    with pytest.raises(InputError, match=r"^seed = .*: not a seed; pass a non-negative integer"):
         parts(seed=seed)  # type: ignore[arg-type]
 
 

@@ -29,9 +29,9 @@ def write(path: Path, pixels: NDArray[np.uint8], **options: object) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "pictures"
-    made.mkdir()
-    return made
+    path = tmp_path / "pictures"
+    path.mkdir()
+    return path
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_other_files_are_ignored_and_noted(folder: Path) -> None:
     assert notes == ("ignored, not images: 4 (.hidden, ._a.png, dog, …)",)
 
 
-@pytest.mark.parametrize("held", [(), ("notes.txt", "mnist.npz")])
-def test_folder_without_images_is_rejected(folder: Path, held: tuple[str, ...]) -> None:
-    for name in held:
+@pytest.mark.parametrize("names", [(), ("notes.txt", "mnist.npz")])
+def test_folder_without_images_is_rejected(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
         (folder / name).write_text("text")
-    content = ", only mnist.npz, notes.txt" if held else ""
+    content = ", only mnist.npz, notes.txt" if names else ""
     with pytest.raises(InputError, match=rf"pictures: no images{content}; accepted: .png, "):
         load_folder(folder, Conversion())
 
@@ -251,7 +251,7 @@ def test_masks_of_zeros_and_ones_are_rejected(folder: Path) -> None:
         load_folder(folder, Conversion())
 
 
-def test_links_are_followed_without_loops(folder: Path, tmp_path: Path) -> None:
+def test_links_are_followed_but_cycles_are_not(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "elsewhere" / "a.png", GRAY[0])
     os.symlink(tmp_path / "elsewhere", folder / "one")
     os.symlink(tmp_path / "elsewhere", folder / "two")
@@ -264,7 +264,7 @@ def test_links_are_followed_without_loops(folder: Path, tmp_path: Path) -> None:
     assert notes[0].startswith("ignored, not images: 6 (back, itself.png, lost.png")
 
 
-def test_pipe_with_the_name_of_an_image_does_not_block(folder: Path) -> None:
+def test_named_pipe_with_an_image_suffix_does_not_block(folder: Path) -> None:
     os.mkfifo(folder / "a.png")
     with pytest.raises(InputError, match=r"no images, only a.png"):
         load_folder(folder, Conversion())

@@ -28,7 +28,7 @@ IDX = ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-label
 
 
 def write_npz(path: Path, first: int = 0, **arrays: NDArray[np.generic]) -> Path:
-    """Write images whose very first pixel identifies the file."""
+    """Write images whose first pixel identifies the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**ARRAYS, "x_train": ARRAYS["x_train"].copy(), **arrays}
     content["x_train"].flat[0] = first
@@ -214,9 +214,9 @@ def test_download_reports_its_progress(home: Path, server: Path, monkeypatch: py
     shown: list[tuple[str, int, int]] = []
 
     def show(items: Iterable[T], label: str, /) -> Iterable[T]:
-        held = list(items)
-        shown.append((label, operator.length_hint(items), len(held)))
-        return held
+        chunks = list(items)
+        shown.append((label, operator.length_hint(items), len(chunks)))
+        return chunks
 
     MNIST.load(show)
     chunks = -(-(server / "mnist.npz").stat().st_size // 1000)

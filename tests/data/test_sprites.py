@@ -54,7 +54,7 @@ def test_images_are_distinct_up_to_symmetry() -> None:
     assert len(np.unique(images.reshape(720, -1), axis=0)) == 6 * (10 + 20 + 40)
 
 
-def test_area_grows_with_the_squared_scale_and_ignores_orientation() -> None:
+def test_area_is_proportional_to_squared_scale_and_independent_of_orientation() -> None:
     areas = (sprites.draw(EVERY) > 0).sum((1, 2, 3)).reshape(3, 6, 40)
     np.testing.assert_allclose(areas, areas.mean(2, keepdims=True) * np.ones(40), rtol=0.12)
     wanted = (np.linspace(0.5, 1, 6) * 14.9) ** 2

@@ -1,4 +1,4 @@
-"""Streams return the same images as loading a source at once."""
+"""Streams return the same images as loading an entire source."""
 
 import tracemalloc
 from collections.abc import Callable

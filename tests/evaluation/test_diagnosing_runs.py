@@ -188,5 +188,5 @@ def test_runs_are_diagnosed_by_run_path_or_name(frames: Splits, tmp_path: Path) 
     run = trainer.train(settings, out=tmp_path / "run")
     findings = diagnose(run)
     assert diagnose(run.path) == diagnose(str(run.path)) == findings
-    with pytest.raises(InputError, match="no run at"):
+    with pytest.raises(InputError, match="does not exist; train a run"):
         diagnose("nowhere")

@@ -198,7 +198,7 @@ def test_a_space_serves_the_run_without_this_checkout(run: Run, tmp_path: Path) 
 
 def test_a_space_replaces_only_an_earlier_space(run: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists: choose another name"):
+    with pytest.raises(InputError, match="exists; choose another name"):
         write_space(run, tmp_path)
     with pytest.raises(InputError, match="not an earlier Space"):
         write_space(run, tmp_path, force=True)

@@ -196,7 +196,7 @@ def test_pulled_run_equals_the_pushed_one(hub: Hub, run: Path) -> None:
     Path("thesis/chapter.txt").write_text("years")
     refused = vae("pull", "someone/digits", "--out", "thesis", "--force")
     assert (refused.returncode, Path("thesis/chapter.txt").read_text()) == (2, "years")
-    assert ": not an earlier run, so that --force does not replace it" in refused.stderr
+    assert ": not an earlier run, so --force does not replace it" in refused.stderr
 
 
 def test_push_removes_files_that_the_run_no_longer_has(hub: Hub, run: Path) -> None:
@@ -221,9 +221,9 @@ def test_pull_ignores_formats_that_can_run_code(hub: Hub, run: Path) -> None:
     [
         (["pull", "someone/nothing"], 2, "repository = 'someone/nothing': does not exist, or you have no access"),
         (["pull", "no name"], 2, "invalid name; pass OWNER/NAME"),
-        (["pull", "someone/foreign"], 2, "repository = 'someone/foreign': holds no run"),
+        (["pull", "someone/foreign"], 2, "repository = 'someone/foreign': contains no run"),
         (["pull", "someone/foreign", "--revision", "v9"], 2, "no such revision"),
-        (["push", "nowhere", "someone/digits"], 2, "no run at nowhere"),
+        (["push", "nowhere", "someone/digits"], 2, "run = nowhere: does not exist"),
     ],
 )
 def test_errors_have_one_line(arguments: list[str], code: int, message: str, hub: Hub) -> None:

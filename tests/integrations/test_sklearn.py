@@ -41,7 +41,7 @@ def test_transformer_works_in_a_classification_pipeline() -> None:
     x, y = load_digits(return_X_y=True)
     vae = VAETransformer(8, image_shape=(8, 8, 1), epochs=8, learning_rate=3e-3, batch_size=64)
     pipeline = make_pipeline(vae, LogisticRegression(max_iter=500)).fit(x[:1500], y[:1500])
-    # Guessing is right in one of ten cases.
+    # Random guesses have an accuracy of 0.1.
     assert pipeline.score(x[1500:], y[1500:]) > 0.5
     codes = vae.transform(x[1500:])
     error = np.abs(vae.inverse_transform(codes) - x[1500:]).mean()

@@ -57,7 +57,7 @@ def test_first_batch_of_a_source_is_checked(source: Callable[[Array], Any], vae:
     for call in (vae.fit, vae.evaluate, vae.predict):
         with pytest.raises(InputError, match="divide by 255"):
             call(source(floats), verbose=0)
-        with pytest.raises(InputError, match=r"images of shape \(8, 9, 10, 1\)"):
+        with pytest.raises(InputError, match=r"images.shape = \(8, 9, 10, 1\)"):
             call(source(images[:, :, 1:]), verbose=0)
     # Neither the number of steps nor the state of the random generators has changed.
     assert all(np.array_equal(old, new) for old, new in zip(before, vae.get_weights(), strict=True))

@@ -215,7 +215,7 @@ def test_terms_are_float32_under_mixed_precision(images: Array) -> None:
         (lambda: make_ladder(objective=IWAE(2, gradient="stl")), "gradient = 'plain'"),
         (lambda: make_ladder().sample(0), "n = 0"),
         (lambda: make_ladder().decode(np.zeros((3, 2))), r"this model decodes vectors; pass \(n, 96\)"),
-        (lambda: make_ladder().elbo(np.zeros((2, 8, 8, 1), "uint8")), r"this model takes \(n, 9, 11, 1\)"),
+        (lambda: make_ladder().elbo(np.zeros((2, 8, 8, 1), "uint8")), r"the model expects \(n, 9, 11, 1\)"),
     ],
 )
 def test_errors_name_the_argument_and_its_value(build: Callable[[], object], message: str) -> None:

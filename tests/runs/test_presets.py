@@ -62,7 +62,7 @@ keep = "best"
 
 @pytest.mark.slow
 def test_unusual_combination_trains_saves_loads_and_samples(tmp_path: Path) -> None:
-    """VampPrior, IAF, IWAE-5, residual network and labels, on a folder of 31×45 photographs in color."""
+    """Combine VampPrior, IAF, IWAE-5, a residual network and labels, on a folder of color images of 31×45 pixels."""
     generator = np.random.default_rng(0)
     for label in ("cat", "dog"):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -87,19 +87,18 @@ def test_unusual_combination_trains_saves_loads_and_samples(tmp_path: Path) -> N
 def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[str, object], tmp_path: Path) -> None:
     experiment = Experiment.preset("classic").with_overrides(
         [
-            *(
-                "model.network.widths=[4, 6]",
-                "model.network.dense_units=8",
-                "training.epochs=1",
-                "training.batch_size=8",
-            ),
-            *("model.objective.beta=0.0", "training.learning_rate=0.01"),
+            "model.network.widths=[4, 6]",
+            "model.network.dense_units=8",
+            "training.epochs=1",
+            "training.batch_size=8",
+            "model.objective.beta=0.0",
+            "training.learning_rate=0.01",
         ]
     )
     splits = splits_for("classic")
     run = train(experiment, splits, tmp_path / "run")
     original = run.load_model()
-    # Far from the prior of the training.
+    # Move the codes far away from the prior of the training.
     original.encoder.get_layer("z_mean").bias.assign([1.5, -1.0])
     run.save_model(original)
     measured = fit_prior(run, spec, splits, epochs=10)
@@ -108,7 +107,7 @@ def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[
     assert keras_vae.core.registry.spec("prior", fitted.prior)["name"] == spec["name"]
     assert run.load_model(prior="original").prior == original.prior
     codes = original.sample_posterior(np.concatenate([splits.train.images] * 20), seed=1)
-    drawn = ops.convert_to_numpy(fitted.prior(fitted._prior_inputs(None)).sample(4000, 1))
-    np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.3 * codes.std(0).max())
-    np.testing.assert_allclose(drawn.std(0), codes.std(0), rtol=0.4)
+    samples = ops.convert_to_numpy(fitted.prior(fitted._prior_inputs(None)).sample(4000, 1))
+    np.testing.assert_allclose(samples.mean(0), codes.mean(0), atol=0.3 * codes.std(0).max())
+    np.testing.assert_allclose(samples.std(0), codes.std(0), rtol=0.4)
     assert fitted.sample(2, seed=0).shape == (2, 28, 28, 1)

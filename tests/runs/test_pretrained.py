@@ -1,4 +1,4 @@
-"""The pretrained runs: complete, small, as good as documented, and read-only."""
+"""The pretrained runs: their completeness, size, documented quality, and protection from changes."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_two_runs_take_less_than_two_megabytes() -> None:
+def test_two_runs_are_smaller_than_two_megabytes() -> None:
     assert pretrained_names() == list(NAMES)
     assert sum(path.stat().st_size for path in TRAINED.rglob("*") if path.is_file()) < 2_000_000
 
@@ -91,10 +91,10 @@ def test_pretrained_run_is_complete_and_generates_digits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_images_have_the_documented_negative_elbo(name: str) -> None:
-    run, shown = Run.open(name), sources.load(TRAINED / name / "images.npz").train
-    assert set(shown.labels.tolist()) == set(range(10))
-    values = -load(name).elbo(observed_levels(run, shown.images))
+def test_included_images_have_the_documented_negative_elbo(name: str) -> None:
+    run, included = Run.open(name), sources.load(TRAINED / name / "images.npz").train
+    assert set(included.labels.tolist()) == set(range(10))
+    values = -load(name).elbo(observed_levels(run, included.images))
     expected = run.evaluation["likelihood"]["negative_elbo"]["mean"]
     assert values.mean() == pytest.approx(expected, abs=4 * values.std() / np.sqrt(len(values)))
 
@@ -114,7 +114,7 @@ def test_no_file_contains_a_path_of_the_training_machine(name: str) -> None:
 
 
 @pytest.mark.slow
-@on_tensorflow("other backends are compared elsewhere")
+@on_tensorflow("test_backends.py compares the backends")
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_reproduces_the_documented_numbers(name: str, real_mnist: Path) -> None:
     run, model = Run.open(name), load(name)
@@ -131,10 +131,10 @@ def test_evaluation_reproduces_the_documented_numbers(name: str, real_mnist: Pat
     assert written["nll"]["mean"] < written["negative_elbo"]["mean"]
 
 
-def test_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"no run at mnist-3d: .+ pretrained run: mnist-16d or mnist-2d"):
+def test_unknown_name_is_rejected_with_a_list_of_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"run = mnist-3d: does not exist; .+ pretrained one: mnist-16d or mnist-2d"):
         Run.open("mnist-3d")
-    with pytest.raises(InputError, match=r"no run at runs/mnist-2d"):
+    with pytest.raises(InputError, match=r"run = runs/mnist-2d: does not exist"):
         Run.open("runs/mnist-2d")
 
 
@@ -145,7 +145,7 @@ def test_folder_of_the_same_name_takes_precedence(tmp_path: Path, monkeypatch: p
     assert Run.open("mnist-2d").writable_copy().path == Path("mnist-2d")
 
 
-def test_commands_that_read_use_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
+def test_reading_commands_use_the_run_in_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
     for words in (("info", "mnist-2d"), ("sample", "mnist-2d", "--out", "s.png"), ("compare", *NAMES)):
         code, _, err = vae(*words)
         assert code == 0, err
@@ -153,14 +153,14 @@ def test_commands_that_read_use_the_package(vae: Callable[..., tuple[int, str, s
     assert AnomalyDetector("mnist-2d", samples=2).fit(np.zeros((4, 28, 28, 1), "uint8")).offset_
 
 
-def test_commands_that_write_use_a_copy_and_print_its_path(vae: Callable[..., tuple[int, str, str]]) -> None:
+def test_writing_commands_use_a_copy_and_print_its_path(vae: Callable[..., tuple[int, str, str]]) -> None:
     for words in (("evaluate", "mnist-2d", "--data", "nowhere.npz"), ("fit-prior", "mnist-2d", "--prior", "nonsense")):
         assert vae(*words)[0] == 2
         assert not Path("runs").exists()
     code, out, err = vae("sample", "mnist-2d", "-n", "4", "--seed", "1")
     assert (code, out) == (0, "runs/mnist-2d/figures/image-grid.png\n")
     assert "mnist-2d is a pretrained run: written into its copy runs/mnist-2d" in err
-    # The copy exists now and is used again.
+    # The existing copy is used again.
     code, out, _ = vae("plot", "mnist-2d", "grid", "-n", "4")
     assert (code, out) == (0, "runs/mnist-2d/figures/grid.png\n")
     assert vae("info", "runs/mnist-2d")[0] == 0
@@ -179,7 +179,7 @@ def test_pretrained_run_is_read_only() -> None:
         lambda: run.figure_path("x"),
         lambda: run.save_model(run.load_model(), fitted=True),
     ):
-        with pytest.raises(InputError, match=r"read-only: write into Run\.writable_copy\(\)"):
+        with pytest.raises(InputError, match=r"read-only; write to Run\.writable_copy\(\)"):
             write()
 
 
@@ -188,6 +188,6 @@ def test_wheel_contains_the_pretrained_runs(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
-        held = {name for name in archive.namelist() if name.startswith("keras_vae/runs/pretrained/")}
-        assert {f"keras_vae/runs/pretrained/{name}/{file}" for name in NAMES for file in FILES} <= held
+        packaged = {name for name in archive.namelist() if name.startswith("keras_vae/runs/pretrained/")}
+        assert {f"keras_vae/runs/pretrained/{name}/{file}" for name in NAMES for file in FILES} <= packaged
         assert json.loads(archive.read("keras_vae/runs/pretrained/mnist-2d/evaluation.json"))["likelihood"]["nll"]

@@ -1,4 +1,4 @@
-"""Python files of the user: imported for a training, kept with the run, and executed only if they are trusted."""
+"""Python files of the user: imported for training, stored in the run, and executed only if they are trusted."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ from keras_vae.training.trainer import train
 pytestmark = on_tensorflow("independent of the backend")
 
 PARTS = '''
-"""A prior with its mean elsewhere."""
+"""A file of the user that registers a prior."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from keras_vae.components.priors import StandardNormal
 @keras_vae.register("my-prior")
 @dataclass(frozen=True)
 class MyPrior(StandardNormal):
-    """The standard normal under a name of its own."""
+    """The standard normal under another name."""
 '''
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, in which no code is trusted, and a working folder with images and a Python file."""
+    """An empty home folder, in which no code is trusted, and a working folder with a Python file."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     Path("my_parts.py").write_text(PARTS)
@@ -111,9 +111,9 @@ def test_imported_file_registers_its_components_and_is_trusted() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\n", r"import = bad\.py: it registers no component; decorate a class with @keras_vae\.register"),
-        ("raise ValueError('no\\nway')\n", r"import = bad\.py: it raises ValueError: no; correct it"),
-        ("def broken(:\n", r"import = bad\.py: it raises SyntaxError"),
+        ("x = 1\n", r"import = bad\.py: registers no component; decorate a class with @keras_vae\.register"),
+        ("raise ValueError('no\\nway')\n", r"import = bad\.py: raises ValueError: no; correct it"),
+        ("def broken(:\n", r"import = bad\.py: raises SyntaxError"),
         (PARTS.replace("my-prior", "vamp"), r"import = bad\.py: name = 'vamp': the prior 'vamp' exists already"),
         (
             PARTS.replace("MyPrior", "VampPrior").replace("my-prior", "other-prior"),
@@ -121,7 +121,7 @@ def test_imported_file_registers_its_components_and_is_trusted() -> None:
         ),
     ],
 )
-def test_file_without_new_components_is_refused(text: str, message: str) -> None:
+def test_invalid_file_is_rejected_and_registers_nothing(text: str, message: str) -> None:
     before = registry.registered("prior")
     Path("bad.py").write_text(text)
     with pytest.raises(InputError, match=message):
@@ -133,13 +133,13 @@ def test_file_without_new_components_is_refused(text: str, message: str) -> None
         user_code.import_kept(Path("code"), ["bad.py"])
 
 
-def test_missing_files_and_equal_names_are_refused() -> None:
-    with pytest.raises(InputError, match=r"import = nowhere\.py: there is no such Python file"):
+def test_missing_files_and_equal_names_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"import = nowhere\.py: no such Python file"):
         user_code.import_files(["nowhere.py"])
     Path("other").mkdir()
     shutil.copyfile("my_parts.py", "other/my_parts.py")
     with pytest.raises(InputError, match="another file has the same name"):
         user_code.import_files(["my_parts.py", "other/my_parts.py"])
     for name in ("nowhere.py", "../my_parts.py"):
-        with pytest.raises(InputError, match="it is missing; restore it"):
+        with pytest.raises(InputError, match="which is missing; restore it"):
             user_code.import_kept(Path("other"), [name], trusted=True)

@@ -1,4 +1,4 @@
-"""Checks of an experiment: what is refused before anything is written."""
+"""Invalid experiments are rejected before anything is written."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_invalid_experiment_writes_nothing(settings: list[str], message: str, sp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keep_best_without_validation_images_is_refused(images: Array, tmp_path: Path) -> None:
+def test_keep_best_without_validation_images_is_rejected(images: Array, tmp_path: Path) -> None:
     dataset = Dataset.from_arrays(images, name="frames")
     with pytest.raises(InputError, match="no validation images"):
         train(
@@ -41,7 +41,7 @@ def test_keep_best_without_validation_images_is_refused(images: Array, tmp_path:
         )
 
 
-def test_schedules_count_the_steps_of_the_whole_training(splits: Splits) -> None:
+def test_schedules_use_the_number_of_steps_of_the_whole_training(splits: Splits) -> None:
     info = DatasetInfo.from_splits(splits)
     experiment = small("training.schedule=cosine", "model.objective.schedule=warm-up")
     model = build(experiment, info)
@@ -53,7 +53,7 @@ def test_schedules_count_the_steps_of_the_whole_training(splits: Splits) -> None
     assert build_model(later, info).objective.schedule.steps == 8
 
 
-def test_schedule_and_plateau_are_not_combined(splits: Splits) -> None:
+def test_schedule_and_plateau_cannot_be_combined(splits: Splits) -> None:
     with pytest.raises(InputError, match="use only one of the two"):
         validate(small("training.schedule=cosine", "training.plateau.patience=1"), splits)
 
@@ -75,7 +75,7 @@ def test_schedule_and_plateau_are_not_combined(splits: Splits) -> None:
         (["model.objective=info-vae", "training.batch_size=1"], 4, "leave a batch of one, and info-vae compares"),
     ],
 )
-def test_invalid_combinations_are_refused_before_anything_is_written(
+def test_invalid_combinations_are_rejected_before_anything_is_written(
     settings: list[str], validation: int, message: str, images: Array, tmp_path: Path
 ) -> None:
     dataset = Dataset.from_arrays(images, np.arange(24) % 3, name="frames")

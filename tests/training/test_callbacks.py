@@ -36,7 +36,7 @@ def test_nan_stops_training_and_keeps_the_last_good_epoch(splits: Splits, tmp_pa
         np.testing.assert_array_equal(left, right)
 
 
-def test_nan_of_the_last_step_of_an_epoch_does_not_reach_the_checkpoint(splits: Splits, tmp_path: Path) -> None:
+def test_nan_in_the_last_step_of_an_epoch_is_not_saved_in_the_checkpoint(splits: Splits, tmp_path: Path) -> None:
     class Poison(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: object = None) -> None:
             if batch == 1 and int(self.model.optimizer.iterations) == 4:
@@ -52,7 +52,7 @@ def test_nan_of_the_last_step_of_an_epoch_does_not_reach_the_checkpoint(splits: 
 @register("not-a-number-once")
 @dataclass(frozen=True)
 class NotANumberOnce(Objective):
-    """The ELBO, but for one step whose loss and gradients are NaN."""
+    """The ELBO, except for one step with NaN loss and gradients."""
 
     at: int = 3
 
@@ -81,7 +81,7 @@ def test_non_finite_step_is_skipped_on_request_and_stops_training_otherwise(spli
         ([3.0, 4.0, 2.0, 4.0, 3.0], 2, 1),
     ],
 )
-def test_plateaus_follow_from_the_metrics(history: list[float], since_best: int, drops: int) -> None:
+def test_plateaus_are_computed_from_the_metrics(history: list[float], since_best: int, drops: int) -> None:
     metrics = {"val_negative_elbo": history}
     assert [has_stalled(metrics, patience) for patience in (0, 2)] == [False, since_best >= 2]
     assert plateau_drops(metrics, 2) == drops
@@ -106,11 +106,11 @@ def test_early_stopping_waits_for_its_patience_and_survives_a_resume(
 ) -> None:
     settings = ("training.epochs=9", "training.early_stopping=2", "training.keep=best")
 
-    def killed(*_: object, **__: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save_model", killed)
+        patch.setattr(Run, "save_model", kill)
         with pytest.raises(KeyboardInterrupt):
             train(small(*settings), splits, tmp_path / "run", callbacks=[WorsenValidation()])
     run = resume(Run.open(tmp_path / "run"), splits)
@@ -133,7 +133,7 @@ def test_learning_rate_is_reduced_on_a_plateau_and_stays_reduced_after_a_resume(
     ("fitting", "num_images", "expected"),
     [(1024, 4, 4), (1024, 1, 1), (4, 10, 4), (4, 9, 3), (3, 7, 4), (1, 5, 3), (1, 6, 2), (2, 3, 3)],
 )
-def test_validation_batches_fit_into_memory_and_hold_two_images_or_more(
+def test_validation_batches_fit_into_memory_and_contain_at_least_two_images(
     fitting: int, num_images: int, expected: int
 ) -> None:
     class Model:

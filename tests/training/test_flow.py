@@ -21,13 +21,13 @@ ELBO = EvaluationConfig(samples=0)
 
 @pytest.fixture
 def run(images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A trained run that has neither an evaluation nor a report, and whose images can be loaded."""
+    """A trained run with neither an evaluation nor a report, whose images can be loaded."""
     monkeypatch.chdir(tmp_path)
     np.savez("frames.npz", images=images)
     return train(small("data.source=frames.npz", "training.epochs=1"), out="run")
 
 
-def test_evaluation_and_report_follow_training_in_calls_of_their_own(run: Run) -> None:
+def test_evaluation_and_report_are_separate_calls_after_training(run: Run) -> None:
     assert run.is_complete
     assert run.evaluation is None
     evaluate("run", config=ELBO, stages=["likelihood"])
@@ -41,7 +41,7 @@ def test_evaluation_and_report_follow_training_in_calls_of_their_own(run: Run) -
     assert [finding.name for finding in diagnose("run")] == [finding.name for finding in diagnose(run)]
 
 
-def test_evaluation_is_that_of_the_saved_model_on_the_test_images(splits: Splits, tmp_path: Path) -> None:
+def test_evaluation_measures_the_saved_model_on_the_test_images(splits: Splits, tmp_path: Path) -> None:
     run = train(small(), splits, tmp_path / "run")
     evaluation = evaluate(run, splits, ELBO, stages=["likelihood"])["likelihood"]
     bound = -keras_vae.load(run).elbo(splits.test.images, seed=0)
@@ -67,7 +67,7 @@ def test_report_states_that_no_images_were_held_out(images: Array, tmp_path: Pat
     assert "no held-out data" in (run.path / "report.html").read_text()
 
 
-def test_report_marks_numbers_that_are_densities_or_no_bounds(splits: Splits, tmp_path: Path) -> None:
+def test_report_marks_densities_and_numbers_that_are_not_bounds(splits: Splits, tmp_path: Path) -> None:
     settings = ("model.posterior=deterministic", "model.likelihood=normal", "training.epochs=1")
     run = train_and_report(small(*settings), tmp_path / "run", splits)
     assert run.evaluation["likelihood"]["density"]
@@ -102,7 +102,7 @@ def vae(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("killed", ["evaluation.evaluate.evaluate", "report.report.write_report"])
-def test_kill_after_training_leaves_a_complete_run_that_resume_evaluates_and_reports(
+def test_resume_evaluates_and_reports_a_run_that_was_killed_after_training(
     killed: str, images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -129,7 +129,7 @@ def test_kill_after_training_leaves_a_complete_run_that_resume_evaluates_and_rep
 
 
 @on_tensorflow("independent of the backend")
-def test_public_names_are_imported_when_they_are_used() -> None:
+def test_public_names_are_imported_on_first_use() -> None:
     names = [
         *("Experiment", "train", "resume", "evaluate", "diagnose", "compare", "write_report", "fit_prior", "load"),
         *("Run", "Dataset", "InputError", "RunError", "register", "Component", "ComponentLayer", "BaseVAE"),
@@ -147,7 +147,7 @@ def test_public_names_are_imported_when_they_are_used() -> None:
     assert done.stdout.strip() == "all there", done.stderr
 
 
-def test_prior_that_cannot_be_fitted_is_refused_before_anything_is_written(run: Run) -> None:
+def test_prior_that_cannot_be_fitted_is_rejected_before_anything_is_written(run: Run) -> None:
     before = {path.name for path in run.path.iterdir()}
     for prior in ("vamp", {"name": "standard-normal"}):
         with pytest.raises(InputError, match="cannot be fitted to codes; choose realnvp or mixture"):

@@ -1,4 +1,4 @@
-"""Processes that are killed and started again give the result of an uninterrupted one."""
+"""Processes that are killed and restarted produce the result of an uninterrupted process."""
 
 import json
 import random
@@ -35,24 +35,24 @@ def epochs(run: Path) -> int:
 
 
 @pytest.mark.slow
-def test_training_killed_at_random_moments_resumes_to_bitwise_the_same_run(tmp_path: Path) -> None:
+def test_training_killed_at_random_moments_resumes_to_a_bitwise_equal_run(tmp_path: Path) -> None:
     subprocess.run([*COMMAND, *ARGUMENTS, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
     assert epochs(tmp_path / "whole") == EPOCHS
 
-    cut, chance, survived = tmp_path / "cut", random.Random(0), []
+    cut, rng, completed = tmp_path / "cut", random.Random(0), []
     for kill in range(KILLS):
         arguments = ["--resume", str(cut)] if cut.exists() else [*ARGUMENTS, "--out", str(cut)]
         done, process = epochs(cut), subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
-        # After at least one more epoch, at any moment: within a step, between epochs, or while a file is written.
+        # Kill at any moment after at least one more epoch: within a step, between epochs, or while a file is written.
         while epochs(cut) <= done:
             assert process.poll() is None, "training ended before it could be killed"
             time.sleep(0.01)
-        time.sleep(chance.uniform(0, 0.25))
+        time.sleep(rng.uniform(0, 0.25))
         process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[kill % 3])
         assert process.wait() in ((-signal.SIGKILL,), (143,), (130,))[kill % 3]
-        survived.append(epochs(cut))
+        completed.append(epochs(cut))
         assert not Run(cut).is_complete
-    assert survived == sorted(set(survived)), "every attempt must complete further epochs"
+    assert completed == sorted(set(completed)), "every attempt must complete further epochs"
     subprocess.run([*COMMAND, "--resume", str(cut)], check=True, capture_output=True)
 
     whole, resumed = Run(tmp_path / "whole"), Run(cut)
@@ -81,7 +81,7 @@ def test_killed_encoding_resumes_with_the_first_missing_block(tmp_path: Path) ->
         process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "z.npz").exists()
-    # Existing blocks are not computed again.
+    # Change a finished block, in order to check that it is not computed again.
     with np.load(part / "000000001.npz") as block:
         marked = {**block, "z_mean": block["z_mean"] + 100}
     np.savez(part / "000000001.npz", **marked)

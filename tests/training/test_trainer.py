@@ -1,4 +1,4 @@
-"""Training: the files that it leaves, how it resumes, and the weights that it keeps."""
+"""Training: the files that it writes, resuming, and the choice of the kept weights."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ from keras_vae.runs.run import Run
 from keras_vae.training.trainer import resume, train
 
 
-def test_training_ends_with_weights_and_metrics_only(splits: Splits, tmp_path: Path) -> None:
+def test_training_writes_only_weights_and_metrics(splits: Splits, tmp_path: Path) -> None:
     run = train(small(), splits, tmp_path / "run")
     assert run.is_complete
     names = {path.name for path in run.path.iterdir()}
@@ -37,7 +37,7 @@ def test_training_ends_with_weights_and_metrics_only(splits: Splits, tmp_path: P
     assert environment["data"]["images"] == {"train": 16, "validation": 4, "test": 4}
 
 
-def test_training_loads_the_images_of_an_experiment_file_and_takes_the_first_free_folder(
+def test_training_loads_the_images_of_an_experiment_file_and_uses_the_first_unused_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -49,7 +49,9 @@ def test_training_loads_the_images_of_an_experiment_file_and_takes_the_first_fre
     assert_equal_runs(*runs)
 
 
-def test_training_takes_a_preset_by_name_and_loads_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_accepts_the_name_of_a_preset_and_loads_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rng, arrays = np.random.default_rng(0), {}
     for part, count in (("train", 300), ("test", 20)):
@@ -73,9 +75,9 @@ def test_resumed_training_is_bitwise_equal_to_an_uninterrupted_one(
     whole = train(small(*settings), splits, tmp_path / "whole")
     for epoch, batch in ((2, 1), (3, 0)):
         start = functools.partial(train, small(*settings), splits, tmp_path / "cut")
-        continue_ = functools.partial(resume, Run(tmp_path / "cut"), splits)
+        continue_run = functools.partial(resume, Run(tmp_path / "cut"), splits)
         with pytest.raises(KeyboardInterrupt):
-            (start if epoch == 2 else continue_)(callbacks=[Interrupt(epoch, batch)])
+            (start if epoch == 2 else continue_run)(callbacks=[Interrupt(epoch, batch)])
         assert not Run(tmp_path / "cut").is_complete
     cut = resume(Run.open(tmp_path / "cut"), splits)
     assert_equal_runs(cut, whole)
@@ -84,11 +86,11 @@ def test_resumed_training_is_bitwise_equal_to_an_uninterrupted_one(
 def test_resume_after_the_last_epoch_writes_the_model(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object, **__: object) -> None:
+    def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "save_model", killed)
+        patch.setattr(Run, "save_model", kill)
         with pytest.raises(KeyboardInterrupt):
             train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
@@ -108,21 +110,21 @@ def test_resume_returns_a_complete_run_unchanged(splits: Splits, tmp_path: Path)
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
 
-def test_best_keeps_the_epoch_with_the_least_validation_bound(splits: Splits, tmp_path: Path) -> None:
-    class Spoil(keras.callbacks.Callback):
+def test_keep_best_keeps_the_epoch_with_the_lowest_validation_negative_elbo(splits: Splits, tmp_path: Path) -> None:
+    class ShiftOutputs(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
             if epoch == 2:
                 bias = self.model.decoder.get_layer(index=5).bias
                 bias.assign(bias + 5.0)
 
-    run = train(small("training.keep=best"), splits, tmp_path / "run", callbacks=[Spoil()])
+    run = train(small("training.keep=best"), splits, tmp_path / "run", callbacks=[ShiftOutputs()])
     assert int(np.argmin(run.metrics["val_negative_elbo"])) == 1, "the training must get worse after the second epoch"
     shorter = train(small("training.epochs=2"), splits, tmp_path / "shorter")
     for left, right in zip(run.load_model().get_weights(), shorter.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
 
 
-def test_moving_average_of_the_weights_is_what_is_measured_and_kept(splits: Splits, tmp_path: Path) -> None:
+def test_moving_average_of_the_weights_is_evaluated_and_kept(splits: Splits, tmp_path: Path) -> None:
     class Average(keras.callbacks.Callback):
         values: list[Array] | None = None
 
@@ -137,7 +139,7 @@ def test_moving_average_of_the_weights_is_what_is_measured_and_kept(splits: Spli
     )
     model = run.load_model()
     for kept, expected in zip(model.get_weights(), average.values, strict=True):
-        if kept.dtype.kind == "f":  # the count of steps is no weight
+        if kept.dtype.kind == "f":  # skip the step counter
             np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-6)
 
     def expected_loss() -> float:
@@ -150,19 +152,19 @@ def test_moving_average_of_the_weights_is_what_is_measured_and_kept(splits: Spli
     assert abs(validated - averaged) < 0.6 * abs(validated - expected_loss())
 
 
-def test_killed_between_checkpoint_and_metrics_no_row_is_lost(
+def test_kill_between_checkpoint_and_metrics_loses_no_row(
     splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, calls = Run.write_metrics, []
 
-    def killed_at_the_last(run: Run, metrics: dict[str, list[float]]) -> None:
+    def kill_at_the_last_epoch(run: Run, metrics: dict[str, list[float]]) -> None:
         calls.append(metrics)
         if len(calls) == 4:
             raise KeyboardInterrupt
         write(run, metrics)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "write_metrics", killed_at_the_last)
+        patch.setattr(Run, "write_metrics", kill_at_the_last_epoch)
         with pytest.raises(KeyboardInterrupt):
             train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
@@ -174,7 +176,7 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
     whole = train(small(), splits, tmp_path / "whole")
     writes, save = [], np.savez
 
-    def full_after_two(file: object, **arrays: object) -> None:
+    def fail_at_the_third_write(file: object, **arrays: object) -> None:
         writes.append(file)
         if len(writes) == 3:
             Path(str(file)).write_bytes(b"half a checkpo")
@@ -182,7 +184,7 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
         save(file, **arrays)
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full_after_two)
+        patch.setattr(np, "savez", fail_at_the_third_write)
         with pytest.raises(OSError, match="No space left"):
             train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
@@ -190,12 +192,12 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
     assert_equal_runs(resume(run, splits), whole)
 
 
-def test_resume_refuses_other_images_and_another_backend(splits: Splits, tmp_path: Path) -> None:
+def test_resume_rejects_other_images_and_another_backend(splits: Splits, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
     run = Run.open(tmp_path / "run")
     other = splits._replace(train=splits.train.subset(np.arange(16)[::-1], "train"))
-    with pytest.raises(InputError, match="not those that"):
+    with pytest.raises(InputError, match="not the images on which"):
         resume(run, other)
     environment = run.environment | {"backend": "theano"}
     files.write_text(run.path / "environment.json", json.dumps(environment))

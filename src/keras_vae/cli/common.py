@@ -184,7 +184,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Parse `HxW` into height and width."""
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise InputError(f"--image-size {text}: write height x width in pixels, such as 64x48")
+        raise InputError(f"--image-size = {text}: not a size; write height x width in pixels, such as 64x48")
     return int(height), int(width)
 
 
@@ -193,15 +193,15 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
     if out is None:
         return
     if out.suffix not in suffixes:
-        raise InputError(f"--out {out}: must end in {' or '.join(suffixes)}")
+        raise InputError(f"--out = {out}: unknown format; choose a name that ends in {' or '.join(suffixes)}")
     if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}; create it first")
+        raise InputError(f"--out = {out}: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):
-        raise InputError(f"--out {out}: the folder {out.parent} is not writable; choose another")
+        raise InputError(f"--out = {out}: the folder {out.parent} is not writable; choose another")
     if out.is_dir():
-        raise InputError(f"--out {out} is a folder: choose another name")
+        raise InputError(f"--out = {out}: a folder; choose another name")
     if out.exists() and not force:
-        raise InputError(f"--out {out} exists: choose another name, or replace it with --force")
+        raise InputError(f"--out = {out}: exists; choose another name, or replace it with --force")
 
 
 def import_keras(backend: Backend | None = None) -> None:

@@ -82,7 +82,9 @@ def train(
         experiment = _load_experiment(source or "classic", data, image_size, color, background, settings or [])
         path = out or free_path(experiment.name)
         if path.exists():
-            raise InputError(f"--out {path} exists: choose another folder, or `vae train --resume {quoted(path)}`")
+            raise InputError(
+                f"--out = {path}: exists; choose another folder, or use `vae train --resume {quoted(path)}`"
+            )
         user_code.require_files(imports or [])
 
     # Before Keras is imported, which takes seconds: problems with the images are reported at once.
@@ -118,7 +120,7 @@ def fit_prior(
     splits = load_own_splits(opened)
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
-        raise InputError(f"{run} has a fitted prior: replace it with --force")
+        raise InputError(f"run = {run}: has a fitted prior; replace it with --force")
     result = fit_prior(opened, spec, splits, progress=progress())
     if as_json:
         print(json.dumps(result))
@@ -157,7 +159,7 @@ def _load_experiment(
 def _refuse_with_resume(given: dict[str, Any]) -> None:
     for option, value in given.items():
         if value:
-            raise InputError(f"{option} ({value}): --resume keeps all settings of the run; leave out {option}")
+            raise InputError(f"{option} = {value}: --resume keeps all settings of the run; leave out {option}")
 
 
 def _train(

@@ -1,4 +1,4 @@
-"""Everything that depends on the backend."""
+"""Functions that depend on the backend of Keras."""
 
 import contextlib
 import importlib.metadata
@@ -15,7 +15,7 @@ _NATIVE_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 def name() -> str:
-    """Return `tensorflow`, `jax` or `torch`."""
+    """Return the name of the backend: `tensorflow`, `jax` or `torch`."""
     return str(keras.backend.backend())
 
 
@@ -87,7 +87,7 @@ def may_have_wrong_gradient(layer: Any) -> bool:
 
 
 def preferred_precision() -> Literal["float32", "mixed_bfloat16"]:
-    """Return the meaning of `precision = "auto"`: bfloat16 if the hardware multiplies it natively, else float32.
+    """Return the precision that `"auto"` selects: bfloat16 if the hardware multiplies it natively, else float32.
 
     Emulated bfloat16 is slower than float32. With JAX, only accelerators count as native, because XLA has not been
     measured on CPUs with bfloat16.
@@ -142,7 +142,8 @@ def batch_pipeline(batches: Any) -> Any:
     CPU, even if one batch is repeated.
 
     Args:
-        batches: `ShuffledBatches`; its `follow` attribute is set to a function that receives the order of each epoch.
+        batches: `ShuffledBatches`. Its attribute `follow` is set to a function that is called with the order of each
+            epoch.
     """
     if name() != "tensorflow":
         return batches
@@ -157,10 +158,10 @@ def batch_pipeline(batches: Any) -> Any:
 
 
 def array_pipeline(arrays: Any, batch_size: int | None, shuffle: bool = False) -> tuple[Any, bool]:
-    """Return the input of Keras for arrays of equal length, and whether Keras must still shuffle it.
+    """Return an input pipeline for arrays of equal length, and whether Keras must still shuffle it.
 
-    With TensorFlow, the input is a `tf.data` pipeline of batches, reshuffled in every epoch if requested. It replaces
-    the pipeline of Keras, which is autotuned; see `_gather_rows`.
+    With TensorFlow, this is a `tf.data` pipeline of batches, which are reshuffled in every epoch if requested. It
+    replaces the pipeline of Keras, which is autotuned; see `_gather_rows`.
 
     Args:
         arrays: A NumPy array or a dict of arrays; anything else is returned unchanged.
@@ -169,7 +170,7 @@ def array_pipeline(arrays: Any, batch_size: int | None, shuffle: bool = False) -
     """
     flat = list(arrays.values()) if isinstance(arrays, dict) else [arrays]
     are_arrays = all(isinstance(array, np.ndarray) for array in flat)
-    # Keras reports arrays of different lengths.
+    # Keras raises an error for arrays of different lengths.
     if name() != "tensorflow" or not are_arrays or len({len(array) for array in flat}) != 1:
         return arrays, shuffle
     import tensorflow as tf
@@ -181,10 +182,10 @@ def array_pipeline(arrays: Any, batch_size: int | None, shuffle: bool = False) -
 
 
 def _gather_rows(arrays: Any, indices: Any) -> Any:
-    """Return a pipeline that gathers the rows of arrays given by a pipeline of indices.
+    """Return a pipeline of the rows of arrays at the positions in a pipeline of indices.
 
-    Autotuning is off: a tuned pipeline waits at its end for its tuner, which wakes up after 10·2ᵏ milliseconds, so that
-    an epoch can take twice as long.
+    Autotuning is off: at its end, a tuned pipeline waits for its tuner, which wakes up after 10·2ᵏ milliseconds. This
+    can double the duration of an epoch.
     """
     import tensorflow as tf
 
@@ -197,10 +198,10 @@ def _gather_rows(arrays: Any, indices: Any) -> Any:
 
 
 def enable_determinism() -> None:
-    """Make equal programs compute equal bits on this machine.
+    """Make repeated runs of a program on this machine compute bitwise equal results.
 
-    On a CPU, JAX and PyTorch are deterministic by default, and PyTorch's switch selects convolutions that fail for some
-    shapes.
+    On a CPU, JAX and PyTorch are deterministic by default. PyTorch's own switch is not used, because it selects
+    convolutions that fail for some shapes.
     """
     if name() == "tensorflow":
         import tensorflow as tf
@@ -209,7 +210,7 @@ def enable_determinism() -> None:
 
 
 def is_concrete(tensor: Any) -> bool:
-    """Return whether a tensor of this backend holds values, rather than standing for them while a graph is traced."""
+    """Return whether a tensor of this backend holds values, instead of being a placeholder in a traced graph."""
     if name() == "tensorflow":
         import tensorflow as tf
 
@@ -222,13 +223,13 @@ def is_concrete(tensor: Any) -> bool:
 
 
 def peek(batches: Any, count: int = 1) -> tuple[Any, Any]:
-    """Return the first batch that a Keras step function is about to take, and what to pass to it for its next call.
+    """Return the first of the batches of a Keras step function, and an equivalent argument for its next call.
 
     A `tf.data` iterator is replaced by one of the same element type, so that TensorFlow does not trace the step again.
 
     Args:
-        batches: What Keras passes to `train_function`, `test_function` or `predict_function`.
-        count: Batches per call, `steps_per_execution`.
+        batches: The argument that Keras passes to `train_function`, `test_function` or `predict_function`.
+        count: Number of batches per call, `steps_per_execution`.
 
     Raises:
         StopIteration: There are no batches.
@@ -236,17 +237,17 @@ def peek(batches: Any, count: int = 1) -> tuple[Any, Any]:
     if isinstance(batches, list | tuple):
         return batches[0], batches
     first = next(batches)
-    joined = itertools.chain([first], batches)
+    all_batches = itertools.chain([first], batches)
     if name() != "tensorflow":
-        return first, joined
+        return first, all_batches
     import tensorflow as tf
 
     values = keras.tree.map_structure(
         lambda value: None if isinstance(value, tf.experimental.Optional) else value, first
     )
     if not isinstance(batches, tf.data.Iterator):
-        return values, joined
-    some = tf.data.Dataset.from_generator(
-        lambda: itertools.islice(joined, count), output_signature=batches.element_spec
+        return values, all_batches
+    next_call = tf.data.Dataset.from_generator(
+        lambda: itertools.islice(all_batches, count), output_signature=batches.element_spec
     )
-    return values, iter(some)
+    return values, iter(next_call)

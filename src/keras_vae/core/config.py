@@ -1,4 +1,4 @@
-"""The base of configuration tables: immutable, strictly typed, with errors of one line."""
+"""Base class of configuration tables, with one-line error messages."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -15,10 +15,10 @@ class ConfigModel(pydantic.BaseModel):
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], where: str) -> Self:
-        """Validate nested tables, as a TOML file holds them.
+        """Return the configuration described by nested tables, such as those of a TOML file.
 
         Args:
-            tables: Keys and values.
+            tables: Values by key.
             where: The origin of the values, for error messages.
 
         Raises:

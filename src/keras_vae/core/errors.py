@@ -1,7 +1,7 @@
-"""The two exceptions that users meet, and the form of their messages.
+"""The two exceptions that this package raises, and the format of their messages.
 
-A message has one line: `name = value: what is wrong; what to do`. A value too long to print, such as an array, is left
-out: `name: what is wrong; what to do`. A message about a file starts with its path.
+A message has one line: `name = value: problem; remedy`. Values that are too long to print, such as arrays, are left
+out: `name: problem; remedy`. A message about a file starts with its path.
 """
 
 import difflib
@@ -13,16 +13,16 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A failure despite valid input: a full disk, no network, a diverged training."""
+    """A failure despite valid input, such as a full disk, a missing network or a diverged training."""
 
 
 def unknown(name: str, value: str, accepted: Iterable[str]) -> InputError:
-    """Return the error for a value that is not among the accepted ones, with the closest of them as a suggestion.
+    """Return the error for a value that is not accepted, which suggests the closest accepted value.
 
     Args:
         name: Name of the argument or setting, such as `"preset"`.
         value: The value received.
-        accepted: The values that would have been accepted.
+        accepted: The accepted values.
 
     Returns:
         The error, for the caller to raise.
@@ -36,7 +36,7 @@ def unknown(name: str, value: str, accepted: Iterable[str]) -> InputError:
 
 
 def suggestion(value: str, accepted: Iterable[str]) -> str:
-    """Return `"did you mean 'x'? "` with the accepted value closest to `value`, or nothing if none is close.
+    """Return `"did you mean 'x'? "` with the accepted value closest to `value`, or an empty string if none is close.
 
     Args:
         value: The value received.

@@ -11,7 +11,7 @@ from keras_vae.core.errors import InputError, first_line
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Raise every error of a block that reads a file as an `InputError` whose one line starts with the path.
+    """Convert every error of a block that reads a file to a one-line `InputError` that starts with the path.
 
     Args:
         path: The file or folder that the block reads.
@@ -38,7 +38,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         if isinstance(error, ValueError) and "allow_pickle" in reason:
-            reason = "it holds Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
+            reason = "it contains Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
         raise InputError(f"{path}: cannot be read: {reason}") from error
 
 
@@ -46,7 +46,7 @@ def reading(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` atomically when the block ends.
 
-    A kill, a full disk or an exception at any moment leaves `path` unchanged.
+    If the process is killed, the disk is full or the block raises, `path` remains unchanged.
 
     Args:
         path: The file to write; its folder must exist.
@@ -73,8 +73,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that replaces `path` when the block ends.
 
-    An exception or a kill leaves `path` unchanged. The one exception is a kill between two renames, which leaves the
-    old folder next to `path` under a name that ends in `.old`.
+    If the block raises or the process is killed, `path` remains unchanged, except if it is killed between two renames:
+    the old folder is then next to `path`, under a name that ends in `.old`.
 
     Args:
         path: The folder to write; its parents are created if necessary.
@@ -115,16 +115,14 @@ def check_destination(out: Path, *, force: bool, marker: str, kind: str) -> None
         kind: Name of this kind of result, for messages.
 
     Raises:
-        InputError: The folder exists and `force` is not set, or it holds something else.
+        InputError: The folder exists and `force` is not set, or it contains something else.
     """
     if not out.exists():
         return
     if not force:
         raise InputError(f"out = {out}: exists; choose another name, or replace it with --force")
     if not (out.is_dir() and ((out / marker).is_file() or not any(out.iterdir()))):
-        raise InputError(
-            f"out = {out}: not an earlier {kind}, so that --force does not replace it; choose another name"
-        )
+        raise InputError(f"out = {out}: not an earlier {kind}, so --force does not replace it; choose another name")
 
 
 def write_text(path: Path, text: str) -> None:

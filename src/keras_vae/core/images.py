@@ -9,7 +9,7 @@ from keras_vae.core.typing import Array, Tensor
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Convert images to float32 in [0, 1]: divide uint8 levels by 255, leave floats as they are.
+    """Convert images to float32 in [0, 1]: divide uint8 levels by 255, and keep the values of floats.
 
     Args:
         images: (…, H, W, C), uint8 or floating.
@@ -25,15 +25,15 @@ def to_unit(images: Tensor) -> Tensor:
         return ops.cast(images, "float32") / 255.0
     if "float" in dtype:
         return ops.cast(images, "float32")
-    raise InputError(f"images of dtype {dtype}: not supported; pass uint8 levels 0…255, or floats in [0, 1]")
+    raise InputError(f"images.dtype = {dtype}: not supported; pass uint8 levels 0…255, or floats in [0, 1]")
 
 
 def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
     """Reject an array that a model would misinterpret.
 
     Args:
-        images: The array, meant as (n, H, W, C).
-        shape: (H, W, C) of the model, with None for sizes that are free.
+        images: The array, expected to be (n, H, W, C).
+        shape: (H, W, C) of the model, with None for sizes that may vary.
 
     Raises:
         InputError: The shape differs, there are no images, or floats lie outside [0, 1] or are not finite.
@@ -43,12 +43,12 @@ def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
         size in (None, got) for size, got in zip(shape, images.shape[1:], strict=True)
     )
     if not fits:
-        raise InputError(f"images of shape {images.shape}: this model takes {expected}; pass images of that shape")
+        raise InputError(f"images.shape = {images.shape}: the model expects {expected}; pass images of that shape")
     if len(images) == 0:
-        raise InputError(f"images of shape {images.shape}: there are no images; pass at least one")
+        raise InputError(f"images.shape = {images.shape}: there are no images; pass at least one")
     if images.dtype != np.uint8 and np.issubdtype(images.dtype, np.floating):
         low, high = images.min(), images.max()
         if not (low >= 0 and high <= 1):
             raise InputError(
-                f"float images from {low:g} to {high:g}: outside of [0, 1]; divide by 255, or pass uint8 levels"
+                f"images: floats from {low:g} to {high:g}, outside of [0, 1]; divide by 255, or pass uint8 levels"
             )

@@ -47,7 +47,7 @@ def scale_gradient(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def with_gradient(gradient: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Return a decorator that gives a function an explicit gradient, where automatic differentiation is slower.
+    """Return a decorator that sets the gradient of a function, for use if automatic differentiation is slower.
 
     Args:
         gradient: Maps the upstream gradient and the arguments to the gradients of the arguments.
@@ -83,11 +83,11 @@ def with_gradient(gradient: Callable[..., Tensor]) -> Callable[[Callable[..., Te
 def log_prob_of_mode(logits: Tensor) -> Tensor:
     r"""Return \(\sum_i \log \sigma(|l_i|)\), the log-probability of the more likely value of each of S bits.
 
-    Since \(\tfrac12 \le \sigma(|l|) \le 1\), a product of 126 such factors is still a normal float, and its logarithm
-    is as exact as the sum of theirs, at the cost of one logarithm instead of 126.
+    Since \(\tfrac12 \le \sigma(|l|) \le 1\), a product of up to 126 factors is a normal float. Its logarithm is as
+    exact as the sum of 126 logarithms, and costs as much as one.
 
     Args:
-        logits: (…, S), float32. If S is unknown, one logarithm is taken per factor.
+        logits: (…, S), float32. If S is unknown, one logarithm is computed per factor.
 
     Returns:
         The sum over the last axis, (…).

@@ -11,10 +11,10 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """A function that yields items and may report progress; `operator.length_hint` gives their number."""
+    """A function that yields items and may report progress; `operator.length_hint` returns their number."""
 
     def __call__(self, items: Iterable[Item], label: str, /) -> Iterable[Item]:
-        """Yield the items and report progress under the label."""
+        """Yield the items, and report the progress under the label."""
 
 
 def silent(items: Iterable[Item], label: str, /) -> Iterable[Item]:

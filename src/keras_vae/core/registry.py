@@ -40,10 +40,10 @@ class Component:
 
 
 class ComponentLayer(keras.layers.Layer):
-    """Base class of components with weights: float32 layers that keep each setting as an attribute of its name.
+    """Base class of components with weights: float32 layers that store each setting in an attribute of the same name.
 
     Args:
-        **kwargs: Arguments of every Keras layer. The data type is always float32, as densities require.
+        **kwargs: Generic arguments of Keras layers. The dtype is always float32, which densities require.
     """
 
     kind: ClassVar[str]
@@ -52,7 +52,7 @@ class ComponentLayer(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
-        """Add a weight that stays float32 in a model with mixed precision."""
+        """Add a weight that remains float32 in a model with mixed precision."""
         return super().add_weight(*args, **{"autocast": False, **kwargs})
 
     def get_config(self) -> dict[str, Any]:
@@ -109,10 +109,10 @@ def _check_class(name: str, cls: type) -> None:
         raise InputError(f"{where} is not a dataclass; put @dataclass(frozen=True) between @register and the class")
 
 
-def _check_unused(what: str, cls: type, other: type | None) -> None:
-    """Reject a name that another class has. The same class may be defined again, as in a notebook."""
+def _check_unused(description: str, cls: type, other: type | None) -> None:
+    """Reject the name of another class. The same class may be defined again, as in a notebook."""
     if other is not None and (cls.__module__, cls.__qualname__) != (other.__module__, other.__qualname__):
-        raise InputError(f"{what} exists already, {other.__module__}.{other.__qualname__}; choose another name")
+        raise InputError(f"{description} exists already, {other.__module__}.{other.__qualname__}; choose another name")
 
 
 def registered(kind: str) -> dict[str, type]:
@@ -162,7 +162,7 @@ def build(kind: str, spec: Mapping[str, Any]) -> Any:
     for key, value in arguments.items():
         if key not in accepted:
             raise unknown(f"{kind} {name}: argument", key, accepted)
-        arguments[key] = _checked(f"{kind} {name}: {key}", value, accepted[key].annotation)
+        arguments[key] = _convert_argument(f"{kind} {name}: {key}", value, accepted[key].annotation)
     try:
         return cls(**arguments)
     except InputError as error:
@@ -182,7 +182,7 @@ def spec(kind: str, instance: Any) -> dict[str, Any]:
     """
     (name,) = (name for name, cls in _CLASSES[kind].items() if cls is type(instance))
     values = {key: getattr(instance, key) for key in settings(type(instance))}
-    return {"name": name} | {key: _plain(value) for key, value in values.items() if value is not None}
+    return {"name": name} | {key: _to_toml(value) for key, value in values.items() if value is not None}
 
 
 def describe(instance: Any) -> dict[str, Any]:
@@ -202,20 +202,20 @@ def describe(instance: Any) -> dict[str, Any]:
 
 
 def settings(cls: type) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a class's constructor, without those of every Keras layer."""
+    """Return the parameters of a constructor, without the generic ones of Keras layers."""
     parameters = inspect.signature(cls, eval_str=True).parameters
     return {name: parameter for name, parameter in parameters.items() if name != "kwargs"}
 
 
 def _deserialize(value: Any) -> Any:
-    """Return a field from its value in JSON: a component from a table, a tuple from a list."""
+    """Convert the JSON value of a field: a table to a component, a list to a tuple."""
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value)
     return tuple(value) if isinstance(value, list) else value
 
 
-def _checked(where: str, value: Any, annotation: Any) -> Any:
-    """Return a value as the type of a parameter, a component from its name or table."""
+def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
+    """Convert a value to the type of a parameter, and the name or table of a component to the component."""
     kind = getattr(annotation, "kind", None)
     if kind is not None and isinstance(value, str | Mapping):
         return build(kind, {"name": value} if isinstance(value, str) else value)
@@ -225,8 +225,8 @@ def _checked(where: str, value: Any, annotation: Any) -> Any:
         raise InputError(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
 
 
-def _plain(value: Any) -> Any:
-    """Return a setting as TOML can write it."""
+def _to_toml(value: Any) -> Any:
+    """Convert a setting to a value that TOML can represent."""
     if isinstance(value, Component):
         return spec(value.kind, value)
     return list(value) if isinstance(value, tuple) else value

@@ -21,7 +21,7 @@ _ALLOCATOR = {
 
 
 def prepare() -> None:
-    """Let TensorFlow use oneDNN's kernels, and let JAX and PyTorch keep the memory that a step frees, where possible.
+    """Enable oneDNN's kernels in TensorFlow on x86, and let JAX and PyTorch on glibc keep the memory that a step frees.
 
     By default, TensorFlow uses oneDNN only on x86 processors with the neural network instructions of AVX-512, but its
     convolutions are faster on other x86 processors, too.
@@ -33,7 +33,7 @@ def prepare() -> None:
 
 
 def _configured_backend() -> str:
-    """Return the backend that Keras will use, read from the same places."""
+    """Return the backend that Keras will use, from the same environment variable and file."""
     if "KERAS_BACKEND" in os.environ:
         return os.environ["KERAS_BACKEND"]
     folder = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
@@ -46,7 +46,7 @@ def _configured_backend() -> str:
 def _keep_freed_memory() -> None:
     """Configure the allocator if it is glibc's and the user has not configured it.
 
-    Threads that started earlier have separate heaps, which a backend may reuse, so import this package first.
+    This package must be imported first: threads that started earlier have separate heaps, which a backend may reuse.
     """
     is_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

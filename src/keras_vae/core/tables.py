@@ -19,7 +19,7 @@ from keras_vae.core.files import replacing, write_text
 from keras_vae.core.progress import Progress, silent
 
 Columns = Mapping[str, NDArray[Any]]
-"""Columns by name, one row per image. Formats without arrays spread further axes over several columns."""
+"""Columns by name, one row per image. Formats without arrays use one column per element of further axes."""
 
 
 def write(
@@ -60,7 +60,7 @@ def write(
         try:
             columns = block()
         except InputError:
-            # The user will correct the images, which changes the key, so that these blocks are useless.
+            # The user must correct the images, which changes the key and makes these blocks useless.
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if not folder.is_dir():
@@ -137,7 +137,7 @@ def _parquet_column(path: Path, name: str) -> NDArray[np.float64]:
 
 
 class Format(NamedTuple):
-    """Functions that join the files of all blocks into one file, and that read a numeric column of that file."""
+    """The functions of a file format: one joins the files of all blocks, the other reads a numeric column."""
 
     join: Callable[[Path, Sequence[Path]], None]
     read_column: Callable[[Path, str], NDArray[np.float64]]

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     import keras
 
 Tensor: TypeAlias = Any
-"""A tensor of the current backend. Naming its classes would import all three backends."""
+"""A tensor of the current backend. A precise type would require importing all three backends."""
 
 Array: TypeAlias = NDArray[np.generic]
-"""A NumPy array; docstrings give its dtype and shape."""
+"""A NumPy array; docstrings state its dtype and shape."""
 
 ImageShape: TypeAlias = tuple[int, int, int]
 """Height, width and channels of one image."""
@@ -21,4 +21,4 @@ Shape: TypeAlias = tuple[Any, ...]
 """Shape of a tensor: integers, or None for a size that is not fixed."""
 
 Seed: TypeAlias = "int | keras.random.SeedGenerator"
-"""An integer, which makes a draw reproducible, or the generator of the layer that draws."""
+"""An integer, which makes samples reproducible, or the seed generator of a layer."""

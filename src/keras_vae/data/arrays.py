@@ -20,7 +20,7 @@ LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
 FACTORS = ("factors", "latents_classes")
 FACTOR_NAMES = "factor_names"
 
-# The layout of dSprites: pixels are 0 and 1; the names of the factors are listed here, because the file pickles them.
+# In dSprites, pixels are 0 and 1. The names of its factors are listed here, because they are pickled in the file.
 _DSPRITES = ("imgs", "latents_classes")
 _DSPRITES_NAMES = ("color", "shape", "scale", "orientation", "x", "y")
 
@@ -51,8 +51,8 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
     optional labels (one of `LABELS`). A `.npy` file has images only. Pickled objects are never loaded.
 
     Factors of variation, if known, are integers N x F under `factors`, or `factors_train` and `factors_test` in the
-    layout of Keras; their names, if any, are under `factor_names`. The layout of dSprites, `imgs` and
-    `latents_classes`, is supported, too.
+    layout of Keras, and their names, if any, are under `factor_names`. The layout of dSprites, `imgs` and
+    `latents_classes`, is also supported.
 
     Args:
         path: The file.
@@ -63,7 +63,7 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
         The images, converted as in `Dataset.from_arrays`, and a note on unused arrays.
 
     Raises:
-        InputError: The file cannot be read or holds no images.
+        InputError: The file cannot be read or contains no images.
     """
     # np.load leaves a damaged file open if it opens the file itself.
     with reading(path), path.open("rb") as opened:
@@ -87,7 +87,7 @@ class LazyArrays:
         path: The file.
         split: Name of the split.
         count: Number of images.
-        read: Returns the images from position `start` to before `stop`.
+        read: Returns the images from position `start` up to, but not including, `stop`.
         labels: Labels as in the file, or None.
         are_dsprites: Whether the pixels 0 and 1 stand for black and white.
     """
@@ -144,14 +144,14 @@ _SCAN_BLOCK = 256
 def open_arrays(path: Path) -> list[LazyArrays]:
     """Open a `.npz` or `.npy` file to read its images on demand; test images come first.
 
-    A `.npy` file is mapped into memory; a member of a `.npz` file is decompressed from where the last read ended. The
-    labels are read at once.
+    A `.npy` file is mapped into memory. A member of a `.npz` file is decompressed from the end of the last read. The
+    labels are read immediately.
 
     Args:
         path: A file as described in `load_arrays`.
 
     Raises:
-        InputError: The file cannot be read, or holds no images.
+        InputError: The file cannot be read or contains no images.
     """
     with reading(path):
         if not zipfile.is_zipfile(path):
@@ -228,7 +228,7 @@ def _read(
             if (keys.images, keys.factors) == _DSPRITES:
                 names = names or list(_DSPRITES_NAMES) * (values.shape[1:] == (len(_DSPRITES_NAMES),))
                 if images.dtype == np.uint8 and images.max() == 1:
-                    # In place, because dSprites takes three gigabytes.
+                    # Multiply in place, because dSprites takes three gigabytes.
                     np.multiply(images, 255, out=images)
             factors = Factors.from_array(values, names)
         parts.append(_SplitArrays(images, labels, factors))
@@ -251,7 +251,7 @@ def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the header of an open `.npy` file: the shape, whether the order is Fortran's, and the dtype."""
+    """Read the header of an open `.npy` file: the shape, whether the order is column-major, and the dtype."""
     first = np.lib.format.read_magic(member) == (1, 0)
     return (np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0)(member)
 
@@ -264,18 +264,18 @@ def _select_keys(shapes: dict[str, tuple[int, ...]]) -> list[_SplitKeys]:
         def matching_keys(prefix: str, content: str) -> list[str] | list[None]:
             keys = [f"{prefix}_{part}" for part in parts if f"{prefix}_{part}" in shapes]
             if 0 < len(keys) < len(parts):
-                raise InputError(f"only {keys[0]} is present; give {content} for train and test, or for neither")
+                raise InputError(f"only {keys[0]} is present; pass {content} for train and test, or for neither")
             return keys or [None] * len(parts)
 
         images = [f"x_{part}" for part in parts]
         return list(map(_SplitKeys, images, matching_keys("y", "labels"), matching_keys("factors", "factors")))
     named = [key for key in IMAGES if key in shapes]
     ranked = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
-    # An array with a known name but another rank is kept, so that the error is about its shape.
+    # Keep an array with a known name but another rank, so that the error refers to its shape.
     candidates = [key for key in named if key in ranked][:1] or ranked or named[:1]
     if len(candidates) != 1:
-        held = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no arrays"
+        content = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no arrays"
         problem = "several arrays could be the images" if candidates else "no images"
-        raise InputError(f"{problem}: the file holds {held}; {_LAYOUTS}")
+        raise InputError(f"{problem}: the file contains {content}; {_LAYOUTS}")
     others = [next((key for key in keys if key in shapes and key != candidates[0]), None) for keys in (LABELS, FACTORS)]
     return [_SplitKeys(candidates[0], *others)]

@@ -9,16 +9,17 @@ from keras_vae.core.config import ConfigModel
 
 
 class DataConfig(ConfigModel):
-    """`[data]`: the images, and how many of them are held out.
+    """`[data]`: the images, and the sizes of the validation and test splits.
 
     Args:
         source: `mnist`, `fashion_mnist`, `digits`, `sprites`, or a path to a .npz, a .npy or a folder of images.
         image_size: [height, width] to resize to, or `"keep"`.
         color: `"gray"`, `"rgb"`, or `"keep"`.
-        background: A color to lay under transparent pixels, or `"refuse"`.
-        validation: Images held out of training and measured every epoch: a number, or a fraction below 1.
-        test: Images held out and measured once, given in the same way; ignored if the source has its own test images.
-        holdout: False trains on all images, test images included, so that no number is measured on held-out images.
+        background: The color behind transparent pixels; `"refuse"` rejects images with transparent pixels.
+        validation: Size of the validation split, which is evaluated after every epoch: a number of images, or a
+            fraction below 1.
+        test: Size of the test split, given in the same way; ignored if the source has its own test images.
+        holdout: False trains on all images, including the test images, and holds out none for evaluation.
     """
 
     source: str = "mnist"

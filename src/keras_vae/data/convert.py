@@ -21,7 +21,7 @@ MODES = {"gray": "L", "rgb": "RGB"}
 
 @dataclass(frozen=True)
 class Conversion:
-    """Target size and color of images; `None` keeps the present one.
+    """Target size and color of images; `None` keeps the original.
 
     Args:
         image_size: Height and width in pixels. Images are scaled to cover it, keeping their aspect ratio, with
@@ -40,7 +40,7 @@ class Conversion:
         size = self.image_size
         sides = size if isinstance(size, tuple | list) else ()
         if size is not None and not (len(sides) == 2 and all(type(side) is int and side > 0 for side in sides)):
-            raise InputError(f"image_size = {size!r}: must be two positive integers, height and width")
+            raise InputError(f"image_size = {size!r}: not a size; pass two positive integers, height and width")
         if self.color is not None and self.color not in CHANNELS:
             raise unknown("color", self.color, CHANNELS)
 

@@ -19,7 +19,7 @@ SPLITS = ("train", "validation", "test", "all")
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """Known factors of variation: a few integers per image, such as its shape and its position.
+    """Known factors of variation of images, such as shape and position, as integers.
 
     Args:
         names: Name of each factor.
@@ -27,7 +27,7 @@ class Factors:
         values: int64 (N, F), one row per image; each value is at least 0 and below the size of its factor.
 
     Raises:
-        InputError: A field has another form; `from_array` accepts more forms.
+        InputError: A field is invalid; `from_array` accepts more types.
     """
 
     names: tuple[str, ...]
@@ -55,7 +55,7 @@ class Factors:
 
     @classmethod
     def from_array(cls, values: ArrayLike, names: Sequence[str] = (), sizes: Sequence[int] = ()) -> "Factors":
-        """Return the factors of an array of any integer dtype.
+        """Return factors from an array of any integer dtype.
 
         Args:
             values: Integers (N, F), counted from 0.
@@ -63,7 +63,7 @@ class Factors:
             sizes: Number of values of each factor; by default, one more than the largest value in its column.
 
         Raises:
-            InputError: The shape, dtype or range is different.
+            InputError: The shape, dtype or range is invalid.
 
         Example:
             >>> Factors.from_array([[0, 3], [1, 0]]).sizes
@@ -97,7 +97,7 @@ class Dataset:
         positions: Position of each image in the source, or `None` for all images in their original order.
 
     Raises:
-        InputError: A field has another form; `from_arrays` accepts more forms.
+        InputError: A field is invalid; `from_arrays` accepts more types.
     """
 
     images: NDArray[np.uint8]
@@ -113,7 +113,7 @@ class Dataset:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise InputError(
                 f"images: {self.images.dtype} of shape {self.images.shape}; pass uint8, N x H x W x C"
-                " (Dataset.from_arrays accepts more forms)"
+                " (Dataset.from_arrays accepts more types)"
             )
         check_image_shape(self.images.shape)
         if self.split not in SPLITS:
@@ -163,15 +163,15 @@ class Dataset:
             The data set; uint8 images share memory with the argument.
 
         Raises:
-            InputError: The shape, dtype or range is different. Integers that are all 0 or 1 are rejected, too: they
-                would be nearly black on the scale 0..255.
+            InputError: The shape, dtype or range is invalid. Integers that are all 0 or 1 are also rejected, because
+                they would be nearly black on the scale 0..255.
 
         Example:
             >>> Dataset.from_arrays([[[0.0, 0.5], [1.0, 0.2]]], name="four pixels").images.ravel().tolist()
             [0, 128, 255, 51]
         """
         pixels = numeric_array("images", images)
-        # A last axis of 1 or 3 is the channels of one image rather than the width of many.
+        # A last axis of size 1 or 3 is interpreted as the channels of one image, not as the width of several.
         if pixels.ndim == 3 and pixels.shape[-1] not in (1, 3):
             pixels = pixels[..., np.newaxis]
         if pixels.ndim != 4:
@@ -280,13 +280,13 @@ def split(
     holdout: bool,
     seed: int,
 ) -> Splits:
-    """Split a source at random into training, validation and test images; only the seed decides the split.
+    """Split a source at random into training, validation and test images.
 
-    A size is either a fraction in [0, 1) of the source's training images, rounded to at least one image unless it
-    is 0, or a number of images (an `int`). The test images do not depend on `validation`.
+    A size is either a number of images (an `int`), or a fraction in [0, 1) of the source's training images, rounded to
+    at least one image unless it is 0. Equal seeds give equal splits. The test images do not depend on `validation`.
 
     Args:
-        train: The source's training images, or all its images.
+        train: The source's training images, or all of its images.
         test: The source's own test images, if any; they are kept whole.
         validation: Size of the validation split, which is taken from `train`.
         test_size: Size of the test split, which is taken from `train`; unused if the source has test images.
@@ -297,7 +297,7 @@ def split(
         The splits, each in the source's order; `None` for an empty split.
 
     Raises:
-        InputError: A size is out of range or leaves no image to train on, or there is only one image.
+        InputError: A size is out of range or leaves no training images, or there is only one image.
 
     Example:
         >>> digits = Dataset.from_arrays(np.arange(80.0).reshape(10, 2, 4) / 79, name="ten")
@@ -312,23 +312,24 @@ def split(
     if test is not None:
         check_compatible(train, test)
     count = len(train)
-    held_test = _number_of_images("test_size", test_size, count) if test is None else 0
-    held_validation = _number_of_images("validation", validation, count)
-    if held_test + held_validation >= count:
+    num_test = _number_of_images("test_size", test_size, count) if test is None else 0
+    num_validation = _number_of_images("validation", validation, count)
+    num_held_out = num_test + num_validation
+    if num_held_out >= count:
         raise InputError(
-            f"validation = {validation}, test_size = {test_size}: they hold out {held_validation} and {held_test} of"
+            f"validation = {validation}, test_size = {test_size}: they hold out {num_validation} and {num_test} of"
             f" {count} images, which leaves none to train on; reduce them"
         )
     order = _generator(seed).permutation(count)
-    tested, validated, trained = np.split(order, [held_test, held_test + held_validation])
+    test_indices, validation_indices, train_indices = np.split(order, [num_test, num_held_out])
 
     def part(indices: NDArray[np.integer], name: str) -> Dataset | None:
         return train.subset(np.sort(indices), name) if len(indices) else None
 
     return Splits(
-        train=train.subset(np.sort(trained), "train") if len(trained) < count else replace(train, split="train"),
-        validation=part(validated, "validation"),
-        test=part(tested, "test") if test is None else replace(test, split="test"),
+        train=train.subset(np.sort(train_indices), "train") if num_held_out else replace(train, split="train"),
+        validation=part(validation_indices, "validation"),
+        test=part(test_indices, "test") if test is None else replace(test, split="test"),
     )
 
 
@@ -346,11 +347,13 @@ def check_compatible(train: Dataset, test: Dataset) -> None:
         shapes = " and ".join(" x ".join(map(str, part.image_shape)) for part in (train, test))
         raise InputError(f"train and test images differ in shape: {shapes}; resize them to the same H x W x C")
     if (train.labels is None) != (test.labels is None) or train.classes != test.classes:
-        raise InputError("train and test images differ in labels; give both labels of the same classes, or neither")
+        raise InputError(
+            "train and test images differ in labels; pass both with labels of the same classes, or both without"
+        )
     kinds = [part.factors and (part.factors.names, part.factors.sizes) for part in (train, test)]
     if kinds[0] != kinds[1]:
         raise InputError(
-            "train and test images differ in factors; give both factors of the same names and sizes, or neither"
+            "train and test images differ in factors; pass both with the same names and sizes, or both without"
         )
 
 
@@ -381,5 +384,5 @@ def _number_of_images(name: str, value: float, count: int) -> int:
 
 def _generator(seed: int) -> np.random.Generator:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed = {seed!r}: must be a non-negative integer")
+        raise InputError(f"seed = {seed!r}: not a seed; pass a non-negative integer")
     return np.random.default_rng(seed)

@@ -24,7 +24,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _COLORS = {mode: color for color, mode in MODES.items()}
-# Large enough to keep all cores busy, small enough that decoded images waiting in memory stay few.
+# Large enough to keep all cores busy, and small enough to keep few decoded images in memory.
 _THREADED_BATCH = 64
 # Pillow decodes in parallel, but below this size threads cost more than they save.
 _MIN_THREADED_PIXELS = 128 * 128
@@ -41,15 +41,15 @@ def load_folder(
     Args:
         folder: Searched recursively for files with the suffixes of PNG, JPEG, WebP, BMP and GIF.
         conversion: Target size and color; without them, all images must agree.
-        background: Color behind transparent pixels, by a name that Pillow knows.
+        background: Color behind transparent pixels, as a color name of Pillow or as `#rrggbb`.
         progress: Reports the progress of reading.
 
     Returns:
         The images, without a test split, and notes on files that were ignored, resized or converted.
 
     Raises:
-        InputError: There are no images, they differ in size or color, or a file is damaged, animated, transparent
-            (without a background), or has 16 bits per channel (which the caller must rescale).
+        InputError: There are no images, they differ in size or color, or a file is damaged, is animated, has
+            transparent pixels but no background is given, or has 16 bits per channel, which the caller must rescale.
     """
     fill = None if background is None else parse_background(background)
     listing = list_images(folder)
@@ -95,7 +95,7 @@ class DecodedImage(NamedTuple):
         pixels: (H, W, C).
         size: Height and width before conversion.
         color: `"gray"` or `"rgb"`, before conversion.
-        background: Whether a background was put behind transparent pixels.
+        background: Whether transparent pixels were filled with the background.
     """
 
     pixels: NDArray[np.uint8]
@@ -208,7 +208,8 @@ def decode_image(file: Path | BinaryIO, conversion: Conversion, background: tupl
         background: Color behind transparent pixels, as returned by `parse_background`.
 
     Raises:
-        InputError: The image is animated, is transparent (without a background), or has more than 8 bits per channel.
+        InputError: The image is animated, has transparent pixels but no background is given, or has more than 8 bits
+            per channel.
         OSError: The file is damaged or not an image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -231,7 +232,7 @@ def decode_image(file: Path | BinaryIO, conversion: Conversion, background: tupl
 
 
 def _has_more_than_8_bits(image: "ImageFile") -> bool:
-    # Pillow opens 16-bit RGB files as 8-bit images, dropping half of the bits; only the raw mode shows it.
+    # Pillow silently converts 16-bit RGB files to 8 bits; only the raw mode shows it.
     raw_modes = [str(tile[3]) for tile in image.tile] if image.format == "PNG" else []
     return image.mode.startswith(("I", "F")) or any("16B" in mode for mode in raw_modes)
 
@@ -266,7 +267,7 @@ def parse_background(background: str) -> tuple[int, ...]:
     """Return the red, green and blue levels of an opaque color.
 
     Args:
-        background: A color by a name that Pillow knows, or as `#rrggbb`.
+        background: A color name of Pillow, or `#rrggbb`.
 
     Raises:
         InputError: The color is unknown or not opaque.

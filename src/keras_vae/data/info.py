@@ -1,4 +1,4 @@
-"""Facts about a data set that decide the shape of a model."""
+"""Properties of a data set that determine the shape of a model."""
 
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class DatasetInfo(NamedTuple):
-    """Facts about a data set that a model depends on.
+    """Properties of a data set that determine the shape of a model.
 
     Args:
         image_shape: (H, W, C).
@@ -23,7 +23,7 @@ class DatasetInfo(NamedTuple):
 
     @classmethod
     def from_splits(cls, splits: "Splits") -> Self:
-        """Return the facts about loaded images."""
+        """Return the properties of loaded images."""
         train = splits.train
         labels = [part.labels.max() for part in splits if part is not None and part.labels is not None]
         return cls(train.image_shape, len(train), len(train.classes) or int(max(labels, default=-1)) + 1)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, from a local file, the cache of Keras, or a download into that cache."""
+"""MNIST and Fashion-MNIST, loaded from a local file or the cache of Keras, or downloaded into that cache."""
 
 import gzip
 import hashlib
@@ -56,7 +56,7 @@ class PublishedDataset:
     read: Callable[[Sequence[Path], str, tuple[str, ...]], LoadedData]
 
     def locate(self) -> str:
-        """Return a description of where the images would currently come from."""
+        """Return the current origin of the images: a local file, the cache of Keras, or a download."""
         try:
             local = self.local()
         except InputError as error:
@@ -67,7 +67,7 @@ class PublishedDataset:
         return f"Keras cache {cached[0]}" if all(path.exists() for path in cached) else f"download, {self.size}"
 
     def load(self, progress: Progress) -> LoadedData:
-        """Load the images from the first location that has them.
+        """Load the images from a local file, from the cache of Keras, or by download, in this order.
 
         Args:
             progress: Reports the progress of downloading.
@@ -76,7 +76,7 @@ class PublishedDataset:
             Training and test images; the first note names the location.
 
         Raises:
-            InputError: The file is damaged or holds something else.
+            InputError: The file is damaged or contains something else.
             RunError: A download fails.
         """
         local = self.local()
@@ -116,7 +116,7 @@ class PublishedDataset:
         return [Path(home, "datasets", remote.folder, remote.file) for remote in self.remotes]
 
     def _check_content(self, loaded: LoadedData, path: Path) -> LoadedData:
-        """Reject the file if it holds another data set."""
+        """Raise an error if a file contains another data set."""
         train, test, notes = loaded
         if test is None or test.labels is None or {train.image_shape, test.image_shape} != {(28, 28, 1)}:
             raise InputError(
@@ -151,7 +151,7 @@ class _ResponseChunks:
 
 
 def _download(url: str, target: Path, sha256: str, progress: Progress) -> None:
-    """Download a file completely and verified, or not at all, which `keras.utils.get_file` does not guarantee."""
+    """Download and verify a file. Unlike `keras.utils.get_file`, never leave an incomplete or wrong file behind."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".download-", dir=target.parent) as folder:
         partial_file = Path(folder, target.name)
@@ -183,7 +183,7 @@ def _idx(path: Path) -> NDArray[np.uint8]:
     with reading(path), gzip.open(path) as file:
         zeros, kind, rank = file.read(2), *file.read(2)
         if zeros != b"\0\0" or kind != _IDX_UBYTE:
-            raise InputError("not an IDX file of unsigned bytes")
+            raise InputError("not an IDX file of unsigned bytes; delete it to download it again")
         shape = np.frombuffer(file.read(4 * rank), ">u4")
         return np.frombuffer(file.read(), np.uint8).reshape(shape)
 

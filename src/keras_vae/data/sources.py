@@ -45,8 +45,8 @@ class Source:
     Args:
         name: Name that the user types.
         description: One-line description.
-        load: Loads the images, downloading them if necessary, and reports its progress to the argument.
-        locate: Returns where the images would currently come from, such as `"download, 11 MB"`.
+        load: Loads the images, and downloads them if necessary; the argument reports the progress.
+        locate: Returns the current origin of the images, such as `"download, 11 MB"`.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Source:
 
 
 class SourceLocation(NamedTuple):
-    """A named source, its description, and where its images would currently come from."""
+    """A named source, its description, and the current origin of its images."""
 
     name: str
     description: str
@@ -138,15 +138,15 @@ def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = N
 
     Args:
         config: The table.
-        seed: Decides which images are held out.
-        progress: Shown while files are downloaded, read or converted.
+        seed: Seed of the random choice of the held-out images.
+        progress: Reports the progress of downloading, reading and converting.
 
     Returns:
-        The splits, and one line on each change made to the images.
+        The splits, and one note per change made to the images.
 
     Raises:
-        InputError: There is no such source, or its images cannot be used.
-        RunError: A download failed.
+        InputError: There is no such source, or its content is invalid.
+        RunError: A download fails.
 
     Example:
         >>> splits, notes = load_splits(DataConfig(source="digits", test=97))
@@ -166,12 +166,12 @@ def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = N
 
 
 def load_source(config: DataConfig, progress: Progress | None = None) -> LoadedData:
-    """Load all images of a `[data]` table without splitting them; arguments and errors as for `load_splits`."""
+    """Load all images of a `[data]` table without splitting them; see `load_splits`."""
     return load(config.source, progress=progress, **_conversion(config))
 
 
 def open_stream(config: DataConfig, progress: Progress | None = None) -> Stream:
-    """Open the images of a `[data]` table, to be read block by block; arguments and errors as for `load_splits`."""
+    """Return a stream over the images of a `[data]` table; see `load_splits`."""
     return stream(config.source, progress=progress, **_conversion(config))
 
 
@@ -184,7 +184,7 @@ def _conversion(config: DataConfig) -> dict[str, Any]:
 
 
 def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
-    """Return a source as a name and as a path, and whether it is the name of a named source."""
+    """Return a source as a name and as a path, and whether it refers to a named source."""
     name = os.fspath(source)
     path = Path(os.path.expanduser(name))
     is_named = name in SOURCES and not isinstance(source, os.PathLike)
@@ -194,7 +194,7 @@ def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
 
 
 def available() -> tuple[SourceLocation, ...]:
-    """Return all named sources, with where their images would currently come from."""
+    """Return all named sources, with the current origin of their images."""
     return tuple(SourceLocation(source.name, source.description, source.locate()) for source in SOURCES.values())
 
 

@@ -34,7 +34,7 @@ def draw(factors: ArrayLike) -> NDArray[np.uint8]:
 
     A square looks the same after a quarter turn and an ellipse after a half turn: orientations 0, 10, 20 and 30 of a
     square give the same image, and so do 0 and 20 of an ellipse. The orientation therefore cannot be recovered from all
-    images. The same holds for dSprites, where also orientations 0 and 39 are the same angle.
+    images. The same holds for dSprites, in which orientations 0 and 39 are also the same angle.
 
     Args:
         factors: Integers (N, 5), each counted from 0 and below its entry of `SIZES`.
@@ -133,7 +133,7 @@ def _tiles() -> NDArray[np.uint8]:
     scales = np.linspace(0.5, 1, SIZES[1])[:, np.newaxis, np.newaxis, np.newaxis]
     tiles = np.empty((*SIZES[:3], _TILE, _TILE), np.uint8)
     for number, (inside, period) in enumerate(zip((_square, _ellipse, _heart), _PERIODS, strict=True)):
-        # Equal-looking angles are made equal, so that rounding cannot make their images differ.
+        # Angles at which a shape looks the same are made equal, so that rounding cannot make their images differ.
         angles = (2 * np.pi / SIZES[2] * (np.arange(SIZES[2]) % period))[:, np.newaxis, np.newaxis]
         cos, sin = np.cos(angles), np.sin(angles)
         u, v = (column * cos + row * sin) / scales, (row * cos - column * sin) / scales
@@ -154,6 +154,6 @@ def _ellipse(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_
 
 
 def _heart(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return where x² + (1.2 y − 0.85 |x|)² ≤ 1, with y upwards, shifted and scaled into the disc."""
+    """Return whether x² + (1.2 y − 0.85 |x|)² ≤ 1, with y upwards, shifted and scaled into the disc."""
     x, y = 1.16 * u, 0.31 - 1.16 * v
     return x**2 + (1.2 * y - 0.85 * np.abs(x)) ** 2 <= 1

@@ -1,4 +1,4 @@
-"""Images read block by block, in memory that does not grow with their number."""
+"""Streams of images, read block by block with an amount of memory that does not depend on their number."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def stream_arrays(path: Path, conversion: Conversion) -> Stream:
         conversion: Size and color of the returned images.
 
     Raises:
-        InputError: The file cannot be read or holds no images. Invalid images raise when they are read.
+        InputError: The file cannot be read or contains no images. Invalid images raise when they are read.
     """
     parts = open_arrays(path)
     first_images = [convert(rows.dataset(0, 1), conversion)[0] for rows in parts]
@@ -139,7 +139,7 @@ def stream_folder(folder: Path, conversion: Conversion, *, background: str | Non
     Args:
         folder: A folder as described in `folders.load_folder`.
         conversion: Size and color of the returned images.
-        background: Color behind transparent pixels, by a name that Pillow knows.
+        background: Color behind transparent pixels, as a color name of Pillow or as `#rrggbb`.
 
     Raises:
         InputError: There are no images. Invalid files raise when they are read.

@@ -1,4 +1,4 @@
-"""Validation of user arrays, and their conversion to the dtypes of a `Dataset`."""
+"""Validation of arrays, and their conversion to the dtypes of a `Dataset`."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,7 @@ def check_image_shape(shape: tuple[int, ...]) -> None:
         shape: N x H x W x C.
 
     Raises:
-        InputError: The shape holds no pixels, or C is not 1 or 3.
+        InputError: The shape contains no pixels, or C is not 1 or 3.
     """
     if 0 in shape:
         raise InputError(f"images.shape = {shape}: no pixels; pass at least one image")
@@ -82,7 +82,7 @@ def class_labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
         count: Number of images, N.
 
     Raises:
-        InputError: The labels are not integers, or there is not one per image.
+        InputError: The labels are not integers, or their number differs from that of the images.
     """
     numbers = numeric_array("labels", labels)
     if numbers.dtype.kind == "f":

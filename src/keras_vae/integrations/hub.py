@@ -1,4 +1,4 @@
-"""Pushing runs to the Hugging Face Hub, and pulling them."""
+"""Pushing runs to the Hugging Face Hub, and pulling runs from it."""
 
 import contextlib
 import importlib.util
@@ -22,12 +22,12 @@ FILES = (
     "figures/*.png",
     "images.npz",
 )
-"""Files of a run that are pushed and pulled: texts, figures, models in a format that loads without running code, and
-sample images, if any."""
+"""Files of a run that are pushed and pulled: text files, figures, sample images, and models in a format that does not
+execute code."""
 
 
 def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str:
-    """Push a trained run with a model card to the Hub, replacing the content of the repository.
+    """Push a trained run with a model card to the Hub, and replace the content of the repository.
 
     Authenticate with `hf auth login`, or with a token in `$HF_TOKEN`.
 
@@ -41,7 +41,7 @@ def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str
 
     Raises:
         InputError: The run is unfinished, the name is invalid, or access is denied.
-        RunError: The Hub cannot be reached, or it fails.
+        RunError: The Hub cannot be reached, or reports a failure.
 
     Example:
         >>> push("mnist-2d", "digits")
@@ -78,11 +78,11 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         force: Whether to replace an existing run.
 
     Returns:
-        The run; its own Python files, if any, are executed only if you allow it; see `keras_vae.load`.
+        The run. Its Python files, if any, are executed only if you allow it; see `keras_vae.load`.
 
     Raises:
-        InputError: The repository does not exist or holds no run, access is denied, or the folder exists.
-        RunError: The Hub cannot be reached, or it fails.
+        InputError: The repository does not exist or contains no run, access is denied, or the folder exists.
+        RunError: The Hub cannot be reached, or reports a failure.
     """
     _check_name(repository)
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
@@ -92,11 +92,11 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
         from huggingface_hub import HfApi, snapshot_download
 
         if "experiment.toml" not in HfApi(library_name="keras-vae").list_repo_files(repository, revision=revision):
-            raise InputError(f"repository = {repository!r}: holds no run; pull a repository that `vae push` created")
+            raise InputError(f"repository = {repository!r}: contains no run; pull a repository that `vae push` created")
         snapshot_download(
             repository, revision=revision, local_dir=folder, allow_patterns=list(FILES), library_name="keras-vae"
         )
-        # The library leaves the metadata of the download here.
+        # Remove the library's metadata of the download.
         shutil.rmtree(folder / ".cache", ignore_errors=True)
         Run.open(folder)
     return Run(out)
@@ -119,7 +119,7 @@ def _check_name(repository: str) -> None:
 
 @contextlib.contextmanager
 def wrap_errors(repository: str) -> Iterator[None]:
-    """Raise errors of the client library as an `InputError` or a `RunError` of one line."""
+    """Convert errors of the client library to a one-line `InputError` or `RunError`."""
     from huggingface_hub import errors
 
     try:
@@ -137,10 +137,12 @@ def wrap_errors(repository: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         if error.response is not None and error.response.status_code in (401, 403):
             raise InputError(f"repository = {repository!r}: access denied; log in with `hf auth login`") from None
-        raise RunError(f"the Hub failed ({first_line(error)}); try again later") from None
+        raise RunError(f"repository = {repository!r}: the Hub failed ({first_line(error)}); try again later") from None
     # The client library may change its HTTP library again, but it keeps this name for its errors.
     except (errors.HTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:  # type: ignore[attr-defined]
-        raise RunError(f"the Hub cannot be reached ({first_line(error)}); check the network") from None
+        raise RunError(
+            f"repository = {repository!r}: the Hub cannot be reached ({first_line(error)}); check the network"
+        ) from None
 
 
 def _card(run: Run, repository: str) -> str:
@@ -157,7 +159,7 @@ tags: [variational-autoencoder, keras]
 {numbers}
 ```
 
-`vae pull {repository}` downloads it to `runs/{repository.rpartition("/")[2]}`, for use with `vae sample`,
-`vae evaluate` and `keras_vae.load`. `experiment.toml` holds all settings, `environment.json` the versions and the
+`vae pull {repository}` downloads this run to `runs/{repository.rpartition("/")[2]}`, for use with `vae sample`,
+`vae evaluate` and `keras_vae.load`. `experiment.toml` contains all settings, `environment.json` the versions and the
 checksum of the data, and `evaluation.json` the results and how they were measured.
 """

@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn: a transformer for pipelines and an anomaly detector."""
+"""Estimators for scikit-learn: a transformer and an anomaly detector."""
 
 import math
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class VAETransformer(TransformerMixin, BaseEstimator):
     """Train a VAE on numeric rows or images, and transform them into posterior means.
 
-    Columns are scaled to [0, 1] by their minimum and maximum in training. Values outside of this range are clipped.
+    Columns are scaled to [0, 1] by their minimum and maximum in the training rows. Other values are clipped to [0, 1].
 
     Args:
         latent_dim: Number of latent dimensions.
@@ -34,7 +34,7 @@ class VAETransformer(TransformerMixin, BaseEstimator):
         objective: Objective, given like `network`.
         image_shape: (H, W, C), if rows are flattened images; None for other rows.
         epochs: Number of passes over the rows.
-        batch_size: Rows per step, at most the number of rows.
+        batch_size: Rows per step, limited to the number of rows.
         learning_rate: Learning rate of Adam.
         seed: Seed of the initial weights, the order of the rows and the noise.
 
@@ -157,8 +157,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         seed: Seed of the latent samples.
 
     Attributes:
-        scorer_: The fitted `Scorer`, which holds the scores of the normal images.
-        offset_: Minus the threshold; images are normal if `score_samples` is at least this value.
+        scorer_: The fitted `Scorer`, which contains the scores of the normal images.
+        offset_: The negative threshold; images are normal if `score_samples` is at least this value.
 
     Example:
         >>> images = np.zeros((8, 28, 28, 1), "uint8")
@@ -180,7 +180,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.false_positive_rate, self.seed = false_positive_rate, seed
 
     def fit(self, X: Array, y: Any = None, *, condition: Any = None) -> Self:
-        """Compute the scores of normal images, and from them the threshold.
+        """Compute the scores of normal images, and the threshold from these scores.
 
         Args:
             X: Normal images, (N, H, W, C): uint8, or floats in [0, 1].
@@ -196,12 +196,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:
-        """Return minus the score of images, (N,); the lower, the more anomalous."""
+        """Return the negative scores of images, (N,); lower values are more anomalous."""
         check_is_fitted(self)
         return -self.scorer_(X, condition=condition)[self.score]
 
     def decision_function(self, X: Array, *, condition: Any = None) -> NDArray[np.float64]:
-        """Return the distance of images to the threshold, (N,); negative for anomalies."""
+        """Return the signed distances of images to the threshold, (N,), which are negative for anomalies."""
         return self.score_samples(X, condition=condition) - self.offset_
 
     def predict(self, X: Array, *, condition: Any = None) -> NDArray[np.int64]:

@@ -1,1 +1,1 @@
-"""Experiments and run folders: what is trained, and what a training leaves on disk."""
+"""Experiments, which contain all settings of a training, and run folders, which store its results."""

@@ -1,4 +1,4 @@
-"""Experiments: all settings of a training, as one validated object and one TOML file."""
+"""Experiments: all settings of a training, validated and stored in one TOML file."""
 
 import tomllib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ COMPONENTS = ("architecture", "network", "prior", "posterior", "likelihood", "ob
 """The keys of the file that name a component."""
 
 FORMAT = 1
-"""The version of experiment files and run folders that this package writes, and the newest that it reads."""
+"""Version of experiment files and run folders that this package writes, and the newest version that it reads."""
 
 
 def _spec(value: Any) -> Any:
@@ -29,20 +29,20 @@ def _spec(value: Any) -> Any:
 
 
 ComponentSpec = Annotated[dict[str, Any], pydantic.BeforeValidator(_spec)]
-"""A component: its short name under `name` and its constructor's arguments. The name alone takes the defaults."""
+"""A component: its short name under `name`, and arguments of its constructor. A string is the name alone."""
 
 
 class ModelConfig(ConfigModel):
     """`[model]`: the components of the autoencoder, each a short name or a table with `name` and arguments.
 
     Args:
-        architecture: `vae`, `ladder` or `vq`. It supplies the defaults of the components that are left out.
+        architecture: `vae`, `ladder` or `vq`. It determines the defaults of the other components.
         latent_dim: Number of latent dimensions.
         network: Encoder and decoder.
         prior: p(z).
         posterior: q(z|x).
         likelihood: p(x|z).
-        objective: The minimized loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as tutorials do.
+        objective: The loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as in tutorials.
         condition: `label` conditions the model on the labels of the images.
     """
 
@@ -60,7 +60,7 @@ class PlateauConfig(ConfigModel):
     """`[training.plateau]`: reduces the learning rate when the validation `negative_elbo` stops improving.
 
     Args:
-        patience: Epochs without a new best before each reduction; 0 never reduces.
+        patience: Number of epochs without a new best before each reduction; 0 never reduces.
         factor: Factor of each reduction.
     """
 
@@ -69,24 +69,25 @@ class PlateauConfig(ConfigModel):
 
 
 class TrainingConfig(ConfigModel):
-    """`[training]`: how the model is fitted.
+    """`[training]`: the settings of the optimizer and of the training loop.
 
     Args:
         epochs: Passes over the training images.
         batch_size: Images per step.
         optimizer: Name of a Keras optimizer.
-        learning_rate: Its step size.
+        learning_rate: Learning rate of the optimizer.
         schedule: Factor of the learning rate at each step, such as `{ name = "cosine", warm_up = 0.05 }`.
         plateau: Reduction of the learning rate on validation plateaus; see `PlateauConfig`.
         weight_decay: Decoupled weight decay; 0 for none.
         clip_norm: Upper limit of the joint norm of all gradients; 0 for no limit.
         skip_non_finite: Skips the update of a step with NaN or infinite gradients instead of stopping.
-        early_stopping: Epochs without a new best validation `negative_elbo` before training stops; 0 never stops early.
+        early_stopping: Number of epochs without a new best validation `negative_elbo` before training stops; 0 never
+            stops early.
         shuffle: False keeps the images in the order of their source.
         precision: `"float32"`; `"mixed_bfloat16"` computes the networks in bfloat16, and z, losses and weights in
-            float32; `"auto"` takes bfloat16 if the hardware supports it natively. The run records the choice.
+            float32; `"auto"` uses bfloat16 if the hardware supports it natively. The run records the choice.
         ema_window: Window of an exponential moving average of the weights, as a fraction of all steps. The averaged
-            weights are then evaluated and kept. 0 does not average.
+            weights are then evaluated and kept. 0 disables averaging.
         keep: The weights that the run keeps: those of the `"last"` epoch, or of the `"best"` validation
             `negative_elbo`.
     """
@@ -108,16 +109,16 @@ class TrainingConfig(ConfigModel):
 
 
 class Experiment(ConfigModel):
-    """All settings of a training. Together with the data, the backend and the machine they determine the result.
+    """All settings of a training. Together with the data, the backend and the machine, they determine the result.
 
     Args:
         name: Name of the experiment, and the default name of its run folder.
-        description: A sentence about it.
-        seed: Determines the split, the initial weights, the order of the images and the noise.
+        description: One-sentence description.
+        seed: Seed of the split, the initial weights, the order of the images and the noise.
         data: The `[data]` table.
         model: The `[model]` table.
         training: The `[training]` table.
-        format: The version of the file's layout.
+        format: Version of the file's layout.
 
     Example:
         >>> Experiment.preset("classic").with_overrides(["training.epochs=5"]).training.epochs
@@ -140,7 +141,7 @@ class Experiment(ConfigModel):
             source: The name of a preset, or a path that ends in `.toml`.
 
         Raises:
-            InputError: There is no such preset or file, or a key or value is invalid.
+            InputError: There is no such preset or file, the file is not TOML, or a key or value is invalid.
 
         Example:
             >>> Experiment.load("classic").model.latent_dim
@@ -152,8 +153,11 @@ class Experiment(ConfigModel):
     def preset(cls, name: str) -> Self:
         """Return a preset of the package.
 
+        Args:
+            name: One of `preset_names()`.
+
         Raises:
-            InputError: There is no preset of that name.
+            InputError: There is no such preset.
         """
         if name not in preset_names():
             raise unknown("preset", name, preset_names())
@@ -165,15 +169,20 @@ class Experiment(ConfigModel):
     def from_file(cls, path: str | Path) -> Self:
         """Read an experiment file.
 
+        Args:
+            path: A TOML file.
+
         Raises:
             InputError: There is no such file, it is not TOML, or a key or value is invalid.
         """
         try:
             return cls.from_toml(Path(path).read_text("utf-8"), str(path))
         except (FileNotFoundError, IsADirectoryError):
-            raise InputError(f"no experiment file at {path}") from None
+            raise InputError(
+                f"{path}: no such experiment file; pass an existing file, or the name of a preset"
+            ) from None
         except UnicodeDecodeError:
-            raise InputError(f"{path} is not an experiment file: it is not text") from None
+            raise InputError(f"{path}: not text in UTF-8; pass a TOML file") from None
 
     @classmethod
     def from_toml(cls, text: str, where: str) -> Self:
@@ -189,11 +198,12 @@ class Experiment(ConfigModel):
         try:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{where} is not TOML: {error}") from None
+            raise InputError(f"{where}: not TOML ({error}); correct the file") from None
         written = tables.get("format", FORMAT)
         if isinstance(written, int) and written > FORMAT:
             raise InputError(
-                f"{where} was written by a newer keras-vae (format {written}; this one reads up to {FORMAT}): upgrade"
+                f"{where}: written by a newer keras-vae (format {written}, but this version reads up to {FORMAT}); "
+                "upgrade keras-vae"
             )
         return cls.from_tables(tables, where)
 
@@ -205,27 +215,27 @@ class Experiment(ConfigModel):
         """Return a copy with some values replaced.
 
         Args:
-            settings: Lines `key=value`, with a dotted key (`model.objective.beta=4`) and a value in TOML; other values
-                are taken as text.
+            settings: Strings `key=value`, with a dotted key (`model.objective.beta=4`) and a value in TOML; values
+                that are not TOML are strings.
 
         Raises:
-            InputError: A line has another form, or a key or value is invalid.
+            InputError: A string is not of the form `key=value`, or a key or value is invalid.
         """
         tables = self.model_dump(exclude_none=True)
         for setting in settings:
-            key, sign, text = setting.partition("=")
-            *outer, last = key.strip().split(".")
+            dotted_key, sign, text = setting.partition("=")
+            *outer, last = dotted_key.strip().split(".")
             if not (sign and last):
-                raise InputError(f"--set {setting}: write key=value, such as training.epochs=5")
+                raise InputError(f"--set = {setting}: not of the form key=value; write training.epochs=5, for example")
             table = tables
-            for step in outer:
-                if isinstance(table.get(step), str) and step in COMPONENTS:
-                    table[step] = {"name": table[step]}
-                if not isinstance(table.get(step), dict):
+            for name in outer:
+                if isinstance(table.get(name), str) and name in COMPONENTS:
+                    table[name] = {"name": table[name]}
+                if not isinstance(table.get(name), dict):
                     raise unknown(
-                        "--set: table", step, [name for name, value in table.items() if isinstance(value, dict)]
+                        "--set: table", name, [key for key, value in table.items() if isinstance(value, dict)]
                     )
-                table = table[step]
+                table = table[name]
             table[last] = _parse_value(text.strip())
         return self.from_tables(tables, "--set")
 

@@ -1,4 +1,4 @@
-"""Formats of a run's files (JSON, a CSV of metrics, the archive of a checkpoint), and free names of run folders."""
+"""Reading and writing of the files of a run (JSON, metrics, checkpoints), and unused names of run folders."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from keras_vae.core.files import reading, replacing, write_text
 from keras_vae.core.typing import Array
 
 Metrics = dict[str, list[float]]
-"""Column → one value per epoch."""
+"""Columns by name, with one value per epoch."""
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
@@ -32,7 +32,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_metrics(file: Path) -> Metrics:
-    """Return the columns of a CSV file; none if there is no such file."""
+    """Return the columns of a CSV file, or an empty dict if there is no such file."""
     if not file.exists():
         return {}
     with reading(file):
@@ -41,7 +41,7 @@ def read_metrics(file: Path) -> Metrics:
 
 
 def write_metrics(file: Path, metrics: Mapping[str, Sequence[float]]) -> None:
-    """Write columns of equal length into a CSV file."""
+    """Write columns of equal length to a CSV file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(metrics)
@@ -64,7 +64,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, list[Array]], Metrics] | None
 
 
 def write_checkpoint(file: Path, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
-    """Write groups of arrays and the metrics into one file."""
+    """Write groups of arrays and the metrics to one file."""
     arrays = {f"{group}/{index}": array for group, values in state.items() for index, array in enumerate(values)}
     file.parent.mkdir(exist_ok=True)
     with replacing(file) as temporary:

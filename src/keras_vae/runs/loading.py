@@ -1,4 +1,4 @@
-"""Trained models by path or name."""
+"""Loading of trained models by path or name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 def load(source: Run | str | Path, *, trust_code: bool = False) -> "BaseVAE":
     """Load a trained model.
 
-    A run that was trained with the user's own Python files (`vae train --import`) keeps a copy of them. They are
-    executed only if this user has imported files of the same content before, or allows it with `trust_code`.
+    A run that was trained with the user's own Python files (`vae train --import`) contains a copy of them. They are
+    executed only if this user has imported files with the same content before, or allows it with `trust_code`.
 
     Args:
         source: A run, its folder, the name of a pretrained run, or a `.keras` file.
-        trust_code: Allow the run's own Python files to be executed, now and later. Read them first.
+        trust_code: Whether to allow the execution of the run's Python files, now and later. Read them first.
 
     Returns:
         The model.
 
     Raises:
-        InputError: There is no such run or file, the file is damaged or asks to run code, or the run's Python files
-            are not trusted.
+        InputError: There is no such run or file, the file is damaged or contains code, or the run's Python files are
+            not trusted.
 
     Example:
         >>> load("mnist-2d").sample(4, seed=0).shape

@@ -1,4 +1,4 @@
-"""Models from `.keras` files, without executing code of the file."""
+"""Loading of models from `.keras` files without executing code from them."""
 
 import warnings
 import zipfile
@@ -17,6 +17,9 @@ def read_model(file: Path) -> "BaseVAE":
     Args:
         file: The file.
 
+    Returns:
+        The model.
+
     Raises:
         InputError: The file is damaged, contains code, or does not contain a VAE.
     """
@@ -25,22 +28,22 @@ def read_model(file: Path) -> "BaseVAE":
     from keras_vae.models.registration import BaseVAE
 
     if not zipfile.is_zipfile(file):
-        raise InputError(f"{file}: cannot be read: not a .keras archive")
+        raise InputError(f"{file}: not a .keras archive; pass a file that this package or `keras.Model.save` wrote")
     try:
         with warnings.catch_warnings():
-            # A file written under JAX asks for XLA, which TensorFlow does not use on a CPU.
+            # A file written under JAX enables XLA, which this package does not use with TensorFlow on a CPU.
             warnings.filterwarnings("ignore", "Model doesn't support `jit_compile=True`")
             model = keras.saving.load_model(file, safe_mode=True)
     except (ValueError, TypeError) as error:
         text = str(error)
         if "unsafe" in text or "safe_mode" in text or "lambda" in text.lower():
             raise InputError(
-                f"{file}: asks to run code when it is loaded; if you trust it, use keras.saving.load_model"
+                f"{file}: contains code; if you trust it, use keras.saving.load_model(file, safe_mode=False)"
             ) from None
-        raise InputError(f"{file}: cannot be loaded: {first_line(error)}") from None
+        raise InputError(f"{file}: cannot be read: {first_line(error)}") from None
     except Exception as error:
-        # A damaged archive can raise anything.
+        # A damaged archive can raise any exception.
         raise InputError(f"{file}: cannot be read: {first_line(error)}") from None
     if not isinstance(model, BaseVAE):
-        raise InputError(f"{file}: holds a {type(model).__name__}, not a VAE")
+        raise InputError(f"{file}: contains a {type(model).__name__}, not a VAE; pass a model of this package")
     return model

@@ -1,18 +1,18 @@
-"""The run folder: its files, and how they are written and read.
+"""Run folders: reading and writing of their files.
 
     experiment.toml   all settings, with every default and the seed
     environment.json  versions, backend, devices, git revision, and the data's checksum and split
     code/*.py         the user's own Python files that the experiment needs, if any
     metrics.csv       one row per epoch
     checkpoint/       the state that `--resume` needs; removed when training is complete
-    model.keras       the kept weights, once training is complete
-    fitted.keras      the same model with a prior fitted to its codes, if `vae fit-prior` made one
+    model.keras       the trained model, once training is complete
+    fitted.keras      the same model with a prior that `vae fit-prior` fitted to its codes, if any
     evaluation.json   figures/*.png   report.html
 
-Every file is replaced as a whole. A kill at any moment leaves a run that resumes, or a complete one.
+Every file is replaced as a whole. If the process is killed at any moment, the run can be resumed or is complete.
 
-The package contains two pretrained runs, under `pretrained/`, which are opened by their names. They are read-only:
-`Run.writable_copy` returns a copy. Their `images.npz` holds some of their test images.
+The folder `pretrained/` of the package contains two runs, which are opened by their names. They are read-only:
+`Run.writable_copy` returns a copy. Their `images.npz` contains some of their test images.
 """
 
 import functools
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 SCHEMA = 2
-"""The version of `evaluation.json`'s keys."""
+"""Version of the keys of `evaluation.json`."""
 
 _PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
@@ -71,8 +71,8 @@ class Run:
 
         Args:
             path: The folder; it must not exist.
-            experiment: The resolved experiment.
-            environment: The software, the machine and the data.
+            experiment: The experiment, with all defaults resolved.
+            environment: Description of the software, the machine and the data.
             code: The user's own Python files by name, in the order in which they are imported.
 
         Raises:
@@ -80,7 +80,7 @@ class Run:
         """
         if path.exists():
             raise InputError(
-                f"out = {path}: it exists; choose another folder, or continue this run with `vae train --resume {path}`"
+                f"out = {path}: exists; choose another folder, or continue this run with `vae train --resume {path}`"
             )
         if code:
             environment = {**environment, "code": list(code)}
@@ -100,10 +100,10 @@ class Run:
 
         Args:
             source: The folder, or the name of a pretrained run; a folder of that name takes precedence. A `Run` is
-                returned as it is.
+                returned unchanged.
 
         Raises:
-            InputError: There is no such run, or a newer version wrote it.
+            InputError: There is no such run, it is damaged, or a newer version wrote it.
 
         Example:
             >>> Run.open("mnist-2d").experiment.model.latent_dim
@@ -115,24 +115,24 @@ class Run:
         if not path.exists():
             if str(path) not in pretrained_names():
                 raise InputError(
-                    f"no run at {path}: train one with `vae train`, or use a pretrained run: "
+                    f"run = {path}: does not exist; train a run with `vae train`, or use a pretrained one: "
                     f"{' or '.join(pretrained_names())}"
                 )
             path = _PRETRAINED / path
         run = cls(path)
         for file in (run._experiment_file, path / "environment.json"):
             if not file.is_file():
-                raise InputError(f"{path} is not a run folder: it contains no {file.name}")
+                raise InputError(f"run = {path}: not a run folder ({file.name} is missing); pass another folder")
         _ = run.experiment
         if not {"versions", "backend", "data"} <= run.environment.keys():
-            raise InputError(f"{path / 'environment.json'} is damaged: versions, backend or data are missing")
+            raise InputError(f"{path / 'environment.json'}: versions, backend or data are missing; restore the file")
         return run
 
     def writable_copy(self) -> "Run":
-        """Return this run, or the copy of a pretrained run in `runs/`, which is made if necessary.
+        """Return this run, or a copy in `runs/` if it is a pretrained run; an existing copy is used again.
 
         Raises:
-            InputError: The folder of the copy contains another run.
+            InputError: The folder of the copy contains something else.
         """
         if not self._is_pretrained:
             return self
@@ -140,26 +140,28 @@ class Run:
         if not copy.path.exists():
             with replacing_folder(copy.path) as folder:
                 for file in self.path.iterdir():
-                    # Not its permissions: a package may be installed read-only.
+                    # Do not copy permissions: a package may be installed read-only.
                     shutil.copyfile(file, folder / file.name)
         elif not (copy.is_complete and copy.model_fingerprint("original") == self.model_fingerprint("original")):
             raise InputError(
-                f"{self.name} is a pretrained run, and the folder of its copy, {copy.path}, contains something else; "
-                f"move that folder, or give its path if it is the run that you mean"
+                f"run = {self.name}: read-only, and the folder of its copy, {copy.path}, contains something else; "
+                f"move that folder, or pass its path if you mean the run in it"
             )
         return copy
 
     def require_complete(self) -> None:
-        """Refuse a run whose training is unfinished.
+        """Raise an error if training is unfinished.
 
         Raises:
             InputError: Training is unfinished.
         """
         if not self.is_complete:
-            raise InputError(f"{self.path} is unfinished: complete it with `vae train --resume {self.path}` first")
+            raise InputError(
+                f"run = {self.path}: training is unfinished; complete it with `vae train --resume {self.path}`"
+            )
 
     def require_source(self) -> None:
-        """Refuse a run whose training images were moved or deleted.
+        """Raise an error if the training images were moved or deleted.
 
         Raises:
             InputError: The file or folder of the images does not exist.
@@ -167,12 +169,12 @@ class Run:
         source = self.experiment.data.source
         if source not in sources.SOURCES and not Path(source).expanduser().exists():
             raise InputError(
-                f"{self.path} was trained on {source}, which does not exist any more; restore it, or write its new "
-                f"path into {self._experiment_file} (data.source)"
+                f"run = {self.path}: its training images, {source}, do not exist any more; restore them, or write "
+                f"their new path into {self._experiment_file} (data.source)"
             )
 
     def require_same_images(self, splits: Splits) -> None:
-        """Refuse images other than those that the run was trained on.
+        """Raise an error if images differ from those on which the run was trained.
 
         Args:
             splits: The images.
@@ -180,22 +182,22 @@ class Run:
         Raises:
             InputError: Their checksums differ.
         """
-        now, then = splits.checksum, self.environment["data"]["checksum"]
-        if now != then:
+        actual, expected = splits.checksum, self.environment["data"]["checksum"]
+        if actual != expected:
             raise InputError(
-                f"the images of {self.experiment.data.source} are not those that {self.path} was trained on "
-                f"(checksum {now[:12]}, then {then[:12]})"
+                f"data = {self.experiment.data.source}: not the images on which {self.path} was trained "
+                f"(checksum {actual[:12]} instead of {expected[:12]}); restore the original images"
             )
 
     def load_splits(self, progress: Progress | None = None) -> Splits:
-        """Load the images that the run was trained on, and those held out.
+        """Load the training images and the held-out images of the run.
 
         Args:
-            progress: Shown while files are downloaded, read or converted.
+            progress: Reports the progress of downloading, reading and converting.
 
         Raises:
             InputError: The images do not exist any more, or have changed.
-            RunError: A download failed.
+            RunError: A download fails.
         """
         self.require_source()
         splits, _ = sources.load_splits(self.experiment.data, self.experiment.seed, progress)
@@ -209,17 +211,17 @@ class Run:
 
     @functools.cached_property
     def experiment(self) -> Experiment:
-        """The resolved experiment."""
+        """The experiment, with all defaults resolved."""
         return Experiment.from_file(self._experiment_file)
 
     @property
     def environment(self) -> dict[str, Any]:
-        """The software, the machine and the data of the training."""
+        """Description of the software, the machine and the data of the training."""
         return files.read_json(self.path / "environment.json") or {}
 
     @property
     def info(self) -> DatasetInfo:
-        """The facts about the training images that the model depends on."""
+        """Properties of the training images that determine the shape of the model."""
         data = self.environment["data"]
         height, width, channels = data["image_shape"]
         return DatasetInfo((height, width, channels), data["images"]["train"], data["classes"])
@@ -239,15 +241,15 @@ class Run:
         return self.read_evaluation()
 
     def read_evaluation(self, on: str | None = None) -> dict[str, Any] | None:
-        """Return an evaluation, or None if there is none yet.
+        """Return an evaluation, or None if there is none.
 
         Args:
-            on: The name of other images than the run's own.
+            on: Name of the evaluated images, if they are not the run's own.
         """
         return files.read_json(self.path / _evaluation_file(on))
 
     def write_evaluation(self, evaluation: Mapping[str, Any], on: str | None = None) -> Path:
-        """Write `evaluation.json`, or `evaluation-NAME.json` for other images than the run's own; return the path."""
+        """Write `evaluation.json`, or `evaluation-NAME.json` for images that are not the run's own; return the path."""
         file = self._to_write(_evaluation_file(on))
         files.write_json(file, evaluation)
         return file
@@ -272,7 +274,7 @@ class Run:
         return file
 
     def figure_path(self, name: str) -> Path:
-        """Return the path of the figure of that name; its folder is made if necessary."""
+        """Return the path of a figure, and create its folder if necessary."""
         folder = self._to_write("figures")
         folder.mkdir(exist_ok=True)
         return folder / f"{name}.png"
@@ -283,12 +285,12 @@ class Run:
         return self._model_file.is_file() and not self._checkpoint_file.is_file()
 
     def import_code(self, *, trusted: bool = False) -> None:
-        """Import the user's own Python files that the run keeps, which register its components.
+        """Import the Python files in the run, which register components of the user.
 
-        They are executed only if this user has imported files of the same content before. `load_model` calls this.
+        They are executed only if this user has imported files with the same content before. `load_model` calls this.
 
         Args:
-            trusted: Allow the files to be executed, now and later. Read them first.
+            trusted: Whether to allow the execution of the files, now and later. Read them first.
 
         Raises:
             InputError: A file is missing or not trusted, or raises an exception.
@@ -303,14 +305,14 @@ class Run:
         """Load the trained model, or, while training is unfinished, the model after the last completed epoch.
 
         Args:
-            prior: `"original"` is the prior of the training, `"fitted"` the one fitted to its codes later; None
-                prefers the fitted one.
+            prior: `"original"` for the prior of the training, `"fitted"` for the one fitted to its codes later; None
+                uses the fitted prior if there is one.
 
         Returns:
             The model.
 
         Raises:
-            InputError: No epoch is complete, a file is damaged or asks to run code, the run's Python files are not
+            InputError: No epoch is complete, a file is damaged or contains code, the run's Python files are not
                 trusted, or no prior was fitted.
         """
         if prior == "fitted" and not self.has_fitted_prior:
@@ -324,7 +326,7 @@ class Run:
             return read_model(self._model_file)
         checkpoint = self.read_checkpoint()
         if checkpoint is None:
-            raise InputError(f"{self.path} holds no model yet: continue with `vae train --resume {self.path}`")
+            raise InputError(f"run = {self.path}: no epoch is complete; continue with `vae train --resume {self.path}`")
         from keras_vae.runs.build import build_model
 
         model = build_model(self.experiment, self.info)
@@ -342,7 +344,7 @@ class Run:
         return self._fitted_file.is_file()
 
     def write_checkpoint(self, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
-        """Write the state from which training resumes, as one file.
+        """Write the state from which training resumes to one file.
 
         Args:
             state: The arrays of the model and its optimizer, in groups.
@@ -352,11 +354,11 @@ class Run:
         self.write_metrics(metrics)
 
     def read_checkpoint(self) -> tuple[dict[str, list[Array]], Metrics] | None:
-        """Return the latest state and metrics, or None before the end of the first epoch."""
+        """Return the latest state and metrics, or None if there is no checkpoint."""
         return files.read_checkpoint(self._checkpoint_file)
 
     def remove_checkpoint(self) -> None:
-        """Mark training as complete, and remove half-written files that a kill has left."""
+        """Mark training as complete, and remove incomplete files of processes that were killed."""
         for leftover in self.path.rglob(".*.part*"):
             leftover.unlink()
         shutil.rmtree(self._checkpoint_file.parent, ignore_errors=True)
@@ -366,9 +368,9 @@ class Run:
         return self.path.resolve().parent == _PRETRAINED
 
     def _to_write(self, name: str) -> Path:
-        """Return the path of a file of the run that is about to be written."""
+        """Return the path of a file to write, or raise an error if the run is pretrained."""
         if self._is_pretrained:
-            raise InputError(f"{self.name} is a pretrained run and read-only: write into Run.writable_copy()")
+            raise InputError(f"run = {self.name}: pretrained runs are read-only; write to Run.writable_copy()")
         return self.path / name
 
     @property

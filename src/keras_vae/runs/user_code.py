@@ -1,9 +1,9 @@
-"""Python files of the user that register components, imported and kept with the runs that need them.
+"""Python files of the user that register components, imported and stored in the runs that need them.
 
-A run keeps a copy of each file, in the folder `code`. A run may come from somebody else, and loading a model must not
-execute foreign code. Therefore a file of a run is executed only if this user has imported a file of the same content
-before (`vae train --import`, `train(..., imports=...)`) or has allowed it (`vae trust`, `load(..., trust_code=True)`).
-The checksums of these files are kept in `~/.keras/keras_vae/trusted_code.txt`, outside of all runs.
+A run contains a copy of each file in the folder `code`. A run may come from another person, and loading a model must
+not execute untrusted code. Therefore a file of a run is executed only if this user has imported a file with the same
+content before (`vae train --import`, `train(..., imports=...)`) or has allowed it (`vae trust`,
+`load(..., trust_code=True)`). The checksums of these files are stored in `~/.keras/keras_vae/trusted_code.txt`.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ def import_files(paths: Iterable[str | Path]) -> dict[str, bytes]:
         The content of each file by its name.
 
     Raises:
-        InputError: A file is missing, raises an exception, or registers no component or one that exists already.
+        InputError: A file is missing, raises an exception, registers no component, or registers an existing name.
     """
     files = [Path(path) for path in paths]
     require_files(files)
@@ -43,26 +43,29 @@ def import_files(paths: Iterable[str | Path]) -> dict[str, bytes]:
 
 
 def require_files(files: Sequence[Path]) -> None:
-    """Refuse Python files that do not exist, or that have the same name.
+    """Raise an error if a Python file does not exist or two files have the same name.
+
+    Args:
+        files: Paths of the files.
 
     Raises:
-        InputError: A file is missing, is not a `.py` file, or has the name of another one.
+        InputError: A file is missing, is not a `.py` file, or has the same name as another one.
     """
     names = [file.name for file in files]
     for file in files:
         if file.suffix != ".py" or not file.is_file():
-            raise InputError(f"import = {file}: there is no such Python file; give the path of a .py file")
+            raise InputError(f"import = {file}: no such Python file; pass the path of a .py file")
         if names.count(file.name) > 1:
             raise InputError(f"import = {file}: another file has the same name; rename one of them")
 
 
 def import_kept(folder: Path, names: Sequence[str], *, trusted: bool = False) -> None:
-    """Import the Python files that a run keeps.
+    """Import the Python files in a run.
 
     Args:
-        folder: The folder that holds them.
-        names: Their names, in the order in which they are imported.
-        trusted: Trust their content from now on.
+        folder: The folder of the files.
+        names: Their names, in the order of import.
+        trusted: Whether to trust their content from now on.
 
     Raises:
         InputError: A file is missing, is not trusted, or raises an exception.
@@ -82,19 +85,19 @@ def import_kept(folder: Path, names: Sequence[str], *, trusted: bool = False) ->
 
 
 def read_kept(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Return the content of the Python files that a run keeps, by name.
+    """Return the content of the Python files in a run by name.
 
     Raises:
         InputError: A file is missing, or lies outside of the folder.
     """
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
-            raise InputError(f"{folder / name}: this run needs the file, and it is missing; restore it")
+            raise InputError(f"{folder / name}: the run needs this file, which is missing; restore it")
     return {name: (folder / name).read_bytes() for name in names}
 
 
 def trust(sources: Iterable[bytes]) -> None:
-    """Remember that Python files of this content may be executed when a run needs them."""
+    """Allow the execution of Python files with this content from now on."""
     known = _trusted()
     new = known | {_checksum(source) for source in sources}
     if new != known:
@@ -103,7 +106,7 @@ def trust(sources: Iterable[bytes]) -> None:
 
 
 def _import(path: Path, source: bytes) -> None:
-    """Execute a file once per process; if it is refused, the components are those from before."""
+    """Execute a file once per process; if it is rejected, restore the registered components."""
     import keras
 
     from keras_vae.core import registry
@@ -117,7 +120,7 @@ def _import(path: Path, source: bytes) -> None:
         _execute(path, source)
         if registry.snapshot() == components:
             raise InputError(
-                f'import = {path}: it registers no component; decorate a class with @keras_vae.register("its-name")'
+                f'import = {path}: registers no component; decorate a class with @keras_vae.register("its-name")'
             )
     except InputError:
         registry.restore(components)
@@ -128,20 +131,18 @@ def _import(path: Path, source: bytes) -> None:
 
 
 def _execute(path: Path, source: bytes) -> None:
-    # The name that `import` gives the module: a class that the user has imported already may be defined again.
+    # Use the module name that `import` would use, so that classes that the user has already imported may be redefined.
     module = types.ModuleType(path.stem)
     module.__file__ = str(path)
     imported = sys.modules.get(path.stem)
-    # Dataclasses look up the module of their annotations.
+    # Dataclasses look up the module to resolve their annotations.
     sys.modules[path.stem] = module
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except InputError as error:
         raise InputError(f"import = {path}: {error}") from None
     except Exception as error:
-        raise InputError(
-            f"import = {path}: it raises {type(error).__name__}: {first_line(error)}; correct it"
-        ) from None
+        raise InputError(f"import = {path}: raises {type(error).__name__}: {first_line(error)}; correct it") from None
     finally:
         sys.modules.pop(path.stem, None)
         if imported is not None:

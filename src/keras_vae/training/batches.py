@@ -1,4 +1,4 @@
-"""Batches of a training: their order, and the size of those that are validated."""
+"""Batches of training images in a reproducible order, and the batch size of validation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +11,12 @@ from keras_vae.models.base import BaseVAE
 
 
 class ShuffledBatches(keras.utils.PyDataset):
-    """The training images, in an order that depends only on the seed and the epoch.
+    """Batches of the training images, in an order that depends only on the seed and the epoch.
 
     Args:
-        images: Inputs of the model: (N, H, W, C), uint8, or a dict of aligned arrays.
+        images: Inputs of the model: (N, H, W, C), uint8, or a dict of arrays of equal length.
         batch_size: Images per batch; the last batch may be smaller.
-        seed: Determines the orders; None keeps the order of the images.
+        seed: Seed of the orders; None keeps the order of the images.
     """
 
     def __init__(self, images: Array | dict[str, Array], batch_size: int, seed: int | None) -> None:
@@ -39,8 +39,8 @@ class ShuffledBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any]:
         """Return the batch at `index`."""
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return (keras.tree.map_structure(lambda array: array[chosen], self.images),)
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return (keras.tree.map_structure(lambda array: array[rows], self.images),)
 
 
 class ShuffleEachEpoch(keras.callbacks.Callback):
@@ -55,18 +55,18 @@ class ShuffleEachEpoch(keras.callbacks.Callback):
         self.batches = batches
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Shuffle."""
+        """Shuffle the batches."""
         self.batches.shuffle(epoch)
 
 
 def validation_batch_size(model: BaseVAE, num_images: int) -> int:
-    """Return the number of validation images per batch: as many as fit into memory, without a last batch of one.
+    """Return the largest validation batch size that fits into memory and does not leave a last batch of one image.
 
     Args:
         model: The model.
         num_images: Number of validation images.
     """
     fitting = min(model.fitting_batch_size(model.objective.num_samples), num_images)
-    # Objectives that compare the images of a batch need two.
+    # Objectives that compare the images of a batch need at least two.
     sizes = (*range(fitting, 1, -1), *range(fitting + 1, num_images))
     return next((size for size in sizes if num_images % size != 1), num_images)

@@ -1,4 +1,4 @@
-"""Callbacks of a training: checkpoints, safety, learning rate, early stopping, and output on the terminal."""
+"""Callbacks for checkpoints, signals, non-finite losses, learning rates, early stopping and terminal output."""
 
 import signal
 import time
@@ -24,8 +24,8 @@ _COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), 
 class StopOnSignal(keras.callbacks.Callback):
     """Turns Ctrl-C and SIGTERM into a `KeyboardInterrupt` between two steps; a second signal interrupts at once.
 
-    An exception that is raised in the middle of a step could be swallowed by the backend. The argument of the
-    `KeyboardInterrupt` is the signal's number.
+    The backend could swallow an exception that is raised in the middle of a step. The argument of the
+    `KeyboardInterrupt` is the number of the signal.
 
     Example:
         >>> with StopOnSignal() as callback:
@@ -56,11 +56,11 @@ class StopOnSignal(keras.callbacks.Callback):
             raise KeyboardInterrupt(self.received)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Delay signals until the end of a step from now on."""
+        """From now on, delay signals until the end of a step."""
         self.fitting = True
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Stop if a signal was received, and handle signals at once from now on."""
+        """Stop if a signal was received. From now on, handle signals at once."""
         self._stop_if_received()
         self.fitting = False
 
@@ -74,10 +74,10 @@ class StopOnSignal(keras.callbacks.Callback):
 
 
 class TerminateOnNonFinite(keras.callbacks.Callback):
-    """Stops a training with a NaN or infinite loss before the next checkpoint, so that the last good epoch is kept.
+    """Stops training if the loss is NaN or infinite before the next checkpoint, so that the last good epoch is kept.
 
     Args:
-        config: The settings that the message refers to.
+        config: The settings of the training.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -95,7 +95,7 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
             self._stop(f"the loss became {loss}", batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the effect of the last step, which is not part of any training loss yet."""
+        """Check the weights, because the last step of an epoch is not yet reflected in a training loss."""
         finite = all(np.isfinite(weight).all() for weight in self.model.get_weights())
         if not (finite and np.isfinite(list((logs or {}).values())).all()):
             self._stop("the weights or the validation loss became NaN or infinite", self.params["steps"])
@@ -125,14 +125,14 @@ def averaged_weights(model: keras.Model) -> list[Array]:
 
 
 def _copied_weights(model: keras.Model) -> list[Array]:
-    # A training step on JAX frees the memory of its inputs, and the arrays may be views of it.
+    # Copy, because the arrays may be views of memory that the next training step on JAX frees.
     return [np.array(weight) for weight in model.get_weights()]
 
 
 class EvaluateWithEMA(keras.callbacks.Callback):
     """Evaluates validation images with the averaged weights, then restores the trained weights exactly.
 
-    Keras's own `SwapEMAWeights` swaps by addition and subtraction under TensorFlow, which rounds.
+    Under TensorFlow, `keras.callbacks.SwapEMAWeights` swaps by addition and subtraction, which causes rounding errors.
     """
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -153,7 +153,7 @@ def has_stalled(metrics: Metrics, patience: int) -> bool:
 
 
 def plateau_drops(metrics: Metrics, patience: int) -> int:
-    """Return how often the validation `negative_elbo` had no new best for `patience` epochs; each time counts anew."""
+    """Return the number of reductions so far: one after every `patience` epochs without a new best `negative_elbo`."""
     history, drops, waited = metrics.get("val_negative_elbo", []), 0, 0
     for epoch, value in enumerate(history):
         waited = 0 if value == min(history[: epoch + 1]) else waited + 1
@@ -166,9 +166,9 @@ class Checkpoint(keras.callbacks.Callback):
     """Writes the state of a training after every epoch, and restores it when the training resumes.
 
     Args:
-        run: The run that is written to.
-        model: The compiled model, with the variables of its optimizer.
-        keep_best: Remember the weights of the epoch with the lowest validation `negative_elbo`.
+        run: The run.
+        model: The compiled model, whose optimizer is built.
+        keep_best: Whether to store the weights of the epoch with the lowest validation `negative_elbo`.
     """
 
     def __init__(self, run: Run, model: BaseVAE, *, keep_best: bool) -> None:
@@ -187,12 +187,12 @@ class Checkpoint(keras.callbacks.Callback):
             for variable, value in zip(variables, state[group], strict=True):
                 variable.assign(value)
         self.best = state.get("best", [])
-        # A kill may have come between the two files.
+        # The process may have been killed after it wrote the checkpoint and before it wrote the metrics.
         self.run.write_metrics(self.metrics)
         return len(self.metrics["epoch"])
 
     def set_kept_weights(self) -> None:
-        """Set the weights that the run keeps: averaged if `ema_window` is set, and of the best epoch if `keep` is."""
+        """Set the weights to keep: of the best epoch if `keep_best`, else of the last; averaged if `ema_window` > 0."""
         self.vae.set_weights(self.best or averaged_weights(self.vae))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -201,11 +201,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the checkpoint and the epoch's row of metrics."""
-        # Keras keeps `self.model` in step with JAX's state.
+        # Keras synchronizes `self.model` with the state of JAX.
         model = self.model
         row = {"epoch": epoch + 1} | {name: float((logs or {})[name]) for name in self._columns(logs or {})}
         if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
-            # It starts with a scale of 1, and halves it whenever it skips an update.
+            # The scale starts at 1 and is halved by every skipped update.
             row["skipped"] = round(-float(np.log2(ops.convert_to_numpy(model.optimizer.dynamic_scale))))
         row["seconds"] = round(time.perf_counter() - self.started, 3)
         for name, value in row.items():
@@ -219,14 +219,14 @@ class Checkpoint(keras.callbacks.Callback):
         self.run.write_checkpoint(state | {"best": self.best}, self.metrics)
 
     def _columns(self, logs: dict[str, float]) -> list[str]:
-        # Keras's own `loss` equals `total_loss`.
+        # Omit Keras's `loss`, which equals `total_loss`.
         return [prefix + name for prefix in ("", "val_") for name in self.vae.loss_trackers if prefix + name in logs]
 
     def _variables(self) -> dict[str, list[Any]]:
         weights = self.vae.weights
-        known = {id(variable) for variable in weights}
-        # The states of the random generators and of the trackers.
-        others = [variable for variable in self.vae.variables if id(variable) not in known]
+        weight_ids = {id(variable) for variable in weights}
+        # The other variables are the states of random generators and trackers.
+        others = [variable for variable in self.vae.variables if id(variable) not in weight_ids]
         return {"weights": weights, "others": others, "optimizer": self.vae.optimizer.variables}
 
 
@@ -236,8 +236,8 @@ class ReduceLearningRateOnPlateau(keras.callbacks.Callback):
     The rate of an epoch depends only on the metrics so far, so that a resumed training continues with the same rates.
 
     Args:
-        config: The settings.
-        checkpoint: Holds the metrics, also those from before a resume.
+        config: The settings of the training.
+        checkpoint: Provides the metrics, including those from before a resume.
     """
 
     def __init__(self, config: TrainingConfig, checkpoint: Checkpoint) -> None:
@@ -255,11 +255,11 @@ class ReduceLearningRateOnPlateau(keras.callbacks.Callback):
 class EarlyStopping(keras.callbacks.Callback):
     """Stops training when the validation `negative_elbo` has had no new best for some epochs.
 
-    Unlike Keras's own, it counts the epochs from before a resume as well.
+    Unlike `keras.callbacks.EarlyStopping`, it also counts the epochs from before a resume.
 
     Args:
         patience: Number of epochs; 0 never stops.
-        checkpoint: Holds the metrics.
+        checkpoint: Provides the metrics, including those from before a resume.
     """
 
     def __init__(self, patience: int, checkpoint: Checkpoint) -> None:
@@ -267,7 +267,7 @@ class EarlyStopping(keras.callbacks.Callback):
         self.patience, self.checkpoint = patience, checkpoint
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Stop if the best epoch is too long ago."""
+        """Stop if there was no new best for `patience` epochs."""
         if has_stalled(self.checkpoint.metrics, self.patience):
             self.model.stop_training = True
 
@@ -284,12 +284,12 @@ FindingType = TypeVar("FindingType", bound=Named)
 
 
 class ShowFindings(keras.callbacks.Callback):
-    """Diagnoses a training while it runs, and shows each problem once.
+    """Diagnoses a training after every epoch, and shows each problem once.
 
-    Problems found before the first epoch are shown at once. Those found later must persist for `PATIENCE` epochs.
+    Problems found before the first epoch are shown at once; later ones are shown if they persist for `PATIENCE` epochs.
 
     Args:
-        diagnose: Returns the problems found in the model; None stands for no model, before the first epoch.
+        diagnose: Returns the problems found; its argument is the model, or None before the first epoch.
         show: Called with each finding.
     """
 
@@ -304,7 +304,7 @@ class ShowFindings(keras.callbacks.Callback):
         self.shown: set[str] = set()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Diagnose the images, and the metrics of a training that resumes."""
+        """Diagnose the images and, if training resumes, the metrics."""
         self._show_new(self.diagnose(None))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -321,10 +321,10 @@ class ShowFindings(keras.callbacks.Callback):
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Prints a row per epoch, above a bar with the current loss and the remaining time.
+    """Prints one row per epoch, and a progress bar with the current loss and the remaining time.
 
     Args:
-        console: The output; only a terminal shows the bar.
+        console: The output; the bar is shown only on a terminal.
         epochs: Number of epochs.
     """
 

@@ -1,4 +1,4 @@
-"""A prior fitted to the codes of a trained model, which generates better images."""
+"""Fitting of a prior to the codes of a trained model, which improves generated images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,22 +61,22 @@ def fit_prior(
 ) -> dict[str, Any]:
     """Fit a prior to the aggregate posterior of a run's model, and store the model with this prior in the run.
 
-    Maximizes the mean of log p(z) over z ~ q(z|x) of the training images, sampled again every epoch (ex-post density
-    estimation; Ghosh et al., arXiv 1903.12436). Encoder and decoder do not change, so that with a normal posterior
-    `negative_elbo` under the new prior is a bound as well, and usually a lower one.
+    The fit maximizes the mean of log p(z) over z ~ q(z|x) of the training images, sampled again in every epoch (ex-post
+    density estimation; Ghosh et al., arXiv 1903.12436). Encoder and decoder do not change. With a normal posterior,
+    `negative_elbo` under the new prior is therefore also a bound, and usually a lower one.
 
     Args:
-        run: A complete run of a `VAE`, its folder, or the name of a pretrained run, whose copy is written to.
+        run: A complete run of a `VAE`, its folder, or the name of a pretrained run, of which a copy is changed.
         prior: `realnvp` or `mixture`, or a dict with this short name under `name` and the arguments of the prior.
         splits: The images of the run; None loads them.
-        epochs: Passes over the codes.
-        progress: Shown over the epochs.
+        epochs: Number of passes over the codes.
+        progress: Reports the progress over the epochs.
 
     Returns:
-        The terms of the ELBO under the `original` and the `fitted` prior.
+        The terms of the ELBO, in nats per image, under the `original` and the `fitted` prior.
 
     Raises:
-        InputError: The run is unfinished, its model has no single vector of codes, or the prior cannot be fitted.
+        InputError: The run is unfinished, its model has no latent vector, or the prior cannot be fitted.
     """
     run = Run.open(run)
     run.require_complete()
@@ -97,12 +97,12 @@ def fit_prior(
     _fit(density, model, splits.train, epochs, seed, progress)
     fitted = model.with_prior(density)
     run.save_model(fitted, fitted=True)
-    priors = {"original": model, "fitted": fitted}
-    return {name: measure_likelihood(under, splits, seed=seed) for name, under in priors.items()}
+    models = {"original": model, "fitted": fitted}
+    return {name: measure_likelihood(model, splits, seed=seed) for name, model in models.items()}
 
 
 def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, progress: Progress) -> None:
-    # A small data set is sampled from several times per epoch; otherwise the fit would have too few steps.
+    # Sample several codes per image of a small data set, because an epoch would otherwise have too few steps.
     if len(dataset) < _CODES_PER_EPOCH:
         dataset = dataset.subset(np.arange(_CODES_PER_EPOCH) % len(dataset), dataset.split)
     images, conditions = dataset.images, dataset_condition(model, dataset)

@@ -82,7 +82,7 @@ def test_graphs_of_all_formats_compute_the_same_as_the_model(folder: Path, model
     assert list(manifest["graphs"]) == ["encoder", "decoder", "reconstruct", "sampler"]
     graphs = {name: FORMATS[form].load(str(folder / graph["file"])) for name, graph in manifest["graphs"].items()}
     rng = np.random.default_rng(5)
-    # Use another number of images than the export was verified with, and binary ones, which need no threshold.
+    # Use another number of images than in the verification, and binary pixels, which need no threshold.
     images, labels = rng.choice(np.array([0, 255], "uint8"), (7, 9, 11, 1)), rng.integers(0, 3, 7).astype("int32")
     codes = graphs["encoder"](images=images, condition=labels)
     expected = model.encode(images, condition=labels)
@@ -192,7 +192,9 @@ def test_run_without_its_images_is_verified_on_random_images(trained: Path, monk
     assert json.loads((folder / "manifest.json").read_text())["parity"]["source"] == "random pixels"
 
 
-def test_graph_that_disagrees_leaves_no_files(model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_that_differs_from_the_model_leaves_no_files(
+    model: VAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = FORMATS["keras"]
 
     def load_wrong(path: str) -> Callable[..., dict[str, Array]]:
@@ -242,7 +244,7 @@ def test_invalid_exports_are_rejected(model: VAE, trained: Path, tmp_path: Path)
         export(model, "onxx", tmp_path / "out")
     with pytest.raises(InputError, match="out = None"):
         export(model, "keras")
-    with pytest.raises(InputError, match="no run at"):
+    with pytest.raises(InputError, match="does not exist; train a run"):
         export(tmp_path / "nowhere", "keras")
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("years")
@@ -251,7 +253,7 @@ def test_invalid_exports_are_rejected(model: VAE, trained: Path, tmp_path: Path)
     run = Run(trained)
     run.write_checkpoint({"weights": []}, {})
     try:
-        with pytest.raises(InputError, match=r"is unfinished: go on with `vae train --resume"):
+        with pytest.raises(InputError, match="is unfinished; complete it with `vae train --resume"):
             export(run, "keras", tmp_path / "out")
     finally:
         run.remove_checkpoint()

@@ -1,4 +1,4 @@
-"""Graphs compute the same as the methods of the models, are deterministic, and consist of plain Keras layers."""
+"""Graphs equal the methods of the models, are deterministic, and consist of plain Keras layers."""
 
 import json
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_graphs_compute_the_same_as_the_methods(name: str, images: Array) -> Non
     np.testing.assert_allclose(images_of_codes, decoded, atol=1e-5)
     again = call_graph(graphs.networks["reconstruct"], images=images, **condition)["mean_images"]
     np.testing.assert_allclose(again, decoded, atol=1e-5)
-    # The first size is variable: call the graph with one image.
+    # The first dimension is variable: call the graph with one image.
     one = call_graph(
         graphs.networks["encoder"], images=images[:1], **{key: value[:1] for key, value in condition.items()}
     )

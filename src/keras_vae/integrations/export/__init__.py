@@ -9,7 +9,7 @@ __all__ = ["export"]
 
 
 def __getattr__(name: str) -> object:
-    """Import `export` on first use, because the formats alone do not need Keras."""
+    """Import `export` on first use, so that the formats can be imported without Keras."""
     if name == "export":
         from keras_vae.integrations.export.exporter import export
 

@@ -9,22 +9,22 @@ from typing import Any
 from keras_vae.integrations.export.formats.base import Format
 
 
-def card(manifest: Mapping[str, Any], form: Format) -> str:
+def card(manifest: Mapping[str, Any], fmt: Format) -> str:
     """Return the text of the model card.
 
     Args:
         manifest: Content of `manifest.json`.
-        form: The format.
+        fmt: The format.
     """
-    return "\n\n".join(_sections(manifest, form)) + "\n"
+    return "\n\n".join(_sections(manifest, fmt)) + "\n"
 
 
-def snippet(manifest: Mapping[str, Any], form: Format) -> str:
-    """Return a program that runs all graphs of an export in the runtime of the format, from within the folder.
+def snippet(manifest: Mapping[str, Any], fmt: Format) -> str:
+    """Return a program that runs all graphs of an export in the runtime of the format, inside the export's folder.
 
     Args:
         manifest: Content of `manifest.json`.
-        form: The format.
+        fmt: The format.
     """
     graphs = manifest["graphs"]
     encoder, decoder = graphs["encoder"], graphs["decoder"]
@@ -35,7 +35,7 @@ def snippet(manifest: Mapping[str, Any], form: Format) -> str:
         "import numpy as np",
         "",
         "",
-        _loader_source(form),
+        _loader_source(fmt),
         "",
         "",
         f'encoder, decoder = load("{encoder["file"]}"), load("{decoder["file"]}")',
@@ -59,17 +59,17 @@ def snippet(manifest: Mapping[str, Any], form: Format) -> str:
     return "\n".join(lines)
 
 
-def _loader_source(form: Format) -> str:
+def _loader_source(fmt: Format) -> str:
     """Return the source of the format's `load` function without type annotations."""
-    (function,) = ast.parse(textwrap.dedent(inspect.getsource(form.load))).body
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(fmt.load))).body
     assert isinstance(function, ast.FunctionDef)
     function.returns = None
     return ast.unparse(function)
 
 
-def _sections(manifest: Mapping[str, Any], form: Format) -> Iterator[str]:
+def _sections(manifest: Mapping[str, Any], fmt: Format) -> Iterator[str]:
     model, data = manifest["model"], manifest["data"]
-    yield f"# {manifest['name']} in the format {form.name}"
+    yield f"# {manifest['name']} in the format {fmt.name}"
     training_data = f" trained on {data['name']}" if data else ""
     yield (
         f"A {model['class']}{training_data}: {'×'.join(map(str, model['image_shape']))} images, "
@@ -77,16 +77,17 @@ def _sections(manifest: Mapping[str, Any], form: Format) -> Iterator[str]:
         f"{manifest['versions']['keras-vae']}. `manifest.json` contains the same information for programs."
     )
     yield _table(manifest)
-    yield f"```python\n{snippet(manifest, form)}\n```"
+    yield f"```python\n{snippet(manifest, fmt)}\n```"
     yield (
-        f"The program needs {form.runtime} and numpy, and runs in this folder. The first size of arrays is variable."
+        f"The program needs {fmt.runtime} and numpy, and runs in this folder. The first dimension of all arrays is "
+        "variable."
     )
     yield from _notes(manifest)
     parity = manifest["parity"]
     worst = max(port["max_difference"] for graph in manifest["graphs"].values() for port in graph["outputs"].values())
     has_indices = any("indices" in graph["outputs"] for graph in manifest["graphs"].values())
     yield (
-        f"The graphs were loaded by {form.runtime} and compared with the model on {parity['num_images']} images "
+        f"The graphs were loaded by {fmt.runtime} and compared with the model on {parity['num_images']} images "
         f"({parity['source']}). The largest difference of an output is {worst:.1e}"
         + (", except for images whose indices differ." if has_indices else ".")
     )

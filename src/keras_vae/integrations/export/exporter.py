@@ -1,4 +1,4 @@
-"""Writing and verification of an export."""
+"""Writing and verification of exports."""
 
 import json
 from collections.abc import Mapping
@@ -46,9 +46,9 @@ def export(
         source: A run or its folder, a `.keras` file, or a model.
         format: `"onnx"`, `"savedmodel"`, `"litert"` or `"keras"`.
         out: The folder to write; `export/FORMAT` in the run by default.
-        prior: The prior of a run from which `sampler` draws: `"original"` or `"fitted"`. None uses the fitted prior if
-            the run has one.
-        input_dtype: The dtype in which graphs take images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1].
+        prior: The prior of the run that `sampler` uses: `"original"` or `"fitted"`. None uses the fitted prior if the
+            run has one.
+        input_dtype: The dtype of input images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1].
         force: Whether to replace an earlier export.
         progress: Reports the progress of writing.
 
@@ -66,12 +66,12 @@ def export(
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    form = FORMATS[format]
-    form.check_installed()
-    if form.backend not in (None, backend.name()):
+    fmt = FORMATS[format]
+    fmt.check_installed()
+    if fmt.backend not in (None, backend.name()):
         raise InputError(
-            f"format = {format!r}: needs the {form.backend} backend, but the current one is {backend.name()}; "
-            f"set KERAS_BACKEND={form.backend} before importing Keras, or run `vae export`"
+            f"format = {format!r}: needs the {fmt.backend} backend, but the current one is {backend.name()}; "
+            f"set KERAS_BACKEND={fmt.backend} before importing Keras, or run `vae export`"
         )
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
@@ -83,7 +83,7 @@ def export(
     out = Path(out).expanduser()
     check_destination(out, force=force, marker="manifest.json", kind="export")
     export_source = _from_run(source, prior) if isinstance(source, Run) else _from_model(source)
-    return _write(export_source, form, out, input_dtype, progress)
+    return _write(export_source, fmt, out, input_dtype, progress)
 
 
 class ExportSource(NamedTuple):
@@ -110,7 +110,7 @@ def _from_run(run: Run, prior: str | None) -> ExportSource:
 
 def _from_model(model: "BaseVAE") -> ExportSource:
     if not model.built:
-        raise InputError("source: a model that is not built; fit it first, or call build((None, H, W, C))")
+        raise InputError("source: the model is not built; fit it first, or call build((None, H, W, C))")
     model = in_float32(model)
     return ExportSource(model, _random_examples(model), {"name": model.name})
 
@@ -141,23 +141,23 @@ def _random_examples(model: "BaseVAE") -> Examples:
     return Examples(images, condition, "random pixels")
 
 
-def _write(source: ExportSource, form: Format, out: Path, input_dtype: InputDtype, progress: Progress) -> Path:
+def _write(source: ExportSource, fmt: Format, out: Path, input_dtype: InputDtype, progress: Progress) -> Path:
     model, examples, origin = source
     graphs = trace(model, input_dtype)
     with replacing_folder(out) as folder:
-        files = {name: folder / f"{name}{form.suffix}" for name in graphs.networks}
+        files = {name: folder / f"{name}{fmt.suffix}" for name in graphs.networks}
         loaded = {}
-        for name, network in progress(graphs.networks.items(), f"writing {form.name}"):
+        for name, network in progress(graphs.networks.items(), f"writing {fmt.name}"):
             try:
-                form.write(network, files[name])
-                loaded[name] = form.load(str(files[name]))
+                fmt.write(network, files[name])
+                loaded[name] = fmt.load(str(files[name]))
             except Exception as error:
                 # Converters and runtimes raise many kinds of errors.
                 raise RunError(
-                    f"format = {form.name!r}: the {name} graph cannot be written: {first_line(error)}"
+                    f"format = {fmt.name!r}: the {name} graph cannot be written: {first_line(error)}"
                 ) from error
         differences = compare(model, graphs, loaded, examples, input_dtype)
-        content: Mapping[str, Any] = manifest(model, graphs, form, files, differences, examples, origin)
+        content: Mapping[str, Any] = manifest(model, graphs, fmt, files, differences, examples, origin)
         write_text(folder / "manifest.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        write_text(folder / "README.md", card(content, form))
+        write_text(folder / "README.md", card(content, fmt))
     return out

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CONVOLUTIONS = {
     keras.saving.get_registered_name(layer) for layer in (convolutions.Conv2D, convolutions.Conv2DTranspose)
 }
-"""Layers that differ from those of Keras only in how they are computed."""
+"""Layers that compute the same functions as those of Keras."""
 
 THRESHOLD = 0.5
 """Threshold that replaces random binarization, because graphs are deterministic."""
@@ -28,8 +28,8 @@ class Graphs(NamedTuple):
 
     Args:
         networks: Functional Keras models by name, with named inputs and outputs.
-        code_output: The output of `encoder` that `decoder` takes.
-        omitted: Reasons for graphs that the model lacks, by name.
+        code_output: Name of the output of `encoder` that is the input of `decoder`.
+        omitted: Reasons for missing graphs, by name.
     """
 
     networks: dict[str, keras.Model]
@@ -42,12 +42,12 @@ def trace(model: "BaseVAE", input_dtype: InputDtype = "uint8") -> Graphs:
 
     `encoder` maps images to the moments of q(z|x), and `decoder` maps z to the mean images of p(x|z), in [0, 1].
     `reconstruct` maps images to the mean images of the posterior means. `sampler` transforms noise, which the caller
-    draws from N(0, I), into samples from the prior, and returns their mean images. Graphs of conditional models take
+    draws from N(0, I), into samples from the prior, and returns their mean images. Graphs of conditional models have
     the condition as another input.
 
     Args:
         model: A model that has been built.
-        input_dtype: The dtype of images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1].
+        input_dtype: The dtype of input images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1].
 
     Raises:
         InputError: The model has not been built.
@@ -89,9 +89,9 @@ def trace(model: "BaseVAE", input_dtype: InputDtype = "uint8") -> Graphs:
 
 
 def _to_plain_keras(network: keras.Model) -> keras.Model:
-    """Return a copy that uses only layers of Keras, with weights that were read during tracing as NumPy arrays.
+    """Return a copy that uses only layers of Keras.
 
-    As backend tensors, TensorFlow would treat them as inputs of the graph.
+    Weights that were read during tracing become NumPy arrays, because TensorFlow would treat tensors as inputs.
     """
 
     def convert(config: Any) -> Any:
@@ -113,7 +113,7 @@ def _to_plain_keras(network: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def wrap_errors() -> Iterator[None]:
-    """Raise errors of a component that does not accept symbolic tensors as a `RunError` of one line."""
+    """Convert errors of components that do not accept symbolic tensors to a one-line `RunError`."""
     try:
         yield
     except Exception as error:

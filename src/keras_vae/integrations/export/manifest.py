@@ -1,4 +1,4 @@
-"""The manifest of an export: how to run its graphs, their origin, and how they were verified."""
+"""The manifest of an export: inputs, outputs, origin and verification of its graphs."""
 
 import hashlib
 import importlib.metadata
@@ -41,7 +41,7 @@ _MEANINGS = {
 def manifest(
     model: "BaseVAE",
     graphs: Graphs,
-    form: Format,
+    fmt: Format,
     files: Mapping[str, Path],
     differences: Differences,
     examples: Examples,
@@ -52,7 +52,7 @@ def manifest(
     Args:
         model: The model.
         graphs: Its graphs.
-        form: The format.
+        fmt: The format.
         files: File or folder of each graph.
         differences: Largest difference of each output from the model.
         examples: Images on which the differences were measured.
@@ -63,8 +63,8 @@ def manifest(
     return {
         "schema": SCHEMA,
         "name": origin["name"],
-        "format": form.name,
-        "runtime": form.runtime,
+        "format": fmt.name,
+        "runtime": fmt.runtime,
         "graphs": {
             name: {
                 "file": files[name].name,
@@ -89,7 +89,7 @@ def manifest(
         },
         "data": origin.get("data"),
         "threshold": THRESHOLD if model.likelihood.stochastic_binarization else None,
-        "versions": _versions(form),
+        "versions": _versions(fmt),
     }
 
 
@@ -131,6 +131,6 @@ def _checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _versions(form: Format) -> dict[str, str]:
+def _versions(fmt: Format) -> dict[str, str]:
     versions: dict[str, str] = backend.describe_software()["versions"]
-    return versions | {package: importlib.metadata.version(package) for package in form.packages}
+    return versions | {package: importlib.metadata.version(package) for package in fmt.packages}

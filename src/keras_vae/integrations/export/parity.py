@@ -1,4 +1,4 @@
-"""Verification that exported graphs compute the same as the model."""
+"""Verification that exported graphs compute the same results as the model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 FLOAT_TOLERANCE = 1e-4
-"""Largest allowed difference of a float from the model's."""
+"""Largest allowed difference of floats from those of the model."""
 
 INTEGER_TOLERANCE = 1e-3
-"""Largest allowed fraction of different integers: two codes may be equally close to a vector."""
+"""Largest allowed fraction of integers that differ, because two codes may be equally close to a vector."""
 
 RECONSTRUCTION_TOLERANCE = 0.05
 """Largest allowed fraction of reconstructed images that differ, because they come from different integers."""
 
 Differences = dict[str, dict[str, float]]
-"""By graph and output: the largest difference of floats, or the fraction of integers that differ."""
+"""Largest difference of floats, or fraction of integers that differ, by graph and output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def compare(
         graphs: The traced graphs.
         loaded: The loaded graphs by name.
         examples: Images; each graph is called with all of them, and with the first one alone.
-        input_dtype: The dtype in which the graphs take images.
+        input_dtype: The dtype of input images.
 
     Returns:
         The difference of each output of each graph.
@@ -75,8 +75,8 @@ def compare(
     codes = loaded["encoder"](images=encoder_images, **conditions)[graphs.code_output]
     noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
 
-    # Decode the codes of the graph: those of the model may differ by rounding, and for integers by an entire vector.
-    expected: dict[str, tuple[dict[str, Array], Callable[[], dict[str, Array]]]] = {
+    # Decode the codes of the graph: those of the model may differ by rounding, and integers then select other vectors.
+    references: dict[str, tuple[dict[str, Array], Callable[[], dict[str, Array]]]] = {
         "encoder": ({"images": encoder_images}, lambda: model.encode(observed, condition=condition).as_dict()),
         "decoder": ({model.code_name: codes}, lambda: {"mean_images": model.decode(codes, condition=condition)}),
         "reconstruct": (
@@ -87,17 +87,17 @@ def compare(
     }
     differences: Differences = {}
     for name, graph in loaded.items():
-        inputs, method = expected[name]
-        wanted = method()
+        inputs, method = references[name]
+        expected = method()
         differences[name] = {}
         for rows in (slice(None), slice(1)):
             outputs = graph(**{key: values[rows] for key, values in {**inputs, **conditions}.items()})
             for output, values in outputs.items():
                 ignored = RECONSTRUCTION_TOLERANCE if name == "reconstruct" and codes.dtype.kind != "f" else 0.0
-                difference = _difference(np.asarray(values), wanted[output][rows], ignored)
+                difference = _difference(np.asarray(values), expected[output][rows], ignored)
                 differences[name][output] = float(np.maximum(difference, differences[name].get(output, 0.0)))
         for output, difference in differences[name].items():
-            limit = FLOAT_TOLERANCE if wanted[output].dtype.kind == "f" else INTEGER_TOLERANCE
+            limit = FLOAT_TOLERANCE if expected[output].dtype.kind == "f" else INTEGER_TOLERANCE
             if not difference <= limit:
                 raise RunError(
                     f"{name}: {output} differs from the model by {difference:.1e} on {examples.source}, more than "
@@ -112,11 +112,11 @@ def _sample(model: "BaseVAE", noise: Array, condition: Array | None) -> Array:
     return images
 
 
-def _difference(got: Array, wanted: Array, ignored: float) -> float:
-    """Return the largest difference, except for a fraction of images, or the fraction of integers that differ."""
-    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+def _difference(actual: Array, expected: Array, ignored_fraction: float) -> float:
+    """Return the largest difference of floats, except for some images, or the fraction of integers that differ."""
+    if actual.shape != expected.shape or actual.dtype != expected.dtype:
         return float("inf")
-    if wanted.dtype.kind != "f":
-        return float(np.mean(got != wanted))
-    by_image = np.sort(np.abs(np.subtract(got, wanted)).reshape(len(got), -1).max(axis=1))
-    return float(by_image[: len(by_image) - int(ignored * len(by_image))].max())
+    if expected.dtype.kind != "f":
+        return float(np.mean(actual != expected))
+    per_image = np.sort(np.abs(np.subtract(actual, expected)).reshape(len(actual), -1).max(axis=1))
+    return float(per_image[: len(per_image) - int(ignored_fraction * len(per_image))].max())

@@ -5,5 +5,5 @@ from keras_vae.integrations.export.formats.litert import LITERT
 from keras_vae.integrations.export.formats.onnx import ONNX
 from keras_vae.integrations.export.formats.savedmodel import SAVED_MODEL
 
-FORMATS = {form.name: form for form in (ONNX, SAVED_MODEL, LITERT, KERAS)}
+FORMATS = {fmt.name: fmt for fmt in (ONNX, SAVED_MODEL, LITERT, KERAS)}
 """Formats by name."""

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     import keras
 
 InputDtype = Literal["uint8", "float32"]
-"""The dtype in which graphs take images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1]."""
+"""The dtype of input images: `"uint8"`, levels 0…255, or `"float32"`, in [0, 1]."""
 
 Graph: TypeAlias = Callable[..., dict[str, Any]]
-"""A graph loaded in its own runtime. It takes input arrays by name and returns output arrays by name."""
+"""A graph loaded in its own runtime, which maps input arrays by name to output arrays by name."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def write(network: "keras.Model", file: Path) -> None:
-    """Write a graph whose variable first size is named `batch`."""
+    """Write a graph, and name its variable first dimension `batch`."""
     import onnx
 
     _register_erfc()
     with warnings.catch_warnings():
-        # Keras accesses a deprecated name of NumPy on behalf of tf2onnx.
+        # Keras uses a deprecated name of NumPy to support tf2onnx.
         warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
         network.export(file, format="onnx", verbose=False, input_signature=[network.input])
     model = onnx.load(file)

@@ -20,7 +20,7 @@ def load(path: str) -> "Graph":
     """Load a graph from a folder."""
     import tensorflow as tf
 
-    module = tf.saved_model.load(path)  # keep a reference, because it owns the variables
+    module = tf.saved_model.load(path)  # Keep a reference, because it owns the variables.
     return lambda **inputs: {
         name: value.numpy() for name, value in module.signatures["serving_default"](**inputs).items()
     }
