@@ -86,8 +86,8 @@ def encode(
     condition = _condition_of_blocks(opened, model, stream, label)
 
     def columns(block: "Block") -> dict[str, Any]:
-        codes = model.encode(block.images, condition=condition(block))
-        return _name_and_label(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
+        encoding = model.encode(block.images, condition=condition(block))
+        return _name_and_label(stream, block) | encoding.as_dict()
 
     _write_table(opened, stream, out, "encoding", columns, label)
     print(out)
