@@ -72,7 +72,7 @@ def evaluate(
     prior: PriorOption = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Evaluate on other images; the results go to a file of their own."),
+        typer.Option(metavar="SOURCE", help="Evaluate on other images; the results are written to a separate file."),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
@@ -164,7 +164,7 @@ def compare(
 
 
 def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Find problems of a run, explain them and suggest which settings to change."""
+    """Find problems of a run, explain them, and suggest which settings to change."""
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
