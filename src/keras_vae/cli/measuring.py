@@ -141,9 +141,12 @@ def _with_test_images(splits: "Splits", loaded: "LoadedData") -> "Splits":
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Run folders.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN…", help="At least two run folders or pretrained runs.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the table and a figure of the training curves here.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the table and a figure of the training curves into this folder."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into an existing folder.")] = False,
     as_json: JsonOption = False,

@@ -9,7 +9,6 @@ import typer
 
 from keras_vae.cli.common import (
     Backend,
-    ForceOption,
     JsonOption,
     PriorOption,
     RunArgument,
@@ -119,7 +118,7 @@ def pull(
     revision: Annotated[
         str | None, typer.Option(help="A branch, a tag or a commit. Default: the latest commit.")
     ] = None,
-    force: ForceOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
 ) -> None:
     """Pull a run from the Hugging Face Hub and print its path."""
     from keras_vae.integrations import hub

@@ -12,7 +12,6 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
-    ForceOption,
     ImageSizeOption,
     JsonOption,
     RunArgument,
@@ -101,7 +100,7 @@ def fit_prior(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the prior; may be repeated."),
     ] = None,
-    force: ForceOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier fitted prior.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a prior to the codes of a trained model, which `vae sample` then uses."""
@@ -133,7 +132,7 @@ def fit_prior(
 
 
 def trust(run: RunArgument) -> None:
-    """Allow the Python files that a run contains to be executed on this machine. Read them first."""
+    """Allow this machine to execute the Python files of a run, and print their paths. Read them first."""
     from keras_vae.runs import user_code
     from keras_vae.runs.run import Run
 
