@@ -1,4 +1,4 @@
-"""Shared by the tests of the commands: the result of a call, and what a refusal looks like."""
+"""Helpers of the tests of the commands: the result of a call, and the form of an error."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,11 +15,11 @@ class Outcome(NamedTuple):
 Vae = Callable[..., Outcome]
 
 
-def assert_refused(outcome: Outcome, message: str, code: int = 2) -> None:
+def assert_rejected(outcome: Outcome, message: str, code: int = 2) -> None:
     assert outcome.code == code, outcome
     assert message in outcome.err
     last = outcome.err.strip().splitlines()[-1]
     assert last.startswith("vae: ")
-    assert message in last, "the line that matters is the last"
+    assert message in last, "the last line must state the error"
     assert "Traceback" not in outcome.err
     assert outcome.out == ""

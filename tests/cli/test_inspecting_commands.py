@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from cli_helpers import Vae, assert_refused
+from cli_helpers import Vae, assert_rejected
 from PIL import Image, ImageSequence
 
 from helpers import on_tensorflow
@@ -51,7 +51,7 @@ def test_plot_writes_an_animation_that_runs_forward_and_back(kind: str, vae: Vae
     assert sum(durations) == 6 * 80
 
 
-def test_plot_refuses_to_animate_a_still_plot(vae: Vae, run: Path) -> None:
+def test_plot_rejects_to_animate_a_still_plot(vae: Vae, run: Path) -> None:
     outcome = vae("plot", run, "samples", "--out", "samples.gif")
     assert (outcome.code, outcome.out) == (2, "")
     assert "cannot write a samples plot as '.gif'; use .png" in outcome.err
@@ -65,16 +65,16 @@ def test_plot_refuses_to_animate_a_still_plot(vae: Vae, run: Path) -> None:
         (["curves", "--bounds", "-1", "1"], "curves plot: option"),
         (["grid", "--seed", "1"], "grid plot: option"),
         (["grid", "-n", "0"], "n = 0: too small; pass at least 1 point per side"),
-        (["grid", "--bounds", "1", "-1"], "bounds = (1, -1): must be two finite numbers, the smaller one first"),
-        (["grid", "--dims", "0", "2"], "dims = (0, 2): must be two different dimensions from 0 to 1"),
+        (["grid", "--bounds", "1", "-1"], "bounds = (1, -1): not an interval; pass two finite numbers, the smaller"),
+        (["grid", "--dims", "0", "2"], "dims = (0, 2): not a plane; pass two different dimensions from 0 to 1"),
         (["grid", "--out", "grid.jpg"], "unknown format; choose a name that ends in .png"),
         (["grid", "--out", "nowhere/grid.png"], "the folder nowhere does not exist"),
         (["grid", "--out", "run/report.html"], "unknown format; choose a name that ends in .png"),
         (["grid", "--out", "run/figures/curves.png"], "exists; choose another name, or replace it with --force"),
     ],
 )
-def test_plot_refuses_invalid_options(options: list[str], message: str, vae: Vae, run: Path) -> None:
-    assert_refused(vae("plot", run, *options), message)
+def test_plot_rejects_invalid_options(options: list[str], message: str, vae: Vae, run: Path) -> None:
+    assert_rejected(vae("plot", run, *options), message)
 
 
 def test_sample_writes_a_picture_or_floats_and_is_reproducible(vae: Vae, run: Path) -> None:
@@ -85,19 +85,19 @@ def test_sample_writes_a_picture_or_floats_and_is_reproducible(vae: Vae, run: Pa
         np.testing.assert_array_equal(one["images"], other["images"])
     assert vae("sample", run, "--out", "s.png").code == 0
     before = Path("s.png").read_bytes()
-    assert_refused(vae("sample", run, "--out", "s.png"), "s.png: exists")
+    assert_rejected(vae("sample", run, "--out", "s.png"), "s.png: exists")
     assert Path("s.png").read_bytes() == before
     assert vae("sample", run, "--out", "s.png", "--force").code == 0
-    assert_refused(vae("sample", run, "-n", "0"), "n = 0")
+    assert_rejected(vae("sample", run, "-n", "0"), "n = 0")
 
 
-def test_sample_refuses_damaged_and_unsafe_models(vae: Vae, run: Path, make_vae: Callable[..., keras.Model]) -> None:
+def test_sample_rejects_damaged_and_unsafe_models(vae: Vae, run: Path, make_vae: Callable[..., keras.Model]) -> None:
     model = make_vae()
     outputs = keras.layers.Lambda(lambda x: x * 1.0)(model.decoder.output)
     type(model)(model.encoder, keras.Model(model.decoder.input, outputs)).save(run / "model.keras")
-    assert_refused(vae("sample", run), "contains code; if you trust it")
+    assert_rejected(vae("sample", run), "contains code; if you trust it")
     (run / "model.keras").write_bytes((run / "model.keras").read_bytes()[:1000])
-    assert_refused(vae("sample", run), "not a .keras archive")
+    assert_rejected(vae("sample", run), "not a .keras archive")
 
 
 def test_info_prints_text_and_json(vae: Vae, run: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import Vae, assert_refused
+from cli_helpers import Vae, assert_rejected
 
 from helpers import on_tensorflow
 from keras_vae.evaluation import diagnostics
@@ -61,18 +61,18 @@ def test_evaluate_on_training_images_warns_about_it(vae: Vae, run: Path, folder:
         (["--images", "mean"], "did you mean 'means'"),
         (["--features", "inceptoin"], "did you mean 'inception'"),
         (["--stages", "likelyhood"], "stage = 'likelyhood'"),
-        (["--stages", "disentanglement"], "factors are not known"),
+        (["--stages", "disentanglement"], "has no factors"),
         (["--data", "nowhere"], "data = 'nowhere': no such source"),
         (["--prior", "fitted"], "has no fitted prior"),
     ],
 )
-def test_evaluate_refuses_invalid_options(options: list[str], message: str, vae: Vae, run: Path) -> None:
-    assert_refused(vae("evaluate", run, *options), message)
+def test_evaluate_rejects_invalid_options(options: list[str], message: str, vae: Vae, run: Path) -> None:
+    assert_rejected(vae("evaluate", run, *options), message)
 
 
-def test_evaluate_refuses_images_of_another_size(vae: Vae, run: Path) -> None:
+def test_evaluate_rejects_images_of_another_size(vae: Vae, run: Path) -> None:
     np.savez("other.npz", images=np.full((3, 5, 5), 9, "uint8"))
-    assert_refused(vae("evaluate", run, "--data", "other.npz"), "the model expects (n, 9, 7, 1)")
+    assert_rejected(vae("evaluate", run, "--data", "other.npz"), "the model expects (n, 9, 7, 1)")
 
 
 def test_compare_prints_and_writes_one_table(vae: Vae, run: Path) -> None:
@@ -81,9 +81,9 @@ def test_compare_prints_and_writes_one_table(vae: Vae, run: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert "negative_elbo" in outcome.out
     assert {path.name for path in Path("comparison").iterdir()} == {"comparison.md", "comparison.json", "curves.png"}
-    assert_refused(vae("compare", run, "second", "--out", "comparison"), "exists")
+    assert_rejected(vae("compare", run, "second", "--out", "comparison"), "exists")
     assert json.loads(vae("compare", run, "second", "--json").out)
-    assert_refused(vae("compare", run), "two runs")
+    assert_rejected(vae("compare", run), "two runs")
 
 
 def test_doctor_prints_its_findings(vae: Vae, run: Path) -> None:

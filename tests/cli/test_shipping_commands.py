@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from cli_helpers import Vae, assert_refused
+from cli_helpers import Vae, assert_rejected
 
 from helpers import on_tensorflow
 
@@ -26,7 +26,7 @@ def test_export_prints_the_graphs_and_their_largest_difference_from_the_model(va
     assert answer["graphs"]["encoder"]["inputs"]["images"]["dtype"] == "float32"
 
 
-def test_export_refuses_invalid_calls_before_writing(vae: Vae, run: Path, tmp_path: Path) -> None:
+def test_export_rejects_invalid_calls_before_writing(vae: Vae, run: Path, tmp_path: Path) -> None:
     for words, message in (
         (("export", "nowhere", "--format", "keras"), "run = nowhere: does not exist"),
         (("export", run, "--format", "keras", "--out", run, "--force"), "out = run: not an earlier export"),
@@ -41,6 +41,6 @@ def test_export_refuses_invalid_calls_before_writing(vae: Vae, run: Path, tmp_pa
     assert not (run / "export").exists()
 
 
-def test_export_of_a_space_refuses_options_of_graphs(vae: Vae, run: Path) -> None:
+def test_export_of_a_space_rejects_options_of_graphs(vae: Vae, run: Path) -> None:
     outcome = vae("export", run, "--format", "space", "--json", "--prior", "original")
-    assert_refused(outcome, "--prior, --json: not available with --format space")
+    assert_rejected(outcome, "--prior, --json: not available with --format space")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import SMALL, Vae, assert_refused
+from cli_helpers import SMALL, Vae, assert_rejected
 from PIL import Image
 
 from helpers import on_tensorflow
@@ -128,11 +128,11 @@ NAN = np.full((20, 6, 6), np.nan)
         ),
     ],
 )
-def test_train_refuses_invalid_images_and_writes_nothing(
+def test_train_rejects_invalid_images_and_writes_nothing(
     make: Callable[[Path], object], name: str, message: str, vae: Vae, tmp_path: Path
 ) -> None:
     make(tmp_path / name)
-    assert_refused(vae("train", "--data", tmp_path / name, *SMALL), message)
+    assert_rejected(vae("train", "--data", tmp_path / name, *SMALL), message)
     assert not (tmp_path / "runs").exists()
 
 
@@ -153,21 +153,21 @@ def test_train_refuses_invalid_images_and_writes_nothing(
         (["--data", "digits", "--set", "model.objective=vae"], "objective = 'vae': unknown"),
     ],
 )
-def test_train_refuses_invalid_arguments_and_writes_nothing(
+def test_train_rejects_invalid_arguments_and_writes_nothing(
     arguments: list[str], message: str, vae: Vae, tmp_path: Path
 ) -> None:
-    assert_refused(vae("train", *arguments), message)
+    assert_rejected(vae("train", *arguments), message)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_train_refuses_an_existing_run_before_reading_images(vae: Vae, run: Path) -> None:
-    assert_refused(vae("train", "--data", "nowhere", "--out", run), "run: exists; choose another folder")
+def test_train_rejects_an_existing_run_before_reading_images(vae: Vae, run: Path) -> None:
+    assert_rejected(vae("train", "--data", "nowhere", "--out", run), "run: exists; choose another folder")
 
 
 def test_train_into_an_unwritable_folder_fails_with_one_line(vae: Vae, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     outcome = vae("train", "--data", folder, "--out", tmp_path / "file" / "run", *SMALL)
-    assert_refused(outcome, "Not a directory", code=1)
+    assert_rejected(outcome, "Not a directory", code=1)
 
 
 def test_train_without_network_lists_the_alternatives(
@@ -181,6 +181,6 @@ def test_train_without_network_lists_the_alternatives(
 
     monkeypatch.setattr("keras_vae.data.published.urlopen", offline)
     outcome = vae("train", "classic")
-    assert_refused(outcome, "--data", code=1)
+    assert_rejected(outcome, "--data", code=1)
     for way in ("--data", "KERAS_VAE_DATA", str(tmp_path / "keras"), "digits"):
         assert way in outcome.err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import SMALL, Vae, assert_refused
+from cli_helpers import SMALL, Vae, assert_rejected
 from PIL import Image
 
 from helpers import on_tensorflow
@@ -34,7 +34,7 @@ def test_encode_writes_codes_with_names_and_labels(out: str, vae: Vae, run: Path
     assert "exists" in again.err
 
 
-def test_encode_takes_the_images_of_the_run_by_default(vae: Vae, run: Path) -> None:
+def test_encode_uses_the_images_of_the_run_by_default(vae: Vae, run: Path) -> None:
     assert vae("encode", run, "--out", "z.npz").code == 0
     assert len(np.load("z.npz")["z_log_var"]) == 30
 
@@ -55,8 +55,8 @@ def test_score_writes_percentiles_anomalies_and_heat_maps(vae: Vae, run: Path, f
     )
     assert "anomaly: kl_loss above" in typical.err
     assert not np.load("b.npz")["anomaly"].all()
-    refused = vae("score", run, "--data", folder, "--out", "c.npz", "--score", "kl-loss")
-    assert_refused(refused, "did you mean 'kl_loss'")
+    rejected = vae("score", run, "--data", folder, "--out", "c.npz", "--score", "kl-loss")
+    assert_rejected(rejected, "did you mean 'kl_loss'")
 
 
 def test_reconstruct_writes_a_picture_or_floats(vae: Vae, run: Path, folder: Path) -> None:
@@ -65,7 +65,7 @@ def test_reconstruct_writes_a_picture_or_floats(vae: Vae, run: Path, folder: Pat
     assert vae("reconstruct", run, "--data", folder, "-n", "4", "--out", "r.png").code == 0
 
 
-def test_encode_refuses_images_of_another_size(vae: Vae, run: Path, tmp_path: Path) -> None:
+def test_encode_rejects_images_of_another_size(vae: Vae, run: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "large.npy", np.full((3, 20, 20), 9, "uint8"))
     outcome = vae("encode", run, "--data", "large.npy", "--out", "z.npz")
     assert outcome.code == 2
@@ -86,7 +86,7 @@ def test_missing_training_images_are_named(arguments: list[str], vae: Vae, run: 
     source = Experiment.from_file(run / "experiment.toml").data.source
     (run / "experiment.toml").write_text(toml.replace(source, "/gone/photos"))
     outcome = vae(arguments[0], run, *arguments[1:])
-    assert_refused(
+    assert_rejected(
         outcome,
         "run = run: its training images, /gone/photos, do not exist any more; restore them, or write their new path",
     )
@@ -106,20 +106,20 @@ def test_invalid_images_leave_no_partial_table(vae: Vae, run: Path, monkeypatch:
     assert sorted(path.name for path in Path().iterdir()) == ["run", "x.npy"]
 
 
-def test_unwritable_output_is_refused_before_the_work(vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_output_is_rejected_before_the_work(vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("z.npz").mkdir()
-    assert_refused(vae("encode", run, "--out", "z.npz", "--force"), "--out = z.npz: a folder")
+    assert_rejected(vae("encode", run, "--out", "z.npz", "--force"), "--out = z.npz: a folder")
     # Tests may run as the superuser, who may write anywhere.
     monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
     for command, out in (("encode", "a.npz"), ("sample", "a.png"), ("reconstruct", "a.png")):
-        assert_refused(vae(command, run, "--out", out), f"--out = {out}: the folder . is not writable")
+        assert_rejected(vae(command, run, "--out", out), f"--out = {out}: the folder . is not writable")
 
 
 @pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])
-def test_unfinished_run_is_refused(command: str, vae: Vae, run: Path) -> None:
+def test_unfinished_run_is_rejected(command: str, vae: Vae, run: Path) -> None:
     (run / "checkpoint").mkdir()
     (run / "checkpoint" / "state.npz").write_bytes(b"")
-    assert_refused(
+    assert_rejected(
         vae(command, run, "--out", "out.npz"),
         "run = run: training is unfinished; complete it with `vae train --resume run`",
     )
@@ -144,7 +144,7 @@ def test_labels_of_another_folder_are_matched_by_name(vae: Vae, tmp_path: Path) 
     for name, code in codes["fewer"].items():
         np.testing.assert_allclose(code, codes["pets"][name], atol=1e-6)
     Path("fewer/dog").rename("fewer/wolf")
-    assert_refused(
+    assert_rejected(
         vae("encode", "run", "--data", "fewer", "--out", "w.npz"),
         "unknown labels wolf; run was trained on the labels cat, dog, horse",
     )
@@ -156,14 +156,14 @@ def test_label_option_conditions_images_without_labels(vae: Vae) -> None:
     np.savez("unlabeled.npz", images=images[:4])
     assert vae("train", "--data", "labeled.npz", "--set", "model.condition=label", *SMALL, "--out", "run").code == 0
     for words in (("encode", "run"), ("score", "run", "--samples", 2), ("reconstruct", "run")):
-        said = vae(*words, "--data", "unlabeled.npz", "--out", "refused.npz")
-        assert_refused(said, "the images have no labels; give the label that run needs with --label")
-        assert not Path("refused.npz").exists()
+        outcome = vae(*words, "--data", "unlabeled.npz", "--out", "rejected.npz")
+        assert_rejected(outcome, "the images have no labels; give the label that run needs with --label")
+        assert not Path("rejected.npz").exists()
         assert vae(*words, "--data", "unlabeled.npz", "--label", 2, "--out", f"{words[0]}.npz").code == 0
     codes = load("run").encode(images[:4, ..., None], condition=2)
     with np.load("encode.npz") as table:
         np.testing.assert_allclose(table["z_mean"], codes.z_mean, atol=1e-5)
-    refused = vae("encode", "run", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
-    assert_refused(refused, "labels run from 0 to 2")
-    refused = vae("encode", "mnist-2d", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
-    assert_refused(refused, "--label = 7: mnist-2d is not a conditional model; leave out --label")
+    rejected = vae("encode", "run", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
+    assert_rejected(rejected, "labels run from 0 to 2")
+    rejected = vae("encode", "mnist-2d", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
+    assert_rejected(rejected, "--label = 7: mnist-2d is not a conditional model; leave out --label")

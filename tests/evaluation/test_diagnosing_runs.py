@@ -123,7 +123,7 @@ def frames(images: Array) -> Splits:
         ["model.condition=label", 'model.objective.schedule={ name = "warm-up", steps = 0.5 }'],
     ],
 )
-def test_every_kind_of_vae_provides_the_facts_that_it_has(frames: Splits, tmp_path: Path, settings: list[str]) -> None:
+def test_every_kind_of_vae_provides_its_facts(frames: Splits, tmp_path: Path, settings: list[str]) -> None:
     run, _ = train(frames, tmp_path, *SMALL, *settings)
     diagnostics = collect_diagnostics(run, frames, run.load_model())
     assert diagnostics.z is not None
@@ -138,7 +138,7 @@ def test_every_kind_of_vae_provides_the_facts_that_it_has(frames: Splits, tmp_pa
 
 @pytest.mark.slow
 @needs_fast_training
-def test_hierarchical_and_vq_models_provide_the_facts_that_they_have(frames: Splits, tmp_path: Path) -> None:
+def test_hierarchical_and_vq_models_provide_their_facts(frames: Splits, tmp_path: Path) -> None:
     ladder = ["model.architecture.widths=[2, 3]", "model.architecture.groups=[1, 1]", "training.epochs=1"]
     run, _ = train(frames, tmp_path / "ladder", *ladder, "training.batch_size=8", preset="ladder")
     diagnostics = collect_diagnostics(run, frames, run.load_model())

@@ -74,7 +74,7 @@ def test_doubled_codes_are_modular_but_not_complete() -> None:
     assert found.completeness == pytest.approx(1 - math.log(2) / math.log(6), abs=0.08)
 
 
-def test_one_dimension_for_two_factors() -> None:
+def test_one_dimension_for_two_factors_lowers_the_modularity_but_not_the_gap() -> None:
     pairs = FACTORS[:, 0] * 4 + FACTORS[:, 1]
     codes = np.stack([pairs, FACTORS[:, 2]], axis=1).astype(float)
     # The squares of the first dimension are (log 3)², (log 4)², 0; the second dimension is modular.
@@ -134,7 +134,7 @@ def test_a_single_dimension_scores_against_0() -> None:
     assert dci(codes, factors).completeness == 1
 
 
-def test_the_maximum_of_sap_for_factors_of_two_values() -> None:
+def test_perfect_codes_reach_the_maximum_of_sap_for_factors_of_two_values() -> None:
     # A linear classifier separates the two values; all other dimensions guess.
     factors = np.array(list(itertools.product(range(2), range(2))) * 200)
     assert sap(factors * 4.0 - 2, factors) == pytest.approx(0.5, abs=0.06)

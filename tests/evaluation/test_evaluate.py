@@ -104,7 +104,7 @@ def test_discrete_codes_have_perplexity_but_no_nll(splits: Splits, tmp_path: Pat
     assert "nll" not in section
 
 
-def test_unfinished_run_unknown_stage_and_invalid_numbers_are_refused(run: Run, splits: Splits) -> None:
+def test_unfinished_run_unknown_stage_and_invalid_numbers_are_rejected(run: Run, splits: Splits) -> None:
     with pytest.raises(InputError, match=r"stage = 'likelyhood'.*likelihood"):
         evaluate(run, splits, stages=["likelyhood"])
     with pytest.raises(InputError, match="samples = -1"):

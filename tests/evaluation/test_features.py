@@ -1,4 +1,4 @@
-"""Feature networks: what they distinguish, and that they are reproducible."""
+"""Feature networks: the classes that they distinguish, and their reproducibility."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -130,7 +130,7 @@ def test_kl_per_dimension_orders_the_dimensions(splits: Splits) -> None:
     assert dimensions_by_kl(found, lambda: z_mean).tolist() == np.argsort(-kl).tolist()
 
 
-def test_the_spread_of_the_means_orders_dimensions_without_kl(splits: Splits) -> None:
+def test_the_variance_of_the_means_orders_dimensions_without_kl(splits: Splits) -> None:
     model = vae(posterior=Deterministic())
     assert kl_per_dimension(model, splits.test) is None
     assert evaluated_kl_per_dimension({"latents": measure_latents(model, splits)}) is None

@@ -117,7 +117,7 @@ def test_prdc_of_equal_and_of_distant_sets() -> None:
     assert tuple(prdc(rows + 100, rows)) == (0, 0, 0, 0)
 
 
-def test_samples_of_one_of_two_modes_are_precise_and_recall_half() -> None:
+def test_samples_of_one_of_two_modes_have_full_precision_and_half_recall() -> None:
     rng = np.random.default_rng(9)
     two = np.concatenate([rng.standard_normal((100, 2)), rng.standard_normal((100, 2)) + 50])
     found = prdc(rng.standard_normal((200, 2)) * 0.7, two)

@@ -181,7 +181,7 @@ def test_a_conditional_model_is_conditioned_on_the_chosen_label(make_run: MakeRu
     assert explorer.classes == ("0", "1", "2")
     assert explorer.label_index("2") == explorer.label_index(2) == 2
     assert explorer.label_index(None) == 0
-    with pytest.raises(InputError, match="label = 7: there is no such label; accepted: 0, 1, 2"):
+    with pytest.raises(InputError, match="label = 7: there is no such label; use one of 0, 1, 2"):
         explorer.label_index("7")
     code = np.zeros(2)
     assert np.abs(explorer.decode(code, 0) - explorer.decode(code, 1)).max() > 1e-4
@@ -212,7 +212,7 @@ def test_the_page_has_the_tabs_that_apply(settings: tuple[str, ...], tabs: str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("settings", "has_lines"), [(VQ, False), (LADDER, True)])
-def test_other_architectures_offer_what_applies_to_them(
+def test_other_architectures_offer_the_methods_that_apply(
     settings: tuple[str, ...], has_lines: bool, make_run: MakeRun, frames: tuple[Array, Array]
 ) -> None:
     explorer = Explorer(make_run(*settings))
@@ -305,7 +305,7 @@ def test_samples_come_from_the_chosen_prior(make_run: MakeRun) -> None:
         sampler.sample(1, 0, prior="other")
 
 
-def test_models_conditioned_on_vectors_are_refused(make_run: MakeRun) -> None:
+def test_models_conditioned_on_vectors_are_rejected(make_run: MakeRun) -> None:
     run = make_run(*CLASSIC)
     from keras_vae import VAE
     from keras_vae.components.conditions import ContinuousCondition

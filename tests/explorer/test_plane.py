@@ -34,8 +34,8 @@ def test_principal_directions_are_eigenvectors_of_the_covariance() -> None:
     assert (plane.basis.max(axis=1) >= np.abs(plane.basis).max(axis=1)).all()
 
 
-def test_equal_dimensions_are_refused() -> None:
-    with pytest.raises(InputError, match="dims = \(1, 1\)"):
+def test_equal_dimensions_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"dims = \(1, 1\)"):
         coordinate_plane(np.zeros(3), (1, 1))
 
 

@@ -92,12 +92,12 @@ def test_the_page_is_local_and_fetches_nothing_from_other_hosts(address: str) ->
     assert sources
     assert [source for source in sources if "//" in source and not source.startswith(address)] == []
     assert '"enable_analytics":true' not in html.replace(" ", "")
-    # DNS rebinding: a request for another host name is refused.
+    # DNS rebinding: a request for another host name is rejected.
     assert fetched(address, Host="example.org")[0] == 400
 
 
 @pytest.mark.slow
-def test_the_api_returns_what_the_model_computes(address: str, run: Run, frames: tuple[Array, Array]) -> None:
+def test_the_api_returns_the_results_of_the_model(address: str, run: Run, frames: tuple[Array, Array]) -> None:
     from gradio_client import Client
     from gradio_client.exceptions import AppError
 
@@ -139,7 +139,7 @@ def test_a_port_in_use_is_reported_in_one_line(run: Run) -> None:
     assert outcome.stderr.strip() == f"vae: port = {port}: already in use on 127.0.0.1; try {port + 1}"
 
 
-def test_invalid_addresses_are_refused() -> None:
+def test_invalid_addresses_are_rejected() -> None:
     with pytest.raises(InputError, match=r"host = nowhere\.invalid: cannot be resolved"):
         serving.listen("nowhere.invalid", 7860)
     with pytest.raises(InputError, match=r"host = a\.\.b: cannot be resolved"):
@@ -149,7 +149,7 @@ def test_invalid_addresses_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_the_ipv6_loopback_refuses_other_hosts_too(run: Run) -> None:
+def test_the_ipv6_loopback_rejects_other_hosts_too(run: Run) -> None:
     from starlette.testclient import TestClient
 
     client = TestClient(serving.create_app(run, host="::1"), base_url="http://[::1]:7860")

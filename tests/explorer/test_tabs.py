@@ -49,7 +49,7 @@ def test_the_map_shows_the_chosen_plane(explorer: Explorer) -> None:
     assert state.plane.names == ("z[2]", "z[0]")
     assert "z[2]" in facts
     assert svg.count('r="7"') > 0
-    with pytest.raises(InputError, match="dims = \(1, 1\)"):
+    with pytest.raises(InputError, match=r"dims = \(1, 1\)"):
         LatentMapTab(explorer).change_plane("dimensions", 1, 1, True, None)
 
 

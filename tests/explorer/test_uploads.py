@@ -1,4 +1,4 @@
-"""Uploaded images: which are refused, and how the others are converted."""
+"""Uploaded images: errors of invalid ones, and the conversion of the others."""
 
 import base64
 import io
@@ -37,10 +37,10 @@ def moving() -> bytes:
         (lambda: encoded(Image.new("1", (1, 1))), "1×1 pixels; both sides must have 4 to 4096 pixels"),
         (lambda: encoded(Image.new("1", (8000, 8000))), "image = uploaded file: 8000×8000 pixels"),
         (moving, "image = uploaded file: an animated image"),
-        (lambda: encoded(Image.fromarray(np.full((20, 20), 0x1234, "uint16"))), "more than 8 bits a channel"),
+        (lambda: encoded(Image.fromarray(np.full((20, 20), 0x1234, "uint16"))), "more than 8 bits per channel"),
     ],
 )
-def test_invalid_images_are_refused_in_one_line(content: Callable[[], bytes], message: str) -> None:
+def test_invalid_images_are_rejected_in_one_line(content: Callable[[], bytes], message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
         uploads.convert(content(), (28, 28, 1))
     assert len(str(raised.value).splitlines()) == 1
@@ -89,7 +89,7 @@ def test_an_image_of_the_right_size_is_unchanged() -> None:
     np.testing.assert_array_equal(inverted.image[..., 0], 255 - pixels)
 
 
-def test_data_uris_are_decoded_or_refused() -> None:
+def test_data_uris_are_decoded_or_rejected() -> None:
     assert uploads.read_uri(f"data:image/png;base64,{base64.b64encode(b'abc').decode()}") == b"abc"
     for text, message in (
         ("http://example.org/a.png", "not a data URI; pass data:image/png"),

@@ -1,4 +1,4 @@
-"""Shared by the tests of figures: images, metrics, and the pixels and axes of a figure."""
+"""Helpers of the tests of figures: images, metrics, and the pixels and axes of a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def axes_of(figure: Figure) -> list[Any]:
 
 
 def pixels_of(figure: Figure, path: Path) -> tuple[np.ndarray, int]:
-    """Return the pixels inside the first axes of a saved figure, and the number of them per image pixel."""
+    """Return the pixels inside the first axes of a saved figure, and their number per image pixel."""
     picture = np.asarray(Image.open(figures.save(figure, path)).convert("RGB"))
     axes = axes_of(figure)[0]
     box = axes.get_window_extent()

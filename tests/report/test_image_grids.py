@@ -1,4 +1,4 @@
-"""Figures made of images: exact pixels, labels, refusals."""
+"""Figures made of images: exact pixels, labels, and errors."""
 
 from pathlib import Path
 from typing import Any
@@ -51,22 +51,22 @@ def test_tiled_picture_is_about_square_by_default(count: int, height: int, width
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (np.zeros((2, 4, 4)), r"images has shape \(2, 4, 4\)"),
-        (np.zeros((0, 4, 4, 1)), r"images has shape \(0, 4, 4, 1\)"),
+        (np.zeros((2, 4, 4)), r"images.shape = \(2, 4, 4\)"),
+        (np.zeros((0, 4, 4, 1)), r"images.shape = \(0, 4, 4, 1\)"),
         (np.zeros((2, 4, 4, 2)), "1 or 3 channels"),
         (np.full((1, 4, 4, 1), 1.01), "from 1.01 to 1.01"),
         (np.full((1, 4, 4, 1), -0.5), "from -0.5"),
         (np.full((1, 4, 4, 1), np.nan), "nan"),
-        (np.zeros((1, 4, 4, 1), np.int64), "dtype int64"),
+        (np.zeros((1, 4, 4, 1), np.int64), "images.dtype = int64"),
     ],
 )
-def test_invalid_images_are_refused(wrong: np.ndarray, message: str) -> None:
+def test_invalid_images_are_rejected(wrong: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         figures.tile_images(wrong)
 
 
 @pytest.mark.parametrize(("name", "value"), [("columns", 0), ("pad", -1), ("fill", 256), ("fill", -1)])
-def test_tiling_options_out_of_range_are_refused(name: str, value: int) -> None:
+def test_tiling_options_out_of_range_are_rejected(name: str, value: int) -> None:
     with pytest.raises(InputError, match=f"{name} = {value}: "):
         figures.tile_images(random_images(2, 4, 4, 1), **{name: value})
 
@@ -130,7 +130,7 @@ def test_latent_grid_of_one_dimension_is_one_row_and_one_point_has_one_tick() ->
 
 
 def test_latent_grid_needs_one_image_per_point() -> None:
-    with pytest.raises(InputError, match="images has 8 images: the grid has 9 points"):
+    with pytest.raises(InputError, match="images = 8 images: the grid has 9 points"):
         figures.latent_grid(random_images(8, 4, 4, 1), grid_points(3))
 
 
@@ -151,8 +151,8 @@ def test_image_rows_draws_reconstructions_below_their_originals(channels: int, t
     assert axes.get_yticks() == pytest.approx([14, 44, 82, 112])
 
 
-def test_image_rows_of_different_shapes_are_refused() -> None:
-    with pytest.raises(InputError, match=r"lower has shape \(2, 4, 5, 1\): upper has \(2, 4, 4, 1\)"):
+def test_image_rows_of_different_shapes_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"lower.shape = \(2, 4, 5, 1\): upper has \(2, 4, 4, 1\)"):
         figures.image_rows({"upper": random_images(2, 4, 4, 1), "lower": random_images(2, 4, 5, 1)})
 
 

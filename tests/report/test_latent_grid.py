@@ -70,12 +70,12 @@ def test_one_latent_dimension_gives_one_row() -> None:
         ({"bounds": (2.0, -2.0)}, r"bounds = \(2, -2\)"),
         ({"bounds": (0.0, float("inf"))}, r"bounds = \(0, inf\)"),
         ({"bounds": (float("nan"), 1.0)}, r"bounds = \(nan, 1\)"),
-        ({"dims": (0, 2)}, r"dims = \(0, 2\): must be two different dimensions from 0 to 1"),
+        ({"dims": (0, 2)}, r"dims = \(0, 2\): not a plane; pass two different dimensions from 0 to 1"),
         ({"dims": (-1, 0)}, r"dims = \(-1, 0\)"),
         ({"dims": (1, 1)}, r"dims = \(1, 1\)"),
         ({"latent_dim": 1, "dims": (2, 3)}, r"dims = \(2, 3\)"),
-        ({"center": [0.0]}, r"center.shape = \(1,\): must be 2 finite numbers"),
-        ({"center": [0.0, float("nan")]}, "must be 2 finite numbers"),
+        ({"center": [0.0]}, r"center.shape = \(1,\): invalid; pass 2 finite numbers"),
+        ({"center": [0.0, float("nan")]}, "pass 2 finite numbers"),
     ],
 )
 def test_invalid_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:

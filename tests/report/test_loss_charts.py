@@ -102,14 +102,14 @@ def test_point_between_gaps_has_a_marker() -> None:
     ("wrong", "message"),
     [
         ({"epoch": [1], "seconds": [2.0]}, "pass at least one of total_loss"),
-        ({"kl_loss": [], "epoch": []}, "no epochs"),
+        ({"kl_loss": [], "epoch": []}, "metrics = 0 epochs"),
         (
             {"kl_loss": [1.0, 2.0], "val_kl_loss": [1.0]},
-            r"metrics\['val_kl_loss'\] has 1 epochs: the other columns have 2",
+            r"metrics\['val_kl_loss'\] = 1 epochs: the other columns have 2",
         ),
     ],
 )
-def test_invalid_metrics_are_refused(wrong: dict[str, list[float]], message: str) -> None:
+def test_invalid_metrics_are_rejected(wrong: dict[str, list[float]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         figures.curves(wrong)
 

@@ -1,4 +1,4 @@
-"""Plots of runs and models: what they accept, which dimensions they show, and what they refuse."""
+"""Plots of runs and models: accepted inputs, the dimensions that they show, and errors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_plot_writes_a_file_and_leaves_no_figure_in_pyplot(make_vae: Callable[..
         (3, "samples", {}, "run = 3: neither a run nor a model"),
     ],
 )
-def test_invalid_plot_is_refused(run: Any, kind: str, options: dict[str, Any], message: str) -> None:
+def test_invalid_plot_is_rejected(run: Any, kind: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         plot(run, kind, **options)
     assert len(str(error.value).splitlines()) == 1

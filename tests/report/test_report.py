@@ -142,7 +142,7 @@ def test_results_come_first_with_units_and_standard_errors() -> None:
         at = shown.texts.index(mean)
         assert shown.texts[at + 1 : at + 3] == [error, "nats per image"]
     assert any("10,000 images of the test split" in text for text in shown.texts)
-    # ln 2 nats are a bit: 6.93147 nats are 10 of them.
+    # One bit is ln 2 nats, so 6.93147 nats are 10 bits.
     assert any("here 10 bits" in text for text in shown.texts)
 
 
@@ -215,7 +215,7 @@ def test_experiment_and_environment_are_shown() -> None:
     assert texts[texts.index("backend") + 1] == "tensorflow"
 
 
-def test_invalid_figures_and_evaluations_are_refused(tmp_path: Path, pngs: dict[str, Path]) -> None:
+def test_invalid_figures_and_evaluations_are_rejected(tmp_path: Path, pngs: dict[str, Path]) -> None:
     with pytest.raises(InputError, match=r"figure.* 'grids'.*did you mean 'grid'"):
         page(figures={"grids": pngs["grid"]})
     with pytest.raises(InputError, match=r"figures\['grid'\] = .*none.png: No such file"):
@@ -223,7 +223,7 @@ def test_invalid_figures_and_evaluations_are_refused(tmp_path: Path, pngs: dict[
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match=r"figures\['grid'\] = .*text.png: not a PNG"):
         page(figures={"grid": tmp_path / "text.png"})
-    with pytest.raises(InputError, match="evaluation has no held_out"):
+    with pytest.raises(InputError, match="evaluation: incomplete, without held_out"):
         page(evaluation={"likelihood": {name: value for name, value in LIKELIHOOD.items() if name != "held_out"}})
 
 

@@ -106,17 +106,17 @@ def polygon_area(vertices: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"z_mean": np.zeros(3)}, r"z_mean has shape \(3,\)"),
-        ({"z_mean": np.zeros((0, 2))}, r"z_mean has shape \(0, 2\)"),
+        ({"z_mean": np.zeros(3)}, r"z_mean.shape = \(3,\)"),
+        ({"z_mean": np.zeros((0, 2))}, r"z_mean.shape = \(0, 2\)"),
         ({"z_mean": np.array([[0.0, np.nan], [1.0, 1.0]])}, "not finite for 1 of 2 images"),
         ({"z_mean": np.zeros((3, 2)), "labels": np.zeros(2, int)}, "pass 3 class numbers"),
-        ({"z_mean": np.zeros((3, 2)), "labels": np.zeros(3)}, "labels are float64"),
-        ({"z_mean": np.zeros((2, 2)), "labels": np.array([0, -1])}, "labels contain -1"),
+        ({"z_mean": np.zeros((3, 2)), "labels": np.zeros(3)}, "labels = float64"),
+        ({"z_mean": np.zeros((2, 2)), "labels": np.array([0, -1])}, "labels = -1"),
         ({"z_mean": np.zeros((2, 2)), "labels": np.array([0, 2]), "classes": ["a", "b"]}, "labels go up to 2"),
         ({"z_mean": np.zeros((2, 3)), "dims": (0, 3)}, r"dims = \(0, 3\)"),
         ({"z_mean": np.zeros((2, 3)), "dims": (1, 1)}, r"dims = \(1, 1\)"),
     ],
 )
-def test_invalid_latents_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_latents_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         figures.latents(**arguments)

@@ -55,13 +55,15 @@ RunArgument = Annotated[
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
 ColorOption = Annotated[Color | None, typer.Option(help="Convert images to gray or to color.")]
 BackgroundOption = Annotated[
-    str | None, typer.Option(metavar="COLOR", help="Lay a color under transparent pixels, such as white.")
+    str | None, typer.Option(metavar="COLOR", help="Color behind transparent pixels, such as white.")
 ]
-SeedOption = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Makes the result repeatable.")]
+SeedOption = Annotated[
+    int | None, typer.Option(min=0, max=2**31 - 1, help="Random seed; makes the result reproducible.")
+]
 LabelOption = Annotated[
     str | None, typer.Option(help="Label of the images, for a conditional model: a number or a name.")
 ]
-PriorOption = Annotated[PriorChoice | None, typer.Option(help="The prior. Default: the fitted one, if any.")]
+PriorOption = Annotated[PriorChoice | None, typer.Option(help="The prior to use. Default: the fitted one, if any.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -77,7 +79,7 @@ def load_splits(experiment: "Experiment") -> "Splits":
     say(f"{experiment.name} · {splits.train.name}: {counts} · {'×'.join(map(str, splits.train.image_shape))}")
     if not experiment.data.holdout:
         say(
-            "trained on training and test images together: no held-out data, so no number of this run is a held-out one"
+            "trained on training and test images together: there is no held-out data, so all results are too optimistic"
         )
     return splits
 
@@ -95,7 +97,7 @@ def with_data(
     from keras_vae.data.sources import SOURCES
 
     if source is not None and source not in SOURCES and os.path.exists(path := os.path.expanduser(source)):
-        # Later commands, run from elsewhere, must find it as well.
+        # An absolute path, so that later commands find it from any folder.
         source = str(Path(path).resolve())
     settings = {
         "data.source": source,
@@ -119,7 +121,7 @@ def open_to_write(path: Path) -> "Run":
     return own
 
 
-def print_answer(run: "Run", as_json: bool) -> None:
+def print_evaluation(run: "Run", as_json: bool) -> None:
     """Print the evaluation of a run."""
     if as_json:
         print(json.dumps({"run": str(run.path), "evaluation": run.evaluation}))
@@ -189,7 +191,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
-    """Refuse an output file that cannot be written, or that exists and must not be replaced."""
+    """Reject an output file that cannot be written, or that exists and must not be replaced."""
     if out is None:
         return
     if out.suffix not in suffixes:
@@ -213,7 +215,7 @@ def import_keras(backend: Backend | None = None) -> None:
     if chosen not in list(Backend):
         raise unknown("$KERAS_BACKEND", chosen, list(Backend))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # It warns about retracing for inputs of different shapes, which is intended here.
+    # TensorFlow warns about retracing for inputs of different shapes, which is intended here.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with tempfile.TemporaryFile() as messages:
         stderr = os.dup(2)

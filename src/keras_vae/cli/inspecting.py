@@ -1,4 +1,4 @@
-"""Commands that show a run, images of its model, the presets and the data sources."""
+"""Commands that show a run, images of its model, the presets, and the data sources."""
 
 import json
 from pathlib import Path

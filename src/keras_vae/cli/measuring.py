@@ -72,7 +72,7 @@ def evaluate(
     prior: PriorOption = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Evaluate on other images; the results go to a file of their own."),
+        typer.Option(metavar="SOURCE", help="Evaluate on other images; the results are written to a separate file."),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
@@ -141,9 +141,12 @@ def _with_test_images(splits: "Splits", loaded: "LoadedData") -> "Splits":
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Run folders.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN…", help="At least two run folders or pretrained runs.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write the table and a figure of the training curves here.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the table and a figure of the training curves into this folder."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write into an existing folder.")] = False,
     as_json: JsonOption = False,
@@ -164,7 +167,7 @@ def compare(
 
 
 def doctor(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Find problems of a run, explain them and suggest which settings to change."""
+    """Find problems of a run, explain them, and suggest which settings to change."""
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)

@@ -9,7 +9,6 @@ import typer
 
 from keras_vae.cli.common import (
     Backend,
-    ForceOption,
     JsonOption,
     PriorOption,
     RunArgument,
@@ -35,7 +34,7 @@ class Target(StrEnum):
 
 
 class InputDtype(StrEnum):
-    """The dtype in which exported graphs take images."""
+    """The dtype of the input images of exported graphs."""
 
     UINT8 = "uint8"
     FLOAT32 = "float32"
@@ -48,7 +47,7 @@ def export(
         Path | None, typer.Option(metavar="FOLDER", help="A new folder. Default: export/FORMAT in the run.")
     ] = None,
     input_dtype: Annotated[
-        InputDtype, typer.Option(help="Graphs take images as levels 0…255, or as floats in [0, 1].")
+        InputDtype, typer.Option(help="Dtype of input images: levels 0…255 as uint8, or values in [0, 1] as float32.")
     ] = InputDtype.UINT8,
     prior: PriorOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
@@ -104,7 +103,7 @@ def push(
     repository: RepositoryArgument,
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
 ) -> None:
-    """Push a run to the Hugging Face Hub and print its address."""
+    """Push a run to the Hugging Face Hub and print its URL."""
     from keras_vae.integrations import hub
     from keras_vae.runs.run import Run
 
@@ -119,9 +118,9 @@ def pull(
     revision: Annotated[
         str | None, typer.Option(help="A branch, a tag or a commit. Default: the latest commit.")
     ] = None,
-    force: ForceOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
 ) -> None:
-    """Pull a run from the Hugging Face Hub and print where it is."""
+    """Pull a run from the Hugging Face Hub and print its path."""
     from keras_vae.integrations import hub
 
     print(hub.pull(repository, out, revision=revision, force=force).path)

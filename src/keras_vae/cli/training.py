@@ -12,7 +12,6 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
-    ForceOption,
     ImageSizeOption,
     JsonOption,
     RunArgument,
@@ -21,7 +20,7 @@ from keras_vae.cli.common import (
     load_own_splits,
     load_splits,
     open_to_write,
-    print_answer,
+    print_evaluation,
     progress,
     quoted,
     say,
@@ -58,7 +57,9 @@ def train(
         list[Path] | None,
         typer.Option("--import", metavar="FILE.py", help="Import components of your own; may be repeated."),
     ] = None,
-    backend: Annotated[Backend | None, typer.Option(help="The backend. Default: as Keras is configured.")] = None,
+    backend: Annotated[
+        Backend | None, typer.Option(help="The backend of Keras. Default: the one that Keras is configured to use.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs into the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,13 +69,13 @@ def train(
     from keras_vae.runs.run import Run
 
     if resume is not None:
-        names = ("a preset or file", "--data", "--image-size", "--color", "--background", "--out", "--set", "--import")
+        names = ("PRESET", "--data", "--image-size", "--color", "--background", "--out", "--set", "--import")
         values = (source, data, image_size, color, background, out, settings, imports)
-        _refuse_with_resume(dict(zip(names, values, strict=True)))
+        _reject_with_resume(dict(zip(names, values, strict=True)))
         interrupted = Run.open(resume)
         if interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report:
             say(f"{resume} is complete: nothing to resume")
-            print_answer(interrupted, as_json)
+            print_evaluation(interrupted, as_json)
             return
         experiment, path = interrupted.experiment, resume
         backend = backend or Backend(interrupted.environment["backend"])
@@ -87,20 +88,21 @@ def train(
             )
         user_code.require_files(imports or [])
 
-    # Before Keras is imported, which takes seconds: problems with the images are reported at once.
+    # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
     import_keras(backend)
     _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
-    print_answer(Run(path), as_json)
+    print_evaluation(Run(path), as_json)
 
 
 def fit_prior(
     run: RunArgument,
     prior: Annotated[str, typer.Option(help="A prior that can be learned: realnvp or mixture.")] = "realnvp",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of it; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the prior; may be repeated."),
     ] = None,
-    force: ForceOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier fitted prior.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a prior to the codes of a trained model, which `vae sample` then uses."""
@@ -114,7 +116,7 @@ def fit_prior(
     from keras_vae.core import registry
     from keras_vae.training.prior_fitting import fit_prior
 
-    # Before images are loaded, and before the copy of a pretrained run is made.
+    # Reject an invalid prior before images are loaded and a pretrained run is copied.
     opened.import_code()
     registry.build("prior", spec)
     splits = load_own_splits(opened)
@@ -132,7 +134,7 @@ def fit_prior(
 
 
 def trust(run: RunArgument) -> None:
-    """Allow the Python files that a run contains to be executed on this machine. Read them first."""
+    """Allow this machine to execute the Python files of a run, and print their paths. Read them first."""
     from keras_vae.runs import user_code
     from keras_vae.runs.run import Run
 
@@ -151,12 +153,12 @@ def _load_experiment(
     from keras_vae.runs.experiment import Experiment
 
     experiment = Experiment.load(source)
-    # Later commands, run from elsewhere, must find the experiment's own source as well.
+    # The source of the experiment file becomes an absolute path as well.
     experiment = with_data(experiment, data or experiment.data.source, image_size, color, background)
     return experiment.with_overrides(settings)
 
 
-def _refuse_with_resume(given: dict[str, Any]) -> None:
+def _reject_with_resume(given: dict[str, Any]) -> None:
     for option, value in given.items():
         if value:
             raise InputError(f"{option} = {value}: --resume keeps all settings of the run; leave out {option}")
@@ -193,18 +195,18 @@ def _train(
             _report(run, splits)
     except KeyboardInterrupt as interrupt:
         rows.close()
-        say(f"stopped; every completed epoch is kept: continue with {resume}" if path.exists() else "stopped")
+        say(f"stopped; all completed epochs are saved: continue with {resume}" if path.exists() else "stopped")
         raise typer.Exit(128 + (interrupt.args or (signal.SIGINT,))[0]) from None
     except OSError as error:
         if not path.exists():
             raise
-        raise RunError(f"{error.strerror or error}; every completed epoch is kept: continue with {resume}") from None
+        raise RunError(f"{error.strerror or error}; all completed epochs are saved: continue with {resume}") from None
     finally:
         rows.close()
 
 
 def _report(run: "Run", splits: "Splits") -> None:
-    """Evaluate the ELBO of a complete run, unless there is an evaluation, and write the report."""
+    """Evaluate the ELBO of a complete run, unless it has been evaluated, and write the report."""
     from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
     from keras_vae.report.report import write_report
 

@@ -59,12 +59,18 @@ ScoreOption = Annotated[
 ThresholdOption = Annotated[
     float | None,
     typer.Option(
-        metavar="RATE", min=0, max=1, help="Mark images whose score only this fraction of the training images exceeds."
+        metavar="RATE",
+        min=0,
+        max=1,
+        help="Mark images with a higher score than all but this fraction of the training images.",
     ),
 ]
 HeatMapsOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.png", help="Plot where the images with the highest scores and reconstructions differ."),
+    typer.Option(
+        metavar="FILE.png",
+        help="Plot the images with the highest scores, their reconstructions and heat maps of the errors.",
+    ),
 ]
 
 
@@ -86,8 +92,8 @@ def encode(
     condition = _condition_of_blocks(opened, model, stream, label)
 
     def columns(block: "Block") -> dict[str, Any]:
-        codes = model.encode(block.images, condition=condition(block))
-        return _name_and_label(stream, block) | getattr(codes, "_asdict", lambda: {"z": codes})()
+        encoding = model.encode(block.images, condition=condition(block))
+        return _name_and_label(stream, block) | encoding.as_dict()
 
     _write_table(opened, stream, out, "encoding", columns, label)
     print(out)
@@ -160,7 +166,7 @@ def _plot_heat_maps(
     n: int,
     out: Path,
 ) -> None:
-    """Plot the n images with the highest scores in a table, and where they differ from their reconstructions."""
+    """Plot the n images with the highest scores in a table, their reconstructions and heat maps of the errors."""
     import numpy as np
 
     from keras_vae.core import tables
@@ -217,11 +223,11 @@ def reconstruct(
 
 
 REFERENCE_IMAGES = 2000
-"""Training images among whose scores the percentiles are computed."""
+"""Number of training images whose scores define the percentiles."""
 
 
 def check_table(out: Path, force: bool) -> None:
-    """Refuse a table whose format is unknown or whose file cannot be written."""
+    """Reject a table whose format is unknown or whose file cannot be written."""
     from keras_vae.core import tables
 
     check_out(out, tuple(tables.FORMATS), force)
@@ -248,8 +254,8 @@ def _open(
 def _condition_of_blocks(run: "Run", model: "BaseVAE", stream: "Stream", label: str | None) -> "Callable[[Block], Any]":
     """Return a function from a block of images to the condition of the model.
 
-    The condition is the given label or, without one, the labels of the images in the numbering of the run: a folder
-    that lacks one of the classes numbers the others differently.
+    The condition is the given label or, without one, the labels of the images, renumbered as in the run: a folder that
+    lacks one of the classes numbers the others differently.
     """
     import numpy as np
 

@@ -159,7 +159,7 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
         The table.
 
     Raises:
-        InputError: There are fewer than two runs, a run is given twice, or a run has no evaluation of this version.
+        InputError: There are fewer than two runs, a run is given twice, or a run was not evaluated with this version.
 
     Example:
         >>> print(compare(["mnist-2d", "mnist-16d"]))  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE

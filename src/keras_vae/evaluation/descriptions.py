@@ -17,11 +17,11 @@ NAMES = {
 NUMBERS = {
     "nll": (
         "The cost of describing an image with the model, estimated from {samples} draws of the code per image. It"
-        " compares models of all kinds. Lower is better."
+        " is comparable across models of all kinds. Lower is better."
     ),
     "negative_elbo": (
-        "An upper bound on that cost: reconstruction loss plus KL loss. Lower is better, among models measured on the"
-        " same images in the same way."
+        "An upper bound on the negative log-likelihood: reconstruction loss plus KL loss. Lower is better, among models"
+        " measured on the same images in the same way."
     ),
     "reconstruction_loss": (
         "How poorly the decoder predicts the pixels from the code. It is high if reconstructions are blurred or wrong."
@@ -85,12 +85,14 @@ SCORES = {
     ),
     "mig": Quantity(
         "mutual information gap",
-        "How much more information about a factor the best dimension has than the second best.",
+        "The difference in information about a factor between the best and the second-best dimension.",
     ),
     "modularity": Quantity(
         "modularity", "Whether a dimension has information about a single factor. Not meaningful on its own."
     ),
-    "sap": Quantity("SAP", "How much better the best dimension predicts a factor than the second best."),
+    "sap": Quantity(
+        "SAP", "The difference in accuracy between the best and the second-best dimension as predictors of a factor."
+    ),
     "dci_disentanglement": Quantity("DCI disentanglement", "Whether each dimension matters for a single factor."),
     "dci_completeness": Quantity("DCI completeness", "Whether each factor needs a single dimension."),
     "dci_informativeness": Quantity("DCI informativeness", "How well all dimensions together predict the factors."),
@@ -125,13 +127,13 @@ UNTRUSTED = Caveat(
 )
 NOT_A_BOUND = Caveat(
     "not a bound",
-    "the posterior is deterministic, so this number is the minimized loss, but no bound on −log p(x).",
+    "the posterior is deterministic, so this number is the minimized loss, but not a bound on −log p(x).",
     ("negative_elbo", "kl_loss"),
 )
 DENSITY = Caveat(
     "a density",
-    "this is a density of gray values in [0, 1], which may exceed 1, so the nats may be negative. It does not compare"
-    " with likelihoods that assign probabilities to gray levels.",
+    "this is a density of gray values in [0, 1], which may exceed 1, so the nats may be negative. It is not"
+    " comparable with likelihoods that assign probabilities to gray levels.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 
@@ -162,7 +164,7 @@ FIGURES = {
         "Samples and their nearest training images",
         "New images in the upper rows, and below each the training image that is closest to it, pixel by pixel.",
         "The same kind of image with different details: the model has learned what images look like.",
-        "Equal pairs: the model copies its training images. Unlike pairs: samples resemble no training image.",
+        "Identical pairs: the model copies its training images. Dissimilar pairs: samples resemble no training image.",
     ),
     "traversals": Caption(
         "Latent traversals",
@@ -175,7 +177,7 @@ FIGURES = {
         "Interpolation",
         "Each row moves in a straight line from the code of one held-out image to the code of another.",
         "Every step is a plausible image, and the change is gradual.",
-        "One image fades into the other, or a jump halfway: the space between codes is not used.",
+        "One image fades into the other, or changes abruptly halfway: the space between codes is not used.",
     ),
     "kl-per-dimension": Caption(
         "KL per dimension",
@@ -193,7 +195,7 @@ FIGURES = {
     "reconstructions": Caption(
         "Reconstructions",
         "Images in the upper rows, and below each its reconstruction: what the decoder recovers from the code.",
-        "The same content, with its stroke, slant and position.",
+        "The same content, with the same stroke, slant and position.",
         "A blur, or another kind of image: the latent space is too small, or the model needs more training.",
     ),
     "worst-reconstructions": Caption(
@@ -214,8 +216,8 @@ FIGURES = {
         "Training",
         "The losses per epoch, in nats per image, on the training images and on the validation images, if any.",
         "The curves fall, level out, and stay close together.",
-        "Validation rises while training falls (overfitting: stop earlier or regularize); still falling at the end"
-        " (train longer); KL loss at 0 (posterior collapse: lower β or raise it slowly).",
+        "Validation rises while training falls (overfitting: stop earlier or regularize); the losses still fall at the"
+        " end (train longer); the KL loss is 0 (posterior collapse: lower β or raise it slowly).",
     ),
 }
 

@@ -1,6 +1,6 @@
 """Disentanglement scores: whether each latent dimension represents one factor of the data, and vice versa.
 
-The scores take codes (N, D) and the factors of the same N images (N, F). All are at most 1.
+The inputs are codes (N, D) and the factors of the same N images (N, F). All scores are at most 1.
 """
 
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def factor_vae_score(
     r"""Return the FactorVAE score: how well the dimension with the least variance predicts which factor images share.
 
     Each point is \(\arg\min_d \mathrm{Var}_b(z_{bd}) / \mathrm{Var}(z_d)\) over B images that agree in factor k; a
-    majority vote predicts k from it. Defined by Kim and Mnih, arXiv 1802.05983; draws and `inactive` as in the study
+    majority vote predicts k from it. Defined by Kim and Mnih, arXiv 1802.05983; draws and `inactive` follow the study
     of google-research/disentanglement_lib.
 
     Args:
@@ -222,7 +222,7 @@ def dci(codes: Codes, factors: Values, *, seed: int = 0) -> DCI:
 
     The importances come from a random forest that considers all dimensions at every node; its leaves hold at least
     half a percent of the points, so that it does not fit noise. google-research/disentanglement_lib uses boosted trees,
-    which take minutes for factors of 40 values. Numbers of the two do not compare.
+    which take minutes for factors of 40 values. The numbers of the two are not comparable.
 
     Args:
         codes: (N, D). A third of the points is held out to measure informativeness.
@@ -316,7 +316,7 @@ class _FactorSampler:
         return self._order[self._starts[group] + (rng.random(points.shape) * self._counts[group]).astype(np.int64)]
 
     def draw_shared(self, count: int, rng: np.random.Generator) -> Values:
-        """Return points whose value other points share: a single point has no variance."""
+        """Return points that share their value with other points: a single point has no variance."""
         return rng.choice(np.flatnonzero(self._counts[self._group] > 1), count)
 
 

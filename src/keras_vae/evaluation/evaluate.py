@@ -32,8 +32,8 @@ class EvaluationConfig:
         num_generated: Number of generated images that are compared with real ones.
         images: Compare mean images (`"means"`), or draws of pixels from the likelihood (`"draws"`).
         features: The features by which images are compared: `"classifier"`, `"random"` or `"inception"`. None uses the
-            classifier if there are labels, else random features.
-        seed: Determines every draw; None takes the seed of the run.
+            classifier if there are labels, otherwise random features.
+        seed: Fixes the draws; None uses the seed of the run.
 
     Raises:
         InputError: A number is too small.
@@ -50,11 +50,11 @@ class EvaluationConfig:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are too small."""
+        """Reject numbers that are too small."""
         if self.samples < 0:
-            raise InputError(f"samples = {self.samples}: it is negative; choose 1 or more, or 0 for the ELBO alone")
+            raise InputError(f"samples = {self.samples}: negative; use at least 1, or 0 to measure only the ELBO")
         if self.num_generated < 2:
-            raise InputError(f"num_generated = {self.num_generated}: too few images to compare; choose 2 or more")
+            raise InputError(f"num_generated = {self.num_generated}: too few images to compare; use at least 2")
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class EvaluationContext:
         model: The model.
         splits: The images that it was trained on, and those held out.
         config: The settings.
-        seed: Determines every draw.
-        progress: Shown over long work.
+        seed: Fixes the draws.
+        progress: Shows the progress of long work.
         partial: A file for intermediate results.
     """
 
@@ -148,14 +148,15 @@ def evaluate(
     An interrupted evaluation with the same settings resumes.
 
     Args:
-        run: A complete run, its folder, or the name of a pretrained run, whose copy is written to.
+        run: A complete run, its folder, or the name of a pretrained run, which is copied before writing.
         splits: Its images, or other images in place of the test images; None loads those of the run.
         config: The settings.
-        stages: The stages to measure; by default all available ones. Others keep their numbers of the same weights.
+        stages: The stages to measure; by default all available ones. Other stages keep
+            the numbers measured with the same weights.
         prior: `"original"` or `"fitted"`; None prefers the fitted prior.
-        model: The run's model, if it is loaded already.
-        on: The name of other images than the run's own; their numbers go into `evaluation-NAME.json`.
-        progress: Shown over long work.
+        model: The run's model, if already loaded.
+        on: A name for images that are not the run's own; their numbers are written to `evaluation-NAME.json`.
+        progress: Shows the progress of long work.
 
     Returns:
         The content of the file.
@@ -188,14 +189,14 @@ def evaluate(
     for stage in stages:
         evaluation[stage] = STAGES[stage](context)
         run.write_evaluation(evaluation, on)
-    # Without the likelihood stage, an interrupted one can still resume later.
+    # If the likelihood was not measured now, an interrupted measurement can still resume later.
     if "likelihood" in stages:
         partial.unlink(missing_ok=True)
     return evaluation
 
 
 def _continued_evaluation(run: Run, on: str | None, key: dict[str, Any], config: EvaluationConfig) -> dict[str, Any]:
-    """Return the existing evaluation of the same weights and images, if any, with the present software."""
+    """Return the existing evaluation of the same weights and images, if any, and record the current software."""
     from keras_vae.core import backend
 
     evaluation = run.read_evaluation(on) or {}

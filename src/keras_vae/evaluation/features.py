@@ -26,7 +26,7 @@ Name = Literal["classifier", "random", "inception"]
 
 CACHE_VARIABLE = "KERAS_VAE_CACHE"
 RECIPE = 1
-"""Version of the classifier: raise it when its network, its training or its file format changes."""
+"""Version of the classifier: increment it when its network, its training or its file format changes."""
 
 DIMENSIONS = 128
 """Number of features of the classifier and of the random network."""
@@ -44,7 +44,7 @@ class Features:
     Args:
         name: `"classifier"`, `"random"` or `"inception"`.
         network: uint8 images (N, H, W, C) → vectors (N, F).
-        details: Further facts for the record, besides name, size and weights.
+        details: Further entries of `describe`, besides name, size and weights.
         notes: One line per problem that occurred.
     """
 
@@ -133,14 +133,14 @@ def inception_features(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) 
     """Return the pooled features of Keras's InceptionV3, trained on ImageNet (Szegedy et al., arXiv 1512.00567).
 
     Images are resized bilinearly to `side` × `side`, and gray images are repeated to RGB. The weights are those of
-    Keras. Distances compare with each other, but not with published ones, which use other weights.
+    Keras. Distances are comparable with each other, but not with published ones, which use other weights.
 
     Args:
         image_shape: (H, W, C).
         side: Height and width of the resized images, at least 75.
 
     Raises:
-        RunError: The weights are neither in the cache of Keras nor can they be downloaded.
+        RunError: The weights are not in the cache of Keras and cannot be downloaded.
     """
     try:
         network = keras.applications.InceptionV3(
@@ -222,7 +222,7 @@ def _training_and_test_images(splits: Splits, seed: int) -> tuple[Dataset, NDArr
         raise InputError(
             f"features = classifier: {splits.train.name} has no labels of two or more classes; use features = random"
         )
-    # Sorted by digest, the same images give the same pool, whichever seed split them.
+    # Sorted by digest, the same images give the same pool, regardless of the seed that split them.
     pairs = zip(images, labels, strict=True)
     digests = [hashlib.sha256(image.tobytes() + label.tobytes()).digest() for image, label in pairs]
     order = np.array(sorted(range(len(digests)), key=digests.__getitem__))

@@ -31,7 +31,7 @@ ACTIVE_VARIANCE = 0.01
 NEIGHBORS = 10
 """Number of nearest codes that vote on a label."""
 
-ONLY_SUM_KNOWN = "this posterior and prior only give the sum over dimensions, kl_loss"
+ONLY_SUM_KNOWN = "this posterior and prior give only the sum over dimensions, kl_loss"
 
 _PAIRS_AT_ONCE = 2**22
 
@@ -59,7 +59,7 @@ def measure_latents(
     surgery"). All three terms are estimated from one draw per image: `kl_monte_carlo = mutual_information +
     marginal_kl`. `kl_loss` and `kl_per_dimension` are closed forms, if the posterior and prior have one. With
     \(q(z) = \tfrac1N \sum_j q(z|x_j)\) over the N measured images, the mutual information cannot exceed log N, the
-    `mutual_information_cap`; close to it, it is an underestimate.
+    `mutual_information_cap`; an estimate close to this limit is too low.
 
     Args:
         model: A trained `VAE`.
@@ -70,8 +70,8 @@ def measure_latents(
         progress: Shows the progress.
 
     Returns:
-        The section `latents` of `evaluation.json`, in nats. Numbers that this model does not have are None, and `notes`
-        explain why.
+        The section `latents` of `evaluation.json`, in nats. Numbers that are not defined for this model are
+        None, and `notes` explain why.
 
     Raises:
         InputError: The codes of the model are not vectors, or `images` is below one.
@@ -118,7 +118,7 @@ def kl_per_dimension(model: "BaseVAE", dataset: Dataset, *, seed: int = 0) -> Do
         seed: Fixes the draws of z.
 
     Returns:
-        (D,), or None if the posterior and prior only give the sum over dimensions, or no KL.
+        (D,), or None if the posterior and prior give only the sum over dimensions, or no KL.
     """
     if not model.is_stochastic:
         return None
@@ -244,7 +244,7 @@ def aggregate_moments(z: Array) -> dict[str, Any]:
 
 
 def probe_accuracy(codes: Array, labels: Array, test_codes: Array, test_labels: Array) -> dict[str, Any]:
-    """Return how well simple classifiers predict labels from codes.
+    """Return the accuracies of simple classifiers that predict labels from codes.
 
     Args:
         codes: Training codes, (N, D).
@@ -339,7 +339,7 @@ def _probe_labels(
     else:
         train = binarize_if_needed(model, splits, _subsample(splits.train, images, seed))
         codes = model.encode(train.images, seed=seed, condition=dataset_condition(model, train)).z_mean
-        # The type checker cannot know that a subset of labeled images has labels.
+        # For the type checker: a subset of labeled images has labels.
         labels = np.asarray(train.labels)
         test_codes, test_labels = z_mean, measured.labels
     if len(np.unique(labels)) < 2:

@@ -50,8 +50,8 @@ def binarize(splits: Splits, dataset: Dataset) -> Dataset:
     """Return one of the splits in black and white: each pixel is drawn once, with its gray value as the probability.
 
     The draws follow the protocol of published numbers (the code of Tomczak and Welling, arXiv 1705.07120): NumPy's
-    legacy generator with seed 777. If the source provides test images and more training images than these, as MNIST
-    does, the same number of its last training images is drawn first, and then the test images.
+    legacy generator with seed 777. If a source has more training images than test images, as MNIST does, the
+    same number of its last training images is drawn before the test images.
 
     Args:
         splits: The images of a run.
@@ -100,8 +100,8 @@ def measure_likelihood(
         partial: A file for intermediate estimates, from which an interrupted measurement resumes.
 
     Returns:
-        The section `likelihood` of `evaluation.json`: means and standard errors over images in nats per image, how
-        they were measured, and whether the estimate can be trusted.
+        The section `likelihood` of `evaluation.json`: means and standard errors over images in nats per image, the
+        settings of the measurement, and whether the estimate can be trusted.
 
     Raises:
         InputError: `samples` is negative.

@@ -17,7 +17,7 @@ class Neighbors(NamedTuple):
 
     Args:
         indices: The index of the neighbor, (n,).
-        distances: The Euclidean distance to the neighbor, (n,). White is 1 if the images are uint8.
+        distances: The Euclidean distance to the neighbor, (n,). uint8 images are scaled to [0, 1] first.
     """
 
     indices: NDArray[np.intp]
@@ -64,7 +64,7 @@ def nearest_neighbors(
         label: The label of the progress.
 
     Raises:
-        InputError: The two differ in type or size, or one of them is empty.
+        InputError: The two sets differ in type or size, or one of them is empty.
 
     Example:
         >>> nearest_neighbors(np.array([[0.0, 3.0]]), np.array([[9.0, 9.0], [0.0, 1.0]]))

@@ -1,4 +1,4 @@
-"""Sample quality: how a set of generated images compares with real images."""
+"""Sample quality: distances between generated images and real images."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +27,7 @@ Images = NDArray[np.uint8]
 Scored = Literal["means", "draws"]
 
 FEATURE_SEED = 0
-"""Seed of the feature network: the same for all runs, so that their numbers compare."""
+"""Seed of the feature network: the same for all runs, so that their numbers are comparable."""
 
 
 class _Sets(NamedTuple):
@@ -48,7 +48,7 @@ def measure_samples(
     seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Compare samples of a model with held-out images, and as a baseline training images with held-out images.
+    """Compare samples of a model with held-out images and, as a baseline, training images with held-out images.
 
     Every distance depends on the sizes of its sets. All sets therefore have the same size: the largest that the
     samples, held-out images and training images allow. Only the memorization test uses all images. Conditional models
@@ -71,7 +71,7 @@ def measure_samples(
         None, and `notes` explain why.
 
     Raises:
-        InputError: `n` is below 2, or the likelihood of the model cannot be drawn from.
+        InputError: `n` is below 2, or `scored` is unknown or `"draws"` for a likelihood that is not Bernoulli.
         RunError: The weights of InceptionV3 are not available, or samples are not finite.
     """
     if n < 2:
@@ -153,7 +153,7 @@ def _draw_samples(model: "BaseVAE", splits: Splits, n: int, seed: int, progress:
 
 
 def _binarization(model: "BaseVAE", scored: Scored) -> Bernoulli | None:
-    """Return the likelihood that binarizes real images so that they compare with draws; None if means are compared."""
+    """Return the likelihood that binarizes real images, to compare them with draws; None if means are compared."""
     if scored not in get_args(Scored):
         raise InputError(f"scored = {scored!r}: unknown; use one of {', '.join(get_args(Scored))}")
     if scored == "means":

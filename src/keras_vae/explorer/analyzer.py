@@ -14,7 +14,7 @@ from keras_vae.explorer.engine import Engine
 from keras_vae.models.inputs import dataset_condition
 
 YIELD_SECONDS = 0.01
-"""Pause of background work between two batches. Without it, the thread that releases the lock gets it right back."""
+"""Pause of background work between two batches. Without it, events of the page could not acquire the lock."""
 
 _MAX_REFERENCE_IMAGES = 500
 _REFERENCE_BATCH = 4

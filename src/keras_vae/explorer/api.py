@@ -52,7 +52,7 @@ class _Endpoints:
         ]
 
     def describe(self) -> dict[str, Any]:
-        """Return the run's name, its model's sizes, labels and priors, KL per dimension, and missing images."""
+        """Return the name of the run, sizes, labels, priors and KL per dimension, and a note on missing images."""
         explorer, model = self._explorer, self._explorer.engine.model
         kl = explorer.latent_space.kl_per_dimension if explorer.has_vector else None
         return {

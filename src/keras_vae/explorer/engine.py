@@ -1,4 +1,4 @@
-"""A model compiled for a few batch sizes, so that the page answers at once."""
+"""A model compiled for a few batch sizes, so that the page responds at once."""
 
 import functools
 import threading
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 MAX_IMPORTANCE_SAMPLES = 64
-"""Importance samples per image for its log-likelihood; large images get as many as fit in a batch."""
+"""Maximum number of importance samples per image; for large images, as many as fit in a batch."""
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""Everything that the page shows about a trained model, as arrays."""
+"""The content of the page about a trained model, as arrays."""
 
 import contextlib
 import functools
@@ -20,11 +20,11 @@ from keras_vae.report.latent_grid import interpolate
 from keras_vae.runs.run import Run
 
 NUM_INTERPOLATED = 11
-"""The number of images of an interpolation, both ends included."""
+"""Number of images of an interpolation, both ends included."""
 
 
 class Explorer:
-    """A run's model and images, and what each tab of the page computes from them.
+    """A run's model and images, and the content of each tab, computed from them.
 
     Args:
         run: The run.
@@ -61,11 +61,11 @@ class Explorer:
         self.analyzer = ImageAnalyzer(self.engine, self.sources.reference, has_code=self.has_lines)
         self.report = RunReport(run, self.engine, self.sources.splits)
 
-    # ---- What applies to the model ----
+    # ---- Capabilities of the model ----
 
     @property
     def has_vector(self) -> bool:
-        """Whether a code is one vector whose dimensions mean something by themselves."""
+        """Whether a code is one vector, so that single dimensions can be varied."""
         return self.engine.model.has_latent_vector
 
     @property
@@ -75,7 +75,7 @@ class Explorer:
 
     @property
     def has_lines(self) -> bool:
-        """Whether codes are continuous, so that there are codes between two codes."""
+        """Whether codes are continuous, so that the model can interpolate between two codes."""
         return self.engine.model.has_continuous_codes
 
     @functools.cached_property
@@ -91,7 +91,7 @@ class Explorer:
         """Return the index of a label given by name or index; None without a condition.
 
         Args:
-            name: The name or index; None for the first label.
+            name: The name or index; None uses the first label.
 
         Raises:
             InputError: There is no such label.
@@ -104,9 +104,9 @@ class Explorer:
             return self.classes.index(str(name))
         if isinstance(name, int) and 0 <= name < len(self.classes):
             return name
-        raise InputError(f"label = {name}: there is no such label; accepted: {', '.join(self.classes)}")
+        raise InputError(f"label = {name}: there is no such label; use one of {', '.join(self.classes)}")
 
-    # ---- What the tabs show ----
+    # ---- Content of the tabs ----
 
     @functools.cached_property
     def latent_space(self) -> LatentSpace:
@@ -117,7 +117,7 @@ class Explorer:
         """
         if not self.has_vector:
             kind = type(self.engine.model).__name__
-            raise InputError(f"model = {kind}: its code is not one vector; the latent space is shown for VAE only")
+            raise InputError(f"model = {kind}: its code is not one vector, so there is no latent map; use a VAE")
         return LatentSpace(
             self.engine,
             self.sources.examples,
@@ -153,7 +153,7 @@ class Explorer:
         Args:
             first: (H, W, C).
             second: (H, W, C).
-            spherical: Interpolates on the great circle instead of the straight line.
+            spherical: Interpolates along the great circle instead of the straight line.
             label: The label to encode and decode with, if the model is conditional.
 
         Raises:
@@ -199,6 +199,6 @@ class Explorer:
     def prepare(self) -> None:
         """Score the reference images and write the report, which takes seconds."""
         self.analyzer.score_reference()
-        # The tab of the report shows the error when it is opened.
+        # The tab Report shows the error when it is opened.
         with contextlib.suppress(InputError):
             _ = self.report.html

@@ -1,4 +1,4 @@
-"""The images to explore a run with."""
+"""The images of a run that the explorer shows."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from keras_vae.data.sources import SOURCES
 from keras_vae.runs.run import Run
 
 IMAGES_FILE = "images.npz"
-"""A few test images and their labels, in a run folder that travels without its data."""
+"""A few test images and their labels, in a run folder that comes without its data."""
 
 
 class ImageSources(NamedTuple):
@@ -67,7 +67,7 @@ def _is_remote(source: str) -> bool:
 
 def _read(file: Path, run: Run) -> Dataset:
     data = run.environment["data"]
-    # np.load leaves a damaged file open if it opens the file itself.
+    # Open the file here: if np.load opens a damaged file, it does not close it.
     with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
         labels = archive["labels"] if "labels" in archive.files else None
         return Dataset.from_arrays(

@@ -1,4 +1,4 @@
-"""The latent space of a model: its dimensions, the codes of images, and planes to look at."""
+"""The latent space of a model: its dimensions, the codes of images, and planes through it."""
 
 import functools
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from keras_vae.explorer.plane import Plane, View, coordinate_plane, fit_view, pr
 from keras_vae.models.inputs import dataset_condition
 
 MAX_POINTS = 600
-"""The maximum number of images on the map."""
+"""Maximum number of images on the map."""
 
 _MAX_GRID_PIXELS, _MAX_GRID_SIZE = 640, 16
 _SMALL_GRID_SIZE = 7
@@ -88,7 +88,7 @@ class LatentSpace:
 
     @functools.cached_property
     def center(self) -> NDArray[np.float32]:
-        """The code at the center of the prior, (latent_dim,): the one of zero noise, else the mean code of images."""
+        """The code at the center of the prior, (latent_dim,): of zero noise if any, else the mean code of images."""
         if self.engine.has_temperature:
             return np.asarray(self.engine.sample_code(0, 0.0, self._default_label), "float32")
         return np.asarray(self.codes.mean(axis=0) if len(self.codes) else np.zeros(self.latent_dim), "float32")
@@ -111,7 +111,7 @@ class LatentSpace:
 
         Args:
             kind: `"dimensions"`, or `"components"` for the first two principal components of the codes.
-            dims: Two dimensions; None for those of highest KL divergence.
+            dims: Two dimensions; None uses those of highest KL divergence.
 
         Raises:
             InputError: There is no such plane, or the latent space has one dimension.
@@ -119,7 +119,7 @@ class LatentSpace:
         if self.latent_dim < 2:
             raise InputError("latent_dim = 1: a plane needs two dimensions; decode single codes instead")
         if kind not in self.plane_kinds:
-            raise InputError(f"kind = {kind}: there is no such plane; accepted: {', '.join(self.plane_kinds)}")
+            raise InputError(f"kind = {kind}: there is no such plane; use {' or '.join(self.plane_kinds)}")
         if kind == "components":
             return principal_plane(self.codes)
         return coordinate_plane(self.center, dims or self.top_dims)

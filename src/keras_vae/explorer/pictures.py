@@ -40,7 +40,7 @@ def data_uri(image: Array) -> str:
 
 
 def tile(image: Array, caption: str = "", *, index: int | None = None) -> str:
-    """Return one image with a caption below it; with an index, it can be chosen."""
+    """Return one image with a caption below it; an image with an index can be clicked."""
     height, width = image.shape[:2]
     choosable = "" if index is None else f' data-index="{index}" tabindex="0" role="button"'
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
@@ -75,7 +75,7 @@ def animation(images: Array) -> str:
 
 
 def sample_grid(samples: Array, nearest: Array | None, captions: Sequence[str]) -> str:
-    """Return samples, each above its nearest training image with a caption, if any."""
+    """Return samples, each above its nearest training image with a caption, if given."""
     cells = []
     for index, sample in enumerate(samples):
         below = "" if nearest is None else tile(nearest[index], captions[index])
@@ -90,14 +90,14 @@ def choice_grid(images: Array) -> str:
 
 
 def heatmap(error_map: Array) -> NDArray[np.uint8]:
-    """Return a map (H, W, 1) in [0, 1] in colors, (H, W, 3)."""
+    """Return a map of values in [0, 1], (H, W, 1), as colors, (H, W, 3)."""
     from matplotlib import colormaps
 
     return np.rint(colormaps["inferno"](np.asarray(error_map)[..., 0])[..., :3] * 255).astype("uint8")
 
 
 def label_colors(labels: NDArray[np.int64] | None) -> dict[int, str]:
-    """Return the color of each label that occurs: from the palette, or from a continuous scale if they are many."""
+    """Return the color of each label that occurs: from the palette, or from a color scale if there are many."""
     if labels is None:
         return {}
     present = np.unique(labels).tolist()

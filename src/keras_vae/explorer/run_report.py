@@ -29,7 +29,7 @@ class RunReport:
 
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """The findings of the doctor; without images, those about the training only."""
+        """The findings of the doctor; without images, only those about the training."""
         run = self._run
         if self._splits is None:
             return run_checks(RunDiagnostics(run.experiment, run.metrics, has_fitted_prior=run.has_fitted_prior))
@@ -67,7 +67,7 @@ class RunReport:
 
 
 def _take_turns(batches: Iterable[Any], _: str) -> Iterator[Any]:
-    """Yield batches while holding the engine's lock, which events of the page may take in between."""
+    """Yield batches while holding the engine's lock; between batches, events of the page can acquire it."""
     for batch in batches:
         with Engine.lock:
             yield batch

@@ -12,7 +12,7 @@ from keras_vae.explorer.engine import Engine
 from keras_vae.runs.run import Run
 
 PAGE_SIZE = 24
-"""The number of images on a page of samples, and of images to choose from."""
+"""Number of images on a page of samples, or on a page of images to choose from."""
 
 _MAX_SEARCHED_VALUES = 60_000 * 28 * 28
 
@@ -40,14 +40,14 @@ class Sampler:
         Args:
             count: The number of images.
             seed: Fixes the draw.
-            prior: `"original"` or `"fitted"`; None for the fitted one, if any.
+            prior: `"original"` or `"fitted"`; None uses the fitted one, if any.
             label: The label to condition on; None cycles through all labels.
 
         Raises:
             InputError: There is no such prior.
         """
         if prior not in (None, *self.priors):
-            raise InputError(f"prior = {prior}: the run has no such prior; accepted: {', '.join(self.priors)}")
+            raise InputError(f"prior = {prior}: the run has no such prior; use {' or '.join(self.priors)}")
         engine = self._engine
         if prior == "original" and self._run.has_fitted_prior:
             engine = self._original_engine
@@ -63,7 +63,7 @@ class TrainingImages:
     """Training images to search for nearest neighbors, prepared so that a search takes milliseconds.
 
     Args:
-        images: Training images (N, H, W, C), uint8. If they are very many, an evenly spaced subset is searched.
+        images: Training images (N, H, W, C), uint8. If there are very many, an evenly spaced subset is searched.
     """
 
     def __init__(self, images: NDArray[np.uint8]) -> None:

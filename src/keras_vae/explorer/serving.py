@@ -1,4 +1,4 @@
-"""Serve the page on a port of this machine."""
+"""The server of the page, on a port of this machine."""
 
 import errno
 import importlib.util
@@ -90,7 +90,7 @@ def create_app(run: Run, *, host: str = HOST, progress: Progress | None = None) 
 
     Args:
         run: The run.
-        host: The address to bind to. On loopback, requests for other hosts are refused.
+        host: The address to bind to. On loopback, requests for other hosts are rejected.
         progress: Shows the progress of loading images.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -106,7 +106,7 @@ def create_app(run: Run, *, host: str = HOST, progress: Progress | None = None) 
     explorer = Explorer(run, progress)
     explorer.warm_up()
     blocks = page.build(explorer)
-    # This takes seconds, during which the page already answers.
+    # This takes seconds, during which the page already responds.
     threading.Thread(target=explorer.prepare, daemon=True).start()
     app = FastAPI(openapi_url=None)
     if host in LOOPBACK:

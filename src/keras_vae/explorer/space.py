@@ -1,4 +1,4 @@
-"""Write a folder that serves the explorer of a run as a Hugging Face Space."""
+"""Export of a run's explorer as a Hugging Face Space."""
 
 import importlib.metadata
 import shutil
@@ -77,7 +77,7 @@ def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        # TensorFlow is installed under another name here; take its version.
+        # TensorFlow is installed under another name on this machine: use its version.
         return importlib.metadata.version("tensorflow") if name == "tensorflow-cpu" else _missing(name)
 
 

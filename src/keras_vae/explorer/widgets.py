@@ -30,7 +30,7 @@ def html(content: str = "", *, script: str | None = None, elem_id: str | None = 
         content: The HTML.
         script: The name of a script in `assets/` that handles the browser's events.
         elem_id: The component's id in the page.
-        classes: More CSS classes, besides `vae`.
+        classes: CSS classes in addition to `vae`.
     """
     names = ["vae", *classes.split()]
     extra = {} if script is None else {"js_on_load": asset(script)}
@@ -53,7 +53,7 @@ def on_event(
         inputs: The components whose values the function takes.
         outputs: The components whose values it returns.
         may_fail: Whether a user can cause an error. Then events pass through Gradio's queue, which shows the error but
-            delivers results every 50 ms only.
+            delivers results only every 50 ms.
     """
     event(
         show_errors(function) if may_fail else function,

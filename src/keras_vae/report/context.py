@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras_vae.runs.run import Run
 
 ORDERING_IMAGES = 2000
-"""Images over which the KL divergence or the variance of each latent dimension is averaged."""
+"""Number of images over which the KL divergence or the variance of each latent dimension is measured."""
 
 
 class PlotContext:
@@ -52,7 +52,7 @@ class PlotContext:
         """Return the context of a run, a run's path or name, or a model.
 
         Args:
-            run: What to plot; a context is returned as it is.
+            run: The run or model to plot; a context is returned unchanged.
             splits: Images to use instead of the run's own: splits, a data set, or an array.
             progress: Shows the loading of images.
 
@@ -123,7 +123,7 @@ class PlotContext:
 
     @functools.cached_property
     def kl_per_dimension(self) -> NDArray[np.float64] | None:
-        """KL divergence of each latent dimension in nats per image; None if the model has only their sum."""
+        """KL divergence of each latent dimension, in nats per image; None if only the sum is known."""
         return kl_per_dimension(self.model, self.images(ORDERING_IMAGES))
 
     @functools.cached_property

@@ -42,11 +42,11 @@ class Finding(Protocol):
 
     @property
     def observation(self) -> str:
-        """Measurements that show it."""
+        """Measurements that show the problem."""
 
     @property
     def explanation(self) -> str:
-        """Its effect."""
+        """Effect of the problem."""
 
     @property
     def suggestion(self) -> str:
@@ -106,7 +106,7 @@ def render(
 def _likelihood(likelihood: Mapping[str, Any]) -> str:
     missing = [key for key in (*REQUIRED, "split", "images", "held_out", "normalized") if key not in likelihood]
     if missing:
-        raise InputError(f"evaluation has no {', '.join(missing)}: incomplete; pass the result of `evaluate`")
+        raise InputError(f"evaluation: incomplete, without {', '.join(missing)}; pass the result of `evaluate`")
     where = f"{int(likelihood['images']):,} images of the {escape(str(likelihood['split']))} split"
     note = f"Measured on {where}. ± is one standard error over images."
     if "nll" in likelihood:

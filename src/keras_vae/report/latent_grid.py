@@ -61,9 +61,11 @@ def grid_points(
     if n < 1:
         raise InputError(f"n = {n}: too small; pass at least 1 point per side")
     if latent_dim < 1:
-        raise InputError(f"latent_dim = {latent_dim}: must be at least 1")
+        raise InputError(f"latent_dim = {latent_dim}: too small; pass at least 1")
     if bounds is not None and not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] < bounds[1]):
-        raise InputError(f"bounds = ({bounds[0]:g}, {bounds[1]:g}): must be two finite numbers, the smaller one first")
+        raise InputError(
+            f"bounds = ({bounds[0]:g}, {bounds[1]:g}): not an interval; pass two finite numbers, the smaller first"
+        )
     if latent_dim == 1 and tuple(dims) != (0, 1):
         raise InputError(f"dims = ({dims[0]}, {dims[1]}): the latent space has only 1 dimension; omit dims")
     if latent_dim > 1:
@@ -71,7 +73,7 @@ def grid_points(
     origin = np.zeros(latent_dim, np.float32) if center is None else np.asarray(center, np.float32)
     if origin.shape != (latent_dim,) or not np.isfinite(origin).all():
         raise InputError(
-            f"center.shape = {origin.shape}: must be {latent_dim} finite numbers, one per latent dimension"
+            f"center.shape = {origin.shape}: invalid; pass {latent_dim} finite numbers, one per latent dimension"
         )
 
     x = _quantiles(n) if bounds is None else _evenly_spaced(n, *bounds)
@@ -90,7 +92,7 @@ def interpolate(
     r"""Interpolate between two latent vectors, both included.
 
     Linear interpolation follows a straight line. Spherical interpolation follows
-    \((\sin((1-t)\theta)\,a + \sin(t\theta)\,b)/\sin\theta\) with the angle θ between the vectors, which keeps the
+    \((\sin((1-t)\theta)\,a + \sin(t\theta)\,b)/\sin\theta\) with the angle θ between the vectors. It keeps the
     length that vectors of many dimensions have under a normal prior (White, arXiv 1609.04468).
 
     Args:
@@ -110,12 +112,12 @@ def interpolate(
         [[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]
     """
     if n < 2:
-        raise InputError(f"n = {n}: must be at least 2, for the two ends")
+        raise InputError(f"n = {n}: too few; pass at least 2, for the two ends")
     t = np.linspace(0, 1, n)[:, None]
     weights = 1 - t, t
     lengths = float(np.linalg.norm(start) * np.linalg.norm(end))
     angle = math.acos(max(-1.0, min(1.0, float(start @ end) / lengths))) if lengths else 0.0
-    # Parallel vectors have no great circle between them, and opposite ones have many: use the line.
+    # The great circle through parallel or opposite vectors is not unique: use the line.
     if spherical and math.sin(angle) > 1e-6:
         weights = np.sin((1 - t) * angle) / math.sin(angle), np.sin(t * angle) / math.sin(angle)
     return (weights[0] * start + weights[1] * end).astype("float32")
@@ -132,7 +134,9 @@ def check_dims(dims: tuple[int, int], latent_dim: int) -> None:
         InputError: The dimensions are equal, or one of them does not exist.
     """
     if dims[0] == dims[1] or not all(0 <= dim < latent_dim for dim in dims):
-        raise InputError(f"dims = ({dims[0]}, {dims[1]}): must be two different dimensions from 0 to {latent_dim - 1}")
+        raise InputError(
+            f"dims = ({dims[0]}, {dims[1]}): not a plane; pass two different dimensions from 0 to {latent_dim - 1}"
+        )
 
 
 def _evenly_spaced(n: int, low: float, high: float) -> NDArray[np.float32]:

@@ -45,7 +45,7 @@ def plot(
         A Matplotlib figure, which a notebook displays if it is the last expression of a cell.
 
     Raises:
-        InputError: There is no such plot or option, a value is invalid, or the plot needs images or epochs that are
+        InputError: There is no such plot or option, a value is invalid, or images or epochs that the plot needs are
             missing.
 
     Example:
@@ -80,7 +80,7 @@ def plot(
 
 
 def check_options(kind: str, options: Iterable[str]) -> None:
-    """Refuse a plot or an option that does not exist.
+    """Reject a plot or an option that does not exist.
 
     Args:
         kind: Name of the plot.
@@ -120,10 +120,10 @@ def grid(
 
     Args:
         context: The run or model.
-        n: Images per side; None takes 30, or fewer if the figure would then exceed 2,000 pixels.
-        bounds: Smallest and largest z; None spaces z by the quantiles of the standard normal distribution.
-        dims: The two dimensions; None takes the two most informative.
-        label: Label to condition on; None takes the first.
+        n: Images per side; None uses 30, or fewer if the figure would then exceed 2,000 pixels.
+        bounds: Smallest and largest z; None uses the quantiles of the standard normal distribution.
+        dims: The two dimensions; None uses the two most informative.
+        label: Label to condition on; None uses the first.
     """
     from keras_vae.report import figures
 
@@ -141,7 +141,7 @@ def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label:
 
     Args:
         context: The run or model.
-        n: Number of images; None takes 64, or ten per label.
+        n: Number of images; None draws 64, or ten per label.
         seed: Seed of the draw.
         label: Label to condition on; None cycles through the labels.
     """
@@ -216,7 +216,7 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
     Args:
         context: The run or model.
         n: Largest number of images.
-        dims: The two dimensions; None takes the two most informative.
+        dims: The two dimensions; None uses the two most informative.
     """
     from keras_vae.report import figures
 
@@ -233,7 +233,7 @@ def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: int 
         context: The run or model.
         n: Images per row, over z from −3 to 3; the other dimensions are zero.
         rows: Largest number of dimensions.
-        label: Label to condition on; None takes the first.
+        label: Label to condition on; None uses the first.
     """
     from keras_vae.report.figures import ImageStrips
 
@@ -259,7 +259,7 @@ def interpolation(
         n: Images per row.
         rows: Number of pairs.
         spherical: Interpolate along the great circle between the codes instead of the straight line.
-        label: Label to condition on; None takes the first.
+        label: Label to condition on; None uses the first.
     """
     from keras_vae.report.figures import ImageStrips
 
@@ -269,7 +269,7 @@ def interpolation(
     ends = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
     half = len(ends) // 2
     if not half:
-        raise InputError(f"splits has {len(ends)} image to interpolate between; pass at least two")
+        raise InputError(f"splits = {len(ends)} image: too few to interpolate between; pass at least 2")
     paths = [interpolate(*pair, n, spherical=spherical) for pair in zip(ends[:half], ends[half:], strict=False)]
     images = _decode_rows(context.model, np.stack(paths), _label_or_first(context.model, label))
     labels = dataset.labels

@@ -24,16 +24,16 @@ def write_report(
     """Draw all figures that are available for a run, and write `report.html`.
 
     Args:
-        run: A complete run, its folder, or the name of a pretrained run, whose copy is written to.
+        run: A complete run, its folder, or the name of a pretrained run, which is copied before writing.
         splits: Its images; None loads them.
-        model: Its model, if it is loaded already.
-        progress: Shown over the figures.
+        model: Its model, if already loaded.
+        progress: Shows the progress over the figures.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: The run is unfinished, or its images do not exist any more.
+        InputError: The run is unfinished, or its images no longer exist.
     """
     run = Run.open(run)
     run.require_complete()

@@ -1,4 +1,4 @@
-"""Checks of the images, and of the likelihood that is to describe them."""
+"""Checks of the images, and of the likelihood chosen for them."""
 
 import math
 
@@ -10,14 +10,14 @@ MIN_CONTRAST = 26
 divided by 255 twice span one level."""
 
 BRIGHTNESS_GAP = 0.2
-"""Largest difference between the mean pixels of training and held-out images, from 0 to 1. Random splits differ by
-less than 0.02."""
+"""Smallest reported difference between the mean pixels of training and held-out images, from 0 to 1. Random splits
+differ by less than 0.02."""
 
 BRIGHTNESS_STANDARD_ERRORS = 3.0
-"""Smallest brightness gap in standard errors: small sets of images differ by chance."""
+"""Smallest brightness gap that is reported, in standard errors: small sets of images differ by chance."""
 
 GRAY_RANGE = (0.1, 0.9)
-"""Pixels between these values, from 0 to 1, are neither black nor white."""
+"""Pixels between these values, on a scale from 0 to 1, are neither black nor white."""
 
 GRAY_SHARE = 0.25
 """Share of gray pixels above which images are not black and white. It is 9 % in MNIST, 13 % in the digits of
@@ -54,8 +54,9 @@ def held_out_images_differ(diagnostics: RunDiagnostics) -> Finding | None:
         "inverted images" if inverted else "held-out images differ",
         f"The mean pixel is {train:.2f} in the training images and {held_out:.2f} in the held-out images (0 is black, "
         "1 is white).",
-        "The model is evaluated on images unlike those that it learns from, so all held-out numbers are meaningless.",
-        "Invert one part of data.source: one is white on black, the other black on white."
+        "The model is evaluated on images unlike its training images, so all held-out numbers are meaningless.",
+        "In data.source, invert either the training images or the held-out images: one set is white on black, the "
+        "other black on white."
         if inverted
         else "Prepare both parts of data.source in the same way, or remove the test part and let data.test hold out "
         "images at random.",
@@ -63,7 +64,7 @@ def held_out_images_differ(diagnostics: RunDiagnostics) -> Finding | None:
 
 
 def unsuitable_likelihood(diagnostics: RunDiagnostics) -> Finding | None:
-    """Find color images, or images full of gray, under a Bernoulli likelihood."""
+    """Find color images, or images with many gray pixels, under a Bernoulli likelihood."""
     likelihood = diagnostics.experiment.model.likelihood
     images = diagnostics.train_images
     if images is None or likelihood["name"] != "bernoulli":

@@ -1,4 +1,4 @@
-"""A problem of a run, as a check reports it."""
+"""The problem of a run that a check reports."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -28,4 +28,4 @@ class Finding(NamedTuple):
 
 
 Check = Callable[[RunDiagnostics], Finding | None]
-"""Looks for one problem. A check finds nothing if the facts that it needs are missing."""
+"""A function that looks for one problem; it returns None if the facts that it needs are missing."""

@@ -8,8 +8,8 @@ from keras_vae.evaluation.diagnostics.finding import Finding
 from keras_vae.evaluation.diagnostics.run_diagnostics import COLLAPSED_KL, INACTIVE_KL, Numbers, RunDiagnostics
 
 UNUSED_SHARE = 0.75
-"""Share of unused dimensions that is a problem. Of 50 dimensions on MNIST, 25 to 31 stay unused in a healthy model
-(Burda et al., table 1)."""
+"""Smallest share of unused dimensions that is reported. Of 50 dimensions on MNIST, 25 to 31 stay unused in a healthy
+model (Burda et al., table 1)."""
 
 SMALL_LATENT_DIM = 3
 """Up to this size, a latent space is small on purpose, and every dimension should be used."""
@@ -19,7 +19,7 @@ LOG_VAR_RANGE = (-15.0, 6.0)
 20. Trained models stay in [−10, 1]."""
 
 LOG_VAR_SHARE = 0.01
-"""Share of log-variances outside the range that is a problem: a single outlier is none."""
+"""Share of log-variances outside the range above which they are reported: a single outlier is harmless."""
 
 DOMINATED_KL = 1.0
 """KL in nats per image below which β > 1 is to blame. A β-VAE of 10 dimensions on MNIST at β = 4 keeps over 5."""
@@ -73,7 +73,7 @@ def unused_dimensions(diagnostics: RunDiagnostics) -> Finding | None:
         return None
     is_hierarchical = diagnostics.unit == "group"
     if is_hierarchical:
-        explanation = "The hierarchy is shallower than configured: an unused group only costs time."
+        explanation = "The hierarchy is shallower than configured: an unused group costs time and has no effect."
     elif is_small:
         explanation = "A map of the latent space shows the same images all along an unused dimension."
     else:
@@ -153,7 +153,7 @@ def collapsed_codebook(diagnostics: RunDiagnostics) -> Finding | None:
     return Finding(
         "collapsed codebook",
         f"{used[-1]:.0f} of {num_codes} codes are used per batch, with a perplexity of {perplexity[-1]:.1f}.",
-        "So few codes distinguish few images: reconstructions look alike.",
+        "So few codes can distinguish only a few images: reconstructions look alike.",
         f"Lower training.learning_rate (now {diagnostics.experiment.training.learning_rate:g}); or lower "
         "model.architecture.decay to 0.9, so that codes follow the encoder faster; or reduce "
         f"model.architecture.num_codes (now {num_codes}).",
@@ -174,9 +174,9 @@ def codes_far_from_prior(diagnostics: RunDiagnostics) -> Finding | None:
     farthest = int(np.argmax(nats))
     return Finding(
         "codes far from the prior",
-        f"Over all images, z[{farthest}] has mean {mean[farthest]:.2f} and variance {variance[farthest]:.2f}, where "
-        f"the prior has 0 and 1. Over {len(nats)} dimensions, a normal with the moments of the codes has a KL of "
-        f"{nats.sum():.1f} nats to the prior.",
+        f"Over all images, z[{farthest}] has mean {mean[farthest]:.2f} and variance {variance[farthest]:.2f}, whereas "
+        f"the prior has 0 and 1. Summed over {len(nats)} dimensions, the KL divergence of a normal with the "
+        f"moments of the codes from the prior is {nats.sum():.1f} nats.",
         "Samples will look bad: the prior draws codes where no image was encoded.",
         "Run `vae fit-prior RUN` to fit a prior to these codes"
         + (f"; or raise model.objective.beta (now {diagnostics.beta:g}) toward 1." if diagnostics.beta < 1 else "."),

@@ -26,13 +26,14 @@ INACTIVE_KL = 0.01
 """KL in nats below which a latent dimension, or a group of a hierarchy, is unused; used ones have 0.2 to 2."""
 
 COLLAPSED_KL = 0.1
-"""KL in nats per image below which a code carries no information; one of two equally likely kinds is 0.69 nats."""
+"""KL in nats per image below which a code carries no information; a choice
+between two equally likely kinds of images takes 0.69 nats."""
 
 MIN_EPOCHS = 5
-"""Number of epochs over which a rise or a standstill of the loss is no longer chance."""
+"""Number of epochs after which a rise or a plateau of the loss is no longer due to chance."""
 
 PLATEAU_IMPROVEMENT = 0.01
-"""Relative improvement of the loss below which it stands still."""
+"""Relative improvement of the loss below which it has reached a plateau."""
 
 IMAGES = 1000
 """Default number of images of each split to check."""
@@ -94,9 +95,9 @@ class RunDiagnostics:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the latents can be judged: β has its full weight, and the training is over or its loss stands still.
+        """Whether the latents can be judged: β is at its full value, and the training is over or on a plateau.
 
-        Earlier, latents that stay unused for ten epochs, or lie far from the prior, are normal.
+        Before that, latents that stay unused for ten epochs, or lie far from the prior, are normal.
         """
         losses = self.history(self.loss_name)
         if self.beta_factor < 1 or not losses or len(losses) >= self.experiment.training.epochs:
@@ -156,7 +157,7 @@ def collect_diagnostics(
 
 
 def recent_improvement(losses: Sequence[float], span: int) -> float:
-    """Return by how much the best of the last `span` epochs is better than the epoch before them."""
+    """Return the improvement of the best of the last `span` epochs over the epoch before them."""
     return losses[-span - 1] - min(losses[-span:])
 
 

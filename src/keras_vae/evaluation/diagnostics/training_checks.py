@@ -1,4 +1,4 @@
-"""Checks of the training: numerical failures, losses that stand still, and overfitting."""
+"""Checks of the training: numerical failures, plateaus of the loss, and overfitting."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ FINEST_SCALE = 1 / 255
 """Distance between two gray levels: a narrower density describes the rounding of the pixels."""
 
 OVERFITTING_RISE = 0.01
-"""Relative rise of the validation loss that is a problem: published models differ by as little."""
+"""Smallest relative rise of the validation loss that is reported; published models differ by as little."""
 
 OVERFITTING_NOISE = 3.0
 """The same rise in standard deviations of the changes from epoch to epoch."""
@@ -76,7 +76,7 @@ def collapsed_pixel_scale(diagnostics: RunDiagnostics) -> Finding | None:
 
 
 def loss_plateau(diagnostics: RunDiagnostics) -> Finding | None:
-    """Find a loss that stands still before the model has learned anything."""
+    """Find a loss that reaches a plateau before the model has learned anything."""
     losses = diagnostics.history(diagnostics.loss_name)
     if len(losses) <= MIN_EPOCHS:
         return None
@@ -88,7 +88,7 @@ def loss_plateau(diagnostics: RunDiagnostics) -> Finding | None:
         baseline = f"It started at {losses[0]:.1f}."
     else:
         is_stuck = losses[-1] >= MEAN_IMAGE_SHARE * mean_image_cost
-        baseline = f"Predicting the mean image every time costs {mean_image_cost:.1f}."
+        baseline = f"Always predicting the mean image costs {mean_image_cost:.1f}."
     if not is_stuck or recent >= PLATEAU_IMPROVEMENT * abs(losses[-1]):
         return None
     return Finding(
@@ -97,7 +97,7 @@ def loss_plateau(diagnostics: RunDiagnostics) -> Finding | None:
         f"than {span} epochs earlier. {baseline}",
         "The model has learned almost nothing about individual images, and more epochs will not help.",
         f"Divide training.learning_rate (now {diagnostics.experiment.training.learning_rate:g}) by 10; if nothing "
-        "changes, multiply it by 10"
+        "changes, multiply the present value by 10"
         + (f"; also lower model.objective.beta (now {diagnostics.beta:g})." if diagnostics.beta > 1 else "."),
     )
 

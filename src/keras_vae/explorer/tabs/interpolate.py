@@ -13,7 +13,7 @@ _KINDS = {"linear interpolation": False, "spherical interpolation": True}
 
 
 class InterpolateTab:
-    """Interpolates between the codes of two images, which are chosen or drawn."""
+    """Interpolates between the codes of two images that the user chooses or draws."""
 
     def __init__(self, explorer: Explorer) -> None:
         self._explorer = explorer
@@ -62,15 +62,15 @@ class InterpolateTab:
     def choose(
         self, event: gr.EventData, page: int, ends: Sequence[Levels], side: int, label: str | None
     ) -> tuple[str, list[Levels], int]:
-        """Replace an endpoint by the chosen image."""
+        """Replace an endpoint with the chosen image."""
         return self._replace(self._explorer.choices(page)[0][event.index], ends, side, label)
 
     def use_drawing(
         self, image: Levels | None, ends: Sequence[Levels], side: int, label: str | None
     ) -> tuple[str, list[Levels], int]:
-        """Replace an endpoint by the last drawing."""
+        """Replace an endpoint with the last drawing."""
         if image is None:
-            raise InputError("drawing = none: there is no drawing yet; draw or upload an image on the tab Draw first")
+            raise InputError("drawing: there is no drawing yet; first draw or upload an image on the tab Draw")
         return self._replace(image, ends, side, label)
 
     def next_page(self, page: int) -> tuple[str, int]:

@@ -45,8 +45,8 @@ class SamplesTab:
         if neighbors is None:
             return "Nearest training images are not shown because the training data is not available."
         text = (
-            "Each sample is shown above its nearest training image. The number is the Euclidean distance between them,"
-            " with pixels in [0, 1]."
+            "Each sample is shown above its nearest training image. The number is the Euclidean distance between the"
+            " two, with pixels in [0, 1]."
         )
         if neighbors.num_searched < neighbors.num_images:
             text += f" The search covers {neighbors.num_searched:,} of {neighbors.num_images:,} training images."

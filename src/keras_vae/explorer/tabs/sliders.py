@@ -13,14 +13,14 @@ from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import dimension_name, html, label_dropdown, large, on_event
 
 MAX_SLIDERS = 64
-"""Sliders are shown for at most this many dimensions, those of highest KL divergence."""
+"""Maximum number of sliders; dimensions of higher KL divergence come first."""
 
 _MAX_UNFOLDED = 16
 _STEP = 0.01
 
 
 class SlidersTab:
-    """Decodes the code that the sliders are set to, or a random one."""
+    """Decodes the code that the sliders select, or a random code."""
 
     def __init__(self, explorer: Explorer) -> None:
         self._explorer, self._space = explorer, explorer.latent_space
@@ -55,7 +55,7 @@ class SlidersTab:
         on_event(reset.click, self.reset, [label], [image, code, *sliders])
 
     def move(self, code: Array, label: str | None, *values: float) -> str:
-        """Decode the code that the sliders are set to."""
+        """Decode the code that the sliders select."""
         code = code.copy()
         limits = self._space.extent[self._dims]
         # A slider at the end of its range stands for a value there or beyond: keep the exact value until it moves.

@@ -1,4 +1,4 @@
-"""Arrays to figures: plain functions without global state, in one style.
+"""Figures of arrays: plain functions without global state, in one style.
 
 Images are floats in [0, 1] or uint8, `(N, height, width, channels)`, with 1 or 3 channels. Every image pixel covers a
 whole number of figure pixels, so nothing is blurred or resampled.

@@ -147,19 +147,17 @@ def curves(metrics: Mapping[str, Sequence[float]], title: str | None = None) -> 
     """
     panels = {name: label for name, label in PANELS.items() if name in metrics}
     if not panels:
-        raise InputError(
-            f"metrics has the columns {sorted(metrics)}: no loss; pass at least one of {', '.join(PANELS)}"
-        )
+        raise InputError(f"metrics = columns {sorted(metrics)}: no loss; pass at least one of {', '.join(PANELS)}")
     drawn = {"epoch", *panels, *(f"val_{name}" for name in panels)}
     columns = {name: np.asarray(values, np.float64) for name, values in metrics.items() if name in drawn}
     epochs = columns.get("epoch", np.arange(1, len(columns[next(iter(panels))]) + 1, dtype=np.float64))
     for name, values in columns.items():
         if values.shape != epochs.shape:
             raise InputError(
-                f"metrics['{name}'] has {values.size} epochs: the other columns have {epochs.size}; pass equal lengths"
+                f"metrics['{name}'] = {values.size} epochs: the other columns have {epochs.size}; pass equal lengths"
             )
     if not epochs.size:
-        raise InputError("metrics has no epochs: nothing to draw; complete at least one epoch")
+        raise InputError("metrics = 0 epochs: nothing to draw; complete at least one epoch")
     if _same(columns, "total_loss", "negative_elbo"):
         del panels["total_loss"]
         panels["negative_elbo"] = "total loss = negative ELBO"

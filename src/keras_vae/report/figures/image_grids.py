@@ -30,10 +30,10 @@ def tile_images(images: Array, *, columns: int | None = None, pad: int = 1, fill
 
     Returns:
         Gray `(rows * (height + pad) - pad, columns * (width + pad) - pad)`, or the same with a last axis of 3, as
-        Pillow's `Image.fromarray` accepts it.
+        Pillow's `Image.fromarray` expects.
 
     Raises:
-        InputError: There are no images, they are not as described, or a number is out of range.
+        InputError: The images have the wrong shape, dtype or range, or a number is out of range.
 
     Example:
         >>> tile_images(np.zeros((4, 28, 28, 1)), pad=2).shape
@@ -92,11 +92,12 @@ def latent_grid(images: Array, grid: Grid, dims: tuple[int, int] = (0, 1), title
         The figure; `save` writes it.
 
     Raises:
-        InputError: The number of images is not the number of points, or the images are not as described.
+        InputError: The number of images is not the number of points, or the images have the wrong shape, dtype or
+            range.
     """
     tiles = _to_uint8("images", images)
     if len(tiles) != len(grid.z):
-        raise InputError(f"images has {len(tiles)} images: the grid has {len(grid.z)} points; pass one image per point")
+        raise InputError(f"images = {len(tiles)} images: the grid has {len(grid.z)} points; pass one image per point")
     _, height, width, _ = tiles.shape
     picture = tile_images(tiles, columns=len(grid.x), pad=0)
     with style():
@@ -120,20 +121,20 @@ def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int
         rows: The images of each row by the row's name, from the top: floats in [0, 1] or uint8,
             `(N, height, width, channels)`, 1 or 3 channels, the same shape in every row.
         title: Title of the figure.
-        columns: Images per row; None takes at most 10, and longer rows continue below in blocks of equal length.
+        columns: Images per row; None uses at most 10; longer rows continue below in blocks of equal length.
 
     Returns:
         The figure; `save` writes it.
 
     Raises:
-        InputError: The shapes differ, or the images are not as described.
+        InputError: The shapes differ, or the images have the wrong shape, dtype or range.
     """
     layers = {name: _to_uint8(name, images) for name, images in rows.items()}
     first = next(iter(layers.values()))
     for name, images in layers.items():
         if images.shape != first.shape:
             raise InputError(
-                f"{name} has shape {images.shape}: {next(iter(layers))} has {first.shape}; pass the same shape"
+                f"{name}.shape = {images.shape}: {next(iter(layers))} has {first.shape}; pass the same shape"
             )
     count, height, width, channels = first.shape
     if columns is None:
@@ -204,7 +205,7 @@ def image_strips(strips: ImageStrips) -> "Figure":
         The figure; `save` writes it.
 
     Raises:
-        InputError: The images are not as described.
+        InputError: The images have the wrong shape, dtype or range.
     """
     images, names, values, axis, title = strips
     tiles = _to_uint8("images", images.reshape(-1, *images.shape[2:]))
@@ -255,29 +256,29 @@ def save_images(images: Array, path: Path) -> None:
 
 
 def _to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
-    """Return images as uint8 levels, or refuse the argument called `name`."""
+    """Return images as uint8 levels, or raise an error about the argument called `name`."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise InputError(
-            f"{name} has shape {images.shape}: not a batch of images; pass (N, height, width, channels) with 1 or 3 "
+            f"{name}.shape = {images.shape}: not a batch of images; pass (N, height, width, channels) with 1 or 3 "
             "channels"
         )
     if images.dtype == np.uint8:
         return images.astype(np.uint8, copy=False)
     # NumPy does not count bfloat16, which mixed precision returns, among its floats.
     if images.dtype.kind != "f" and images.dtype.name != "bfloat16":
-        raise InputError(f"{name} has dtype {images.dtype}: not a pixel type; pass uint8, or floats in [0, 1]")
+        raise InputError(f"{name}.dtype = {images.dtype}: not a pixel type; pass uint8, or floats in [0, 1]")
     values = images.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if not 0 <= low <= high <= 1:
-        raise InputError(f"{name} has values from {low:g} to {high:g}: out of range; pass floats in [0, 1], or uint8")
+        raise InputError(f"{name} = values from {low:g} to {high:g}: out of range; pass floats in [0, 1], or uint8")
     return np.rint(values * 255).astype(np.uint8)
 
 
 def _figure_around(
     picture: NDArray[np.uint8], title: str | None, *, left: float = 0.12, bottom: float = 0.12
 ) -> tuple["Figure", "Axes"]:
-    """Return a figure around a picture, each of whose pixels covers the same whole number of figure pixels.
+    """Return a figure of a picture in which each of its pixels covers the same whole number of figure pixels.
 
     Args:
         picture: Gray `(height, width)` or RGB `(height, width, 3)`.

@@ -10,9 +10,9 @@ class NotebookFigure(Figure):
     """A Matplotlib figure that a notebook displays as the last expression of a cell.
 
     These figures are not made by `pyplot`, which would keep them in memory until they are closed and display them a
-    second time at the end of the cell. But IPython learns to display Matplotlib's figures only when `pyplot` opens its
-    first one, so this class brings its own `_repr_png_`, which IPython calls of any object that has it. IPython's
-    formatter for `Figure`, once registered, takes precedence: the figure is displayed exactly once in both cases.
+    second time at the end of the cell. But IPython registers its formatter for Matplotlib figures only when `pyplot`
+    opens its first one, so this class has its own `_repr_png_`, which IPython calls for any object. Once registered,
+    IPython's formatter takes precedence, so the figure is displayed exactly once in both cases.
     """
 
     def _repr_png_(self) -> bytes:

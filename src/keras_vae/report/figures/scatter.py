@@ -31,7 +31,7 @@ def latents(
     Args:
         z_mean: Means of q(z|x), `(N, latent_dim)`.
         labels: Class numbers, integers from 0, `(N,)`; None draws all points in one color.
-        classes: Names of the classes 0, 1, …; None names every number that occurs by itself.
+        classes: Names of the classes 0, 1, …; None uses the class numbers that occur as names.
         dims: The two latent dimensions to show; ignored with one latent dimension.
         title: Title of the figure.
 
@@ -39,15 +39,15 @@ def latents(
         The figure; `save` writes it.
 
     Raises:
-        InputError: There are no points, one is not finite, or an argument does not fit them.
+        InputError: There are no points, a point is not finite, or an argument does not fit the points.
     """
     points = np.asarray(z_mean).astype(np.float64)
     if points.ndim != 2 or not points.size:
-        raise InputError(f"z_mean has shape {points.shape}: not a batch of codes; pass (N, latent_dim), N at least 1")
+        raise InputError(f"z_mean.shape = {points.shape}: not a batch of codes; pass (N, latent_dim), N at least 1")
     if not np.isfinite(points).all():
         bad = int((~np.isfinite(points).all(axis=1)).sum())
         raise InputError(
-            f"z_mean is not finite for {bad} of {len(points)} images: the encoder has diverged; train with a lower "
+            f"z_mean: not finite for {bad} of {len(points)} images, so the encoder has diverged; train with a lower "
             "learning rate"
         )
     if points.shape[1] > 1:
@@ -91,17 +91,17 @@ def _classes(labels: Array | None, names: Sequence[str] | None, count: int) -> _
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise InputError(
-            f"labels are {labels.dtype} of shape {labels.shape}: not one class per image; pass {count} class numbers"
+            f"labels = {labels.dtype} of shape {labels.shape}: not one class per image; pass {count} class numbers"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0:
-        raise InputError(f"labels contain {low}: classes are counted from 0; pass class numbers of 0 or more")
+        raise InputError(f"labels = {low}, …: classes are counted from 0; pass class numbers of 0 or more")
     if names is None:
         # Labels may be dates or identifiers, so only those that occur get a name and a color.
         values, ranks = np.unique(labels, return_inverse=True)
         return _Classes(ranks.astype(np.int64), [str(value) for value in values.tolist()])
     if high >= len(names):
-        raise InputError(f"classes has {len(names)} names: labels go up to {high}; pass {high + 1} names or more")
+        raise InputError(f"classes = {len(names)} names: labels go up to {high}; pass {high + 1} names or more")
     return _Classes(labels.astype(np.int64), list(names))
 
 

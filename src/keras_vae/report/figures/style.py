@@ -1,4 +1,4 @@
-"""The style that all figures share, and writing figures as PNG."""
+"""The style that all figures share, and functions that write figures as PNG."""
 
 import io
 import textwrap
@@ -102,5 +102,5 @@ def wrap_title(title: str, inches: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """Return a coordinate as an axis shows it."""
+    """Return the text of a coordinate on an axis."""
     return f"{round(value, 6) + 0.0:g}".replace("-", "\N{MINUS SIGN}")
