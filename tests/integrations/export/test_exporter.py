@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -254,7 +255,7 @@ def test_invalid_exports_are_rejected(model: VAE, trained: Path, tmp_path: Path)
         with pytest.raises(InputError, match=r"is unfinished: go on with `vae train --resume"):
             export(run, "keras", tmp_path / "out")
     finally:
-        run.remove_checkpoint()
+        shutil.rmtree(run.path / "checkpoint")
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert"])
