@@ -44,7 +44,7 @@ def test_auto_precision_is_bfloat16_if_the_processor_supports_it(
 
         expected = "float32" if jax.default_backend() == "cpu" else "mixed_bfloat16"
     experiment = Experiment.preset("classic").with_overrides(["training.precision=auto"])
-    assert resolve(experiment, DatasetInfo((28, 28, 1), 100)).training.precision == expected
+    assert resolve(experiment, DatasetInfo((28, 28, 1), 100)).experiment.training.precision == expected
     model = build_model(experiment, DatasetInfo((28, 28, 1), 100))
     assert {layer.compute_dtype for layer in model.encoder.layers if "conv" in layer.name} == {
         expected.removeprefix("mixed_")

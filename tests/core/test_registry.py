@@ -91,7 +91,7 @@ def test_no_two_components_are_saved_under_the_same_name() -> None:
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS)
 def test_component_trains_and_survives_saving_in_a_model(kind: str, name: str, images: Array, tmp_path: Path) -> None:
     written = experiment(kind, name)
-    resolved = resolve(written, DATASET)
+    resolved = resolve(written, DATASET).experiment
     assert Experiment.from_toml(resolved.to_toml(), "text") == resolved
     keras.utils.set_random_seed(1)
     model = build_model(resolved, DATASET)

@@ -10,7 +10,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.data.info import DatasetInfo
-from keras_vae.runs.build import build, build_model
+from keras_vae.runs.build import build, build_model, resolve
 from keras_vae.runs.validate import validate
 from keras_vae.training.trainer import train
 
@@ -44,7 +44,7 @@ def test_keep_best_without_validation_images_is_rejected(images: Array, tmp_path
 def test_schedules_use_the_number_of_steps_of_the_whole_training(splits: Splits) -> None:
     info = DatasetInfo.from_splits(splits)
     experiment = small("training.schedule=cosine", "model.objective.schedule=warm-up")
-    model = build(experiment, info)
+    model = build(resolve(experiment, info))
     # 4 epochs of 2 steps.
     assert model.optimizer.learning_rate is not None
     assert model.optimizer._learning_rate.schedule.steps == 8
@@ -54,8 +54,10 @@ def test_schedules_use_the_number_of_steps_of_the_whole_training(splits: Splits)
 
 
 def test_schedule_and_plateau_cannot_be_combined(splits: Splits) -> None:
+    experiment = small("training.schedule=cosine", "training.plateau.patience=1")
+    resolved = resolve(experiment, DatasetInfo.from_splits(splits))
     with pytest.raises(InputError, match="use only one of the two"):
-        validate(small("training.schedule=cosine", "training.plateau.patience=1"), splits)
+        validate(resolved, splits)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_training_writes_only_weights_and_metrics(splits: Splits, tmp_path: Path
     assert run.is_complete
     names = {path.name for path in run.path.iterdir()}
     assert names == {"experiment.toml", "environment.json", "metrics.csv", "model.keras"}
-    assert run.experiment == resolve(small(), DatasetInfo.from_splits(splits))
+    assert run.experiment == resolve(small(), DatasetInfo.from_splits(splits)).experiment
     assert list(run.metrics) == [
         "epoch",
         *(f"{prefix}{name}" for prefix in ("", "val_") for name in run.load_model().loss_trackers),

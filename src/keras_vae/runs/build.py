@@ -2,43 +2,75 @@
 
 import inspect
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import keras
 
+from keras_vae.components.objectives import Objective
 from keras_vae.components.schedules import Constant, ScheduledRate, in_steps
 from keras_vae.core import backend, registry
-from keras_vae.core.errors import unknown
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.data.info import DatasetInfo
-from keras_vae.models.architectures import Components
+from keras_vae.models import registration  # noqa: F401
+from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
-from keras_vae.runs.experiment import COMPONENTS, Experiment, TrainingConfig
-from keras_vae.runs.validate import build_components
+from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
+
+_FROM_DATA = {("condition", "label"): ("classes", "classes"), ("objective", "beta-tc"): ("images", "images")}
+"""Arguments that default to a fact about the data: kind and name of the component → argument, field of the facts."""
 
 
-def resolve(experiment: Experiment, info: DatasetInfo) -> Experiment:
-    """Return the experiment with every default written out, and with the values that data and hardware decide.
+class ResolvedExperiment(NamedTuple):
+    """An experiment with every default written out, and the components from which its model is built.
+
+    The components become part of the model, so a resolved experiment is built only once.
+
+    Args:
+        experiment: The experiment, with the values that depend on data and hardware.
+        info: Facts about the data.
+        components: By kind: the components, `latent_dim` if the architecture has one, the condition or None, and the
+            schedule of the learning rate. Schedules keep lengths that are fractions of all steps.
+    """
+
+    experiment: Experiment
+    info: DatasetInfo
+    components: Mapping[str, Any]
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps of the whole training."""
+        training = self.experiment.training
+        return training.epochs * math.ceil(self.info.images / training.batch_size)
+
+
+def resolve(experiment: Experiment, info: DatasetInfo) -> ResolvedExperiment:
+    """Write out every default of an experiment, set what depends on data and hardware, and build its components.
 
     Args:
         experiment: The experiment.
         info: Facts about the data.
 
     Raises:
-        InputError: A component or one of its arguments is unknown or invalid, or components do not fit together.
+        InputError: A component or one of its arguments is unknown or invalid, or a component does not fit the data or
+            another component.
 
     Example:
-        >>> resolve(Experiment(), DatasetInfo((28, 28, 1), 1000)).model.prior
+        >>> resolve(Experiment(), DatasetInfo((28, 28, 1), 1000)).experiment.model.prior
         {'name': 'standard-normal'}
     """
-    components = {kind: value for kind, value in build_components(experiment, info).items() if value is not None}
+    components = _build_components(experiment, info)
     specs = {kind: registry.spec(kind, value) if kind in COMPONENTS else value for kind, value in components.items()}
+    _check_architecture(experiment.model, components["architecture"])
+    _check_prior(specs.get("prior"), components["objective"])
     training = {"schedule": specs.pop("schedule"), "precision": _precision(experiment.training)}
-    return experiment.model_copy(
+    complete = experiment.model_copy(
         update={
             "model": experiment.model.model_copy(update=specs),
             "training": experiment.training.model_copy(update=training),
         }
     )
+    return ResolvedExperiment(complete, info, {"condition": None, **components})
 
 
 def build_model(experiment: Experiment, info: DatasetInfo) -> BaseVAE:
@@ -55,60 +87,73 @@ def build_model(experiment: Experiment, info: DatasetInfo) -> BaseVAE:
         >>> build_model(Experiment(), DatasetInfo((28, 28, 1), 1000)).latent_dim
         2
     """
-    components = build_components(experiment, info)
-    architecture = components["architecture"]
-    objective = in_steps(components["objective"], num_steps(experiment.training, info.images))
-    chosen = {kind: components[kind] for kind in architecture.default_components}
+    return _assemble(resolve(experiment, info))
+
+
+def build(resolved: ResolvedExperiment) -> BaseVAE:
+    """Build the model of a resolved experiment and compile it with its optimizer, ready to be trained.
+
+    Sets Keras's global seed to that of the experiment, and makes the backend deterministic.
+
+    Args:
+        resolved: The experiment and its components.
+
+    Returns:
+        The model. The variables of its optimizer exist, so that a checkpoint can be restored into them.
+
+    Raises:
+        InputError: The optimizer is unknown, or a component does not fit the images.
+    """
+    backend.enable_determinism()
+    keras.utils.set_random_seed(resolved.experiment.seed)
+    model = _assemble(resolved)
+    optimizer = _build_optimizer(resolved)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer)
+    return model
+
+
+def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, Any]:
+    """Return the components of an experiment by kind; those that are optional and not given are missing."""
+    _check_labels(experiment, info)
+    architecture: Architecture = registry.build("architecture", experiment.model.architecture)
+    given = experiment.model.model_dump(exclude_none=True, exclude={"architecture"})
+    specs = {**architecture.default_components, **given, "schedule": experiment.training.schedule}
+    # A mean over latent dimensions follows changes of their number.
+    if specs["objective"].get("beta") == "1/latent_dim":
+        specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
+    for (kind, name), (argument, field) in _FROM_DATA.items():
+        if specs.get(kind, {}).get("name") == name:
+            specs[kind] = {argument: getattr(info, field)} | specs[kind]
+    built = {kind: registry.build(kind, spec) if kind in COMPONENTS else spec for kind, spec in specs.items()}
+    return {"architecture": architecture, **built}
+
+
+def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
+    """Build the model from its components, untrained and not compiled."""
+    experiment, info, components = resolved
+    architecture: Architecture = components["architecture"]
+    objective = in_steps(components["objective"], resolved.num_steps)
+    specific = {kind: components[kind] for kind in architecture.default_components}
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_precision(experiment.training))
+    keras.config.set_dtype_policy(experiment.training.precision)
     try:
         return architecture(
             info.image_shape,
-            Components(components["likelihood"], objective, components["condition"], chosen),
+            Components(components["likelihood"], objective, components["condition"], specific),
             experiment.seed,
         )
     finally:
         keras.config.set_dtype_policy(policy)
 
 
-def build(experiment: Experiment, info: DatasetInfo) -> BaseVAE:
-    """Build the model of an experiment and compile it with its optimizer, ready to be trained.
-
-    Sets Keras's global seed to that of the experiment, and makes the backend deterministic.
-
-    Args:
-        experiment: The experiment.
-        info: Facts about the data.
-
-    Returns:
-        The model. The variables of its optimizer exist, so that a checkpoint can be restored into them.
-
-    Raises:
-        InputError: A component or the optimizer is unknown, or components do not fit together.
-    """
-    backend.enable_determinism()
-    keras.utils.set_random_seed(experiment.seed)
-    model = build_model(experiment, info)
-    model.compile(optimizer=_build_optimizer(experiment.training, num_steps(experiment.training, info.images)))
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def num_steps(training: TrainingConfig, num_images: int) -> int:
-    """Return the number of steps of a whole training."""
-    return training.epochs * math.ceil(num_images / training.batch_size)
-
-
 def _precision(training: TrainingConfig) -> Literal["float32", "mixed_bfloat16"]:
     return backend.preferred_precision() if training.precision == "auto" else training.precision
 
 
-def _build_optimizer(training: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
-    classes = _optimizer_classes()
-    if training.optimizer.lower() not in classes:
-        raise unknown("training.optimizer", training.optimizer, classes)
-    schedule = in_steps(registry.build("schedule", training.schedule), steps)
-    rate = training.learning_rate
+def _build_optimizer(resolved: ResolvedExperiment) -> keras.optimizers.Optimizer:
+    training, steps = resolved.experiment.training, resolved.num_steps
+    rate, schedule = training.learning_rate, in_steps(resolved.components["schedule"], steps)
     options: dict[str, Any] = {
         "learning_rate": rate if isinstance(schedule, Constant) else ScheduledRate(rate, schedule)
     }
@@ -119,7 +164,10 @@ def _build_optimizer(training: TrainingConfig, steps: int) -> keras.optimizers.O
         options["weight_decay"] = training.weight_decay
     if training.clip_norm:
         options["global_clipnorm"] = training.clip_norm
-    optimizer = classes[training.optimizer.lower()](**options)
+    name, classes = training.optimizer, _optimizer_classes()
+    if name.lower() not in classes:
+        raise unknown("training.optimizer", name, classes)
+    optimizer = classes[name.lower()](**options)
     if not training.skip_non_finite:
         return optimizer
     # Keras's loss scaling is meant for float16. Here it only serves to skip updates with non-finite gradients.
@@ -136,3 +184,33 @@ def _optimizer_classes() -> dict[str, type[keras.optimizers.Optimizer]]:
         and "learning_rate" in inspect.signature(value).parameters
         and value is not keras.optimizers.Optimizer
     }
+
+
+def _check_architecture(model: ModelConfig, architecture: Architecture) -> None:
+    """Refuse components that an architecture does not accept."""
+    for kind in ("latent_dim", "network", "prior", "posterior"):
+        value = getattr(model, kind)
+        if value is not None and kind not in architecture.default_components:
+            raise InputError(
+                f"model.{kind} = {value['name'] if isinstance(value, dict) else value}: architecture = "
+                f"{model.architecture['name']} has its own; leave {kind} out, or use architecture = vae"
+            )
+
+
+def _check_labels(experiment: Experiment, info: DatasetInfo) -> None:
+    """Refuse conditioning on labels if the images have none."""
+    condition = experiment.model.condition
+    if condition is not None and condition["name"] == "label" and info.classes == 0:
+        raise InputError(
+            f"model.condition = label: the images of {experiment.data.source} have no labels; sort them into "
+            "sub-folders, or add `y_train` to the .npz"
+        )
+
+
+def _check_prior(prior: dict[str, Any] | None, objective: Objective) -> None:
+    """Refuse a learned prior under an objective that does not train it."""
+    if prior is not None and prior["name"] != "standard-normal" and not objective.trains_prior:
+        raise InputError(
+            f"model.prior = {prior['name']}: {objective} does not train the prior; use prior = standard-normal and fit "
+            "one afterward with `vae fit-prior`, or an alpha below 1"
+        )

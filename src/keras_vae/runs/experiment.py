@@ -159,11 +159,10 @@ class Experiment(ConfigModel):
         Raises:
             InputError: There is no such preset.
         """
-        if name not in preset_names():
-            raise unknown("preset", name, preset_names())
-        return cls.from_toml(
-            resources.files("keras_vae").joinpath(f"runs/presets/{name}.toml").read_text("utf-8"), name
-        )
+        if name in preset_names():
+            file = resources.files("keras_vae").joinpath(f"runs/presets/{name}.toml")
+            return cls.from_toml(file.read_text("utf-8"), name)
+        raise unknown("preset", name, preset_names())
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:

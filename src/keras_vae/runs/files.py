@@ -28,7 +28,12 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file."""
-    write_text(file, json.dumps(content, indent=2) + "\n")
+    write_text(file, format_json(content))
+
+
+def format_json(content: Mapping[str, Any]) -> str:
+    """Return the text of a JSON file."""
+    return json.dumps(content, indent=2) + "\n"
 
 
 def read_metrics(file: Path) -> Metrics:

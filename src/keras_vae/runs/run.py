@@ -84,9 +84,10 @@ class Run:
             )
         if code:
             environment = {**environment, "code": list(code)}
+        texts = {"experiment.toml": experiment.to_toml(), "environment.json": files.format_json(environment)}
         with replacing_folder(path) as unfinished:
-            write_text(unfinished / "experiment.toml", experiment.to_toml())
-            files.write_json(unfinished / "environment.json", environment)
+            for name, text in texts.items():
+                write_text(unfinished / name, text)
             for name, content in (code or {}).items():
                 (unfinished / "code").mkdir(exist_ok=True)
                 (unfinished / "code" / name).write_bytes(content)
@@ -335,7 +336,8 @@ class Run:
 
     def save_model(self, model: "BaseVAE", *, fitted: bool = False) -> None:
         """Write `model.keras`, or `fitted.keras` for a model whose prior was fitted after training."""
-        with replacing(self._to_write((self._fitted_file if fitted else self._model_file).name)) as temporary:
+        file = self._to_write((self._fitted_file if fitted else self._model_file).name)
+        with replacing(file) as temporary:
             model.save(temporary)
 
     @property
@@ -357,8 +359,9 @@ class Run:
         """Return the latest state and metrics, or None if there is no checkpoint."""
         return files.read_checkpoint(self._checkpoint_file)
 
-    def remove_checkpoint(self) -> None:
-        """Mark training as complete, and remove incomplete files of processes that were killed."""
+    def complete(self, model: "BaseVAE") -> None:
+        """Write `model.keras`, then remove the checkpoint and incomplete files of processes that were killed."""
+        self.save_model(model)
         for leftover in self.path.rglob(".*.part*"):
             leftover.unlink()
         shutil.rmtree(self._checkpoint_file.parent, ignore_errors=True)

@@ -10,9 +10,9 @@ import keras
 
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
-from keras_vae.data import sources
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
+from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import build, resolve
@@ -69,16 +69,17 @@ def train(
         experiment = Experiment.load(experiment)
     code = import_files(imports)
     if splits is None:
-        splits, notes = sources.load_splits(experiment.data, experiment.seed)
+        splits, notes = load_splits(experiment.data, experiment.seed)
         for note in notes:
             warnings.warn(note, stacklevel=2)
-    path = free_path(experiment.name) if out is None else Path(out)
-    validate(experiment, splits)
     info = DatasetInfo.from_splits(splits)
-    experiment = resolve(experiment, info)
-    model = build(experiment, info)
+    resolved = resolve(experiment, info)
+    validate(resolved, splits)
+    model = build(resolved)
     model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=experiment.seed)
-    run = Run.create(path, experiment, describe_environment(splits), code)
+    environment = describe_environment(splits, info)
+    path = free_path(experiment.name) if out is None else Path(out)
+    run = Run.create(path, resolved.experiment, environment, code)
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
 
@@ -116,12 +117,12 @@ def resume(
     run.require_same_images(splits)
     run.import_code()
     experiment = run.experiment
-    model = build(experiment, DatasetInfo.from_splits(splits))
+    model = build(resolve(experiment, DatasetInfo.from_splits(splits)))
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
 
 
-def describe_environment(splits: Splits) -> dict[str, Any]:
+def describe_environment(splits: Splits, info: DatasetInfo) -> dict[str, Any]:
     """Return the software, the machine and the data that a result depends on besides the experiment."""
     images = {name: len(dataset) for name, dataset in splits._asdict().items() if dataset is not None}
     return {
@@ -129,9 +130,9 @@ def describe_environment(splits: Splits) -> dict[str, Any]:
         "git_revision": _git_revision(),
         "data": {
             "name": splits.train.name,
-            "image_shape": list(splits.train.image_shape),
+            "image_shape": list(info.image_shape),
             "images": images,
-            "classes": DatasetInfo.from_splits(splits).classes,
+            "classes": info.classes,
             "class_names": list(splits.train.classes),
             "checksum": splits.checksum,
         },
@@ -149,30 +150,30 @@ def _fit(
     """Fit from the last checkpoint, if any, then write the kept weights. Each step may be repeated after a kill."""
     checkpoint = Checkpoint(run, model, keep_best=config.keep == "best")
     completed = checkpoint.restore()
-    batches = ShuffledBatches(dataset_inputs(model, splits.train), config.batch_size, seed if config.shuffle else None)
     own: list[keras.callbacks.Callback] = [
         *([EvaluateWithEMA()] if model.optimizer.use_ema else []),
-        ShuffleEachEpoch(batches),
         TerminateOnNonFinite(config),
         checkpoint,
         ReduceLearningRateOnPlateau(config, checkpoint),
         EarlyStopping(config.early_stopping, checkpoint),
     ]
-    validation = splits.validation
     if completed < config.epochs and not has_stalled(checkpoint.metrics, config.early_stopping):
+        validation = splits.validation
+        validation_size = None if validation is None else validation_batch_size(model, len(validation))
+        order_seed = seed if config.shuffle else None
+        batches = ShuffledBatches(dataset_inputs(model, splits.train), config.batch_size, order_seed)
         model.fit(
             backend.batch_pipeline(batches),
             validation_data=None if validation is None else dataset_inputs(model, validation),
-            validation_batch_size=None if validation is None else validation_batch_size(model, len(validation)),
+            validation_batch_size=validation_size,
             shuffle=False,
             initial_epoch=completed,
             epochs=config.epochs,
             verbose=0,
-            callbacks=[*own, *callbacks],
+            callbacks=[ShuffleEachEpoch(batches), *own, *callbacks],
         )
     checkpoint.set_kept_weights()
-    run.save_model(model)
-    run.remove_checkpoint()
+    run.complete(model)
 
 
 def _git_revision() -> str | None:

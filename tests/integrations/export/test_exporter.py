@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -256,7 +257,7 @@ def test_invalid_exports_are_rejected(model: VAE, trained: Path, tmp_path: Path)
         with pytest.raises(InputError, match="is unfinished; complete it with `vae train --resume"):
             export(run, "keras", tmp_path / "out")
     finally:
-        run.remove_checkpoint()
+        shutil.rmtree(run.path / "checkpoint")
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert"])
