@@ -113,5 +113,5 @@ def test_unfinished_run_unknown_stage_and_invalid_numbers_are_rejected(run: Run,
         EvaluationConfig(num_generated=1)
     (run.path / "checkpoint").mkdir()
     (run.path / "checkpoint" / "state.npz").write_bytes(b"")
-    with pytest.raises(InputError, match="unfinished: complete it with `vae train --resume"):
+    with pytest.raises(InputError, match="unfinished; complete it with `vae train --resume"):
         evaluate(run, splits)

@@ -242,7 +242,7 @@ def test_without_two_classes_the_network_is_random(labels: Array | None) -> None
 
 
 def test_unknown_features_are_an_error(splits: Splits) -> None:
-    with pytest.raises(InputError, match=r"unknown features 'inceptoin': did you mean 'inception'\?"):
+    with pytest.raises(InputError, match=r"features = 'inceptoin': unknown; did you mean 'inception'\?"):
         load_features("inceptoin", splits)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -242,8 +243,8 @@ def test_progress_covers_encoding_and_comparing(splits: Splits) -> None:
 
 
 def test_models_and_counts_that_cannot_be_measured_are_errors(make_vae: Callable[..., VAE], splits: Splits) -> None:
-    with pytest.raises(InputError, match="model = object: its codes are not vectors"):
-        measure_latents(object(), splits)
+    with pytest.raises(InputError, match="model = SimpleNamespace: its codes are not vectors"):
+        measure_latents(SimpleNamespace(has_latent_vector=False), splits)
     with pytest.raises(InputError, match="images = 0"):
         measure_latents(make_vae(), splits, images=0)
     broken = make_vae()

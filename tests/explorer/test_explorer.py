@@ -234,7 +234,7 @@ def test_a_run_without_its_data_can_be_explored(make_run: MakeRun) -> None:
     Path(run.experiment.data.source).unlink()
     explorer = Explorer(run)
     assert explorer.sources.examples is None
-    assert "no source" in explorer.sources.note
+    assert "do not exist" in explorer.sources.note
     explorer.warm_up()
     space, plane = explorer.latent_space, explorer.latent_space.plane()
     assert space.decode_grid(plane, space.default_view(plane)).shape[0] == space.grid_size**2
@@ -273,6 +273,7 @@ def test_data_is_not_downloaded_if_the_run_folder_has_images(
     run = make_run(*CLASSIC)
     experiment = run.experiment.with_overrides(['data.source="mnist"'])
     (run.path / "experiment.toml").write_text(experiment.to_toml())
+    run = Run(run.path)
     np.savez(run.path / "images.npz", images=frames[0], labels=frames[1])
     assert "downloaded" in Explorer(run).sources.note
 
