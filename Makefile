@@ -20,11 +20,11 @@ demo: $(VENV)/run.stamp ## Train on the digits of scikit-learn, and write runs/d
 	@echo
 	@echo "Look at   runs/demo/figures/grid.png   and open   runs/demo/report.html"
 
-test: $(VENV)/dev.stamp ## Run the default suite on TensorFlow
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
+test: $(VENV)/dev.stamp ## Run the default suite and the examples in docstrings, on TensorFlow
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" tests src
 
 test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on TensorFlow, JAX and PyTorch
-	KERAS_BACKEND=tensorflow $(PYTEST)
+	KERAS_BACKEND=tensorflow $(PYTEST) tests src
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
 
