@@ -107,7 +107,7 @@ def test_detector_passes_conditions_to_the_model() -> None:
     vae = build_model(Experiment.preset("classic").with_overrides(settings), DatasetInfo((8, 8, 1), 12, classes=3))
     detector = AnomalyDetector(vae, samples=4).fit(images, condition=labels)
     for condition in (labels, 1):
-        expected = Scorer.fitted(vae, images, condition=condition, samples=4)(images, condition=condition)["nll"]
+        expected = Scorer.fit(vae, images, condition=condition, samples=4)(images, condition=condition)["nll"]
         np.testing.assert_allclose(detector.score_samples(images, condition=condition), -expected, rtol=1e-6)
     assert set(detector.predict(images, condition=labels).tolist()) == {-1, 1}
     with pytest.raises(InputError, match=r"^condition = None: "):
