@@ -211,3 +211,14 @@ def test_exported_graph_equals_reconstruct(make_vae: MakeVAE, images: Array, tmp
     tf = pytest.importorskip("tensorflow")
     graph = tf.saved_model.load(str(tmp_path / "graph"))
     np.testing.assert_allclose(graph.serve(images), vae.reconstruct(images), atol=1e-5)
+
+
+def test_export_errors_name_a_way_that_works(make_vae: MakeVAE, tmp_path: Path) -> None:
+    vae = make_vae()
+    for model in (vae, vae.image_encoder):
+        with pytest.raises(InputError, match=r"^format = 'onx': unknown; did you mean 'onnx'\? accepted: litert, onnx"):
+            model.export(tmp_path / "graph", format="onx")
+    if keras.backend.backend() == "tensorflow":
+        # Only PyTorch writes this format.
+        with pytest.raises(RunError, match=r"^format = 'torch': .*; use `vae export`$"):
+            vae.export(tmp_path / "graph", format="torch")

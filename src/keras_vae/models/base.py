@@ -13,13 +13,13 @@ from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Sampler
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.errors import InputError
 from keras_vae.core.images import to_unit
 from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.feeding import CheckedModel
-from keras_vae.models.image_models import reconstruction_graph
+from keras_vae.models.image_models import export_graph, reconstruction_graph
 
 
 class Batch(NamedTuple):
@@ -331,22 +331,10 @@ class BaseVAE(CheckedModel, abc.ABC):
             **kwargs: Other arguments of `keras.Model.export`.
 
         Raises:
+            InputError: The format is unknown, or the model is not built.
             RunError: This backend cannot write the format.
         """
-        if backend.name() == "jax":
-            # With Keras 3.15, reconstructions of the SavedModel differ from those of the model by about 1e-3.
-            raise RunError(
-                f"format = {format!r}: Keras's export from JAX changes the reconstructions; use `vae export`, or "
-                "KERAS_BACKEND=tensorflow"
-            )
-        try:
-            reconstruction_graph(self).export(filepath, format=format, **kwargs)
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RunError(
-                f"format = {format!r}: Keras on {backend.name()} cannot export it ({reason}); use `vae export`, or "
-                "KERAS_BACKEND=tensorflow"
-            ) from error
+        export_graph(lambda: reconstruction_graph(self), filepath, format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, serialized."""

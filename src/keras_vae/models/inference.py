@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -157,7 +158,8 @@ class Inference(abc.ABC):
         def encode_batch(batch: dict[str, Array]) -> dict[str, Array]:
             # TensorFlow rounds the division by 255 differently inside a graph.
             images = to_unit(ops.convert_to_tensor(batch["images"]))
-            tensors: dict[str, Array] = self.image_encoder.predict_on_batch({**batch, "images": images})
+            # The inputs are checked already.
+            tensors: dict[str, Array] = keras.Model.predict_on_batch(self.image_encoder, {**batch, "images": images})
             return tensors
 
         return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
