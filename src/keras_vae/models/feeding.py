@@ -48,7 +48,7 @@ class CheckedModel(Inference, keras.Model):
         shuffle: bool = True,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train the model as `keras.Model.fit` does, after a check of the images.
+        """Train the model as `keras.Model.fit` does, after a check of arrays, or of the first batch of a data source.
 
         Args:
             x: Images, `{"images": x, "condition": c}`, or a data source of such batches or of pairs `(x, c)`.
@@ -64,7 +64,7 @@ class CheckedModel(Inference, keras.Model):
 
         Raises:
             InputError: The images do not fit the model or have floats outside [0, 1]; or this model does not support
-                the targets, weights or callbacks.
+                the targets, weights or callbacks. Of a data source, only the first batch is checked.
         """
         _check_monitors(callbacks)
         x, y = self._checked_data("train", x, y, **kwargs)

@@ -1,5 +1,6 @@
 """Checks of a model's inputs: one object that `fit`, `evaluate`, `encode` and all other entry points use."""
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,20 @@ class ModelInputs:
             f"condition = None: this model is conditioned on {self.condition}; pass {_DICT}, or call fit(x, y) or "
             "encode(x, condition=c)"
         )
+
+
+def check_count(name: str, value: Any) -> None:
+    """Reject a value that is not a whole number of at least one.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+
+    Raises:
+        InputError: The value is not an integer, or it is below one.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} = {value!r}: not a positive integer; pass an integer ≥ 1")
 
 
 def check_names(inputs: Mapping[str, Any]) -> None:
