@@ -261,9 +261,9 @@ def test_default_batch_size_bounds_memory_and_is_at_least_one(height: int, draws
 
 def test_numbers_below_one_are_rejected() -> None:
     vae, images = linear_vae(DiagonalNormal()), np.zeros((2, *SHAPE), "uint8")
-    with pytest.raises(InputError, match="draws = 0: not positive; pass an integer ≥ 1"):
+    with pytest.raises(InputError, match="draws = 0: not a positive integer; pass an integer ≥ 1"):
         vae.elbo_terms(images, draws=0)
-    with pytest.raises(InputError, match="samples = 0: not positive; pass an integer ≥ 1"):
+    with pytest.raises(InputError, match="samples = 0: not a positive integer; pass an integer ≥ 1"):
         vae.log_likelihood(images, samples=0)
     with pytest.raises(InputError, match="batch_size = 0: not positive; pass an integer ≥ 1"):
         vae.elbo(images, batch_size=0)

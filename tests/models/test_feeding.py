@@ -10,6 +10,7 @@ import pytest
 from keras_vae import VAE, InputError
 from keras_vae.core import backend
 from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Dataset
 
 MakeVAE = Callable[..., VAE]
 
@@ -63,6 +64,47 @@ def test_first_batch_of_a_source_is_checked(source: Callable[[Array], Any], vae:
     assert all(np.array_equal(old, new) for old, new in zip(before, vae.get_weights(), strict=True))
     with pytest.raises(InputError, match="divide by 255"):
         vae.fit(images, validation_data=source(floats), verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+def test_data_types_other_than_uint8_and_floats_are_rejected_and_the_model_remains_usable(
+    dtype: str, vae: VAE, images: Array
+) -> None:
+    message = rf"^images.dtype = {dtype}: not supported; pass uint8 levels 0…255, or floats in \[0, 1\]$"
+    for call in (vae.fit, vae.evaluate, vae.predict):
+        for x in (images.astype(dtype), Batches(images.astype(dtype))):
+            with pytest.raises(InputError, match=message):
+                call(x, verbose=0)
+    for call in (vae.train_on_batch, vae.predict_on_batch, vae, vae.encode):
+        with pytest.raises(InputError, match=message):
+            call(images.astype(dtype))
+    assert np.isfinite(vae.fit(images, verbose=0).history["total_loss"])
+
+
+def test_unknown_names_in_a_dict_are_rejected_and_the_model_remains_usable(vae: VAE, images: Array) -> None:
+    message = r"^x = dict of image: unknown 'image'; did you mean 'images'\? pass {.images.: x, .condition.: c}$"
+    for call in (vae.fit, vae.evaluate, vae.predict, vae.train_on_batch, vae, vae.encode):
+        with pytest.raises(InputError, match=message):
+            call({"image": images})
+    with pytest.raises(InputError, match=r"x = dict of nothing: no images; pass"):
+        vae.fit({})
+    assert np.isfinite(vae.fit({"images": images}, verbose=0).history["total_loss"])
+
+
+def test_other_objects_than_images_are_rejected(vae: VAE, images: Array) -> None:
+    dataset = Dataset.from_arrays(images, name="frames")
+    for call in (vae.fit, vae.evaluate, vae.predict, vae.train_on_batch, vae.encode):
+        with pytest.raises(InputError, match=r"^x = None: no images; pass an array of images$"):
+            call(None)
+        with pytest.raises(InputError, match=r"^x = Dataset of 24 images: not an array; pass dataset\.images$"):
+            call(dataset)
+    with pytest.raises(InputError, match=r"pass dataset\.images"):
+        vae.fit(images, validation_data=dataset)
+
+
+def test_generator_may_yield_arrays_without_a_tuple(vae: VAE, images: Array) -> None:
+    vae.fit((images[start : start + 8] for start in range(0, 24, 8)), verbose=0)
+    assert int(keras.ops.convert_to_numpy(vae.loss_trackers["total_loss"].count)) == 24
 
 
 @pytest.mark.parametrize("source", SOURCES)

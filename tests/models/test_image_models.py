@@ -12,6 +12,7 @@ from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Normal
 from keras_vae.components.vector_quantizer import VectorQuantizerEMA
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.networks import Conv
 
@@ -80,6 +81,60 @@ def test_image_models_of_a_conditional_vae_accept_a_dict(images: Array) -> None:
     np.testing.assert_allclose(found, vae.encode(images, condition=labels).z_mean, atol=1e-5)
     decoded = vae.image_decoder.predict({"codes": found, "condition": labels}, verbose=0)
     np.testing.assert_allclose(decoded, vae.decode(found, condition=labels), atol=1e-5)
+
+
+def test_image_encoder_checks_images_that_are_not_symbolic(images: Array) -> None:
+    encoder = vector().image_encoder
+    for call in (encoder, encoder.predict, encoder.predict_on_batch):
+        with pytest.raises(InputError, match=r"^images: floats from 0 to .*divide by 255"):
+            call(images.astype("float32"))
+        with pytest.raises(InputError, match=r"^images.dtype = int64: not supported"):
+            call(images.astype("int64"))
+    assert encoder(keras.Input(SHAPE))["z_mean"].shape == (None, 3)
+
+
+def test_image_models_and_the_vae_check_conditions(images: Array) -> None:
+    vae = VAE(latent_dim=2, image_shape=SHAPE, condition=ClassLabel(3), seed=0)
+    labels, codes = np.arange(24) % 3, np.zeros((24, 2), "float32")
+    for call in (vae, vae.image_encoder, vae.image_encoder.predict):
+        with pytest.raises(InputError, match=r"^condition from 2 to 4: out of range; labels run from 0 to 2$"):
+            call({"images": images, "condition": labels + 2})
+        with pytest.raises(
+            InputError, match=r"^condition = None: this model is conditioned on .*; pass {.images.: x, "
+        ):
+            call(images)
+    for call in (vae.image_decoder, vae.image_decoder.predict):
+        with pytest.raises(InputError, match=r"^condition from 2 to 4: out of range"):
+            call({"codes": codes, "condition": labels + 2})
+        with pytest.raises(InputError, match=r"^condition = None: this model is conditioned on .*; pass {.codes.: z, "):
+            call(codes)
+        with pytest.raises(InputError, match=r"^inputs = dict of code: not the codes; pass {.codes.: z}"):
+            call({"code": codes})
+
+
+@pytest.mark.parametrize("condition", [None, ClassLabel(3)])
+def test_exported_image_models_equal_the_models(condition: ClassLabel | None, images: Array, tmp_path: Path) -> None:
+    vae = VAE(latent_dim=2, image_shape=SHAPE, condition=condition, seed=0)
+    codes, labels = np.ones((24, 2), "float32"), np.arange(24, dtype="int32") % 3
+    encoder_inputs, decoder_inputs = images, codes
+    if condition is not None:
+        encoder_inputs = {"images": images, "condition": labels}
+        decoder_inputs = {"codes": codes, "condition": labels}
+    for network, inputs in ((vae.image_encoder, encoder_inputs), (vae.image_decoder, decoder_inputs)):
+        try:
+            network.export(tmp_path / network.name, verbose=False)
+        except RunError as error:
+            assert keras.backend.backend() != "tensorflow"
+            assert "use `vae export`, or KERAS_BACKEND=tensorflow" in str(error)  # noqa: PT017
+            continue
+        tf = pytest.importorskip("tensorflow")
+        loaded = tf.saved_model.load(str(tmp_path / network.name))
+        found = loaded.serve(inputs)
+        keras.tree.map_structure(
+            lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5),
+            dict(found) if isinstance(found, dict) else found,
+            network.predict(inputs, verbose=0),
+        )
 
 
 def test_file_of_a_vae_contains_each_weight_once(images: Array, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_vae import ELBO, VAE, InputError
+from keras_vae import ELBO, VAE, InputError, priors
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
@@ -184,6 +184,31 @@ def test_image_shape_latent_dim_and_beta_define_a_model() -> None:
     ("arguments", "message"),
     [
         ({"latent_dim": 0}, "latent_dim = 0: not a positive integer"),
+        ({"latent_dim": "8"}, "^latent_dim = '8': not a positive integer; pass an integer ≥ 1$"),
+        ({"image_shape": 28}, r"^image_shape = 28: not three integers"),
+        ({"beta": "4"}, "^beta = '4': not a number; pass a finite number ≥ 0$"),
+        (
+            {"prior": "mixture"},
+            r"^prior = 'mixture': not an instance of Prior; pass keras_vae\.priors\.MixtureOfNormals\(\)$",
+        ),
+        ({"prior": priors.VampPrior}, r"^prior = VampPrior: a class; pass an instance, such as VampPrior\(\)$"),
+        (
+            {"posterior": 3},
+            r"^posterior = 3: not an instance of Posterior; .* in keras_vae\.posteriors: Deterministic, ",
+        ),
+        (
+            {"likelihood": "gauss"},
+            r"^likelihood = 'gauss': not an instance of Likelihood; .* in keras_vae\.likelihoods: Bernoulli, ",
+        ),
+        (
+            {"objective": "elbo"},
+            r"^objective = 'elbo': not an instance of Objective; pass keras_vae\.objectives\.ELBO\(\)$",
+        ),
+        (
+            {"condition": 10},
+            r"^condition = 10: not an instance of Condition; .* in keras_vae\.conditions: ClassLabel, Cont",
+        ),
+        ({"encoder": 8}, r"^encoder = 8: not a Keras model; did you mean latent_dim=8\?"),
         ({"image_shape": (28, 28)}, r"image_shape = \(28, 28\): .*pass \(height, width, channels\)"),
         ({"beta": 2.0, "objective": ELBO()}, "beta = 2.0: objective = .* pass one of the two"),
     ],
@@ -191,6 +216,26 @@ def test_image_shape_latent_dim_and_beta_define_a_model() -> None:
 def test_invalid_or_contradictory_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         VAE(**arguments)
+
+
+def test_one_network_without_the_other_is_rejected(make_vae: MakeVAE) -> None:
+    with pytest.raises(
+        InputError, match=r"^decoder = None: an encoder needs its decoder; pass both of them, or neither$"
+    ):
+        VAE(make_vae().encoder)
+
+
+@pytest.mark.parametrize("count", [0, 2.5, "3", True])
+def test_numbers_of_samples_are_whole_numbers(count: Any, make_vae: MakeVAE, images: Array) -> None:
+    vae = make_vae()
+    for name, call in (
+        ("n", vae.sample),
+        ("n", vae.sample_prior),
+        ("samples", lambda count: vae.log_likelihood(images, samples=count)),
+        ("draws", lambda count: vae.elbo_terms(images, draws=count)),
+    ):
+        with pytest.raises(InputError, match=f"^{name} = {count!r}: not a positive integer; pass an integer ≥ 1$"):
+            call(count)
 
 
 def test_sizes_and_networks_together_are_rejected(make_vae: MakeVAE) -> None:
@@ -211,3 +256,14 @@ def test_exported_graph_equals_reconstruct(make_vae: MakeVAE, images: Array, tmp
     tf = pytest.importorskip("tensorflow")
     graph = tf.saved_model.load(str(tmp_path / "graph"))
     np.testing.assert_allclose(graph.serve(images), vae.reconstruct(images), atol=1e-5)
+
+
+def test_export_errors_name_a_way_that_works(make_vae: MakeVAE, tmp_path: Path) -> None:
+    vae = make_vae()
+    for model in (vae, vae.image_encoder):
+        with pytest.raises(InputError, match=r"^format = 'onx': unknown; did you mean 'onnx'\? accepted: litert, onnx"):
+            model.export(tmp_path / "graph", format="onx")
+    if keras.backend.backend() == "tensorflow":
+        # Only PyTorch writes this format.
+        with pytest.raises(RunError, match=r"^format = 'torch': .*; use `vae export`$"):
+            vae.export(tmp_path / "graph", format="torch")

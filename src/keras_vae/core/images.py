@@ -1,7 +1,6 @@
 """Pixel encodings: checks of images, and their conversion to the range [0, 1]."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_vae.core.errors import InputError
@@ -20,23 +19,21 @@ def to_unit(images: Tensor) -> Tensor:
     Raises:
         InputError: The images are neither uint8 nor floating.
     """
-    dtype = keras.backend.standardize_dtype(images.dtype)
-    if dtype == "uint8":
-        return ops.cast(images, "float32") / 255.0
-    if "float" in dtype:
-        return ops.cast(images, "float32")
-    raise InputError(f"images.dtype = {dtype}: not supported; pass uint8 levels 0…255, or floats in [0, 1]")
+    are_levels = _are_levels(keras.backend.standardize_dtype(images.dtype))
+    floats = ops.cast(images, "float32")
+    return floats / 255.0 if are_levels else floats
 
 
 def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
     """Reject an array that a model would misinterpret.
 
     Args:
-        images: The array, expected to be (n, H, W, C).
+        images: The array, expected to be (n, H, W, C), uint8 or floating.
         shape: (H, W, C) of the model, with None for sizes that may vary.
 
     Raises:
-        InputError: The shape differs, there are no images, or floats lie outside [0, 1] or are not finite.
+        InputError: The shape or the data type differs, there are no images, or floats lie outside [0, 1] or are not
+            finite.
     """
     expected = "(" + ", ".join(["n", *("any" if size is None else str(size) for size in shape)]) + ")"
     fits = images.ndim == len(shape) + 1 and all(
@@ -46,9 +43,16 @@ def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
         raise InputError(f"images.shape = {images.shape}: the model expects {expected}; pass images of that shape")
     if len(images) == 0:
         raise InputError(f"images.shape = {images.shape}: there are no images; pass at least one")
-    if images.dtype != np.uint8 and np.issubdtype(images.dtype, np.floating):
-        low, high = images.min(), images.max()
+    if not _are_levels(images.dtype.name):
+        low, high = float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):
             raise InputError(
                 f"images: floats from {low:g} to {high:g}, outside of [0, 1]; divide by 255, or pass uint8 levels"
             )
+
+
+def _are_levels(dtype: str) -> bool:
+    """Return whether images of this data type are levels 0…255 rather than floats."""
+    if dtype != "uint8" and "float" not in dtype:
+        raise InputError(f"images.dtype = {dtype}: not supported; pass uint8 levels 0…255, or floats in [0, 1]")
+    return dtype == "uint8"

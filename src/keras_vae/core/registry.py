@@ -1,6 +1,7 @@
 """Components by name: a decorator makes a class serializable by Keras and available in experiment files."""
 
 import dataclasses
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
@@ -199,6 +200,32 @@ def describe(instance: Any) -> dict[str, Any]:
     kinds = (kind for kind, classes in _CLASSES.items() if type(instance) in classes.values())
     kind = next(kinds, None)
     return {"name": type(instance).__name__} if kind is None else spec(kind, instance)
+
+
+def check_component(name: str, value: Any, base: type) -> None:
+    """Reject an argument that is not an instance of the base class of its kind.
+
+    Args:
+        name: Name of the argument.
+        value: Its value; None is accepted.
+        base: Base class, such as `keras_vae.priors.Prior`.
+
+    Raises:
+        InputError: The value is a name, a class, or an object of another type.
+    """
+    if value is None or isinstance(value, base):
+        return
+    kind = base.kind  # type: ignore[attr-defined]
+    if isinstance(value, type) and issubclass(value, base):
+        raise InputError(f"{name} = {value.__name__}: a class; pass an instance, such as {value.__name__}()")
+    own = {key: cls.__name__ for key, cls in registered(kind).items() if cls.__module__.startswith(f"{PACKAGE}.")}
+    remedy = f"pass an instance of a class in {PACKAGE}.{kind}s: {', '.join(sorted(own.values()))}"
+    if isinstance(value, str):
+        names = own | {class_name.lower(): class_name for class_name in own.values()}
+        close = difflib.get_close_matches(value.lower(), names, n=1)
+        remedy = f"pass {PACKAGE}.{kind}s.{names[close[0]]}()" if close else remedy
+    shown = repr(value) if isinstance(value, str | float | int) else type(value).__name__
+    raise InputError(f"{name} = {shown}: not an instance of {base.__name__}; {remedy}")
 
 
 def settings(cls: type) -> dict[str, inspect.Parameter]:

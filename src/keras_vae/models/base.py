@@ -13,13 +13,13 @@ from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Sampler
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.errors import InputError
 from keras_vae.core.images import to_unit
-from keras_vae.core.registry import ComponentLayer
+from keras_vae.core.registry import ComponentLayer, check_component
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.feeding import CheckedModel
-from keras_vae.models.image_models import reconstruction_graph
+from keras_vae.models.image_models import export_graph, reconstruction_graph
 
 
 class Batch(NamedTuple):
@@ -51,9 +51,11 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     `fit`, `evaluate` and callbacks report these means over the images of an epoch, in nats per image: `total_loss` (the
     objective plus the penalties of regularized layers), `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is
-    no metric `loss`: callbacks can monitor `"val_total_loss"` or `"val_negative_elbo"`.
+    no metric `loss`: use `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras
+    cannot infer the mode from these names.
 
-    Images are an array or, for a conditional model, `{"images": x, "condition": c}` or a pair `(x, c)`.
+    Images are an array or, for a conditional model, `{"images": x, "condition": c}`. `fit` and `evaluate` also accept
+    `fit(x, c)`, and methods such as `encode` also accept `encode(x, condition=c)`.
 
     Args:
         likelihood: p(x|z).
@@ -82,6 +84,9 @@ class BaseVAE(CheckedModel, abc.ABC):
         seed: int | None,
         **kwargs: Any,
     ) -> None:
+        check_component("likelihood", likelihood, Likelihood)
+        check_component("objective", objective, Objective)
+        check_component("condition", condition, Condition)
         super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
@@ -331,22 +336,10 @@ class BaseVAE(CheckedModel, abc.ABC):
             **kwargs: Other arguments of `keras.Model.export`.
 
         Raises:
+            InputError: The format is unknown, or the model is not built.
             RunError: This backend cannot write the format.
         """
-        if backend.name() == "jax":
-            # With Keras 3.15, reconstructions of the SavedModel differ from those of the model by about 1e-3.
-            raise RunError(
-                f"format = {format!r}: Keras's export from JAX changes the reconstructions; use `vae export`, or "
-                "KERAS_BACKEND=tensorflow"
-            )
-        try:
-            reconstruction_graph(self).export(filepath, format=format, **kwargs)
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RunError(
-                f"format = {format!r}: Keras on {backend.name()} cannot export it ({reason}); use `vae export`, or "
-                "KERAS_BACKEND=tensorflow"
-            ) from error
+        export_graph(lambda: reconstruction_graph(self), filepath, format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, serialized."""

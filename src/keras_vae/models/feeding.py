@@ -1,14 +1,13 @@
 """Keras's methods that feed a model (`fit`, `evaluate`, `predict`, …), with a check of their inputs."""
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
-from keras_vae.core.images import check_images
 from keras_vae.models.batching import split_off
 from keras_vae.models.inference import Inference
 from keras_vae.models.inputs import is_array
@@ -31,11 +30,9 @@ class CheckedModel(Inference, keras.Model):
         self._is_inside_step = False
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the model as Keras does, after a check of concrete images."""
+        """Call the model as Keras does, after a check of the inputs that are not symbolic."""
         if not self._is_inside_step:
-            images = inputs.get("images") if isinstance(inputs, Mapping) else inputs
-            if is_array(images):
-                check_images(ops.convert_to_numpy(images), self._input_checks.image_shape)
+            self._input_checks.check(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
     def fit(
@@ -51,7 +48,7 @@ class CheckedModel(Inference, keras.Model):
         shuffle: bool = True,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train the model as `keras.Model.fit` does, after a check of the images.
+        """Train the model as `keras.Model.fit` does, after a check of arrays, or of the first batch of a data source.
 
         Args:
             x: Images, `{"images": x, "condition": c}`, or a data source of such batches or of pairs `(x, c)`.
@@ -67,17 +64,19 @@ class CheckedModel(Inference, keras.Model):
 
         Raises:
             InputError: The images do not fit the model or have floats outside [0, 1]; or this model does not support
-                the targets, weights or callbacks.
+                the targets, weights or callbacks. Of a data source, only the first batch is checked.
         """
         _check_monitors(callbacks)
         x, y = self._checked_data("train", x, y, **kwargs)
-        # Only a tuple is a pair `(x, c)`; `join` handles a list.
-        held_out = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-        validation_data, targets = self._checked_data("test", *held_out[:2], sample_weight=(*held_out, None, None)[2])
         if validation_data is None:
             x, validation_data = split_off(x, validation_split)
-        elif targets is not None:
-            validation_data = (validation_data, targets)
+        else:
+            # Only a tuple is a pair `(x, c)`; `join` handles a list.
+            held_out = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+            weights = (*held_out, None, None)[2]
+            validation_data, targets = self._checked_data("test", *held_out[:2], sample_weight=weights)
+            if targets is not None:
+                validation_data = (validation_data, targets)
         if y is None and not kwargs.get("steps_per_epoch"):
             x, shuffle = backend.array_pipeline(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
@@ -168,14 +167,13 @@ class CheckedModel(Inference, keras.Model):
         joined = checks.join(x, y, kwargs.get("sample_weight"))
         images = joined.get("images") if isinstance(joined, Mapping) else joined
         self._unchecked_sources.discard(function)
-        if is_array(images):
+        if is_array(images) or isinstance(joined, Mapping):
             joined = checks.check(joined)
             if not self.built:
                 self.build((None, *images.shape[1:]))  # type: ignore[union-attr]
             return joined, None
-        if x is not None:
-            self._unchecked_sources.add(function)
-        return x, y
+        self._unchecked_sources.add(function)
+        return (_as_tuples(x) if inspect.isgenerator(x) else x), y
 
     def _make_checked(self, function: str, make: Callable[[bool], Any], force: bool) -> Any:
         """Make one of Keras's three step functions, wrapped in a check of the first batch of a data source."""
@@ -216,6 +214,12 @@ class CheckedModel(Inference, keras.Model):
             return step(*state, (self._input_checks.unpack(data, ignore_targets=ignore_targets),))
         finally:
             self._is_inside_step = False
+
+
+def _as_tuples(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield the batches of a generator as tuples, as Keras requires."""
+    for batch in batches:
+        yield batch if isinstance(batch, tuple) else (batch,)
 
 
 def _check_monitors(callbacks: Any) -> None:

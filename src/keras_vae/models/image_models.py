@@ -1,12 +1,18 @@
 """The encoder and the decoder of a model as separate Keras models, for transfer learning and for export."""
 
-from collections.abc import Iterable
+import abc
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
+from keras import ops
 
+from keras_vae.components.conditions import Condition
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Tensor
+from keras_vae.models.inputs import is_array, is_symbolic
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -14,9 +20,12 @@ if TYPE_CHECKING:
 THRESHOLD = 0.5
 """Gray level above which a pixel becomes white under stochastic binarization: these models are deterministic."""
 
+EXPORT_FORMATS = ("tf_saved_model", "onnx", "openvino", "litert", "torch")
+"""Formats of `keras.Model.export`."""
 
-class _ImageModel(keras.Model):
-    """A Keras model that computes a part of a VAE and shares its weights.
+
+class _ImageModel(keras.Model, abc.ABC):
+    """A Keras model that computes a part of a VAE and shares its weights. It checks inputs that are not symbolic.
 
     Args:
         vae: A built model.
@@ -31,6 +40,34 @@ class _ImageModel(keras.Model):
         self.parts = [part for part in parts if isinstance(part, keras.layers.Layer)]
         self.supports_jit = vae.supports_jit
         self.built = True
+        self._input_checks = vae._input_checks
+
+    @abc.abstractmethod
+    def _check(self, inputs: Any) -> None:
+        """Raise an InputError if inputs that are not symbolic do not fit the model."""
+
+    @abc.abstractmethod
+    def _graph(self) -> keras.Model:
+        """Return a functional model that computes the same outputs."""
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the model as Keras does, after a check of the inputs that are not symbolic."""
+        self._check(inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
+        """Return the outputs as `keras.Model.predict` does, after a check of arrays; data sources are not checked."""
+        self._check(x)
+        return super().predict(x, batch_size, verbose, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
+        self._check(x)
+        return super().predict_on_batch(x)
+
+    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Export the model as `keras.Model.export` does; arguments and errors as for `BaseVAE.export`."""
+        export_graph(self._graph, filepath, format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the serialized VAE without its compile configuration."""
@@ -58,7 +95,14 @@ class ImageEncoder(_ImageModel):
 
     def __init__(self, vae: "BaseVAE") -> None:
         super().__init__(vae, vae._encoding_parts, "image_encoder")
-        self._encode = vae.encode_tensors
+        self._encode, self._inputs = vae.encode_tensors, lambda: _image_inputs(vae)
+
+    def _check(self, inputs: Any) -> None:
+        self._input_checks.check(inputs)
+
+    def _graph(self) -> keras.Model:
+        inputs = self._inputs()
+        return keras.Model(inputs, self(inputs), name=self.name)
 
     def call(self, inputs: Any) -> dict[str, Tensor]:
         """Return the fields of the `Encoding` of images, by name.
@@ -87,6 +131,32 @@ class ImageDecoder(_ImageModel):
     def __init__(self, vae: "BaseVAE") -> None:
         super().__init__(vae, vae._decoding_parts, "image_decoder")
         self._decode, self._condition = vae.decode_tensors, vae.condition
+        self._check_codes, self._encoder = vae._check_codes, lambda: vae.image_encoder
+
+    def _check(self, inputs: Any) -> None:
+        condition = None
+        if isinstance(inputs, Mapping):
+            if "codes" not in inputs or set(inputs) - {"codes", "condition"}:
+                names = ", ".join(map(str, inputs)) or "nothing"
+                raise InputError(
+                    f'inputs = dict of {names}: not the codes; pass {{"codes": z}}, with "condition" if any'
+                )
+            inputs, condition = inputs["codes"], inputs.get("condition")
+        if self._condition is not None and condition is None:
+            raise InputError(
+                f'condition = None: this model is conditioned on {self._condition}; pass {{"codes": z, "condition": c}}'
+            )
+        if is_array(inputs):
+            codes = self._check_codes(ops.convert_to_numpy(inputs))
+            if not is_symbolic(condition):
+                self._input_checks.conditions(condition, len(codes))
+
+    def _graph(self) -> keras.Model:
+        codes = next(iter(self._encoder()._graph().output.values()))
+        inputs = keras.Input(codes.shape[1:], dtype=codes.dtype, name="codes")
+        if self._condition is not None:
+            inputs = {"codes": inputs, "condition": _condition_input(self._condition)}
+        return keras.Model(inputs, self(inputs), name=self.name)
 
     def call(self, inputs: Any) -> Tensor:
         """Return the mean images (N, H, W, C) of codes.
@@ -103,10 +173,49 @@ def reconstruction_graph(vae: "BaseVAE") -> keras.Model:
     """Return the functional model from uint8 images, and their condition if any, to the mean images of their codes."""
     # These two properties raise an error if the model is not built.
     encoder, decoder = vae.image_encoder, vae.image_decoder
-    images = keras.Input(vae.image_shape, dtype="uint8", name="images")
-    if vae.condition is None:
-        return keras.Model(images, decoder(next(iter(encoder(images).values()))), name="reconstruct")
-    condition = keras.Input(vae.condition.value_shape, dtype=vae.condition.dtype, name="condition")
-    inputs = {"images": images, "condition": condition}
+    inputs = _image_inputs(vae)
     codes = next(iter(encoder(inputs).values()))
-    return keras.Model(inputs, decoder({"codes": codes, "condition": condition}), name="reconstruct")
+    if isinstance(inputs, dict):
+        codes = {"codes": codes, "condition": inputs["condition"]}
+    return keras.Model(inputs, decoder(codes), name="reconstruct")
+
+
+def export_graph(make_graph: Callable[[], keras.Model], filepath: Any, format: str, **kwargs: Any) -> None:
+    """Export a functional model as `keras.Model.export` does.
+
+    Args:
+        make_graph: Returns the model.
+        filepath: See `keras.Model.export`.
+        format: See `keras.Model.export`.
+        **kwargs: Other arguments of `keras.Model.export`.
+
+    Raises:
+        InputError: The format is unknown.
+        RunError: This backend cannot write the format.
+    """
+    if format not in EXPORT_FORMATS:
+        raise unknown("format", format, EXPORT_FORMATS)
+    others = ", or KERAS_BACKEND=tensorflow" if format == "tf_saved_model" and backend.name() != "tensorflow" else ""
+    if backend.name() == "jax":
+        # With Keras 3.15, reconstructions of the SavedModel differ from those of the model by about 1e-3.
+        raise RunError(f"format = {format!r}: Keras's export from JAX changes the outputs; use `vae export`{others}")
+    graph = make_graph()
+    # Keras exports some formats only after a call, which building a functional model does not count as.
+    graph(graph.input)
+    try:
+        graph.export(filepath, format=format, **kwargs)
+    except Exception as error:
+        raise RunError(
+            f"format = {format!r}: Keras on {backend.name()} cannot export it ({first_line(error).rstrip('.')}); use "
+            f"`vae export`{others}"
+        ) from error
+
+
+def _image_inputs(vae: "BaseVAE") -> Any:
+    """Return symbolic uint8 images; for a conditional model, in a dict with their condition."""
+    images = keras.Input(vae.image_shape, dtype="uint8", name="images")
+    return images if vae.condition is None else {"images": images, "condition": _condition_input(vae.condition)}
+
+
+def _condition_input(condition: Condition) -> Tensor:
+    return keras.Input(condition.value_shape, dtype=condition.dtype, name="condition")

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -17,7 +18,7 @@ from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
 from keras_vae.models.image_models import ImageDecoder, ImageEncoder
 from keras_vae.models.importance_sampling import ImportanceSampling
-from keras_vae.models.inputs import ModelInputs
+from keras_vae.models.inputs import ModelInputs, check_count
 
 
 class Encoding(NamedTuple):
@@ -157,7 +158,8 @@ class Inference(abc.ABC):
         def encode_batch(batch: dict[str, Array]) -> dict[str, Array]:
             # TensorFlow rounds the division by 255 differently inside a graph.
             images = to_unit(ops.convert_to_tensor(batch["images"]))
-            tensors: dict[str, Array] = self.image_encoder.predict_on_batch({**batch, "images": images})
+            # The inputs are checked already.
+            tensors: dict[str, Array] = keras.Model.predict_on_batch(self.image_encoder, {**batch, "images": images})
             return tensors
 
         return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
@@ -212,7 +214,7 @@ class Inference(abc.ABC):
             Images in [0, 1], (n, H, W, C), float32.
 
         Raises:
-            InputError: `n` is below one, or the condition does not fit the model.
+            InputError: `n` is not an integer ≥ 1, or the condition does not fit the model.
         """
         return self.decode(self.sample_prior(n, seed=seed, condition=condition), condition=condition)
 
@@ -240,10 +242,9 @@ class Inference(abc.ABC):
             `ELBOTerms` of float32 NumPy arrays, in nats per image. Its properties are tensors of the backend.
 
         Raises:
-            InputError: The images do not fit the model, or `draws` is below one.
+            InputError: The images do not fit the model, or `draws` is not an integer ≥ 1.
         """
-        if draws < 1:
-            raise InputError(f"draws = {draws}: not positive; pass an integer ≥ 1")
+        check_count("draws", draws)
         inputs = self._prepare_inputs(x, condition, seed)
         generator = np.random.default_rng(seed)
         inputs["noise"] = generator.standard_normal((len(inputs["images"]), draws, self.latent_dim), dtype="float32")
@@ -282,7 +283,7 @@ class Inference(abc.ABC):
             Nats per image, (N,), float32.
 
         Raises:
-            InputError: The images do not fit the model, or `samples` is below one.
+            InputError: The images do not fit the model, or `samples` is not an integer ≥ 1.
         """
         sampling = self.importance_sampling(x, samples=samples, seed=seed, condition=condition)
         estimates = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
@@ -290,8 +291,7 @@ class Inference(abc.ABC):
 
     def importance_sampling(self, x: Any, *, samples: int, seed: int = 0, condition: Any = None) -> ImportanceSampling:
         """Return the estimator of log p(x), which works in blocks; arguments and errors as for `log_likelihood`."""
-        if samples < 1:
-            raise InputError(f"samples = {samples}: not positive; pass an integer ≥ 1")
+        check_count("samples", samples)
         return ImportanceSampling(self, self._prepare_inputs(x, condition, seed), samples, seed)
 
     @property
@@ -333,8 +333,7 @@ class Inference(abc.ABC):
 
     def _check_sample(self, n: int, condition: Any) -> Array | None:
         """Check the arguments of `sample`, and return the encoded conditions (n, size), or None."""
-        if n < 1:
-            raise InputError(f"n = {n}: not positive; pass an integer ≥ 1")
+        check_count("n", n)
         self._check_built()
         conditions = self._input_checks.conditions(condition, n)
         return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))

@@ -1,5 +1,6 @@
 """Checks of a model's inputs: one object that `fit`, `evaluate`, `encode` and all other entry points use."""
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from keras import ops
 
 from keras_vae.components.conditions import Condition
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, suggestion
 from keras_vae.core.images import check_images
 from keras_vae.core.typing import Array, Shape
 from keras_vae.data.dataset import Dataset
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 _DICT = '{"images": x, "condition": c}'
+_NAMES = ("images", "condition", "noise", "pixel_noise", "features")
+"""Names of all inputs of `call`."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class ModelInputs:
         """Return `x`; for a conditional model with targets `y`, return a dict with `y` under `condition`.
 
         Raises:
-            InputError: `x` is a list of several arrays, or this model has no use for the targets or weights.
+            InputError: `x` is None, a list of several arrays or a `Dataset`, or this model has no use for the targets
+                or weights.
         """
         if sample_weight is not None:
             raise InputError("sample_weight: not supported, all images have the same weight; leave it out")
@@ -60,6 +64,13 @@ class ModelInputs:
                     f"x = {type(x).__name__} of {len(x)}: a model has one input; pass one array of images, or {_DICT}"
                 )
             (x,) = x
+        if x is None:
+            raise InputError("x = None: no images; pass an array of images")
+        if isinstance(x, Dataset):
+            arrays = "dataset.images"
+            if self.condition is not None:
+                arrays = '{"images": dataset.images, "condition": dataset.labels}'
+            raise InputError(f"x = Dataset of {len(x.images)} images: not an array; pass {arrays}")
         if y is None:
             return x
         if self.condition is None:
@@ -80,14 +91,20 @@ class ModelInputs:
             x: Inputs in the form that `join` returns.
 
         Raises:
-            InputError: The images or their conditions do not fit the model, or the condition is missing.
+            InputError: The images or their conditions do not fit the model, the condition is missing, or a name in a
+                dict is unknown.
         """
+        if isinstance(x, Mapping):
+            check_names(x)
         images = x.get("images") if isinstance(x, Mapping) else x
+        if isinstance(x, Mapping) and isinstance(images, list | tuple):
+            images = _to_numpy(images)
         if not is_array(images):
             return x
+        condition = x.get("condition") if isinstance(x, Mapping) else None
         images = _to_numpy(images)
         check_images(images, self.image_shape)
-        conditions = self.conditions(x.get("condition") if isinstance(x, Mapping) else None, len(images))
+        conditions = condition if is_symbolic(condition) else self.conditions(condition, len(images))
         if not isinstance(x, Mapping):
             return images
         return {**x, "images": images} | ({} if conditions is None else {"condition": conditions})
@@ -106,10 +123,8 @@ class ModelInputs:
             raise InputError('condition, x["condition"]: the condition is given twice; pass one of the two')
         x = self.join(x)
         inputs = dict(x) if isinstance(x, Mapping) else {"images": x}
-        images = inputs.get("images")
-        if images is None:
-            raise InputError(f"x = dict of {', '.join(map(str, inputs)) or 'nothing'}: no images; pass {_DICT}")
-        images = _to_numpy(images)
+        check_names(inputs)
+        images = _to_numpy(inputs["images"])
         check_images(images, self.image_shape)
         conditions = self.conditions(inputs.get("condition") if condition is None else condition, len(images))
         return {"images": images} | ({} if conditions is None else {"condition": conditions})
@@ -140,6 +155,39 @@ class ModelInputs:
             f"condition = None: this model is conditioned on {self.condition}; pass {_DICT}, or call fit(x, y) or "
             "encode(x, condition=c)"
         )
+
+
+def check_count(name: str, value: Any) -> None:
+    """Reject a value that is not a whole number of at least one.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+
+    Raises:
+        InputError: The value is not an integer, or it is below one.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} = {value!r}: not a positive integer; pass an integer ≥ 1")
+
+
+def check_names(inputs: Mapping[str, Any]) -> None:
+    """Reject a dict of inputs without images, or with an unknown name.
+
+    Raises:
+        InputError: A name is unknown, or there are neither images nor noise, which a hierarchical model decodes.
+    """
+    for name in inputs:
+        if name not in _NAMES:
+            hint = suggestion(str(name), _NAMES)
+            raise InputError(f"x = dict of {', '.join(map(str, inputs))}: unknown {name!r}; {hint}pass {_DICT}")
+    if inputs.get("images") is None and inputs.get("noise") is None:
+        raise InputError(f"x = dict of {', '.join(inputs) or 'nothing'}: no images; pass {_DICT}")
+
+
+def is_symbolic(value: Any) -> bool:
+    """Return whether a value is a placeholder in a traced graph."""
+    return isinstance(value, keras.KerasTensor) or (ops.is_tensor(value) and not backend.is_concrete(value))
 
 
 def is_array(images: Any) -> bool:

@@ -1,6 +1,7 @@
 """The variational autoencoder."""
 
-from collections.abc import Mapping
+import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
@@ -13,11 +14,12 @@ from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
 from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import PACKAGE
+from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import ReparameterizedDistribution, SampleWithLogProb
 from keras_vae.models.base import BaseVAE, Batch
+from keras_vae.models.inputs import check_count
 from keras_vae.networks.conv import Conv
 
 
@@ -97,6 +99,8 @@ class VAE(BaseVAE):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_component("prior", prior, Prior)
+        check_component("posterior", posterior, Posterior)
         _check_arguments(encoder, decoder, latent_dim, image_shape, objective, beta)
         height, width, channels = (28, 28, 1) if image_shape is None else image_shape
         super().__init__(
@@ -323,6 +327,11 @@ class VAE(BaseVAE):
 def _check_arguments(
     encoder: Any, decoder: Any, latent_dim: int | None, image_shape: Any, objective: Any, beta: float | None
 ) -> None:
+    for name, network in {"encoder": encoder, "decoder": decoder}.items():
+        if network is not None and not isinstance(network, keras.Model):
+            shown = repr(network) if isinstance(network, int | str) else type(network).__name__
+            hint = f"did you mean latent_dim={network}? " if isinstance(network, int) else ""
+            raise InputError(f"{name} = {shown}: not a Keras model; {hint}pass an instance of keras.Model")
     if (encoder is None) != (decoder is None):
         given, missing = ("a decoder", "encoder") if encoder is None else ("an encoder", "decoder")
         raise InputError(f"{missing} = None: {given} needs its {missing}; pass both of them, or neither")
@@ -331,9 +340,15 @@ def _check_arguments(
             raise InputError(
                 f"{name} = {value}: the encoder and the decoder determine it; leave out {name}, or pass no networks"
             )
+    if beta is not None and not isinstance(beta, numbers.Real):
+        raise InputError(f"beta = {beta!r}: not a number; pass a finite number ≥ 0")
     if objective is not None and beta is not None:
-        raise InputError(f"beta = {beta}: objective = {objective} sets its own weights; pass one of the two")
-    if latent_dim is not None and (not isinstance(latent_dim, int) or latent_dim < 1):
-        raise InputError(f"latent_dim = {latent_dim}: not a positive integer; pass an integer ≥ 1")
-    if image_shape is not None and (len(image_shape) != 3 or not all(isinstance(size, int) for size in image_shape)):
-        raise InputError(f"image_shape = {image_shape}: not three integers; pass (height, width, channels)")
+        raise InputError(f"beta = {beta}: objective = {objective!r} sets its own weights; pass one of the two")
+    if latent_dim is not None:
+        check_count("latent_dim", latent_dim)
+    if image_shape is not None and not (
+        isinstance(image_shape, Sequence)
+        and len(image_shape) == 3
+        and all(isinstance(size, int) and size >= 1 for size in image_shape)
+    ):
+        raise InputError(f"image_shape = {image_shape!r}: not three integers ≥ 1; pass (height, width, channels)")
