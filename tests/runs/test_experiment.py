@@ -123,6 +123,11 @@ def test_missing_file_binary_file_and_unknown_preset_are_rejected(tmp_path: Path
         Experiment.preset("clasic")
 
 
+def test_overrides_given_as_one_string_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"settings = 'training.epochs=1': a string; pass a list, such as"):
+        Experiment().with_overrides("training.epochs=1")
+
+
 def test_every_preset_cites_its_paper() -> None:
     assert preset_names() == sorted(
         [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, require_list, unknown
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
@@ -167,6 +167,7 @@ def evaluate(
     Example:
         >>> evaluate("runs/digits", config=EvaluationConfig(samples=100), stages=["likelihood"])  # doctest: +SKIP
     """
+    require_list("stages", stages)
     for stage in stages:
         if stage not in STAGES:
             raise unknown("stage", stage, STAGES)

@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import Field
 
 from keras_vae.core.config import ConfigModel
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, require_list, unknown
 from keras_vae.data.config import DataConfig
 
 COMPONENTS = ("architecture", "network", "prior", "posterior", "likelihood", "objective", "condition", "schedule")
@@ -221,12 +221,15 @@ class Experiment(ConfigModel):
         Raises:
             InputError: A string is not of the form `key=value`, or a key or value is invalid.
         """
+        require_list("settings", settings)
         tables = self.model_dump(exclude_none=True)
         for setting in settings:
             dotted_key, sign, text = setting.partition("=")
             *outer, last = dotted_key.strip().split(".")
             if not (sign and last):
-                raise InputError(f"--set = {setting}: not of the form key=value; write training.epochs=5, for example")
+                raise InputError(
+                    f"setting = {setting}: not of the form key=value; write training.epochs=5, for example"
+                )
             table = tables
             for name in outer:
                 if isinstance(table.get(name), str) and name in COMPONENTS:
