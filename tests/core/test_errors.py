@@ -9,10 +9,11 @@ from keras_vae.core.errors import first_line, unknown
     ("value", "message"),
     [
         ("clasic", "preset = 'clasic': unknown; did you mean 'classic'? accepted: classic, tutorial"),
+        (None, "preset = None: unknown; accepted: classic, tutorial"),
         ("zzz", "preset = 'zzz': unknown; accepted: classic, tutorial"),
     ],
 )
-def test_unknown_value_is_reported_with_the_closest_and_all_accepted_values(value: str, message: str) -> None:
+def test_unknown_value_is_reported_with_the_closest_and_all_accepted_values(value: str | None, message: str) -> None:
     assert str(unknown("preset", value, ["tutorial", "classic"])) == message
 
 

@@ -10,6 +10,7 @@ from keras_vae.core.errors import InputError, require_list, unknown
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
+from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import SCHEMA, Run
 
 if TYPE_CHECKING:
@@ -173,8 +174,7 @@ def evaluate(
             raise unknown("stage", stage, STAGES)
     run = Run.open(run)
     run.require_complete()
-    if splits is None:
-        splits = run.load_splits(progress)
+    splits = given_or_own_splits(run, splits, progress)
     run = run.writable_copy()
     config = config or EvaluationConfig()
     seed = run.experiment.seed if config.seed is None else config.seed
