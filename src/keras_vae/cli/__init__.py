@@ -4,17 +4,43 @@ Results go to stdout, messages to stderr. A wrong call exits with 2 and a failur
 explanation. Keras and its backend take seconds to import, so every command imports what it needs when it runs.
 """
 
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from keras_vae import __version__
 from keras_vae.cli import explorer, inspecting, measuring, shipping, training, using
-from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError, unknown
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, with invalid values reported in the style of this package."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if error.param is None or not error.message:
+                raise
+            raise _invalid_value(error.param.opts[-1], error.message) from None
+
+
+def _invalid_value(option: str, message: str) -> InputError:
+    """Return the error for an invalid value, given the message of Typer or pydantic."""
+    message = message.removeprefix("Value error, ").removesuffix(".")
+    if " is not one of " in message:
+        value, *accepted = re.findall("'([^']*)'", message)
+        return unknown(option, value, accepted)
+    problem = message[:1].lower() + message[1:]
+    return InputError(f"{option}: {problem}; see `vae COMMAND --help`")
+
 
 app = typer.Typer(
     name="vae",
+    cls=_Commands,
     help="Train, evaluate, explore and export variational autoencoders.",
     no_args_is_help=True,
     add_completion=False,
