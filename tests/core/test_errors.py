@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_vae.core.errors import first_line, unknown
+from keras_vae.core.errors import alternatives, first_line, unknown
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ def test_unknown_value_is_reported_with_the_closest_and_all_accepted_values(valu
 def test_first_line_falls_back_to_the_name_of_the_class() -> None:
     assert first_line(ValueError("\n first\nsecond")) == "first"
     assert first_line(TimeoutError()) == "TimeoutError"
+
+
+def test_alternatives_are_listed_in_words() -> None:
+    assert alternatives([".png"]) == ".png"
+    assert alternatives([".npz", ".csv", ".parquet"]) == ".npz, .csv or .parquet"

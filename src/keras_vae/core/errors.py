@@ -5,7 +5,7 @@ out: `name: problem; remedy`. A message about a file starts with its path.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -53,6 +53,16 @@ def require_list(name: str, value: Any) -> None:
         raise InputError(f"{name} = {value!r}: a string; pass a list, such as [{value!r}]")
     if not isinstance(value, Iterable):
         raise InputError(f"{name} = {value!r}: not a list; pass a list")
+
+
+def alternatives(values: Sequence[str]) -> str:
+    """Return values as a list in words, such as `".npz, .csv or .parquet"`.
+
+    Args:
+        values: At least one value.
+    """
+    *others, last = values
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def suggestion(value: Any, accepted: Iterable[str]) -> str:
