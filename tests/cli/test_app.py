@@ -40,8 +40,8 @@ def test_program_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
         ),
         (["sample", "mnist-2d", "--prior", "foo"], "--prior = 'foo': unknown; accepted: fitted, original"),
         (["export", "mnist-2d", "--format", "onx"], "--format = 'onx': unknown; did you mean 'onnx'?"),
-        (["sample", "mnist-2d", "--seed", "-1"], "--seed: "),
-        (["sample", "mnist-2d", "-n", "few"], "--n: "),
+        (["sample", "mnist-2d", "--seed", "-1"], "--seed = -1: too small; choose at least 0"),
+        (["sample", "mnist-2d", "-n", "few"], "--n = few: not an integer; pass an integer"),
     ],
 )
 def test_invalid_value_of_an_option_is_rejected_with_one_line(vae: Vae, words: list[str], message: str) -> None:

@@ -25,17 +25,23 @@ class _Commands(typer.core.TyperGroup):
         except typer.BadParameter as error:
             if error.param is None or not error.message:
                 raise
-            raise _invalid_value(error.param.opts[-1], error.message) from None
+            raise _invalid_value(error.param.opts[-1], error) from None
 
 
-def _invalid_value(option: str, message: str) -> InputError:
-    """Return the error for an invalid value, given the message of Typer or pydantic."""
-    message = message.removeprefix("Value error, ").removesuffix(".")
-    if " is not one of " in message:
-        value, *accepted = re.findall("'([^']*)'", message)
-        return unknown(option, value, accepted)
-    problem = message[:1].lower() + message[1:]
-    return InputError(f"{option}: {problem}; see `vae COMMAND --help`")
+def _invalid_value(option: str, error: typer.BadParameter) -> InputError:
+    """Return the error for an invalid value of an option, given that of Typer."""
+    from pydantic import ValidationError
+
+    from keras_vae.core.config import problem
+
+    message = error.message.removeprefix("Value error, ").removesuffix(".")
+    value, is_choice, accepted = message.partition(" is not one of ")
+    if is_choice:
+        return unknown(option, value.strip("'\""), re.findall("'([^']*)'", accepted))
+    if isinstance(error.__cause__, ValidationError):
+        first = error.__cause__.errors()[0]
+        return InputError(f"{option} = {first['input']}: {problem(first)}")
+    return InputError(f"{option}: {message}")
 
 
 app = typer.Typer(
