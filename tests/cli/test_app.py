@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import pytest
 import typer.main
+from cli_helpers import Vae, assert_rejected
 
 from helpers import on_tensorflow
 from keras_vae import cli
@@ -27,6 +29,26 @@ def test_program_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["train", "--backend", "tensorfow"],
+            "--backend = 'tensorfow': unknown; did you mean 'tensorflow'? accepted: ",
+        ),
+        (["sample", "mnist-2d", "--prior", "foo"], "--prior = 'foo': unknown; accepted: fitted, original"),
+        (["export", "mnist-2d", "--format", "onx"], "--format = 'onx': unknown; did you mean 'onnx'?"),
+        (["sample", "mnist-2d", "--seed", "-1"], "--seed = -1: too small; choose at least 0"),
+        (["sample", "mnist-2d", "-n", "few"], "--n = few: not an integer; pass an integer"),
+    ],
+)
+def test_invalid_value_of_an_option_is_rejected_with_one_line(vae: Vae, words: list[str], message: str) -> None:
+    outcome = vae(*words)
+    assert_rejected(outcome, message)
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert "Value error" not in outcome.err
 
 
 def test_help_of_no_command_imports_keras_or_numpy() -> None:

@@ -12,6 +12,7 @@ from PIL import Image, ImageSequence
 
 from helpers import on_tensorflow
 from keras_vae.runs.experiment import preset_names
+from keras_vae.runs.run import Run
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
 
@@ -89,6 +90,16 @@ def test_sample_writes_a_picture_or_floats_and_is_reproducible(vae: Vae, run: Pa
     assert Path("s.png").read_bytes() == before
     assert vae("sample", run, "--out", "s.png", "--force").code == 0
     assert_rejected(vae("sample", run, "-n", "0"), "n = 0")
+
+
+def test_sample_from_an_unfinished_run_names_the_epoch(vae: Vae, run: Path) -> None:
+    opened = Run.open(run)
+    weights = opened.load_model().get_weights()
+    opened.write_checkpoint({"weights": weights}, {name: values[:1] for name, values in opened.metrics.items()})
+    (run / "model.keras").unlink()
+    outcome = vae("sample", run, "-n", 2, "--out", "s.npz")
+    assert outcome.out.strip() == "s.npz"
+    assert outcome.err.strip() == "training of run is unfinished: sampling from the model after epoch 1 of 2"
 
 
 def test_sample_rejects_damaged_and_unsafe_models(vae: Vae, run: Path, make_vae: Callable[..., keras.Model]) -> None:

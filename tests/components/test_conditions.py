@@ -43,11 +43,11 @@ def test_vectors_encode_themselves(dtype: str) -> None:
         ),
         (
             lambda: ClassLabel().check(np.array([0, 10])),
-            "condition from 0 to 10: out of range; labels run from 0 to 9",
+            "condition = 10: not a class label; pass labels from 0 to 9",
         ),
         (
             lambda: ClassLabel().check(np.array([-1, 3])),
-            "condition from -1 to 3: out of range; labels run from 0 to 9",
+            "condition = -1: not a class label; pass labels from 0 to 9",
         ),
         (lambda: ContinuousCondition(size=0), "size = 0: not positive; pass an integer ≥ 1"),
         (

@@ -103,7 +103,7 @@ def test_progress_covers_the_missing_blocks(tmp_path: Path) -> None:
 
 def test_unknown_formats_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"t\.xlsx: unknown format; choose a name that ends in \.npz, \.csv, \.parquet"
+        InputError, match=r"t\.xlsx: unknown format; choose a name that ends in \.npz, \.csv or \.parquet"
     ):
         write(tmp_path / "t.xlsx", [])
 

@@ -111,8 +111,12 @@ def test_files_contain_the_table(tmp_path: Path) -> None:
 
 def test_runs_that_cannot_be_compared_are_errors(tmp_path: Path) -> None:
     run = run_of(tmp_path / "a", likelihood=likelihood(86))
-    with pytest.raises(InputError, match="runs = 1 run: too few to compare"):
+    with pytest.raises(InputError, match="runs = 1: too few to compare; pass at least 2"):
         compare([run])
+    with pytest.raises(InputError, match=r"runs = 'runs/classic': a string; pass a list, such as \['runs/classic'\]"):
+        compare("runs/classic")
+    with pytest.raises(InputError, match=r"runs = .*: not a list; pass a list"):
+        compare(run)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="runs = a twice"):
         compare([run, Run(tmp_path / "a" / ".." / "a")])
     (tmp_path / "new").mkdir()

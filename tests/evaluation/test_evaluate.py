@@ -107,6 +107,8 @@ def test_discrete_codes_have_perplexity_but_no_nll(splits: Splits, tmp_path: Pat
 def test_unfinished_run_unknown_stage_and_invalid_numbers_are_rejected(run: Run, splits: Splits) -> None:
     with pytest.raises(InputError, match=r"stage = 'likelyhood'.*likelihood"):
         evaluate(run, splits, stages=["likelyhood"])
+    with pytest.raises(InputError, match=r"stages = 'likelihood': a string; pass a list, such as \['likelihood'\]"):
+        evaluate(run, splits, stages="likelihood")
     with pytest.raises(InputError, match="samples = -1"):
         EvaluationConfig(samples=-1)
     with pytest.raises(InputError, match="num_generated = 1: too few"):

@@ -69,10 +69,11 @@ def test_plot_writes_a_file_and_leaves_no_figure_in_pyplot(make_vae: Callable[..
         ("mnist-2d", "samples", {"out": "samples.gif"}, r"out = samples.gif: cannot write .* as '.gif'; use .png"),
         ("mnist-2d", "interpolation", {"out": "a.jpg"}, r"use .png or .gif"),
         ("mnist-3d", "samples", {}, "mnist-3d"),
+        ("mnist-2d", None, {}, "kind = None: unknown; accepted: "),
         (3, "samples", {}, "run = 3: neither a run nor a model"),
     ],
 )
-def test_invalid_plot_is_rejected(run: Any, kind: str, options: dict[str, Any], message: str) -> None:
+def test_invalid_plot_is_rejected(run: Any, kind: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         plot(run, kind, **options)
     assert len(str(error.value).splitlines()) == 1

@@ -1,6 +1,7 @@
 """Experiments: TOML ↔ object, presets, overrides, and invalid values."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,28 +72,46 @@ def test_component_may_be_given_by_its_name_only() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
+        ("training.epochs=0", "training.epochs = 0: too small; choose at least 1"),
         ("training.epochs=-1", "training.epochs = -1"),
-        ("training.epochs=many", "training.epochs = 'many'"),
+        ("training.epochs=many", "training.epochs = 'many': not an integer; pass an integer"),
         ("training.epoch=5", "key of [training] = 'epoch': unknown; did you mean 'epochs'?"),
         ("trainin.epochs=5", "did you mean 'training'"),
         ("model.latent_dim=0", "model.latent_dim = 0"),
         ("model.latent_dim=2.5", "model.latent_dim = 2.5"),
-        ("training.learning_rate=0", "training.learning_rate = 0"),
+        ("training.learning_rate=0", "training.learning_rate = 0: too small; choose more than 0"),
         ("training.learning_rate=nan", "training.learning_rate = nan"),
-        ("training.precision=float16", "training.precision = 'float16'"),
+        ("training.precision=float16", "training.precision = 'float16': unknown; choose 'auto', "),
         ("data.validation=-0.1", "data.validation = -0.1"),
-        ("data.image_size=[28]", "give [height, width]"),
+        ("data.image_size=[28]", "pass [height, width]"),
         ("data.colour=gray", "did you mean 'color'"),
         ("training.epochs", "not of the form key=value"),
         ("=5", "not of the form key=value"),
         ("seed=-1", "seed = -1"),
+        ("model.prior.num_component=3", "model.prior: not set; write model.prior = { name = …, num_component = 3 }"),
+        ("model.priors.components=3", "table of [model] = 'priors': unknown;"),
     ],
 )
 def test_invalid_override_is_rejected_with_its_key_and_value(setting: str, message: str) -> None:
     with pytest.raises(InputError) as error:
         Experiment.preset("classic").with_overrides([setting])
     assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modl": {}}, "key = 'modl': unknown; did you mean 'model'?"),
+        ({"training": {"epochs": -1}}, "training.epochs = -1: too small; choose at least 1"),
+        ({"training": {"epoch": 1}}, "key of [training] = 'epoch': unknown; did you mean 'epochs'?"),
+        ({"model": 3}, "model = 3: not a table; pass a table"),
+    ],
+)
+def test_constructor_rejects_an_invalid_value_with_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        Experiment(**values)
+    assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
@@ -122,6 +141,11 @@ def test_missing_file_binary_file_and_unknown_preset_are_rejected(tmp_path: Path
         Experiment.from_file(tmp_path / "nowhere.toml")
     with pytest.raises(InputError, match="did you mean 'classic'"):
         Experiment.preset("clasic")
+
+
+def test_overrides_given_as_one_string_are_rejected() -> None:
+    with pytest.raises(InputError, match=r"settings = 'training.epochs=1': a string; pass a list, such as"):
+        Experiment().with_overrides("training.epochs=1")
 
 
 def test_every_preset_cites_its_paper() -> None:

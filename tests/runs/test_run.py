@@ -3,8 +3,10 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 import keras_vae
@@ -12,6 +14,8 @@ from helpers import small
 from keras_vae.core import files
 from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Splits
+from keras_vae.evaluation.diagnostics import diagnose
+from keras_vae.report.report import write_report
 from keras_vae.runs.experiment import FORMAT
 from keras_vae.runs.run import Run
 from keras_vae.training.trainer import train
@@ -44,6 +48,24 @@ def test_missing_newer_and_damaged_runs_are_rejected(complete: Run, tmp_path: Pa
     files.write_text(complete.path / "experiment.toml", newer)
     with pytest.raises(InputError, match="newer keras-vae"):
         Run.open(complete.path)
+
+
+@pytest.mark.parametrize("source", [None, 3])
+def test_run_of_the_wrong_type_is_rejected(source: Any) -> None:
+    for call in (Run.open, keras_vae.load, keras_vae.evaluate, diagnose):
+        with pytest.raises(InputError, match=f"run = {source}: neither a run, a folder nor a pretrained run's name"):
+            call(source)
+
+
+@pytest.mark.parametrize(("splits", "name"), [("mnist", "'mnist'"), (np.zeros((2, 28, 28, 1)), "ndarray")])
+def test_splits_of_the_wrong_type_are_rejected(splits: Any, name: str) -> None:
+    for call in (keras_vae.evaluate, diagnose, write_report):
+        with pytest.raises(InputError, match=f"^splits = {name}: not Splits; pass"):
+            call("mnist-2d", splits)
+
+
+def test_path_of_a_run_may_be_a_string(complete: Run) -> None:
+    assert Run(str(complete.path)).is_complete
 
 
 def test_model_file_with_code_is_rejected(tmp_path: Path, make_vae: Callable[..., keras.Model]) -> None:

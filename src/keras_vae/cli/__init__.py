@@ -4,17 +4,49 @@ Results go to stdout, messages to stderr. A wrong call exits with 2 and a failur
 explanation. Keras and its backend take seconds to import, so every command imports what it needs when it runs.
 """
 
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from keras_vae import __version__
 from keras_vae.cli import explorer, inspecting, measuring, shipping, training, using
-from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError, unknown
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands, with invalid values reported in the style of this package."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if error.param is None or not error.message:
+                raise
+            raise _invalid_value(error.param.opts[-1], error) from None
+
+
+def _invalid_value(option: str, error: typer.BadParameter) -> InputError:
+    """Return the error for an invalid value of an option, given that of Typer."""
+    from pydantic import ValidationError
+
+    from keras_vae.core.config import problem
+
+    message = error.message.removeprefix("Value error, ").removesuffix(".")
+    value, is_choice, accepted = message.partition(" is not one of ")
+    if is_choice:
+        return unknown(option, value.strip("'\""), re.findall("'([^']*)'", accepted))
+    if isinstance(error.__cause__, ValidationError):
+        first = error.__cause__.errors()[0]
+        return InputError(f"{option} = {first['input']}: {problem(first)}")
+    return InputError(f"{option}: {message}")
+
 
 app = typer.Typer(
     name="vae",
+    cls=_Commands,
     help="Train, evaluate, explore and export variational autoencoders.",
     no_args_is_help=True,
     add_completion=False,

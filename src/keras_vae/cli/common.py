@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_vae.core import startup
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, alternatives, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -195,7 +195,7 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
     if out is None:
         return
     if out.suffix not in suffixes:
-        raise InputError(f"--out = {out}: unknown format; choose a name that ends in {' or '.join(suffixes)}")
+        raise InputError(f"--out = {out}: unknown format; choose a name that ends in {alternatives(suffixes)}")
     if not out.parent.is_dir():
         raise InputError(f"--out = {out}: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):

@@ -119,7 +119,10 @@ def sample(
     from keras_vae.report import figures
 
     out = out or opened.figure_path("image-grid")
-    model = opened.load_model(prior=None if prior is None else prior.value)
+    model = opened.load_model(None if prior is None else prior.value)
+    if not opened.is_complete:
+        done, epochs = len(opened.metrics.get("epoch", ())), opened.experiment.training.epochs
+        say(f"training of {opened.path} is unfinished: sampling from the model after epoch {done} of {epochs}")
     images = model.sample(n, seed=seed, condition=label_number(opened, label))
     if out.suffix == ".npz":
         with replacing(out) as temporary:

@@ -95,9 +95,9 @@ class ClassLabel(Condition):
         if values.ndim != 1 or values.dtype.kind not in "iu":
             found = f"condition of type {values.dtype} and shape {values.shape}"
             raise InputError(f"{found}: not class labels; pass one integer per image, (n,)")
-        if values.min() < 0 or values.max() >= self.classes:
-            found = f"condition from {values.min()} to {values.max()}"
-            raise InputError(f"{found}: out of range; labels run from 0 to {self.classes - 1}")
+        unknown = values[np.less(values, 0) | np.greater_equal(values, self.classes)]
+        if len(unknown):
+            raise InputError(f"condition = {unknown[0]}: not a class label; pass labels from 0 to {self.classes - 1}")
         return values.astype(self.dtype)
 
     def encode(self, values: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ out: `name: problem; remedy`. A message about a file starts with its path.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -16,7 +17,7 @@ class RunError(RuntimeError):
     """A failure despite valid input, such as a full disk, a missing network or a diverged training."""
 
 
-def unknown(name: str, value: str, accepted: Iterable[str]) -> InputError:
+def unknown(name: str, value: Any, accepted: Iterable[str]) -> InputError:
     """Return the error for a value that is not accepted, which suggests the closest accepted value.
 
     Args:
@@ -35,14 +36,43 @@ def unknown(name: str, value: str, accepted: Iterable[str]) -> InputError:
     return InputError(f"{name} = {value!r}: unknown; {suggestion(value, values)}accepted: {', '.join(values)}")
 
 
-def suggestion(value: str, accepted: Iterable[str]) -> str:
+def require_list(name: str, value: Any) -> None:
+    """Raise an error for one value where several are expected; the characters of a string are not meant.
+
+    Args:
+        name: Name of the argument.
+        value: The value received.
+
+    Raises:
+        InputError: The value is a string, or cannot be iterated over.
+
+    Example:
+        >>> require_list("stages", ["likelihood"])
+    """
+    if isinstance(value, str):
+        raise InputError(f"{name} = {value!r}: a string; pass a list, such as [{value!r}]")
+    if not isinstance(value, Iterable):
+        raise InputError(f"{name} = {value!r}: not a list; pass a list")
+
+
+def alternatives(values: Sequence[str]) -> str:
+    """Return values as a list in words, such as `".npz, .csv or .parquet"`.
+
+    Args:
+        values: At least one value.
+    """
+    *others, last = values
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def suggestion(value: Any, accepted: Iterable[str]) -> str:
     """Return `"did you mean 'x'? "` with the accepted value closest to `value`, or an empty string if none is close.
 
     Args:
         value: The value received.
         accepted: The accepted values.
     """
-    close = difflib.get_close_matches(value, list(accepted), n=1)
+    close = difflib.get_close_matches(str(value), list(accepted), n=1)
     return f"did you mean '{close[0]}'? " if close else ""
 
 

@@ -45,6 +45,8 @@ def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
         raise InputError(f"images.shape = {images.shape}: there are no images; pass at least one")
     if not _are_levels(images.dtype.name):
         low, high = float(images.min()), float(images.max())
+        if not np.isfinite([low, high]).all():
+            raise InputError("images: NaN or infinite pixels; pass floats in [0, 1]")
         if not (low >= 0 and high <= 1):
             raise InputError(
                 f"images: floats from {low:g} to {high:g}, outside of [0, 1]; divide by 255, or pass uint8 levels"

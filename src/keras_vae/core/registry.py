@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import keras
 import pydantic
 
+from keras_vae.core.config import problem
 from keras_vae.core.errors import InputError, unknown
 
 PACKAGE = "keras_vae"
@@ -249,7 +250,7 @@ def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
     try:
         return pydantic.TypeAdapter(annotation).validate_python(value)
     except pydantic.ValidationError as error:
-        raise InputError(f"{where} = {value!r}: {error.errors()[0]['msg'].lower()}") from None
+        raise InputError(f"{where} = {value!r}: {problem(error.errors()[0])}") from None
 
 
 def _to_toml(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, alternatives
 from keras_vae.core.files import replacing, write_text
 from keras_vae.core.progress import Progress, silent
 
@@ -84,7 +84,7 @@ def check_format(out: Path) -> None:
         InputError: The suffix is unknown, or the package for the format is missing.
     """
     if out.suffix not in FORMATS:
-        raise InputError(f"out = {out}: unknown format; choose a name that ends in {', '.join(FORMATS)}")
+        raise InputError(f"out = {out}: unknown format; choose a name that ends in {alternatives(list(FORMATS))}")
     if out.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise InputError(f"out = {out}: needs the package pyarrow; pip install 'keras-vae[parquet]', or write .csv")
 

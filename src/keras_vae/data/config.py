@@ -34,5 +34,5 @@ class DataConfig(ConfigModel):
     @classmethod
     def _check_two_sides(cls, value: list[int] | str) -> list[int] | str:
         if isinstance(value, list) and len(value) != 2:
-            raise ValueError("give [height, width]")
+            raise ValueError("not two sizes; pass [height, width]")
         return value

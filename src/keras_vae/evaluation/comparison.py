@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.files import write_text
 from keras_vae.evaluation.descriptions import format_mean
 from keras_vae.runs.run import SCHEMA, Run
@@ -167,9 +167,10 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
         nll              146.81 ± 0.50       89.03 ± 0.25
         ...
     """
+    require_list("runs", runs)
     opened = [Run.open(run) for run in runs]
     if len(opened) < 2:
-        raise InputError(f"runs = {len(opened)} run: too few to compare; pass at least two runs")
+        raise InputError(f"runs = {len(opened)}: too few to compare; pass at least 2")
     paths = [run.path.resolve() for run in opened]
     for path in paths:
         if paths.count(path) > 1:

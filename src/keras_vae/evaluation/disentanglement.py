@@ -61,19 +61,18 @@ def measure_disentanglement(
             f"data = {dataset.name}: has no factors to measure disentanglement with; use sprites, or a .npz file with "
             "an array 'factors'"
         )
+    if not model.has_latent_vector:
+        raise InputError(
+            f"model = {type(model).__name__}: its codes are not vectors, so they have no disentanglement scores; use a "
+            "VAE"
+        )
     if points < 2:
         raise InputError(f"points = {points}: too few; use at least 2")
     count = min(points, len(dataset))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
     measured = dataset.subset(chosen, dataset.split)
     assert measured.factors is not None
-    moments = model.encode(measured.images, condition=dataset_condition(model, measured), seed=seed)
-    codes = getattr(moments, "z_mean", None)
-    if codes is None:
-        raise InputError(
-            f"model = {type(model).__name__}: its codes are not vectors, so they have no disentanglement scores; use a "
-            "VAE"
-        )
+    codes = model.encode(measured.images, condition=dataset_condition(model, measured), seed=seed).z_mean
     varies = np.ptp(measured.factors.values, axis=0) > 0
     return {
         **provenance(splits, dataset, seed),

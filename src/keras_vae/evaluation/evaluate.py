@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, require_list, unknown
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
+from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import SCHEMA, Run
 
 if TYPE_CHECKING:
@@ -167,13 +168,13 @@ def evaluate(
     Example:
         >>> evaluate("runs/digits", config=EvaluationConfig(samples=100), stages=["likelihood"])  # doctest: +SKIP
     """
+    require_list("stages", stages)
     for stage in stages:
         if stage not in STAGES:
             raise unknown("stage", stage, STAGES)
     run = Run.open(run)
     run.require_complete()
-    if splits is None:
-        splits = run.load_splits(progress)
+    splits = given_or_own_splits(run, splits, progress)
     run = run.writable_copy()
     config = config or EvaluationConfig()
     seed = run.experiment.seed if config.seed is None else config.seed

@@ -181,15 +181,15 @@ def _notes(splits: Splits, n: int, count: int, dimensions: int) -> Iterator[str]
     held_out = splits.held_out
     if count < n:
         smallest = "training" if held_out is None or len(splits.train) < len(held_out) else "held-out"
-        yield f"compared {count} of {n} samples, because there are only {count} {smallest} images"
+        yield f"compared {count:,} of {n:,} samples, because there are only {count:,} {smallest} images"
     if count < 2:
         yield "the Fréchet distance and the KID need more than 1 image per set"
     if count <= NEIGHBORS:
         yield f"precision, recall, density and coverage need more than {NEIGHBORS} images per set, not {count}"
     if 1 < count <= dimensions:
         yield (
-            f"{count} images per set for {dimensions} features: the Fréchet distance is far above that of larger sets; "
-            "compare it only with its floor"
+            f"{count:,} images per set for {dimensions:,} features: the Fréchet distance is far above that of larger "
+            "sets; compare it only with its floor"
         )
     if held_out is None:
         yield "no held-out data: samples are compared with the training images, without floor and memorization test"

@@ -15,6 +15,7 @@ from keras_vae.core.typing import Array
 from keras_vae.explorer.plane import Plane, View
 from keras_vae.report import figures
 from keras_vae.report.figures import PALETTE, tile_images
+from keras_vae.report.figures.style import format_number
 
 _MAP_WIDTH = 1000
 """The width of the map in SVG units."""
@@ -181,10 +182,10 @@ def _axes(frame: _Frame, plane: Plane) -> str:
     texts = []
     for value in _ticks(view.u, view.half):
         x, _ = frame.position(value, 0)
-        texts.append(f'<text x="{x:.0f}" y="{height + 36:.0f}" text-anchor="middle">{_tick_label(value)}</text>')
+        texts.append(f'<text x="{x:.0f}" y="{height + 36:.0f}" text-anchor="middle">{format_number(value)}</text>')
     for value in _ticks(view.v, view.half):
         _, y = frame.position(0, value)
-        texts.append(f'<text x="-12" y="{y + 10:.0f}" text-anchor="end">{_tick_label(value)}</text>')
+        texts.append(f'<text x="-12" y="{y + 10:.0f}" text-anchor="end">{format_number(value)}</text>')
     horizontal, vertical = (escape(name) for name in plane.names)
     turn = f"rotate(-90 -84 {height / 2:.0f})"
     texts.append(f'<text x="{_MAP_WIDTH / 2}" y="{height + 76:.0f}" text-anchor="middle">{horizontal}</text>')
@@ -197,7 +198,3 @@ def _ticks(center: float, half: float) -> list[float]:
 
     values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(center - half, center + half)
     return [float(value) for value in values if abs(value - center) <= half * 1.0001]
-
-
-def _tick_label(value: float) -> str:
-    return f"{round(value, 6) + 0.0:g}".replace("-", "\N{MINUS SIGN}")

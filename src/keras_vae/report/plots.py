@@ -60,7 +60,7 @@ def plot(
     if out is not None and out.suffix not in (accepted := (".png", ".gif") if kind in ANIMATED else (".png",)):
         raise InputError(f"out = {out}: cannot write a {kind} plot as {out.suffix!r}; use {' or '.join(accepted)}")
     context = PlotContext.of(run, splits)
-    if kind in LATENT_VECTOR_PLOTS and not _has_latent_vector(context.model):
+    if kind in LATENT_VECTOR_PLOTS and not context.model.has_latent_vector:
         raise InputError(
             f"kind = {kind}: a {type(context.model).__name__} has no latent vector; choose "
             f"{', '.join(available_plots(context))}"
@@ -99,13 +99,9 @@ def check_options(kind: str, options: Iterable[str]) -> None:
 
 def available_plots(context: PlotContext) -> tuple[str, ...]:
     """Return the names of the plots that a trained model supports."""
-    has_vector = _has_latent_vector(context.model)
+    has_vector = context.model.has_latent_vector
     names = [name for name in PLOTS if has_vector or name not in LATENT_VECTOR_PLOTS]
     return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
-
-
-def _has_latent_vector(model: "BaseVAE") -> bool:
-    return model.has_latent_vector
 
 
 def grid(

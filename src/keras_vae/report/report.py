@@ -8,6 +8,7 @@ from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.diagnostics import diagnose
 from keras_vae.report import html, plots
 from keras_vae.report.context import PlotContext
+from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def write_report(
     """
     run = Run.open(run)
     run.require_complete()
-    if splits is None:
-        splits = run.load_splits(progress)
+    splits = given_or_own_splits(run, splits, progress)
     run = run.writable_copy()
     model = model or run.load_model()
     context = PlotContext(run, model, splits)

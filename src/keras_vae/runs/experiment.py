@@ -1,7 +1,7 @@
 """Experiments: all settings of a training, validated and stored in one TOML file."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import Field
 
 from keras_vae.core.config import ConfigModel
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, require_list, unknown
 from keras_vae.data.config import DataConfig
 
 COMPONENTS = ("architecture", "network", "prior", "posterior", "likelihood", "objective", "condition", "schedule")
@@ -24,7 +24,7 @@ FORMAT = 1
 def _spec(value: Any) -> Any:
     spec = {"name": value} if isinstance(value, str) else value
     if isinstance(spec, dict) and not isinstance(spec.get("name"), str):
-        raise ValueError("give a short name, or a table with one under `name`")
+        raise ValueError("has no short name; pass one, or a table with one under `name`")
     return spec
 
 
@@ -220,29 +220,42 @@ class Experiment(ConfigModel):
         Raises:
             InputError: A string is not of the form `key=value`, or a key or value is invalid.
         """
+        require_list("settings", settings)
         tables = self.model_dump(exclude_none=True)
         for setting in settings:
             dotted_key, sign, text = setting.partition("=")
             *outer, last = dotted_key.strip().split(".")
             if not (sign and last):
-                raise InputError(f"--set = {setting}: not of the form key=value; write training.epochs=5, for example")
+                raise InputError(
+                    f"setting = {setting}: not of the form key=value; write training.epochs=5, for example"
+                )
             table = tables
             for name in outer:
                 if isinstance(table.get(name), str) and name in COMPONENTS:
                     table[name] = {"name": table[name]}
                 if not isinstance(table.get(name), dict):
-                    raise unknown(
-                        "--set: table", name, [key for key, value in table.items() if isinstance(value, dict)]
-                    )
+                    raise _missing_table(table, setting, name)
                 table = table[name]
             table[last] = _parse_value(text.strip())
-        return self.from_tables(tables, "--set")
+        return self.from_tables(tables)
 
 
 def preset_names() -> list[str]:
     """Return the names of the package's presets, sorted."""
     folder = resources.files("keras_vae").joinpath("runs/presets")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _missing_table(table: Mapping[str, Any], setting: str, name: str) -> InputError:
+    """Return the error for an override inside a table that an experiment does not have."""
+    dotted_key, _, text = setting.partition("=")
+    outer, inner = dotted_key.split(f"{name}.", 1)
+    if outer == "model." and name in COMPONENTS and name in ModelConfig.model_fields:
+        return InputError(
+            f"model.{name}: not set; write model.{name} = {{ name = …, {inner.strip()} = {text.strip()} }}"
+        )
+    tables = [key for key, value in table.items() if isinstance(value, dict)]
+    return unknown(f"table of [{outer.rstrip('.')}]" if outer else "table", name, tables)
 
 
 def _parse_value(text: str) -> Any:

@@ -1,8 +1,11 @@
-"""Loading of trained models by path or name."""
+"""Loading of trained models by path or name, and of the images of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_vae.core.errors import InputError
+from keras_vae.core.progress import Progress
+from keras_vae.data.dataset import Splits
 from keras_vae.runs.model_file import read_model
 from keras_vae.runs.run import Run
 
@@ -31,8 +34,27 @@ def load(source: Run | str | Path, *, trust_code: bool = False) -> "BaseVAE":
         >>> load("mnist-2d").sample(4, seed=0).shape
         (4, 28, 28, 1)
     """
-    if not isinstance(source, Run) and (path := Path(source).expanduser()).is_file():
+    if isinstance(source, str | Path) and (path := Path(source).expanduser()).is_file():
         return read_model(path)
     run = Run.open(source)
     run.import_code(trusted=trust_code)
     return run.load_model()
+
+
+def given_or_own_splits(run: Run, splits: Splits | None, progress: Progress | None = None) -> Splits:
+    """Return the given images, or load those of a run if there are none.
+
+    Args:
+        run: The run.
+        splits: The images, or None.
+        progress: Reports the progress of loading.
+
+    Raises:
+        InputError: `splits` is something else, or the images of the run do not exist any more or have changed.
+    """
+    if splits is None:
+        return run.load_splits(progress)
+    if not isinstance(splits, Splits):
+        value = repr(splits) if isinstance(splits, str) else type(splits).__name__
+        raise InputError(f"splits = {value}: not Splits; pass Run.load_splits(), or None to load the images of the run")
+    return splits

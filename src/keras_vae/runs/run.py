@@ -53,11 +53,15 @@ class Run:
         path: The folder.
 
     Example:
-        >>> Run(Path("runs/nowhere")).is_complete
+        >>> Run("runs/nowhere").is_complete
         False
     """
 
     path: Path
+
+    def __post_init__(self) -> None:
+        """Accept the path as a string."""
+        object.__setattr__(self, "path", Path(self.path))
 
     @classmethod
     def create(
@@ -112,6 +116,10 @@ class Run:
         """
         if isinstance(source, Run):
             return source
+        if not isinstance(source, str | Path):
+            raise InputError(
+                f"run = {source!r}: neither a run, a folder nor a pretrained run's name; pass one of these"
+            )
         path = Path(source).expanduser()
         if not path.exists():
             if str(path) not in pretrained_names():
@@ -151,22 +159,14 @@ class Run:
         return copy
 
     def require_complete(self) -> None:
-        """Raise an error if training is unfinished.
-
-        Raises:
-            InputError: Training is unfinished.
-        """
+        """Raise an `InputError` if training is unfinished."""
         if not self.is_complete:
             raise InputError(
                 f"run = {self.path}: training is unfinished; complete it with `vae train --resume {self.path}`"
             )
 
     def require_source(self) -> None:
-        """Raise an error if the training images were moved or deleted.
-
-        Raises:
-            InputError: The file or folder of the images does not exist.
-        """
+        """Raise an `InputError` if the training images were moved or deleted."""
         source = self.experiment.data.source
         if source not in sources.SOURCES and not Path(source).expanduser().exists():
             raise InputError(

@@ -18,6 +18,7 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE
+from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 
 EPOCHS = 30
@@ -83,8 +84,7 @@ def fit_prior(
     spec = {"name": prior} if isinstance(prior, str) else prior
     if spec["name"] not in _FITTED:
         raise InputError(f"prior = {spec['name']}: cannot be fitted to codes; choose {' or '.join(_FITTED)}")
-    if splits is None:
-        splits = run.load_splits(progress)
+    splits = given_or_own_splits(run, splits, progress)
     run.require_same_images(splits)
     run = run.writable_copy()
     model = run.load_model(prior="original")

@@ -8,6 +8,7 @@ from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.diagnostics.checks import CHECKS, run_checks
 from keras_vae.evaluation.diagnostics.finding import Finding
 from keras_vae.evaluation.diagnostics.run_diagnostics import INACTIVE_KL, RunDiagnostics, collect_diagnostics
+from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def diagnose(
         ...     print(finding)
     """
     run = Run.open(run)
-    if splits is None:
-        splits = run.load_splits(progress)
+    splits = given_or_own_splits(run, splits, progress)
     if model is None and (run.is_complete or run.read_checkpoint() is not None):
         model = run.load_model("original")
     return run_checks(collect_diagnostics(run, splits, model, progress=progress))
