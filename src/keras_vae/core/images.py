@@ -1,5 +1,7 @@
 """Pixel encodings: checks of images, and their conversion to the range [0, 1]."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -45,7 +47,7 @@ def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
         raise InputError(f"images.shape = {images.shape}: there are no images; pass at least one")
     if not _are_levels(images.dtype.name):
         low, high = float(images.min()), float(images.max())
-        if not np.isfinite([low, high]).all():
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise InputError("images: NaN or infinite pixels; pass floats in [0, 1]")
         if not (low >= 0 and high <= 1):
             raise InputError(

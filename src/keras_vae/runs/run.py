@@ -16,9 +16,7 @@ The folder `pretrained/` of the package contains two runs, which are opened by t
 """
 
 import functools
-import hashlib
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +32,7 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import Metrics
-from keras_vae.runs.model_file import read_model
+from keras_vae.runs.model_file import read_model, weights_checksum
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -258,10 +256,8 @@ class Run:
     def model_fingerprint(self, prior: str | None = None) -> dict[str, str]:
         """Return the prior and the checksum of the weights of the model that `load_model(prior)` loads."""
         fitted = prior != "original" and self.has_fitted_prior
-        # The rest of the archive differs each time: Keras writes the time of saving and addresses in memory.
-        with zipfile.ZipFile(self._fitted_file if fitted else self._model_file) as archive:
-            digest = hashlib.sha256(archive.read("model.weights.h5"))
-        return {"prior": "fitted" if fitted else "original", "checksum": digest.hexdigest()}
+        checksum = weights_checksum(self._fitted_file if fitted else self._model_file)
+        return {"prior": "fitted" if fitted else "original", "checksum": checksum}
 
     @property
     def has_report(self) -> bool:
