@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8")
 COMPONENTS = (ROOT / "docs" / "components.md").read_text("utf-8")
+KERAS = (ROOT / "docs" / "keras.md").read_text("utf-8")
 BLOCK = re.compile(r"(?P<mark><!-- not tested here: [^\n]+ -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 VAE = (sys.executable, "-c", "from keras_vae.cli import main; main()")
 
@@ -106,7 +107,9 @@ def test_python_functions_in_the_table_of_commands_exist() -> None:
 
 @pytest.mark.slow
 @on_the_default_backend
-@pytest.mark.parametrize("page", [README, COMMANDS, COMPONENTS], ids=["README", "commands", "components"])
+@pytest.mark.parametrize(
+    "page", [README, KERAS, COMMANDS, COMPONENTS], ids=["README", "keras", "commands", "components"]
+)
 def test_python_code_runs(page: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", python_code(page)], cwd=tmp_path, capture_output=True, text=True, check=False
