@@ -83,7 +83,7 @@ def test_compare_prints_and_writes_one_table(vae: Vae, run: Path) -> None:
     assert {path.name for path in Path("comparison").iterdir()} == {"comparison.md", "comparison.json", "curves.png"}
     assert_rejected(vae("compare", run, "second", "--out", "comparison"), "exists")
     assert json.loads(vae("compare", run, "second", "--json").out)
-    assert_rejected(vae("compare", run), "two runs")
+    assert_rejected(vae("compare", run), "runs = 1: too few to compare; pass at least 2")
 
 
 def test_doctor_prints_its_findings(vae: Vae, run: Path) -> None:
@@ -92,7 +92,7 @@ def test_doctor_prints_its_findings(vae: Vae, run: Path) -> None:
     findings = json.loads(vae("doctor", run, "--json").out)
     assert all(finding["name"] in outcome.out for finding in findings)
     # Random pixels are gray, and a Bernoulli is a distribution over black and white.
-    assert any("model.likelihood" in finding["change"] for finding in findings)
+    assert any("model.likelihood" in finding["suggestion"] for finding in findings)
 
 
 def test_doctor_without_findings_counts_the_checks(vae: Vae, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
