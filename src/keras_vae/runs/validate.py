@@ -45,7 +45,7 @@ def check_batch_size(training: TrainingConfig, num_images: int) -> None:
     if training.batch_size > num_images:
         raise InputError(
             f"training.batch_size = {training.batch_size}: there are only {num_images} training images; "
-            f"choose {num_images} or less"
+            f"choose at most {num_images}"
         )
 
 

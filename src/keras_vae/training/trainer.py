@@ -18,6 +18,7 @@ from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import build, resolve
 from keras_vae.runs.experiment import Experiment, TrainingConfig
 from keras_vae.runs.files import free_path
+from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
 from keras_vae.runs.validate import validate
@@ -110,10 +111,9 @@ def resume(
     saved = run.environment["backend"]
     if saved != backend.name():
         raise InputError(
-            f"{run.path} was started on the {saved} backend, and this is {backend.name()}; set KERAS_BACKEND={saved}"
+            f"run = {run.path}: started on the {saved} backend, and this is {backend.name()}; set KERAS_BACKEND={saved}"
         )
-    if splits is None:
-        splits = run.load_splits()
+    splits = given_or_own_splits(run, splits)
     run.require_same_images(splits)
     run.import_code()
     experiment = run.experiment
