@@ -45,7 +45,7 @@ class RunReport:
             InputError: A file of the run is damaged, or its images do not fit the model.
         """
         from keras_vae.report import plots
-        from keras_vae.report.html import render
+        from keras_vae.report.report import render_run
 
         run, figures = self._run, {}
         with contextlib.ExitStack() as stack:
@@ -54,16 +54,7 @@ class RunReport:
                 figures = {kind: folder / f"{kind}.png" for kind in plots.METRICS_PLOTS}
                 for kind, file in figures.items():
                     plots.plot(run, kind, out=file)
-            return render(
-                title=run.name,
-                summary=run.experiment.description,
-                experiment_toml=run.experiment.to_toml(),
-                environment=run.environment,
-                metrics=run.metrics,
-                evaluation=run.evaluation,
-                figures=figures,
-                findings=self.findings,
-            )
+            return render_run(run, figures, self.findings)
 
 
 def _take_turns(batches: Iterable[Any], _: str) -> Iterator[Any]:

@@ -1,11 +1,12 @@
 """The report of a run: its figures, and an HTML page that shows them with its numbers and diagnostics."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.diagnostics import diagnose
+from keras_vae.evaluation.diagnostics import Finding, diagnose
 from keras_vae.report import html, plots
 from keras_vae.report.context import PlotContext
 from keras_vae.runs.loading import given_or_own_splits
@@ -47,15 +48,28 @@ def write_report(
     kinds = plots.available_plots(context)
     for kind in progress(kinds, "figures"):
         plots.plot(context, kind, out=run.figure_path(kind))
-    return run.write_report(
-        html.render(
-            title=run.name,
-            summary=run.experiment.description,
-            experiment_toml=run.experiment.to_toml(),
-            environment=run.environment,
-            metrics=run.metrics,
-            evaluation=run.evaluation,
-            figures={kind: run.figure_path(kind) for kind in kinds},
-            findings=diagnose(run, splits, trained),
-        )
+    figures = {kind: run.figure_path(kind) for kind in kinds}
+    return run.write_report(render_run(run, figures, diagnose(run, splits, trained)))
+
+
+def render_run(run: Run, figures: Mapping[str, Path], findings: Sequence[Finding]) -> str:
+    """Return the report of a run as one self-contained HTML page.
+
+    Args:
+        run: The run.
+        figures: Names of plots and their PNG files.
+        findings: Problems that the diagnostics found.
+
+    Raises:
+        InputError: A file of the run is damaged.
+    """
+    return html.render(
+        title=run.name,
+        summary=run.experiment.description,
+        experiment_toml=run.experiment.to_toml(),
+        environment=run.environment,
+        metrics=run.metrics,
+        evaluation=run.evaluation,
+        figures=figures,
+        findings=findings,
     )
