@@ -36,7 +36,7 @@ def test_plot_of_a_model_uses_the_images_that_are_given(make_vae: Callable[..., 
     vae = make_vae()
     dataset = Dataset.from_arrays(images, name="frames", split="test")
     assert title(plot(vae, "reconstructions", splits=images, n=3)) == f"{vae.name}: reconstructions of images"
-    for splits in (dataset, Splits(dataset.take(np.arange(2), "train"), None, dataset)):
+    for splits in (dataset, Splits(dataset.subset(np.arange(2), "train"), None, dataset)):
         assert title(plot(vae, "reconstructions", splits=splits)) == f"{vae.name}: reconstructions of test images"
     expected = figures.image_grid(vae.sample(4, seed=7), f"{vae.name}: samples from the prior")
     assert plot(vae, "samples", n=4, seed=7)._repr_png_() == expected._repr_png_()
