@@ -106,6 +106,23 @@ def test_log_prob_of_several_samples_equals_that_of_each_alone(spec: dict[str, o
     np.testing.assert_allclose(mean[:, 1], mean_alone, rtol=1e-5, atol=1e-6)
 
 
+@all_likelihoods
+@pytest.mark.parametrize("spread", [0.5, 4.0])
+def test_mean_is_the_average_of_samples(spec: dict[str, object], spread: float) -> None:
+    likelihood, count = build(spec), 1000 if spec["name"] == "categorical" else 4000
+    random = np.random.default_rng(11)
+    outputs = random.normal(scale=spread, size=(1, 4, 5, likelihood.decoder_channels(3)))
+    if spec.get("from_logits") is False:
+        outputs = random.beta(0.5, 0.5, outputs.shape)
+    outputs = outputs.astype("float32")
+    mean = to_numpy(likelihood(ops.convert_to_tensor(outputs)).mean())[0].astype("float64")
+    drawn = to_numpy(likelihood(ops.convert_to_tensor(np.repeat(outputs, count, 0))).sample(seed=3)).astype("float64")
+    # Rare values may not be among the samples, and the mean of a discretized logistic is exact to one level.
+    error = 5 * np.sqrt(drawn.var(axis=0) / count) + 20 / count
+    tolerance = error + (1 / 255 if spec["name"] == "discretized-logistic" else 0)
+    assert (abs(drawn.mean(axis=0) - mean) < tolerance).all()
+
+
 def test_compiled_model_draws_new_samples_per_batch() -> None:
     likelihood = build({"name": "discretized-logistic", "num_components": 3})
     outputs = np.repeat(make_outputs(likelihood, 1), 4, 0)

@@ -349,8 +349,11 @@ def _log_bin(levels: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
 
 def _clipped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
     r"""Return the means of logistic variables clipped to [−1, 1], \(1 - \int_{-1}^1 F(x) dx\)."""
-    scale = ops.exp(log_scale)
-    return scale * (ops.softplus((location + 1.0) / scale) - ops.softplus((location - 1.0) / scale)) - 1.0
+    # A difference of two softplus functions, with half the logarithms: this function is evaluated for many locations.
+    scale, size = ops.exp(log_scale), ops.abs(location)
+    near, far = ops.exp(-ops.abs(size - 1.0) / scale), ops.exp((-size - 1.0) / scale)
+    inside = ops.minimum(size, 1.0) + scale * (ops.log(far + 1.0) - ops.log(near + 1.0))
+    return ops.sign(location) * inside
 
 
 def _quadrature(location: Tensor, log_scale: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
