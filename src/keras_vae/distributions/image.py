@@ -42,11 +42,15 @@ class ImageDistribution(abc.ABC):
 
     @abc.abstractmethod
     def mean(self) -> Tensor:
-        """Return the mean images in [0, 1], (…, H, W, C)."""
+        """Return the mean of `sample`, (…, H, W, C)."""
 
     @abc.abstractmethod
     def sample(self, seed: Seed) -> Tensor:
-        """Draw images in [0, 1], (…, H, W, C)."""
+        """Draw images, (…, H, W, C), in [0, 1] unless `log_prob` is a density that extends beyond."""
+
+    def mean_image(self) -> Tensor:
+        """Return the mean, clipped to the range of images, [0, 1], (…, H, W, C)."""
+        return ops.clip(self.mean(), 0.0, 1.0)
 
 
 @final
@@ -128,8 +132,8 @@ class ContinuousBernoulli(ImageDistribution):
 class _LocationScale(ImageDistribution):
     r"""Independent pixels \(x_i = \mu_i + \sigma_i \varepsilon_i\).
 
-    `log_prob` is their density, which extends beyond [0, 1]. An image is \(\min(\max(x, 0), 1)\): `sample` draws it, and
-    `mean` is its expectation, which lies between the clipped location and ½.
+    The density extends beyond [0, 1], and so do `mean` and `sample`; `mean_image` is clipped. The mean of clipped pixels
+    would be gray where the location is black: 0.32 for a normal with \(\sigma = 1\).
 
     Args:
         location: \(\mu\), (…, H, W, C).
@@ -145,27 +149,17 @@ class _LocationScale(ImageDistribution):
         return ops.sum(self._noise_log_prob(noise) - self.log_scale, axis=_PIXEL_AXES)
 
     def mean(self) -> Tensor:
-        r"""Return the means of the clipped pixels, \(1 - \int_0^1 F_i(x) dx\) with distribution functions F, (…, H, W, C)."""
-        inverse_scale = ops.exp(-self.log_scale)
-        # Antisymmetric about ½, because the difference of two integrals would lose digits far above 1.
-        centered = self.location - 0.5
-        size = ops.abs(centered)
-        below, above = (-size - 0.5) * inverse_scale, (-size + 0.5) * inverse_scale
-        deficit = (self._noise_cdf_integral(above) - self._noise_cdf_integral(below)) * ops.exp(self.log_scale)
-        return ops.clip(ops.sign(centered) * (-deficit + 0.5) + 0.5, 0.0, 1.0)
+        """Return the locations, (…, H, W, C)."""
+        return self.location
 
     def sample(self, seed: Seed) -> Tensor:
-        """Draw images clipped to [0, 1], (…, H, W, C)."""
+        """Draw pixels, which may lie beyond [0, 1], (…, H, W, C)."""
         noise = self._noise(_uniform(ops.shape(self.location), seed))
-        return ops.clip(self.location + ops.exp(self.log_scale) * noise, 0.0, 1.0)
+        return self.location + ops.exp(self.log_scale) * noise
 
     @abc.abstractmethod
     def _noise_log_prob(self, noise: Tensor) -> Tensor:
         """Return the log-densities of ε."""
-
-    @abc.abstractmethod
-    def _noise_cdf_integral(self, noise: Tensor) -> Tensor:
-        """Return the integral of the distribution function of ε from −∞ to a value."""
 
     @abc.abstractmethod
     def _noise(self, uniform: Tensor) -> Tensor:
@@ -179,10 +173,6 @@ class Normal(_LocationScale):
     def _noise_log_prob(self, noise: Tensor) -> Tensor:
         return -0.5 * (ops.square(noise) + math.log(2 * math.pi))
 
-    def _noise_cdf_integral(self, noise: Tensor) -> Tensor:
-        density = ops.exp(ops.square(noise) * -0.5) / math.sqrt(2 * math.pi)
-        return noise * (ops.erf(noise / math.sqrt(2)) + 1.0) / 2.0 + density
-
     def _noise(self, uniform: Tensor) -> Tensor:
         return math.sqrt(2) * ops.erfinv(2.0 * uniform - 1.0)
 
@@ -193,9 +183,6 @@ class Laplace(_LocationScale):
 
     def _noise_log_prob(self, noise: Tensor) -> Tensor:
         return -ops.abs(noise) - _LOG_TWO
-
-    def _noise_cdf_integral(self, noise: Tensor) -> Tensor:
-        return ops.relu(noise) + ops.exp(-ops.abs(noise)) / 2.0
 
     def _noise(self, uniform: Tensor) -> Tensor:
         centered = 2.0 * uniform - 1.0

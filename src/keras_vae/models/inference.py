@@ -75,7 +75,7 @@ class Inference(abc.ABC):
 
     @abc.abstractmethod
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images (N, H, W, C) of codes, in [0, 1].
+        """Return the mean images (N, H, W, C) of codes, clipped to [0, 1].
 
         Args:
             codes: The first field of the result of `encode_tensors`.
