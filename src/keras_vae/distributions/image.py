@@ -132,8 +132,8 @@ class ContinuousBernoulli(ImageDistribution):
 class _LocationScale(ImageDistribution):
     r"""Independent pixels \(x_i = \mu_i + \sigma_i \varepsilon_i\).
 
-    The density extends beyond [0, 1], and so do `mean` and `sample`; `mean_image` is clipped. The mean of clipped pixels
-    would be gray where the location is black: 0.32 for a normal with \(\sigma = 1\).
+    The density extends beyond [0, 1], and so do `mean` and `sample`; `mean_image` is clipped. The mean of clipped
+    pixels would be gray where the location is black: 0.32 for a normal with \(\sigma = 1\).
 
     Args:
         location: \(\mu\), (…, H, W, C).

@@ -25,11 +25,11 @@ class Scorer:
     r"""Computes anomaly scores of images, and compares them with the scores of reference images.
 
     All scores are functions of the same K weights \(w_k = p(x|z_k) p(z_k) / q(z_k|x)\), \(z_k \sim q(z|x)\). `nll` is
-    \(-\log \tfrac1K \sum_k w_k\), and `negative_elbo` is \(-\tfrac1K \sum_k \log w_k\), which is never below it. Its two
-    parts are `reconstruction_loss`, \(-\tfrac1K \sum_k \log p(x|z_k)\), and `kl_loss`, \(\tfrac1K \sum_k \log q(z_k|x)
-    - \log p(z_k)\), an estimate of the divergence that may lie slightly below 0. `typicality` is \(|\mathrm{nll}(x) - E\,\mathrm{nll}|\), with
-    the mean over the reference images: an image may be anomalous because it is *too* likely (Nalisnick et al., arXiv
-    1810.09136 and 1906.02994).
+    \(-\log \tfrac1K \sum_k w_k\). `negative_elbo` is \(-\tfrac1K \sum_k \log w_k\), which is never below `nll`. Its two
+    parts are `reconstruction_loss`, \(-\tfrac1K \sum_k \log p(x|z_k)\), and `kl_loss`,
+    \(\tfrac1K \sum_k \log q(z_k|x) - \log p(z_k)\), an estimate of the divergence that may lie slightly below 0.
+    `typicality` is \(|\mathrm{nll}(x) - E\,\mathrm{nll}|\), with the mean over the reference images: an image may be
+    anomalous because it is *too* likely (Nalisnick et al., arXiv 1810.09136 and 1906.02994).
 
     The draws follow from the pixels of the image and the seed. The scores of an image therefore depend neither on its
     row nor on the other images, up to the rounding of the backend, and copies of an image have equal scores.

@@ -326,9 +326,7 @@ class Inference(abc.ABC):
     def _input_checks(self) -> ModelInputs:
         return ModelInputs(self.image_shape if self.built else (None, None, None), self.condition)
 
-    def _prepare_inputs(
-        self, x: Any, condition: Any, seed: int, *, by_content: bool = False
-    ) -> dict[str, Array]:
+    def _prepare_inputs(self, x: Any, condition: Any, seed: int, *, by_content: bool = False) -> dict[str, Array]:
         """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires.
 
         Args:

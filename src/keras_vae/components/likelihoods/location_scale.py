@@ -55,8 +55,8 @@ class _LocationScale(ComponentLayer, Likelihood):
 class Normal(_LocationScale):
     r"""Independent normal pixels, \(N(x; \mu, \sigma^2)\): squared error over \(2\sigma^2\), summed over the image.
 
-    One learned σ is the σ-VAE of Rybkin et al. (arXiv 2006.13202). The density extends beyond [0, 1], and so do its means
-    and samples. Models clip the means, which are the locations, to images in [0, 1].
+    One learned σ is the σ-VAE of Rybkin et al. (arXiv 2006.13202). The density extends beyond [0, 1], and so do its
+    means and samples. Models clip the means, which are the locations, to images in [0, 1].
 
     Args:
         scale: σ, in units where white is 1: a number; `"learned"`, one weight of the model; or `"pixel"`, from the
