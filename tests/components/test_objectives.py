@@ -19,6 +19,8 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.distributions import latent
 
+pytestmark = pytest.mark.filterwarnings("ignore:gradient = 'stl'")
+
 rng = np.random.default_rng(9)
 
 

@@ -73,7 +73,9 @@ def test_all_epochs_are_validated_with_the_same_noise(splits: Splits, tmp_path: 
 
 def test_validation_loss_is_the_objective_without_annealing(splits: Splits, tmp_path: Path) -> None:
     annealed = "model.objective={name='elbo', beta=3.0, schedule={name='warm-up', steps=1000}}"
-    metrics = {name: np.array(values) for name, values in train(small(annealed), splits, tmp_path / "run").metrics.items()}
+    metrics = {
+        name: np.array(values) for name, values in train(small(annealed), splits, tmp_path / "run").metrics.items()
+    }
     expected = metrics["val_reconstruction_loss"] + 3 * metrics["val_kl_loss"]
     np.testing.assert_allclose(metrics["val_total_loss"], expected, rtol=1e-5)
     assert (metrics["total_loss"] < metrics["reconstruction_loss"] + 0.1 * metrics["kl_loss"]).all()

@@ -52,8 +52,9 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     `fit`, `evaluate` and callbacks report these means over the images of an epoch, in nats per image: `total_loss` (the
     objective plus the penalties of regularized layers; without annealing in `evaluate` and validation),
-    `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is no metric `loss`: use `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras
-    cannot infer the mode from these names.
+    `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is no metric `loss`: use
+    `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras cannot infer the mode
+    from these names.
 
     Images are an array or, for a conditional model, `{"images": x, "condition": c}`. `fit` and `evaluate` also accept
     `fit(x, c)`, and methods such as `encode` also accept `encode(x, condition=c)`.

@@ -11,6 +11,9 @@ from keras_vae.runs.files import Metrics
 MONITORED = "val_total_loss"
 """The metric that determines the best epoch: the objective without annealing, on the validation images."""
 
+FIRST_DRAW = 2**30
+"""Position of the first draw of validation in the stream of a random generator, which no training reaches."""
+
 
 def averaged_weights(model: keras.Model) -> list[Array]:
     """Return the moving average of the weights if the optimizer keeps one, else the weights; the model is unchanged.
@@ -53,7 +56,7 @@ class RepeatNoise(keras.callbacks.Callback):
     """Draws the same noise in every validation, so that the losses of two epochs differ by their weights alone.
 
     Args:
-        seed: Seed of the training. Another seed is derived from it.
+        seed: Seed of the training.
     """
 
     def __init__(self, seed: int) -> None:
@@ -66,8 +69,8 @@ class RepeatNoise(keras.callbacks.Callback):
         set_validation_noise(self.model, self.seed)
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Return the generator to training, advanced by the number of draws as if they came from its own stream."""
-        _, draws = self._state()
+        """Return the generator to training, advanced by the number of draws."""
+        draws = self._state()[1] - FIRST_DRAW
         self.model.sampler.seed_generator.state.assign(self.before + np.array([0, draws], self.before.dtype))
 
     def _state(self) -> Array:
@@ -81,7 +84,7 @@ def set_validation_noise(model: BaseVAE, seed: int) -> None:
         model: The model.
         seed: Seed of the training.
     """
-    model.sampler.seed_generator.state.assign([seed + 1, 0])
+    model.sampler.seed_generator.state.assign([seed, FIRST_DRAW])
 
 
 def has_stalled(metrics: Metrics, patience: int) -> bool:

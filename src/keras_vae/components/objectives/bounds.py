@@ -74,8 +74,9 @@ class ELBO(Objective):
 class IWAE(Objective):
     r"""The importance-weighted bound, \(-\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\), and its relatives.
 
-    Burda et al. (arXiv 1509.00519). It is a bound on −log p(x) in expectation over the samples. With `groups` M > 1, it is the mean of M such bounds, the MIWAE. With
-    `elbo_weight` w, it is w·ELBO + (1 − w)·IWAE, the CIWAE (Rainforth et al., arXiv 1802.04537).
+    Burda et al. (arXiv 1509.00519). It is a bound on −log p(x) in expectation over the samples. With `groups` M > 1, it
+    is the mean of M such bounds, the MIWAE. With `elbo_weight` w, it is w·ELBO + (1 − w)·IWAE, the CIWAE (Rainforth et
+    al., arXiv 1802.04537).
 
     Args:
         samples: Number of samples of z per bound, K ≥ 1.
