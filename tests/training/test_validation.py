@@ -32,24 +32,31 @@ def validate_again(run: Run, splits: Splits) -> dict[str, float]:
 
 
 FOLLOWERS = ("training.early_stopping=2", "training.plateau.patience=1")
+AVERAGED, SKIPPING, BEST = "training.ema_window=0.5", "training.skip_non_finite=true", "training.keep=best"
 SETTINGS = [
+    (AVERAGED, SKIPPING, BEST, *FOLLOWERS),
+    (AVERAGED, "model.objective={name='iwae', samples=3}", BEST),
+]
+MORE_SETTINGS = [
     (),
-    ("training.keep=best",),
-    ("training.skip_non_finite=true", "training.keep=best"),
-    ("training.ema_window=0.5",),
-    ("training.ema_window=0.5", "training.keep=best", *FOLLOWERS),
-    ("training.ema_window=0.5", "training.skip_non_finite=true"),
-    ("training.ema_window=0.5", "training.skip_non_finite=true", "training.keep=best", *FOLLOWERS),
-    ("training.ema_window=0.5", "training.skip_non_finite=true", "training.precision=mixed_bfloat16"),
-    ("training.ema_window=0.5", "model.objective={name='iwae', samples=3}", "training.keep=best"),
+    (BEST,),
+    (SKIPPING, BEST),
+    (AVERAGED,),
+    (AVERAGED, BEST, *FOLLOWERS),
+    (AVERAGED, SKIPPING),
+    (AVERAGED, SKIPPING, "training.precision=mixed_bfloat16"),
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: " ".join(settings) or "default")
+@pytest.mark.parametrize(
+    "settings",
+    [*SETTINGS, *(pytest.param(settings, marks=pytest.mark.slow) for settings in MORE_SETTINGS)],
+    ids=lambda settings: " ".join(settings) or "default",
+)
 def test_metrics_are_those_of_the_kept_model(settings: tuple[str, ...], splits: Splits, tmp_path: Path) -> None:
     run = train(small("training.learning_rate=0.05", *settings), splits, tmp_path / "run")
     losses, metrics = validate_again(run, splits), run.metrics
-    epoch = int(np.argmin(metrics[MONITORED])) if "training.keep=best" in settings else -1
+    epoch = int(np.argmin(metrics[MONITORED])) if BEST in settings else -1
     assert metrics[MONITORED].count(metrics[MONITORED][epoch]) == 1
     for name, value in losses.items():
         assert metrics[f"val_{name}"][epoch] == pytest.approx(value, rel=1e-5)

@@ -64,7 +64,8 @@ class AveragingOptimizer(_Wrapper):
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Replace the values of variables by their averages."""
         for variable, average in zip(var_list, self.averages, strict=True):
-            variable.assign(average)
+            # A copy, because JAX refuses a training step with two variables that share their memory.
+            variable.assign(ops.copy(average))
 
     @property
     def variables(self) -> list[keras.Variable]:
