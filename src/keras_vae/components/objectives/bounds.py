@@ -83,8 +83,9 @@ class IWAE(Objective):
         groups: Number of bounds per image, M ≥ 1. Each image needs K·M samples.
         elbo_weight: Weight w of the ELBO, in [0, 1].
         gradient: Gradient estimator: `"plain"`; `"stl"`, sticking the landing, without the score of q (Roeder et al.,
-            arXiv 1703.09194), which is biased for K > 1 and then causes a warning; or `"dreg"`, doubly reparameterized,
-            which is unbiased but takes a second pass through the decoder (Tucker et al., arXiv 1810.04152).
+            arXiv 1703.09194), which is biased for K > 1 (near the exact posterior, K times the true gradient of the
+            encoder) and then causes a warning; or `"dreg"`, doubly reparameterized, which is unbiased but takes a
+            second pass through the decoder (Tucker et al., arXiv 1810.04152).
 
     Raises:
         InputError: A value is out of its range.
