@@ -217,7 +217,7 @@ class VAE(BaseVAE):
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound on −log p(x): False if the posterior is deterministic."""
+        """Whether `negative_elbo` is a bound in expectation: False if the posterior is deterministic."""
         return self.is_stochastic
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 
 from keras_vae.components.objectives import Objective
+from keras_vae.components.optimizers import AveragingOptimizer, SkippingOptimizer
 from keras_vae.components.schedules import Constant, ScheduledRate, in_steps
 from keras_vae.core import backend, registry
 from keras_vae.core.errors import InputError, unknown
@@ -157,9 +158,6 @@ def _build_optimizer(resolved: ResolvedExperiment) -> keras.optimizers.Optimizer
     options: dict[str, Any] = {
         "learning_rate": rate if isinstance(schedule, Constant) else ScheduledRate(rate, schedule)
     }
-    window = training.ema_window * steps
-    if window > 1:
-        options |= {"use_ema": True, "ema_momentum": 1 - 1 / window}
     if training.weight_decay:
         options["weight_decay"] = training.weight_decay
     if training.clip_norm:
@@ -168,10 +166,10 @@ def _build_optimizer(resolved: ResolvedExperiment) -> keras.optimizers.Optimizer
     if name.lower() not in classes:
         raise unknown("training.optimizer", name, classes)
     optimizer = classes[name.lower()](**options)
-    if not training.skip_non_finite:
-        return optimizer
-    # Keras's loss scaling is meant for float16. Here it only serves to skip updates with non-finite gradients.
-    return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0, dynamic_growth_steps=2**30)
+    window = training.ema_window * steps
+    if window > 1:
+        optimizer = AveragingOptimizer(optimizer, window)
+    return SkippingOptimizer(optimizer) if training.skip_non_finite else optimizer
 
 
 def _optimizer_classes() -> dict[str, type[keras.optimizers.Optimizer]]:
