@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from keras_vae.report.context import PlotContext
 
 MIN_IMAGES = 10
-"""Number of images below which quantiles of their codes are not used."""
+"""Number of images below which the spread of their codes is unknown."""
+
+NUM_SAMPLES = 2000
+"""Number of samples from the prior, and least number of draws from the posteriors."""
 
 LOW, HIGH = 0.01, 0.99
 """Quantiles of the codes at both ends of a range."""
 
 _UNUSED_SHARE = 0.01
-_PRIOR_SAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +36,10 @@ class LatentRange:
     """Distribution of the codes of a model, over which figures vary them.
 
     Args:
-        codes: One draw from the posterior of each image, (N, D); without images, samples from the prior.
+        codes: Draws from the posteriors of images, equally many from each, (M, D); without images, samples from the
+            prior.
         z_mean: Posterior means of the images, (N, D), N = 0 without images.
-        prior_samples: Samples from the prior, (M, D).
+        prior_samples: Samples from the prior, (NUM_SAMPLES, D).
         prior_center: The code that the prior computes from zero noise, (D,); None if it does not transform noise.
         prior_is_standard: Whether the prior is N(0, I).
     """
@@ -53,25 +56,24 @@ class LatentRange:
 
         Args:
             model: A model whose codes are vectors.
-            dataset: The images; None or fewer than `MIN_IMAGES` use samples from the prior.
+            dataset: The images; None uses samples from the prior.
             label: For a conditional model, the label of `prior_center`.
 
         Raises:
             InputError: The codes are not finite.
         """
-        if dataset is not None and len(dataset) < MIN_IMAGES:
-            dataset = None
         codes: Any
         z_mean: Any
-        samples: Any = prior_samples(model, dataset, _PRIOR_SAMPLES, label)
+        samples: Any = prior_samples(model, dataset, NUM_SAMPLES, label)
         if dataset is None:
             codes, z_mean = samples, samples[:0]
         else:
             encoding = model.encode(dataset.images, condition=dataset_condition(model, dataset))
             codes = z_mean = encoding.z_mean
             if encoding.z_log_var is not None:
-                noise = np.random.default_rng(0).standard_normal(z_mean.shape, dtype="float32")
-                codes = z_mean + np.exp(0.5 * encoding.z_log_var) * noise
+                draws = -(-NUM_SAMPLES // len(z_mean))
+                noise = np.random.default_rng(0).standard_normal((draws, *z_mean.shape), dtype="float32")
+                codes = (z_mean + np.exp(0.5 * encoding.z_log_var) * noise).reshape(-1, z_mean.shape[1])
         if not np.isfinite(codes).all():
             raise InputError("codes: not finite, so the model has diverged; train with a lower learning rate")
         prior: Any = getattr(model, "prior", None)
@@ -86,9 +88,9 @@ class LatentRange:
     def is_used(self) -> NDArray[np.bool_]:
         """Whether each dimension depends on the image, (D,): at least 1 % of its variance is that of posterior means.
 
-        Dimensions for which this is unknown count as used.
+        With fewer than `MIN_IMAGES` images, all dimensions count as used.
         """
-        if not self.from_images:
+        if len(self.z_mean) < MIN_IMAGES:
             return np.ones(self.codes.shape[1], bool)
         return np.asarray(self.z_mean.var(axis=0) > _UNUSED_SHARE * self.codes.var(axis=0))
 
@@ -97,11 +99,13 @@ class LatentRange:
         """Whether the prior covers the codes.
 
         In each dimension, the means differ by at most one standard deviation of the prior, and the standard deviations
-        by at most a factor of two.
+        by at most a factor of two. With fewer than `MIN_IMAGES` images, the means differ by at most two.
         """
         mean, std = self.prior_samples.mean(axis=0), self.prior_samples.std(axis=0)
-        ratio = self.codes.std(axis=0) / std
-        return bool(((np.abs(self.codes.mean(axis=0) - mean) <= std) & (ratio >= 0.5) & (ratio <= 2)).all())
+        shift, ratio = np.abs(self.codes.mean(axis=0) - mean) / std, self.codes.std(axis=0) / std
+        if 0 < len(self.z_mean) < MIN_IMAGES:
+            return bool((shift <= 2).all())
+        return bool(((shift <= 1) & (ratio >= 0.5) & (ratio <= 2)).all())
 
     @property
     def follows_prior(self) -> bool:
@@ -196,7 +200,10 @@ def latent_grid_points(
         coordinates = latent.quantiles((np.arange(n) + 0.5) / n)[:, [dims[0], dims[1] % latent_dim]]
         points = grid_over(*coordinates.T, dims=dims, center=latent.center)
     note = f"; the other dimensions are {latent.center_name}" if latent_dim > 2 else ""
-    return LatentGridPoints(points, points.z, (f"z[{dims[0]}]", f"z[{dims[1]}]"), note)
+    horizontal, vertical = (
+        f"z[{dim}]" + ("" if latent.is_used[dim % latent_dim] else " (unused by images)") for dim in dims
+    )
+    return LatentGridPoints(points, points.z, (horizontal, vertical), note)
 
 
 def _noise_grid(context: "PlotContext", n: int, label: int | None) -> LatentGridPoints:

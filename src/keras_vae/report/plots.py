@@ -231,7 +231,7 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
         dataset.labels,
         dataset.classes or None,
         dims=dims or context.plane,
-        prior=None if context.latent_range().prior_is_standard else prior_samples(context.model, dataset, 20_000),
+        prior=None if context.latent_range().prior_is_standard else prior_samples(context.model, dataset, 30_000),
         title=title,
     )
 
