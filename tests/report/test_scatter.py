@@ -141,6 +141,26 @@ def test_contours_of_a_mixture_contain_their_shares_of_it() -> None:
         assert density.level(share) == pytest.approx(np.quantile(own, 1 - share), rel=0.08)
 
 
+@pytest.mark.parametrize("prior", [None, np.random.default_rng(3).normal(size=(5000, 2))])
+def test_a_few_outliers_do_not_shrink_the_other_points_to_a_spot(prior: Any) -> None:
+    points = np.random.default_rng(0).normal(size=(500, 2))
+    plain = axes_of(figures.latents(points, prior=prior))[0]
+    points[:2] = [[300.0, -200.0], [0.0, 5000.0]]
+    axes = axes_of(figures.latents(points, prior=prior))[0]
+    np.testing.assert_allclose([*axes.get_xlim(), *axes.get_ylim()], [*plain.get_xlim(), *plain.get_ylim()], atol=0.6)
+    assert "2 of 500 points lie outside" in {text.get_text() for text in axes.texts}
+    assert not [text for text in plain.texts if "outside" in text.get_text()]
+
+
+def test_a_prior_with_heavy_tails_does_not_shrink_the_points_to_a_spot() -> None:
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(500, 2))
+    prior = rng.standard_t(1.5, (20_000, 2))
+    axes = axes_of(figures.latents(points, prior=prior))[0]
+    plain = axes_of(figures.latents(points, prior=rng.normal(size=(20_000, 2))))[0]
+    assert np.ptp(axes.get_xlim()) < 3 * np.ptp(plain.get_xlim())
+
+
 def test_the_prior_of_a_histogram_is_that_of_its_samples() -> None:
     rng = np.random.default_rng(2)
     prior = rng.normal(12.0, 3.0, (40_000, 1))

@@ -213,7 +213,7 @@ def image_strips(strips: ImageStrips) -> "Figure":
     tiles = _to_uint8("images", images.reshape(-1, *images.shape[2:]))
     _, height, width, _ = tiles.shape
     with style():
-        left = 0.3 + 0.065 * max(len(line) for name in names for line in name.splitlines())
+        left = 0.25 + 0.08 * max(len(line) for name in names for line in name.splitlines())
         figure, axes = _figure_around(tile_images(tiles, columns=len(values)), title, left=left, bottom=0.5)
         axes.set_yticks((np.arange(len(names)) + 0.5) * (height + 1), list(names))
         axes.set_xticks((np.arange(len(values)) + 0.5) * (width + 1), [format_number(float(value)) for value in values])

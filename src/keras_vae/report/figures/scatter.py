@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.report.figures.style import INK, PALETTE, WIDTH, style
+from keras_vae.report.figures.style import FAINT, INK, PALETTE, WIDTH, style
 from keras_vae.report.latent_grid import check_dims
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def latents(
         else:
             _scatter(axes, points[:, list(dims)], groups)
             _draw_prior(axes, None if samples is None else samples[:, list(dims)])
+            _hide_outliers(axes, points[:, list(dims)])
             axes.set(xlabel=f"z[{dims[0]}]", ylabel=f"z[{dims[1]}]")
         _add_legend(figure, axes, groups)
     return figure
@@ -100,14 +101,14 @@ class PlaneDensity(NamedTuple):
     def level(self, share: float) -> float:
         """Return the density above which the most probable region contains a share of the distribution."""
         descending = np.sort(self.values, axis=None)[::-1]
-        mass = np.cumsum(descending)
-        return float(descending[np.searchsorted(mass, share * mass[-1])])
+        mass = np.cumsum(descending) * (self.x[1] - self.x[0]) * (self.y[1] - self.y[0])
+        return float(descending[min(np.searchsorted(mass, share), mass.size - 1)])
 
 
 def plane_density(samples: NDArray[np.float64]) -> PlaneDensity:
     """Return the density of samples, (M, 2): a histogram that a normal kernel smooths.
 
-    Extreme outliers, one sample in two thousand per side, may lie outside.
+    Outliers, one sample in two hundred per side and dimension, may lie outside.
 
     Example:
         >>> density = plane_density(np.random.default_rng(0).normal(5.0, 1.0, (20_000, 2)))
@@ -130,8 +131,8 @@ def _line_density(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the edges of equal cells that cover values but extreme outliers, with a margin for the kernel."""
-    low, high = np.quantile(values, (0.0005, 0.9995))
+    """Return the edges of equal cells that cover values but outliers, with a margin for the kernel."""
+    low, high = np.quantile(values, (0.005, 0.995))
     margin = 0.05 * (high - low) or 0.5
     return np.linspace(low - margin, high + margin, _CELLS + 1)
 
@@ -244,17 +245,45 @@ def _draw_prior(axes: "Axes", samples: NDArray[np.float64] | None) -> None:
             places[f"{sigma}\N{GREEK SMALL LETTER SIGMA}"] = (sigma * math.sqrt(0.5), sigma * math.sqrt(0.5))
     else:
         density = plane_density(samples)
+        limits = axes.dataLim.frozen()
         for share in SHARES:
             lines = axes.contour(*density, [density.level(share)], colors=INK, alpha=0.6, linewidths=0.9, zorder=3)
             lines.set_linestyle(_DASHES)
             outline = np.concatenate([path.vertices for path in lines.get_paths()])
             x, y = outline[(outline / np.ptp(outline, axis=0)).sum(axis=1).argmax()].tolist()
             places[f"{share:.0%}"] = (x, y)
+            # Each call of `contour` extends the axes to all cells.
+            axes.dataLim.set(limits)
+            axes.update_datalim(outline)
+            limits = axes.dataLim.frozen()
     halo = [withStroke(linewidth=3, foreground="white")]
     for label, (x, y) in places.items():
         axes.text(x, y, label, ha="center", va="center", fontsize=8.5, path_effects=halo, zorder=5)
     axes.set_aspect("equal", adjustable="datalim")
     axes.autoscale_view()
+
+
+def _hide_outliers(axes: "Axes", points: NDArray[np.float64]) -> None:
+    """Limit the axes if a few extreme points would shrink all others to a spot, and state the number of hidden points.
+
+    The limits are one interquantile range (5 % to 95 %) beyond the quantiles, which hides nothing of a normal
+    distribution, and at least the contours of the prior.
+    """
+    low, high = np.quantile(points, (0.05, 0.95), axis=0)
+    low, high = low - (high - low), high + (high - low)
+    hidden = int(((points < low) | (points > high)).any(axis=1).sum())
+    if not hidden or hidden > 0.1 * len(points) or (low == high).any():
+        return
+    shown = points[((points >= low) & (points <= high)).all(axis=1)]
+    axes.ignore_existing_data_limits = True
+    axes.update_datalim(shown)
+    for patch in axes.patches:
+        axes.update_datalim(patch.get_extents().transformed(axes.transData.inverted()))
+    for contour in axes.collections[1:]:
+        axes.update_datalim(np.concatenate([path.vertices for path in contour.get_paths()]))
+    axes.autoscale_view()
+    note = f"{hidden:,} of {len(points):,} points lie outside"
+    axes.text(0.99, 0.01, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5, color=FAINT)
 
 
 def _separate(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
