@@ -257,7 +257,7 @@ def transform_noise(model: "BaseVAE", noise: NDArray[np.float32], label: int | N
 
     vae: Any = model
     encoded = None if vae.condition is None else vae.condition.encode(np.full(len(noise), label or 0))
-    return np.asarray(ops.convert_to_numpy(vae.prior_transform(noise, encoded)), "float32")
+    return np.asarray(ops.convert_to_numpy(vae.prior_transform(ops.convert_to_tensor(noise), encoded)), "float32")
 
 
 def _zero_noise_code(model: "BaseVAE", label: int | None) -> NDArray[np.float32] | None:
