@@ -42,7 +42,9 @@ KindArgument = Annotated[
 ]
 BoundsOption = Annotated[
     tuple[float, float] | None,
-    typer.Option(metavar="LOW HIGH", help="grid: smallest and largest z. Default: quantiles of the standard normal."),
+    typer.Option(
+        metavar="LOW HIGH", help="grid: smallest and largest z. Default: quantiles of the prior, or of the codes."
+    ),
 ]
 DimsOption = Annotated[
     tuple[int, int] | None,

@@ -87,13 +87,6 @@ class Engine:
                 model.prior_transform(temperature * noise, self._encode_condition(label))
             )[0]
 
-    def sample_prior(self, count: int, label: int | None = None) -> Array:
-        """Return codes drawn from the prior with a fixed seed, (count, latent_dim)."""
-        model: Any = self.model
-        with self.lock:
-            codes: Array = model.sample_prior(count, seed=0, condition=label)
-        return codes
-
     @functools.cached_property
     def has_temperature(self) -> bool:
         """Whether the prior transforms normal noise, which a temperature can scale."""

@@ -12,11 +12,11 @@ from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.explorer.analyzer import ImageAnalyzer
 from keras_vae.explorer.engine import Engine
-from keras_vae.explorer.image_sources import ImageSources, load_sources
 from keras_vae.explorer.latent_space import LatentSpace, grid_sizes
 from keras_vae.explorer.run_report import RunReport
 from keras_vae.explorer.sampler import PAGE_SIZE, Sampler, TrainingImages
 from keras_vae.report.latent_grid import interpolate
+from keras_vae.runs.image_sources import ImageSources, load_sources
 from keras_vae.runs.run import Run
 
 NUM_INTERPOLATED = 11
@@ -153,7 +153,7 @@ class Explorer:
         Args:
             first: (H, W, C).
             second: (H, W, C).
-            spherical: Interpolates along the great circle instead of the straight line.
+            spherical: Interpolates along the great circle around the mean of the codes, instead of the straight line.
             label: The label to encode and decode with, if the model is conditional.
 
         Raises:
@@ -163,7 +163,9 @@ class Explorer:
             kind = type(self.engine.model).__name__
             raise InputError(f"model = {kind}: its code is discrete; interpolate with another kind of model")
         start, end = (self.engine.encode(image[None], label)[0] for image in (first, second))
-        return self.engine.decode(interpolate(start, end, NUM_INTERPOLATED, spherical=spherical), label)
+        origin = self.latent_space.range.mean if self.has_vector else None
+        codes = interpolate(start, end, NUM_INTERPOLATED, spherical=spherical, origin=origin)
+        return self.engine.decode(codes, label)
 
     def choices(self, page: int = 0) -> tuple[Array, str]:
         """Return at most PAGE_SIZE random images to choose from, (N, H, W, C), and a description of them.
