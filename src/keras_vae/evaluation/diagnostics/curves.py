@@ -50,8 +50,8 @@ def fit_trend(losses: Sequence[float]) -> Trend | None:
         The trend; None for fewer than two epochs, or values that are not finite.
 
     Example:
-        >>> trend = fit_trend([100 + 60 / epoch for epoch in (1, 2)])
-        >>> trend.slope, trend.remaining
+        >>> trend = fit_trend([160.0, 130.0])  # 100 + 60 / t
+        >>> round(trend.slope, 9), round(trend.remaining, 9)
         (30.0, 30.0)
     """
     values, count = np.asarray(losses, "float64"), len(losses)

@@ -42,7 +42,7 @@ def posterior_collapse(diagnostics: RunDiagnostics) -> Finding | None:
     measured = [f"{_list_unused(diagnostics.unused, diagnostics.unit)}{_since_epoch(diagnostics)}."]
     if diagnostics.z_mean is not None and diagnostics.unused.all():
         variance = diagnostics.z_mean.var(axis=0, dtype="float64").max()
-        measured.append(f"All images have nearly the same code: the variance of their means is at most {variance:.2g}.")
+        measured.append(f"All images have nearly the same code, with a variance of {variance:.2g} or less.")
     if diagnostics.kl is not None:
         measured.append(f"The KL loss is {diagnostics.kl:.2g} nats per image.")
     is_conditional = diagnostics.experiment.model.condition is not None

@@ -11,11 +11,12 @@ def identical_reconstructions(diagnostics: RunDiagnostics) -> Finding | None:
     if share is None or share >= IDENTICAL_SHARE or not diagnostics.is_settled or diagnostics.has_collapsed:
         return None
     training = diagnostics.experiment.training
+    under, every = ("", "") if diagnostics.condition_share is None else (" under one label", " of a label")
     return Finding(
         "identical reconstructions",
-        "Codes differ from image to image, but their reconstructions hardly do: the variance of the reconstructions "
-        f"is {share:.1%} of the variance of the images.",
-        "The decoder ignores the code and returns almost the same image for all codes; so do samples.",
+        f"Codes differ from image to image, but the images decoded from them{under} hardly do: their variance is "
+        f"{share:.1%} of the variance of the images.",
+        f"The decoder ignores the code and returns almost the same image for all codes{every}; so do samples.",
         f"Lower training.learning_rate (now {training.learning_rate:g}), so that fewer units of the decoder die; or "
         f"train for longer than training.epochs = {training.epochs}.",
     )

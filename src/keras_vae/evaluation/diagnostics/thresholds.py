@@ -59,7 +59,7 @@ REMAINING_NOISE = 3.0
 CONVERGED_SHARE = 0.02
 """Extrapolated further improvement, as a share of the loss, at which the suggested number of epochs ends."""
 
-MAX_LENGTHENING = 50
+MAX_LENGTHENING = 20
 """Largest factor by which more epochs are suggested: no curve can be extrapolated further."""
 
 # ---- Latents ----
