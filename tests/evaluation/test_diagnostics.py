@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keras_vae.core import registry
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.diagnostics import CHECKS, Finding, RunDiagnostics, run_checks
 from keras_vae.runs.experiment import Experiment
@@ -291,6 +292,26 @@ def test_findings_are_sentences_and_name_settings_that_exist(case: str) -> None:
             assert text.endswith("."), text
         named = re.findall(r"\b(model|training|data)\.(\w+)", finding.suggestion)
         assert all(name in settings[section] for section, name in named), finding.suggestion
+
+
+SETTING = re.compile(r"""\b((?:model|training)\.[\w.]+) (?:=|to) (\{[^}]*\}|"?[\w-]+(?:\.\d+)?"?)""")
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_suggested_settings_are_valid(case: str) -> None:
+    _, changes, _ = PROBLEMS[case]
+    diagnostics = RunDiagnostics(**HEALTHY | changes)
+    for finding in run_checks(diagnostics):
+        advice = re.sub(r"\(now [^)]*\)", "", finding.suggestion)
+        for key, value in SETTING.findall(advice):
+            changed = diagnostics.experiment.with_overrides([f"{key}={value}"])
+            for kind in ("objective", "likelihood"):
+                registry.build(kind, getattr(changed.model, kind))
+
+
+def test_settings_are_recognized_in_suggestions() -> None:
+    found = SETTING.findall('Set model.likelihood = { name = "normal", scale = 0.1 }, or training.clip_norm = 100.')
+    assert found == [("model.likelihood", '{ name = "normal", scale = 0.1 }'), ("training.clip_norm", "100")]
 
 
 def test_a_finding_prints_its_name_and_three_labeled_lines() -> None:

@@ -73,7 +73,8 @@ class LatentSpace:
         """The latent dimensions, active ones first, by descending KL or, if not evaluated, variance of codes."""
         # Without images, all variances are 0.
         z_mean = self.codes if len(self.codes) else np.zeros((1, self.latent_dim))
-        return [int(dimension) for dimension in dimensions_by_kl(self.kl_per_dimension, lambda: z_mean)]
+        dimensions = dimensions_by_kl(self.kl_per_dimension, lambda: z_mean).tolist()
+        return sorted(dimensions, key=lambda dimension: not self.is_active(dimension))
 
     @property
     def top_dims(self) -> tuple[int, int]:
