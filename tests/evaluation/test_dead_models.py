@@ -93,7 +93,9 @@ def names(findings: Sequence[Finding]) -> list[str]:
     return [finding.name for finding in findings]
 
 
-def findings_of(folder: Path, splits: Splits, *defects: Callable[[VAE], None], setting: str = "seed=0") -> list[Finding]:
+def findings_of(
+    folder: Path, splits: Splits, *defects: Callable[[VAE], None], setting: str = "seed=0"
+) -> list[Finding]:
     """Return the findings about the model; the distance from the prior is tested elsewhere."""
     run = run_of(folder, splits, setting)
     found = run_checks(collect_diagnostics(run, splits, model_of(run, splits, *defects)))
