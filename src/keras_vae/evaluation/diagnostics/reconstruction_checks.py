@@ -3,12 +3,16 @@
 from keras_vae.evaluation.diagnostics.finding import Finding
 from keras_vae.evaluation.diagnostics.run_diagnostics import RunDiagnostics
 from keras_vae.evaluation.diagnostics.thresholds import CONDITION_SHARE, IDENTICAL_SHARE
+from keras_vae.evaluation.diagnostics.training_checks import loss_plateau
 
 
 def identical_reconstructions(diagnostics: RunDiagnostics) -> Finding | None:
     """Find a decoder that ignores its code: reconstructions of different images look the same."""
     share = diagnostics.reconstruction_share
     if share is None or share >= IDENTICAL_SHARE or not diagnostics.is_settled or diagnostics.has_collapsed:
+        return None
+    # A model that has learned nothing has codes, but random ones.
+    if loss_plateau(diagnostics) is not None:
         return None
     training = diagnostics.experiment.training
     under, every = ("", "") if diagnostics.condition_share is None else (" under one label", " of a label")
