@@ -109,11 +109,22 @@ def test_neighbors_are_the_nearest_training_images(classic: Explorer) -> None:
 def test_dimensions_are_sorted_by_their_kl_divergence(make_run: MakeRun) -> None:
     run = make_run(*CLASSIC, "model.latent_dim=3")
     rates = [{"dimension": 2, "mean": 1.5}, {"dimension": 0, "mean": 0.4}, {"dimension": 1, "mean": 0.001}]
-    (run.path / "evaluation.json").write_text(json.dumps({"latents": {"kl_per_dimension": rates}}))
+    latents = {"kl_per_dimension": rates, "active_units": {"count": 2, "dimensions": [0, 2]}}
+    (run.path / "evaluation.json").write_text(json.dumps({"latents": latents}))
     space = Explorer(run).latent_space
     assert space.order == [2, 0, 1]
     assert space.top_dims == (0, 2)
     assert [space.is_active(dimension) for dimension in range(3)] == [True, False, True]
+
+
+def test_a_dimension_with_a_constant_mean_is_inactive_whatever_its_kl(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC, "model.latent_dim=3")
+    rates = [{"dimension": dimension, "mean": mean} for dimension, mean in enumerate((0.4, 9.0, 1.5))]
+    latents = {"kl_per_dimension": rates, "active_units": {"count": 2, "dimensions": [0, 2]}}
+    (run.path / "evaluation.json").write_text(json.dumps({"latents": latents}))
+    space = Explorer(run).latent_space
+    assert space.order == [2, 0, 1]
+    assert not space.is_active(1)
 
 
 def test_a_plane_through_a_code_holds_the_other_dimensions(make_run: MakeRun) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
+    from keras_vae.evaluation.diagnostics import Finding
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -138,6 +139,18 @@ def print_result(run: "Run", evaluation: Mapping[str, Any] | None) -> None:
         print(line)
     if (run.path / "report.html").exists():
         print(f"report     {run.path / 'report.html'}")
+
+
+def say_findings(run: Path, findings: "Sequence[Finding]") -> None:
+    """Print one line per problem of a run, and the command that explains them."""
+    if not findings:
+        say("no problems found")
+        return
+    count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
+    say(f"{count} found; `vae doctor {quoted(run)}` explains {'it' if len(findings) == 1 else 'them'}:")
+    for finding in findings:
+        # The first sentence has the most telling numbers.
+        say(f"  {finding.name}: {finding.observation.partition('. ')[0].rstrip('.')}")
 
 
 def print_table(rows: Iterable[tuple[str, ...]]) -> None:

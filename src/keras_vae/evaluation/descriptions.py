@@ -43,7 +43,11 @@ class Quantity(NamedTuple):
 
 
 LATENTS = {
-    "active_units": Quantity("active dimensions", "Latent dimensions that carry information; the others are unused."),
+    "active_units": Quantity(
+        "active dimensions",
+        "Latent dimensions whose posterior mean varies over images. The others are unused, even if an offset from the"
+        " prior costs KL.",
+    ),
     "mutual_information": Quantity(
         "mutual information",
         "The information of a code about its image, in nats. This estimate is at most {mutual_information_cap:.1f}.",
@@ -184,8 +188,9 @@ FIGURES = {
     ),
     "kl-per-dimension": Caption(
         "KL per dimension",
-        "The KL loss of each latent dimension, sorted. Dimensions below the line are unused.",
-        "A few dimensions with a large KL; unused ones do no harm.",
+        "The KL loss of each latent dimension, sorted. The posterior means of pale dimensions do not vary over images:"
+        " they are unused, and their KL is the cost of an offset from the prior.",
+        "A few dimensions with a large KL; unused ones without KL do no harm.",
         "All near 0 (posterior collapse), or all large: the latent space is too small for these images.",
     ),
     "rate-distortion": Caption(

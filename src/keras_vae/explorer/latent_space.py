@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
-from keras_vae.evaluation.diagnostics import INACTIVE_KL
-from keras_vae.evaluation.latents import dimensions_by_kl, evaluated_kl_per_dimension
+from keras_vae.evaluation.latents import active_units, dimensions_by_kl, evaluated_kl_per_dimension
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.plane import MIN_SIDE, Plane, View, coordinate_plane, fit_view, principal_plane
 from keras_vae.models.inputs import dataset_condition
@@ -77,10 +76,11 @@ class LatentSpace:
 
     @functools.cached_property
     def order(self) -> list[int]:
-        """The latent dimensions in descending order of KL divergence; if not evaluated, of the variance of codes."""
+        """The latent dimensions, active ones first, by descending KL or, if not evaluated, variance of codes."""
         # Without images, all variances are 0.
         z_mean = self.codes if len(self.codes) else np.zeros((1, self.latent_dim))
-        return [int(dimension) for dimension in dimensions_by_kl(self.kl_per_dimension, lambda: z_mean)]
+        dimensions = dimensions_by_kl(self.kl_per_dimension, lambda: z_mean).tolist()
+        return sorted(dimensions, key=lambda dimension: not self.is_active(dimension))
 
     @property
     def top_dims(self) -> tuple[int, int]:
@@ -89,8 +89,17 @@ class LatentSpace:
         return first, second
 
     def is_active(self, dimension: int) -> bool:
-        """Whether a dimension carries information; True if its KL divergence was not evaluated."""
-        return self.kl_per_dimension is None or bool(self.kl_per_dimension[dimension] >= INACTIVE_KL)
+        """Whether the posterior mean of a dimension varies over images; True if it was not evaluated without images."""
+        return self._active_units is None or dimension in self._active_units
+
+    @functools.cached_property
+    def _active_units(self) -> list[int] | None:
+        """The active dimensions by the evaluation or, without one, by the codes of the images."""
+        evaluated = ((self._evaluation or {}).get("latents") or {}).get("active_units")
+        if evaluated is None and len(self.codes) < 2:
+            return None
+        dimensions: list[int] = (evaluated or active_units(self.codes))["dimensions"]
+        return dimensions
 
     @property
     def center(self) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.latents import dimensions_by_kl, kl_per_dimension
+from keras_vae.evaluation.latents import active_units, dimensions_by_kl, kl_per_dimension
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.report.latent_range import MIN_IMAGES, LatentRange
 from keras_vae.runs.image_sources import ImageSources, load_sources
@@ -144,18 +144,24 @@ class PlotContext:
 
     @functools.cached_property
     def order(self) -> NDArray[np.int64]:
-        """Latent dimensions by descending KL divergence or, if that is unknown, by descending variance of the means.
+        """Latent dimensions, active ones first, by descending KL divergence or, if unknown, variance of the means.
 
         Without images, their natural order.
         """
-        dataset = self.examples
-        if dataset is None:
+        if self.examples is None:
             return np.arange(self.model.latent_dim)
+        return dimensions_by_kl(self.kl_per_dimension, lambda: self._z_mean)
 
-        def encode() -> Array:
-            return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
+    @property
+    def active_units(self) -> list[int]:
+        """The active latent dimensions, counted from 0."""
+        dimensions: list[int] = active_units(self._z_mean)["dimensions"]
+        return dimensions
 
-        return dimensions_by_kl(self.kl_per_dimension, encode)
+    @functools.cached_property
+    def _z_mean(self) -> Array:
+        dataset = self.examples or self.images(ORDERING_IMAGES)
+        return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
 
     @property
     def plane(self) -> tuple[int, int]:

@@ -314,7 +314,6 @@ def kl_per_dimension(context: PlotContext) -> "Figure":
     Args:
         context: The run or model.
     """
-    from keras_vae.evaluation.diagnostics import INACTIVE_KL
     from keras_vae.report import figures
 
     if context.kl_per_dimension is None:
@@ -323,7 +322,7 @@ def kl_per_dimension(context: PlotContext) -> "Figure":
             "see kl_loss"
         )
     title = f"{context.name}: KL divergence per latent dimension"
-    return figures.kl_per_dimension(context.kl_per_dimension, INACTIVE_KL, title=title)
+    return figures.kl_per_dimension(context.kl_per_dimension, context.active_units, title=title)
 
 
 def curves(context: PlotContext) -> "Figure":

@@ -7,7 +7,6 @@ import gradio as gr
 import numpy as np
 
 from keras_vae.core.typing import Array
-from keras_vae.evaluation.diagnostics import INACTIVE_KL
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import dimension_name, html, label_dropdown, large, on_event
@@ -113,4 +112,4 @@ class SlidersTab:
         inactive = sum(not self._space.is_active(dimension) for dimension in self._folded)
         if inactive < total:
             return f"{total} more dimensions, {inactive} of them inactive"
-        return f"{total} inactive dimensions (KL below {INACTIVE_KL:g} nats)"
+        return f"{total} inactive dimensions (their posterior means do not vary)"
