@@ -197,6 +197,6 @@ def test_unreliable_and_infinite_numbers_are_not_ranked(tmp_path: Path) -> None:
     assert [cell.best for cell in comparison.columns["nll"]] == [False, True, False, False]
     assert comparison.columns["nll"][0].difference is None
     assert comparison.notes == (
-        "nll of a is not ranked: its effective sample size is too low",
+        "nll of a is not ranked: the estimate is unreliable",
         "nll of d is not ranked: it is not finite",
     )
