@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.data.dataset import Dataset, Factors, Splits, check_compatible, split
+from keras_vae.data.dataset import Dataset, Splits, check_compatible, split
+from keras_vae.data.factors import Factors
 
 RNG = np.random.default_rng(0)
 LEVELS = RNG.integers(0, 256, (5, 6, 4), np.uint8)
