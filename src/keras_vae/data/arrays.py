@@ -50,8 +50,9 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
 
     A `.npz` file in the layout of Keras (`x_train`, `x_test`, and optionally `y_train`, `y_test`) has training and
     test images. Any other `.npz` file has one array of images (one of `IMAGES`, or its only array of rank 3 or 4) and
-    optional labels (one of `LABELS`): integers, texts or one-hot vectors, whose distinct values become the classes, as in
-    `labels.encode_labels`. A `.npy` file has images only. Pickled objects are never loaded.
+    optional labels (one of `LABELS`). A `.npy` file has images only. Pickled objects are never loaded.
+
+    Labels are integers, texts or one-hot vectors; their distinct values are the classes, as in `labels.encode_labels`.
 
     Factors of variation, if known, are integers N x F under `factors`, or `factors_train` and `factors_test` in the
     layout of Keras, and their names, if any, are under `factor_names`. The layout of dSprites, `imgs` and

@@ -148,11 +148,10 @@ def united(*classes: Sequence[str]) -> tuple[str, ...]:
 
 def _values(labels: ArrayLike, count: int, argument: str) -> tuple[NDArray[Any], int]:
     """Return labels as int64 or text, (N,), and the length of one-hot vectors, or 0."""
-    array = _text(labels)
-    if array is None:
-        array = numeric_array(argument, labels)
+    text = _text(labels)
+    array: NDArray[Any] = numeric_array(argument, labels) if text is None else text
     if array.ndim == 2 and len(array) == count and array.shape[1] > 1 and array.dtype.kind in "biuf":
-        if not (((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()):
+        if not (np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all()):
             raise InputError(f"{argument}.shape = {array.shape}: rows without exactly one 1; pass one-hot vectors")
         return array.argmax(axis=1).astype(np.int64), array.shape[1]
     if array.dtype.kind == "f":

@@ -146,8 +146,8 @@ def _without_masks(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _split_folders(folder: Path, files: Sequence[Path]) -> dict[str, tuple[str, list[Path]]]:
     """Return the name and the files of the folder of each split, in order; nothing if there are no splits."""
-    inside = defaultdict(list)
-    direct = []
+    inside: defaultdict[str, list[Path]] = defaultdict(list)
+    direct: list[Path] = []
     for file in files:
         names = file.relative_to(folder).parts
         (inside[names[0]] if len(names) > 1 else direct).append(file)

@@ -75,4 +75,5 @@ def _with_run_classes(run: Run, splits: Splits) -> Splits:
             check_known(part.present_classes, names, argument=f"data = {part.name}", run=run.name)
     else:
         names = united(names, *(part.classes for part in parts))
-    return Splits(*(part and part.with_classes(names) for part in splits))
+    train, *held_out = (None if part is None else part.with_classes(names) for part in splits)
+    return Splits(splits.train if train is None else train, *held_out)
