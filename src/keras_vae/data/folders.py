@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -56,14 +57,15 @@ def load_folder(
     files = [file for part in listing.parts for file in part.files]
     images, changes = read_images(folder, files, conversion, fill, progress)
     name = folder.resolve().name or "images"
+    labels = [label for part in listing.parts for label in part.labels or ()] or None
+    with reading(folder):
+        whole = Dataset.from_arrays(images, labels, name=name, classes=listing.classes)
     datasets, start = {}, 0
     for part in listing.parts:
-        pixels = images[start : start + len(part.files)]
-        start += len(part.files)
-        with reading(folder):
-            datasets[part.split] = Dataset.from_arrays(
-                pixels, part.labels, name=name, split=part.split, classes=listing.classes
-            )
+        chosen = slice(start, start + len(part.files))
+        start = chosen.stop
+        numbers = None if whole.labels is None else whole.labels[chosen]
+        datasets[part.split] = replace(whole, images=whole.images[chosen], labels=numbers, split=part.split)
     train = datasets["train"] if "train" in datasets else datasets["all"]
     return LoadedData(train, datasets.get("test"), (*listing.notes, *changes), datasets.get("validation"))
 
