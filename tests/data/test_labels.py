@@ -11,7 +11,7 @@ from keras_vae.data.dataset import Dataset, split
 from keras_vae.data.labels import class_index, encode_labels
 from keras_vae.models.inputs import ModelInputs
 
-IMAGES = np.arange(4 * 2 * 3, dtype="uint8").reshape(4, 2, 3) + 9
+IMAGES = np.arange(4 * 2 * 4, dtype="uint8").reshape(4, 2, 4) + 9
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from keras_vae.data.sources import load, load_splits, stream
 
 def tree(folder: Path, *names: str) -> Path:
     """Write images whose level is the number in their names."""
+    folder = folder / "pictures"
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -131,12 +131,15 @@ class ClassLabel(Condition):
     def check(self, values: Array) -> Array:
         """Check labels, and return their class numbers as int32, (n,)."""
         is_text = values.dtype.kind in "US" or isinstance(next(iter(values.flat), None), str)
-        if len(values) and (is_text or values.shape[1:] == (self.classes,)):
+        is_one_hot = values.shape[1:] == (self.classes,) and bool(
+            np.isin(values, (0, 1)).all() and (np.sum(values, axis=1) == 1).all()
+        )
+        if len(values) and (is_text or is_one_hot):
             numbers, _ = encode_labels(values, len(values), self.class_names, argument="condition")
             return numbers.astype(self.dtype)
         if values.ndim != 1 or values.dtype.kind not in "iu":
             found = f"condition of type {values.dtype} and shape {values.shape}"
-            raise InputError(f"{found}: not class labels; pass one integer or name per image, (n,)")
+            raise InputError(f"{found}: not class labels; pass one integer per image, (n,), names or one-hot vectors")
         unknown = values[np.less(values, 0) | np.greater_equal(values, self.classes)]
         if len(unknown):
             raise InputError(f"condition = {unknown[0]}: not a class label; pass labels from 0 to {self.classes - 1}")
