@@ -180,6 +180,6 @@ def test_label_option_conditions_images_without_labels(vae: Vae) -> None:
     with np.load("encode.npz") as table:
         np.testing.assert_allclose(table["z_mean"], codes.z_mean, atol=1e-5)
     rejected = vae("encode", "run", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
-    assert_rejected(rejected, "pass labels from 0 to 2")
+    assert_rejected(rejected, "--label = '7': unknown; accepted: 0, 1, 2")
     rejected = vae("encode", "mnist-2d", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
     assert_rejected(rejected, "--label = 7: mnist-2d is not a conditional model; leave out --label")

@@ -62,7 +62,7 @@ SeedOption = Annotated[
     int | None, typer.Option(min=0, max=2**31 - 1, help="Random seed; makes the result reproducible.")
 ]
 LabelOption = Annotated[
-    str | None, typer.Option(help="Label of the images, for a conditional model: a number or a name.")
+    str | None, typer.Option(help="Label of the images, for a conditional model: the name of a class, or its number.")
 ]
 PriorOption = Annotated[PriorChoice | None, typer.Option(help="The prior to use. Default: the fitted one, if any.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
@@ -180,14 +180,19 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def label_number(run: "Run", text: str | None) -> int | None:
-    """Return the number of a label given by number or by name."""
-    if text is None or text.isdigit():
-        return None if text is None else int(text)
-    names = run.environment["data"].get("class_names", [])
-    if text not in names:
-        raise unknown("label", text, names or ["a number"])
-    return int(names.index(text))
+def class_name(run: "Run", label: str | None) -> str | None:
+    """Return the name of the class that `--label` means.
+
+    Raises:
+        InputError: There is no such class, or the model is not conditioned on labels.
+    """
+    from keras_vae.data.labels import class_index
+
+    if label is None:
+        return None
+    if not run.is_conditioned_on_labels:
+        raise InputError(f"--label = {label}: {run.name} is not a conditional model; leave out --label")
+    return run.class_names[class_index(run.class_names, label, argument="--label")]
 
 
 def quoted(path: Path) -> str:

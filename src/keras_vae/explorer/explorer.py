@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
+from keras_vae.data.labels import class_index
 from keras_vae.explorer.analyzer import ImageAnalyzer
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.latent_space import LatentSpace, grid_sizes
@@ -82,29 +83,20 @@ class Explorer:
     def classes(self) -> tuple[str, ...]:
         """The names of the labels that the model is conditioned on; empty without a condition."""
         condition = self.engine.model.condition
-        if condition is None:
-            return ()
-        names = self.run.environment["data"].get("class_names") or ()
-        return tuple(names) if len(names) == condition.dim else tuple(map(str, range(condition.dim)))
+        return () if condition is None else condition.class_names
 
     def label_index(self, name: str | int | None) -> int | None:
-        """Return the index of a label given by name or index; None without a condition.
+        """Return the class number of a label given by name or number; None without a condition.
 
         Args:
-            name: The name or index; None uses the first label.
+            name: The name or number, as in `data.labels.class_index`; None uses the first class.
 
         Raises:
             InputError: There is no such label.
         """
         if not self.classes:
             return None
-        if name is None:
-            return 0
-        if str(name) in self.classes:
-            return self.classes.index(str(name))
-        if isinstance(name, int) and 0 <= name < len(self.classes):
-            return name
-        raise InputError(f"label = {name}: there is no such label; use one of {', '.join(self.classes)}")
+        return 0 if name is None else class_index(self.classes, name)
 
     # ---- Content of the tabs ----
 

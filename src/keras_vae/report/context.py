@@ -12,7 +12,7 @@ from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.latents import active_units, dimensions_by_kl, kl_per_dimension
 from keras_vae.models.inputs import dataset_condition
-from keras_vae.report.latent_range import MIN_IMAGES, LatentRange
+from keras_vae.report.latent_range import MIN_IMAGES, LatentRange, class_numbers
 from keras_vae.runs.image_sources import ImageSources, load_sources
 
 if TYPE_CHECKING:
@@ -171,16 +171,17 @@ class PlotContext:
         first, second = sorted(self.order[:2].tolist())
         return first, second
 
-    def latent_range(self, label: int | None = None) -> LatentRange:
+    def latent_range(self, label: str | int | None = None) -> LatentRange:
         """Return where the codes of `examples` lie.
 
         Args:
             label: For a conditional model, the label whose images are measured, if there are enough; None measures
                 images of all labels.
         """
-        if label not in self._ranges:
-            self._ranges[label] = LatentRange.measure(self.model, self._examples_of(label), label)
-        return self._ranges[label]
+        number = None if label is None else int(class_numbers(self.model, label, 1)[0])
+        if number not in self._ranges:
+            self._ranges[number] = LatentRange.measure(self.model, self._examples_of(number), number)
+        return self._ranges[number]
 
     def _examples_of(self, label: int | None) -> Dataset | None:
         """Return the images of a label whose codes are measured; those of all labels if it has too few."""

@@ -51,7 +51,7 @@ class LatentRange:
     prior_is_standard: bool
 
     @classmethod
-    def measure(cls, model: "BaseVAE", dataset: Dataset | None, label: int | None = None) -> Self:
+    def measure(cls, model: "BaseVAE", dataset: Dataset | None, label: str | int | None = None) -> Self:
         """Measure the codes of images; without images, those that the prior draws.
 
         Args:
@@ -176,7 +176,7 @@ def latent_grid_points(
     *,
     bounds: tuple[float, float] | None = None,
     dims: tuple[int, int] | None = None,
-    label: int | None = None,
+    label: str | int | None = None,
 ) -> LatentGridPoints:
     """Return the points of the plot `grid`, which describes them.
 
@@ -206,7 +206,7 @@ def latent_grid_points(
     return LatentGridPoints(points, points.z, (horizontal, vertical), note)
 
 
-def _noise_grid(context: "PlotContext", n: int, label: int | None) -> LatentGridPoints:
+def _noise_grid(context: "PlotContext", n: int, label: str | int | None) -> LatentGridPoints:
     """Return the grid over the two dimensions of the prior's noise that change the decoded image the most."""
     model = context.model
     steps = 2 * np.eye(model.latent_dim, dtype="float32")
@@ -224,7 +224,7 @@ def _noise_grid(context: "PlotContext", n: int, label: int | None) -> LatentGrid
     )
 
 
-def prior_samples(model: "BaseVAE", dataset: Dataset | None, count: int, label: int | None = None) -> Array:
+def prior_samples(model: "BaseVAE", dataset: Dataset | None, count: int, label: str | int | None = None) -> Array:
     """Return samples from the prior with a fixed seed, (count, latent_dim).
 
     Args:
@@ -238,11 +238,11 @@ def prior_samples(model: "BaseVAE", dataset: Dataset | None, count: int, label: 
         condition = np.resize(condition, count)
     elif model.condition is not None:
         classes = model.condition.num_classes
-        condition = np.arange(count) % classes if label is None and classes else label
+        condition = np.arange(count) % classes if label is None and classes else class_numbers(model, label, count)
     return model.sample_prior(count, seed=0, condition=condition)
 
 
-def transform_noise(model: "BaseVAE", noise: NDArray[np.float32], label: int | None) -> NDArray[np.float32]:
+def transform_noise(model: "BaseVAE", noise: NDArray[np.float32], label: str | int | None) -> NDArray[np.float32]:
     """Return the codes that the prior computes from noise, both (N, latent_dim).
 
     Args:
@@ -256,11 +256,24 @@ def transform_noise(model: "BaseVAE", noise: NDArray[np.float32], label: int | N
     from keras import ops
 
     vae: Any = model
-    encoded = None if vae.condition is None else vae.condition.encode(np.full(len(noise), label or 0))
+    encoded = None if vae.condition is None else vae.condition.encode(class_numbers(model, label, len(noise)))
     return np.asarray(ops.convert_to_numpy(vae.prior_transform(ops.convert_to_tensor(noise), encoded)), "float32")
 
 
-def _zero_noise_code(model: "BaseVAE", label: int | None) -> NDArray[np.float32] | None:
+def class_numbers(model: "BaseVAE", label: str | int | None, count: int) -> NDArray[np.int32]:
+    """Return the class number of a label of a conditional model, `count` times.
+
+    Args:
+        model: A conditional model.
+        label: The name of a class, or its number; None is the first class.
+        count: The length of the result.
+    """
+    is_name = isinstance(label, str) and model.condition is not None
+    number = model.condition.check_one(np.asarray(label)) if is_name else label or 0
+    return np.full(count, number, np.int32)
+
+
+def _zero_noise_code(model: "BaseVAE", label: str | int | None) -> NDArray[np.float32] | None:
     """Return the code that the prior computes from zero noise; None if it does not transform noise."""
     try:
         return transform_noise(model, np.zeros((1, model.latent_dim), "float32"), label)[0]

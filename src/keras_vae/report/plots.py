@@ -111,7 +111,7 @@ def grid(
     n: int | None = None,
     bounds: tuple[float, float] | None = None,
     dims: tuple[int, int] | None = None,
-    label: int | None = None,
+    label: str | int | None = None,
 ) -> "Figure":
     """Plot the images decoded from an n×n grid over two latent dimensions.
 
@@ -139,7 +139,7 @@ def grid(
     return figures.latent_grid(images, points.grid, names=points.names, title=title)
 
 
-def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label: int | None = None) -> "Figure":
+def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label: str | int | None = None) -> "Figure":
     """Plot the mean images of codes drawn from the prior.
 
     Args:
@@ -156,7 +156,7 @@ def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label:
     return figures.image_grid(images, title=f"{context.name}: samples from the prior", columns=classes)
 
 
-def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: int | None = None) -> "Figure":
+def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: str | int | None = None) -> "Figure":
     """Plot samples from the prior above their nearest training images.
 
     Args:
@@ -236,7 +236,7 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
     )
 
 
-def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: int | None = None) -> "ImageStrips":
+def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: str | int | None = None) -> "ImageStrips":
     """Plot the effect of each latent dimension on the decoded image, most informative dimension first.
 
     Each dimension varies from the 1 % to the 99 % quantile of the codes of images; without images, of samples from the
@@ -276,7 +276,7 @@ def _traversal_name(context: PlotContext, latent: LatentRange, dimension: int, l
 
 
 def interpolation(
-    context: PlotContext, *, n: int = 11, rows: int = 8, spherical: bool = False, label: int | None = None
+    context: PlotContext, *, n: int = 11, rows: int = 8, spherical: bool = False, label: str | int | None = None
 ) -> "ImageStrips":
     """Plot interpolations between the posterior means of pairs of held-out images.
 
@@ -301,8 +301,11 @@ def interpolation(
     pairs = zip(ends[:half], ends[half:], strict=False)
     paths = [interpolate(*pair, n, spherical=spherical, origin=origin) for pair in pairs]
     images = _decode_rows(context.model, np.stack(paths), _label_or_first(context.model, label))
-    labels = dataset.labels
-    names = [f"{index + 1}" if labels is None else f"{labels[index]} → {labels[half + index]}" for index in range(half)]
+    labels, classes = dataset.labels, dataset.classes
+    names = [
+        f"{index + 1}" if labels is None else f"{classes[labels[index]]} → {classes[labels[half + index]]}"
+        for index in range(half)
+    ]
     path = "spherical" if spherical else "linear"
     title = f"{context.name}: {path} interpolation between {_described(dataset)}"
     return ImageStrips(images, names, np.linspace(0, 1, n).tolist(), "interpolation weight", title)
@@ -351,16 +354,17 @@ def _described(dataset: Dataset) -> str:
     return {"train": "training images", "all": "images"}.get(dataset.split, f"{dataset.split} images")
 
 
-def _label_or_first(model: "BaseVAE", label: int | None) -> int | None:
-    return 0 if label is None and model.condition is not None else label
+def _label_or_first(model: "BaseVAE", label: str | int | None) -> str | int | None:
+    first = None if model.condition is None else next(iter(model.condition.class_names), None)
+    return first if label is None else label
 
 
-def _labels_in_turn(model: "BaseVAE", n: int, label: int | None) -> "Array | int | None":
+def _labels_in_turn(model: "BaseVAE", n: int, label: str | int | None) -> "Array | str | int | None":
     classes = getattr(model.condition, "classes", None)
     return np.arange(n) % classes if classes and label is None else label
 
 
-def _decode_rows(model: "BaseVAE", codes: NDArray[np.float32], label: int | None) -> Array:
+def _decode_rows(model: "BaseVAE", codes: NDArray[np.float32], label: str | int | None) -> Array:
     """Return the mean images of codes `(rows, columns, latent_dim)`."""
     images = model.decode(codes.reshape(-1, codes.shape[-1]), condition=label)
     return images.reshape(*codes.shape[:2], *images.shape[1:])

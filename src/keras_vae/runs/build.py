@@ -18,8 +18,11 @@ from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
 
-_FROM_DATA = {("condition", "label"): ("classes", "classes"), ("objective", "beta-tc"): ("images", "images")}
-"""Arguments that default to a fact about the data: kind and name of the component → argument, field of the facts."""
+_FROM_DATA = {
+    ("condition", "label"): {"classes": "classes", "names": "class_names"},
+    ("objective", "beta-tc"): {"images": "images"},
+}
+"""Arguments that default to facts about the data: kind and name of the component → argument → field of the facts."""
 
 
 class ResolvedExperiment(NamedTuple):
@@ -123,9 +126,13 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     # A mean over latent dimensions follows changes of their number.
     if specs["objective"].get("beta") == "1/latent_dim":
         specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
-    for (kind, name), (argument, field) in _FROM_DATA.items():
+    for (kind, name), arguments in _FROM_DATA.items():
         if specs.get(kind, {}).get("name") == name:
-            specs[kind] = {argument: getattr(info, field)} | specs[kind]
+            specs[kind] = {argument: getattr(info, field) for argument, field in arguments.items()} | specs[kind]
+    condition = specs.get("condition", {})
+    if condition.get("classes") != info.classes and condition.get("names") == info.class_names:
+        # The names of the data do not apply to another number of classes.
+        specs["condition"] = {key: value for key, value in condition.items() if key != "names"}
     built = {kind: registry.build(kind, spec) if kind in COMPONENTS else spec for kind, spec in specs.items()}
     return {"architecture": architecture, **built}
 

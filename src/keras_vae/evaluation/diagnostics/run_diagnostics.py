@@ -242,7 +242,7 @@ def _reconstructions(model: "BaseVAE", images: Dataset) -> dict[str, Any]:
     """Return whether reconstructions are finite, how much they differ, and how much they depend on the condition."""
     condition = dataset_condition(model, images)
     codes = model.encode(images.images, condition=condition).codes
-    first = None if condition is None else condition[0]
+    first = None if condition is None else np.repeat(condition[:1], len(codes), axis=0)
     under_one_condition = model.decode(codes, condition=first)
     if not np.isfinite(under_one_condition).all():
         return {"is_finite": False}
