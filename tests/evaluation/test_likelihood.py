@@ -62,7 +62,9 @@ def test_nll_of_a_linear_gaussian_model_matches_the_closed_form() -> None:
     rng = np.random.default_rng(2)
     flat = mean + rng.normal(size=(50, 2)) @ loadings + sigma * rng.normal(size=(50, 6))
     dataset = Dataset.from_arrays(np.clip(flat, 0, 1).reshape(-1, 2, 3, 1), name="linear")
-    section = measure_likelihood(vae, Splits(dataset, None, replace(dataset, split="test")), seed=0, samples=5000)
+    section = measure_likelihood(
+        vae, Splits(dataset, None, replace(dataset, split="test")), seed=0, samples=5000
+    ).section
     exact = -stats.multivariate_normal(mean, loadings.T @ loadings + sigma**2 * np.eye(6)).logpdf(
         dataset.images.reshape(50, 6) / 255.0
     )
@@ -79,7 +81,7 @@ def test_nll_of_a_linear_gaussian_model_matches_the_closed_form() -> None:
 def test_nll_matches_an_evaluator_in_numpy(gray: Array) -> None:
     vae, samples, seed = small_vae(), 250, 3
     splits = splits_of(gray)
-    section = measure_likelihood(vae, splits, seed=seed, samples=samples)
+    section = measure_likelihood(vae, splits, seed=seed, samples=samples).section
 
     x = splits.test.images.reshape(4, 20) / 255.0
     kernels, biases = vae.encoder.get_weights()[::2], vae.encoder.get_weights()[1::2]
@@ -119,7 +121,7 @@ def test_the_published_protocol_draws_the_last_training_images_first() -> None:
 
 def test_binarized_images_are_measured_and_give_bits_per_dim(gray: Array) -> None:
     vae, splits = small_vae(likelihood=Bernoulli(binarize="dynamic")), splits_of(gray)
-    section = measure_likelihood(vae, splits, seed=0, samples=20)
+    section = measure_likelihood(vae, splits, seed=0, samples=20).section
     black_and_white = binarize(splits, splits.test).images
     assert section["negative_elbo"]["mean"] == pytest.approx(-vae.elbo(black_and_white).mean(), rel=1e-6)
     assert section["nll"]["mean"] == pytest.approx(-vae.log_likelihood(black_and_white, samples=20).mean(), rel=1e-6)
@@ -131,22 +133,22 @@ def test_binarized_images_are_measured_and_give_bits_per_dim(gray: Array) -> Non
 def test_a_low_effective_sample_size_is_not_trusted(gray: Array) -> None:
     vae = small_vae()
     vae.encoder.get_layer("z_log_var").set_weights([np.zeros((8, 3)), np.full(3, 8.0)])
-    section = measure_likelihood(vae, splits_of(gray), seed=0, samples=50)
+    section = measure_likelihood(vae, splits_of(gray), seed=0, samples=50).section
     assert section["effective_sample_size"]["percentile_5"] < 5
     assert not section["trusted"]
 
 
 def test_a_single_draw_is_not_trusted(gray: Array) -> None:
-    section = measure_likelihood(small_vae(), splits_of(gray), seed=0, samples=1)
+    section = measure_likelihood(small_vae(), splits_of(gray), seed=0, samples=1).section
     assert section["effective_sample_size"] == {"median": 1.0, "percentile_5": 1.0}
     assert not section["trusted"]
 
 
 def test_training_images_given_as_test_images_are_not_held_out(gray: Array) -> None:
     splits, vae = splits_of(gray), small_vae()
-    assert measure_likelihood(vae, splits, seed=0)["held_out"]
+    assert measure_likelihood(vae, splits, seed=0).section["held_out"]
     same = replace(splits.train.subset(np.arange(6), "test"), positions=None)
-    assert not measure_likelihood(vae, splits._replace(test=same), seed=0)["held_out"]
+    assert not measure_likelihood(vae, splits._replace(test=same), seed=0).section["held_out"]
 
 
 def test_the_condition_of_the_model_is_recorded(gray: Array) -> None:
@@ -160,8 +162,8 @@ def test_the_condition_of_the_model_is_recorded(gray: Array) -> None:
         holdout=True,
         seed=0,
     )
-    assert measure_likelihood(vae, labeled, seed=0)["condition"] == "label"
-    assert measure_likelihood(small_vae(), labeled, seed=0)["condition"] is None
+    assert measure_likelihood(vae, labeled, seed=0).section["condition"] == "label"
+    assert measure_likelihood(small_vae(), labeled, seed=0).section["condition"] is None
 
 
 def test_an_interrupted_measurement_resumes(gray: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +174,7 @@ def test_an_interrupted_measurement_resumes(gray: Array, tmp_path: Path, monkeyp
         tmp_path / "p.npy",
     )
     monkeypatch.setattr("keras_vae.models.importance_sampling._PIXELS_AT_ONCE", 100 * 28 * 28)
-    whole = measure_likelihood(vae, splits, seed=0, samples=10)
+    whole = measure_likelihood(vae, splits, seed=0, samples=10).section
 
     def cut(blocks: list[slice], label: str, /) -> object:
         yield from blocks[:30]
@@ -185,15 +187,15 @@ def test_an_interrupted_measurement_resumes(gray: Array, tmp_path: Path, monkeyp
     monkeypatch.setattr(
         ImportanceSampling, "__call__", lambda self, block: computed.append(block) or original(self, block)
     )
-    assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial) == whole
+    assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial).section == whole
     assert 0 < len(computed) <= 60
     assert computed[0].start >= 200
     partial.write_bytes(b"torn")
-    assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial) == whole
+    assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial).section == whole
 
 
 def test_sections_are_json_and_negative_samples_are_an_error(gray: Array) -> None:
-    section = measure_likelihood(small_vae(), splits_of(gray), seed=0)
+    section = measure_likelihood(small_vae(), splits_of(gray), seed=0).section
     assert json.loads(json.dumps(section)) == section
     assert "nll" not in section
     with pytest.raises(InputError, match="samples = -1"):

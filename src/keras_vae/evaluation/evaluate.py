@@ -10,6 +10,7 @@ from keras_vae.core.errors import InputError, require_list, unknown
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
+from keras_vae.evaluation.per_image import CHECKSUM, StageResult, load_per_image, stored, values_checksum
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import SCHEMA, Run
 
@@ -79,7 +80,7 @@ class EvaluationContext:
     partial: Path | None
 
 
-def _likelihood(context: EvaluationContext) -> dict[str, Any]:
+def _likelihood(context: EvaluationContext) -> StageResult:
     return measure_likelihood(
         context.model,
         context.splits,
@@ -90,17 +91,17 @@ def _likelihood(context: EvaluationContext) -> dict[str, Any]:
     )
 
 
-def _latents(context: EvaluationContext) -> dict[str, Any]:
+def _latents(context: EvaluationContext) -> StageResult:
     from keras_vae.evaluation.latents import measure_latents
 
-    return measure_latents(context.model, context.splits, seed=context.seed, progress=context.progress)
+    return StageResult(measure_latents(context.model, context.splits, seed=context.seed, progress=context.progress))
 
 
-def _samples(context: EvaluationContext) -> dict[str, Any]:
+def _samples(context: EvaluationContext) -> StageResult:
     from keras_vae.evaluation.samples import measure_samples
 
     config = context.config
-    return measure_samples(
+    section = measure_samples(
         context.model,
         context.splits,
         n=config.num_generated,
@@ -109,15 +110,18 @@ def _samples(context: EvaluationContext) -> dict[str, Any]:
         seed=context.seed,
         progress=context.progress,
     )
+    return StageResult(section)
 
 
-def _disentanglement(context: EvaluationContext) -> dict[str, Any]:
+def _disentanglement(context: EvaluationContext) -> StageResult:
     from keras_vae.evaluation.disentanglement import measure_disentanglement
 
-    return measure_disentanglement(context.model, context.splits, seed=context.seed, progress=context.progress)
+    return StageResult(
+        measure_disentanglement(context.model, context.splits, seed=context.seed, progress=context.progress)
+    )
 
 
-STAGES: dict[str, Callable[[EvaluationContext], dict[str, Any]]] = {
+STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
     "likelihood": _likelihood,
     "latents": _latents,
     "samples": _samples,
@@ -185,11 +189,15 @@ def evaluate(
     evaluation = _continued_evaluation(run, on, key, config)
     identity = f"{fingerprint['checksum']} {checksum} {config.samples} {seed}"
     partial = run.path / f".likelihood.{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npy"
+    per_image = load_per_image(run, evaluation, on)
     context = EvaluationContext(model, splits, config, seed, progress, partial)
     stages = stages or available_stages(model, splits)
     for stage in stages:
-        evaluation[stage] = STAGES[stage](context)
-        run.write_evaluation(evaluation, on)
+        result = STAGES[stage](context)
+        evaluation[stage], per_image[stage] = result.section, stored(result.per_image)
+        if result.per_image:
+            evaluation[stage][CHECKSUM] = values_checksum(fingerprint, result.section, per_image[stage])
+        run.write_evaluation(evaluation, on, per_image)
     # If the likelihood was not measured now, an interrupted measurement can still resume later.
     if "likelihood" in stages:
         partial.unlink(missing_ok=True)

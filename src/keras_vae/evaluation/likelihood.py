@@ -13,6 +13,7 @@ from keras_vae.core.files import replacing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.evaluation.per_image import StageResult
 from keras_vae.models.inputs import dataset_condition
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def measure_likelihood(
     samples: int = 0,
     progress: Progress = silent,
     partial: Path | None = None,
-) -> dict[str, Any]:
+) -> StageResult:
     r"""Measure the terms of the ELBO at β = 1, and −log p(x) by importance sampling.
 
     `bits_per_dim` is \(\mathrm{nll} / (H W C \ln 2)\).
@@ -101,7 +102,8 @@ def measure_likelihood(
 
     Returns:
         The section `likelihood` of `evaluation.json`: means and standard errors over images in nats per image, the
-        settings of the measurement, and whether the estimate can be trusted.
+        settings of the measurement, and whether the estimate can be trusted. The terms of the ELBO, `nll` and the
+        effective sample size are also returned per image.
 
     Raises:
         InputError: `samples` is negative.
@@ -117,6 +119,9 @@ def measure_likelihood(
     measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
     condition = dataset_condition(model, measured)
     terms = model.elbo_terms(measured.images, seed=seed, condition=condition)
+    per_image: dict[str, Array] = {
+        name: ops.convert_to_numpy(getattr(terms, name)) for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
+    }
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
         "likelihood": registry.spec("likelihood", model.likelihood)["name"],
@@ -126,20 +131,19 @@ def measure_likelihood(
         "normalized": model.likelihood.is_normalized_on(measured.images),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
-        **{
-            name: mean_and_error(ops.convert_to_numpy(getattr(terms, name)))
-            for name in ("negative_elbo", "reconstruction_loss", "kl_loss")
-        },
+        **{name: mean_and_error(values) for name, values in per_image.items()},
         **model.describe_codes(measured.images, terms=terms, condition=condition),
     }
     if samples and model.is_stochastic:
-        section |= _importance_weighted(model, measured, samples, seed, progress, partial)
-    return section
+        weighted = _importance_weighted(model, measured, samples, seed, progress, partial)
+        section |= weighted.section
+        per_image |= weighted.per_image
+    return StageResult(section, per_image)
 
 
 def _importance_weighted(
     model: "BaseVAE", measured: Dataset, samples: int, seed: int, progress: Progress, partial: Path | None
-) -> dict[str, Any]:
+) -> StageResult:
     condition = dataset_condition(model, measured)
     sampling = model.importance_sampling(measured.images, samples=samples, seed=seed, condition=condition)
     estimates = _load_estimates(partial, len(measured))
@@ -157,13 +161,14 @@ def _importance_weighted(
     percentile = float(np.percentile(sample_size, 5))
     has_bits = model.likelihood.is_normalized_on(measured.images) and not model.likelihood.is_density
     bits = math.log(2) * math.prod(measured.image_shape)
-    return {
+    section = {
         "samples": samples,
         "nll": nll,
         "bits_per_dim": {key: value and value / bits for key, value in nll.items()} if has_bits else None,
         "effective_sample_size": {"median": float(np.median(sample_size)), "percentile_5": percentile},
         "trusted": percentile >= TRUSTED_SAMPLE_SIZE,
     }
+    return StageResult(section, {"nll": -log_likelihood, "effective_sample_size": sample_size})
 
 
 def _load_estimates(partial: Path | None, count: int) -> Array:

@@ -19,6 +19,7 @@ FILES = (
     "metrics.csv",
     "*.keras",
     "evaluation*.json",
+    "evaluation*.npz",
     "figures/*.png",
     "images.npz",
 )

@@ -16,6 +16,9 @@ from keras_vae.core.typing import Array
 Metrics = dict[str, list[float]]
 """Columns by name, with one value per epoch."""
 
+Sections = Mapping[str, Mapping[str, Array]]
+"""Arrays by section and name."""
+
 
 def read_json(file: Path) -> dict[str, Any] | None:
     """Return the content of a JSON file, or None if there is no such file."""
@@ -74,6 +77,27 @@ def write_checkpoint(file: Path, state: Mapping[str, Sequence[Array]], metrics: 
     file.parent.mkdir(exist_ok=True)
     with replacing(file) as temporary:
         np.savez(temporary, allow_pickle=False, metrics=np.array(json.dumps(metrics)), **arrays)
+
+
+def read_sections(file: Path) -> Sections:
+    """Return arrays by section and name, or an empty dict if there is no such file."""
+    sections: dict[str, dict[str, Array]] = {}
+    if file.is_file():
+        with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            for path in archive.files:
+                section, _, name = path.partition("/")
+                sections.setdefault(section, {})[name] = archive[path]
+    return sections
+
+
+def write_sections(file: Path, sections: Sections) -> None:
+    """Write arrays by section and name to one compressed file; without any arrays, remove it."""
+    arrays = {f"{section}/{name}": array for section, values in sections.items() for name, array in values.items()}
+    if not arrays:
+        file.unlink(missing_ok=True)
+        return
+    with replacing(file) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
 
 def free_path(name: str) -> Path:

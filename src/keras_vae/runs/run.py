@@ -7,7 +7,7 @@
     checkpoint/       the state that `--resume` needs; removed when training is complete
     model.keras       the trained model, once training is complete
     fitted.keras      the same model with a prior that `vae fit-prior` fitted to its codes, if any
-    evaluation.json   figures/*.png   report.html
+    evaluation.json   figures/*.png   report.html   evaluation.npz (per-image values)
 
 Every file is replaced as a whole. If the process is killed at any moment, the run can be resumed or is complete.
 
@@ -31,7 +31,7 @@ from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.files import Metrics
+from keras_vae.runs.files import Metrics, Sections
 from keras_vae.runs.model_file import read_model, weights_checksum
 
 if TYPE_CHECKING:
@@ -240,18 +240,20 @@ class Run:
         return self.read_evaluation()
 
     def read_evaluation(self, on: str | None = None) -> dict[str, Any] | None:
-        """Return an evaluation, or None if there is none.
-
-        Args:
-            on: Name of the evaluated images, if they are not the run's own.
-        """
+        """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own."""
         return files.read_json(self.path / _evaluation_file(on))
 
-    def write_evaluation(self, evaluation: Mapping[str, Any], on: str | None = None) -> Path:
-        """Write `evaluation.json`, or `evaluation-NAME.json` for images that are not the run's own; return the path."""
-        file = self._to_write(_evaluation_file(on))
-        files.write_json(file, evaluation)
-        return file
+    def write_evaluation(
+        self, evaluation: Mapping[str, Any], on: str | None = None, per_image: Sections | None = None
+    ) -> None:
+        """Write `evaluation.json` and `evaluation.npz`, or `evaluation-NAME.…` for other images (`on`)."""
+        # If the process is killed in between, the checksums in the JSON file do not match.
+        files.write_sections(self._to_write(_evaluation_file(on, "npz")), per_image or {})
+        files.write_json(self._to_write(_evaluation_file(on)), evaluation)
+
+    def read_per_image(self, on: str | None = None) -> Sections:
+        """Return the per-image values of an evaluation by section and name, if any; `load_per_image` checks them."""
+        return files.read_sections(self.path / _evaluation_file(on, "npz"))
 
     def model_fingerprint(self, prior: str | None = None) -> dict[str, str]:
         """Return the prior and the checksum of the weights of the model that `load_model(prior)` loads."""
@@ -394,5 +396,5 @@ def pretrained_names() -> list[str]:
     return sorted(file.parent.name for file in _PRETRAINED.glob("*/experiment.toml"))
 
 
-def _evaluation_file(on: str | None) -> str:
-    return "evaluation.json" if on is None else f"evaluation-{on}.json"
+def _evaluation_file(on: str | None, suffix: str = "json") -> str:
+    return f"evaluation.{suffix}" if on is None else f"evaluation-{on}.{suffix}"
