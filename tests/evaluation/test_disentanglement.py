@@ -15,17 +15,19 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.factors import Factors
-from keras_vae.evaluation.disentanglement import measure_disentanglement
+from keras_vae.evaluation.disentanglement import bootstrap_error, measure_disentanglement
 from keras_vae.evaluation.disentanglement_scores import (
-    _FactorSampler,
     beta_vae_score,
     dci,
+    dci_with_errors,
     factor_vae_score,
     mig,
     modularity,
     mutual_information,
     sap,
+    sap_with_error,
 )
+from keras_vae.evaluation.factor_sampler import FactorSampler
 
 RNG = np.random.default_rng(0)
 SIZES = (3, 4, 5)
@@ -92,6 +94,53 @@ def test_the_mutual_information_is_that_of_the_bins() -> None:
     assert mig(factors.astype(float), factors) == pytest.approx((math.log(20) / math.log(40) + 1) / 2)
 
 
+def test_outliers_do_not_change_the_bins() -> None:
+    rng = np.random.default_rng(1)
+    factors = rng.integers(0, 2, (4000, 2))
+    codes = 4.0 * factors - 2 + rng.normal(size=factors.shape)
+    wild = codes.copy()
+    wild[:20] *= 100
+    for score in (mig, modularity):
+        assert score(wild, factors) == pytest.approx(score(codes, factors), abs=0.01)
+        # Bins of equally many codes only use their order.
+        assert score(np.exp(codes), factors) == pytest.approx(score(codes, factors), abs=1e-9)
+    # A value of 1 % of the codes keeps its own bin: 0.056 nats.
+    rare = np.stack([np.arange(1000) % 100 == 0, np.arange(1000) % 2 == 0], axis=1).astype(int)
+    entropy = -(0.01 * math.log(0.01) + 0.99 * math.log(0.99))
+    assert mutual_information(rare.astype(float), rare)[0, 0] == pytest.approx(entropy)
+
+
+def test_sap_is_that_of_classifiers_of_all_points() -> None:
+    rng = np.random.default_rng(2)
+    factors = rng.integers(0, 2, (3000, 2))
+    codes = factors + 0.5 * rng.normal(size=factors.shape)
+    # The threshold halfway between two values is right for P(n < 1) = Φ(1) of normal codes, and guesses otherwise.
+    scores = [[((codes[:, d] > 0.5) == factors[:, k]).mean() for d in range(2)] for k in range(2)]
+    expected = np.mean([max(row) - min(row) for row in scores])
+    score, error = sap_with_error(codes, factors)
+    assert score == pytest.approx(expected, abs=0.015)
+    # Each accuracy has a variance of p(1 − p)/N, and both are measured on nearly independent events.
+    accuracy = np.array(scores)
+    assert error == pytest.approx(math.sqrt((accuracy * (1 - accuracy)).sum() / 3000) / 2, rel=0.2)
+
+
+@pytest.mark.parametrize("score", [mig, lambda codes, factors: dci(codes, factors).informativeness], ids=["mig", "dci"])
+def test_standard_errors_are_deviations_over_samples_of_images(score: Callable[..., float]) -> None:
+    def draw(seed: int) -> tuple[Array, Array]:
+        rng = np.random.default_rng(seed)
+        factors = rng.integers(0, 3, (600, 2))
+        return factors + 0.4 * rng.normal(size=factors.shape), factors
+
+    codes, factors = draw(0)
+    deviation = np.std([score(*draw(seed)) for seed in range(1, 13)], ddof=1)
+    if score is mig:
+        error = bootstrap_error(score, codes, factors, replicates=50)
+    else:
+        error = dci_with_errors(codes, factors)[1].informativeness
+    # Twelve samples determine a standard deviation to about 20 %.
+    assert 0.5 < error / deviation < 2
+
+
 def test_rotated_codes_are_informative_but_less_disentangled() -> None:
     assert mig(ROTATED, FACTORS) < 0.3
     assert sap(ROTATED, FACTORS, continuous=True) < 0.6
@@ -148,7 +197,7 @@ def test_the_seed_fixes_the_score(score: Callable[..., float]) -> None:
 
 
 def test_draws_share_the_value_of_the_factor() -> None:
-    sampler = _FactorSampler(FACTORS[:, 1])
+    sampler = FactorSampler(FACTORS[:, 1])
     points = RNG.integers(N, size=(50, 7))
     for drawn in (sampler.draw_others(points, RNG), sampler.draw_any(points, RNG)):
         np.testing.assert_array_equal(FACTORS[drawn, 1], FACTORS[points, 1])
@@ -156,7 +205,7 @@ def test_draws_share_the_value_of_the_factor() -> None:
 
 
 def test_draws_are_uniform_over_the_other_points() -> None:
-    sampler = _FactorSampler(np.array([0, 1, 0, 0, 1, 2]))
+    sampler = FactorSampler(np.array([0, 1, 0, 0, 1, 2]))
     drawn = sampler.draw_others(np.zeros(6000, int), np.random.default_rng(0))
     assert set(drawn.tolist()) == {2, 3}
     assert np.mean(drawn == 2) == pytest.approx(0.5, abs=0.03)
@@ -224,7 +273,7 @@ def test_the_section_is_complete_and_reproducible(make_vae: Callable[..., VAE], 
     assert np.shape(found["mutual_information"]) == (3, 2)
     scores = [f"dci_{name}" for name in ("disentanglement", "completeness", "informativeness")]
     scores += ["beta_vae", "factor_vae", "mig", "modularity", "sap"]
-    assert all(0 <= found[name] <= 1 for name in scores)
+    assert all(0 <= found[name]["mean"] <= 1 and found[name]["standard_error"] >= 0 for name in scores)
     assert seen == ["measuring disentanglement"]
     assert measure_disentanglement(model, as_test_split(dataset), points=300, seed=3) == found
 
@@ -246,9 +295,11 @@ def test_the_posterior_means_are_measured(
 
     monkeypatch.setattr(model, "encode", encode)
     found = measure_disentanglement(model, Splits(dataset, None, None))
-    assert (found["beta_vae"], found["factor_vae"], found["images"], found["held_out"]) == (1, 1, 480, False)
+    perfect = {"mean": 1.0, "standard_error": 0.0}
+    assert (found["beta_vae"], found["factor_vae"]) == (perfect, perfect)
+    assert (found["images"], found["held_out"]) == (480, False)
     # The factors of 480 random points are not quite independent.
-    assert found["mig"] == pytest.approx(1, abs=0.03)
+    assert found["mig"]["mean"] == pytest.approx(1, abs=0.03)
 
 
 def test_models_and_images_that_cannot_be_measured_are_errors(

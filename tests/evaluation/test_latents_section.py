@@ -25,6 +25,7 @@ from keras_vae.components.priors import ConditionalNormal, MixtureOfNormals, Pri
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.evaluation.kl_decomposition import KL_PARTS
 from keras_vae.evaluation.latents import (
     dimensions_by_kl,
     evaluated_kl_per_dimension,
@@ -46,7 +47,8 @@ KEYS = {
         "kl_per_dimension",
         "active_units",
     ),
-    *("kl_monte_carlo", "mutual_information", "mutual_information_cap", "marginal_kl", "aggregate_posterior"),
+    *KL_PARTS,
+    "aggregate_posterior",
     *("knn_accuracy", "linear_probe_accuracy", "chance_accuracy", "neighbors", "probe_images", "notes"),
 }
 PROBES = ("knn_accuracy", "linear_probe_accuracy", "chance_accuracy", "neighbors", "probe_images")
@@ -98,7 +100,7 @@ def validated(section: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_section_holds_every_number(splits: Splits) -> None:
     model, test = vae(), splits.test
-    found = validated(measure_latents(model, splits, seed=3))
+    found = validated(measure_latents(model, splits, seed=3).section)
     assert (found["split"], found["held_out"], found["images"], found["seed"]) == ("test", True, 16, 3)
     assert found["checksum"] == test.checksum
     assert found["notes"] == []
@@ -115,10 +117,18 @@ def test_the_section_holds_every_number(splits: Splits) -> None:
     z = model.sample_posterior(test.images, seed=3).astype("float64")
     sampled = (stats.norm.logpdf(z, z_mean, np.exp(z_log_var / 2)) - stats.norm.logpdf(z)).sum(1)
     assert found["kl_monte_carlo"]["mean"] == pytest.approx(sampled.mean(), abs=1e-4)
-    assert 0 < found["mutual_information"]["mean"] < found["mutual_information_cap"] == math.log(16)
+    assert 0 < found["mutual_information_bounds"]["lower"]["mean"] < math.log(16)
     np.testing.assert_allclose(found["aggregate_posterior"]["mean"], z.mean(0), rtol=1e-5, atol=1e-6)
     assert (found["neighbors"], found["probe_images"]) == (10, 32)
     assert all(0 <= found[name]["mean"] <= 1 for name in PROBES[:3])
+
+
+def test_the_hits_of_the_probes_have_the_accuracy_as_mean(splits: Splits) -> None:
+    result = measure_latents(vae(), splits)
+    assert set(result.per_image) == {"knn_accuracy", "linear_probe_accuracy"}
+    for name, hits in result.per_image.items():
+        assert hits.shape == (16,)
+        assert hits.mean() == pytest.approx(result.section[name]["mean"])
 
 
 def test_kl_per_dimension_orders_the_dimensions(splits: Splits) -> None:
@@ -127,28 +137,31 @@ def test_kl_per_dimension_orders_the_dimensions(splits: Splits) -> None:
     kl = (0.5 * (z_mean**2 + np.exp(z_log_var) - 1 - z_log_var)).mean(0)
     found = kl_per_dimension(model, test)
     np.testing.assert_allclose(found, kl, rtol=1e-4)
-    np.testing.assert_allclose(evaluated_kl_per_dimension({"latents": measure_latents(model, splits)}), kl, rtol=1e-4)
+    np.testing.assert_allclose(
+        evaluated_kl_per_dimension({"latents": measure_latents(model, splits).section}), kl, rtol=1e-4
+    )
     assert dimensions_by_kl(found, lambda: z_mean).tolist() == np.argsort(-kl).tolist()
 
 
 def test_the_variance_of_the_means_orders_dimensions_without_kl(splits: Splits) -> None:
     model = vae(posterior=Deterministic())
     assert kl_per_dimension(model, splits.test) is None
-    assert evaluated_kl_per_dimension({"latents": measure_latents(model, splits)}) is None
+    assert evaluated_kl_per_dimension({"latents": measure_latents(model, splits).section}) is None
     assert evaluated_kl_per_dimension(None) is None
     wave = np.tile([1.0, -1.0], 5)
     assert dimensions_by_kl(None, lambda: np.stack([wave, 3 * wave, 2 * wave], 1)).tolist() == [1, 2, 0]
 
 
 def test_the_monte_carlo_kl_is_the_sum_of_its_parts(splits: Splits) -> None:
-    found = measure_latents(vae(), splits)
-    parts = found["mutual_information"]["mean"] + found["marginal_kl"]["mean"]
-    assert found["kl_monte_carlo"]["mean"] == pytest.approx(parts, abs=1e-12)
+    found = measure_latents(vae(), splits).section
+    for first, second in (("lower", "upper"), ("upper", "lower")):
+        parts = found["mutual_information_bounds"][first]["mean"] + found["marginal_kl_bounds"][second]["mean"]
+        assert found["kl_monte_carlo"]["mean"] == pytest.approx(parts, abs=1e-12)
 
 
 def test_the_seed_fixes_the_numbers(splits: Splits) -> None:
     model = vae()
-    first, again, other = (measure_latents(model, splits, seed=seed, images=9) for seed in (1, 1, 2))
+    first, again, other = (measure_latents(model, splits, seed=seed, images=9).section for seed in (1, 1, 2))
     assert first == again
     assert first["images"] == 9
     assert first["probe_images"] == 9
@@ -171,11 +184,13 @@ def test_numbers_that_a_posterior_or_prior_lacks_are_null_with_a_note(
     splits: Splits, latent_dim: int, make_posterior: Callable[[], Posterior], prior: Callable[[], Prior] | None
 ) -> None:
     posterior = make_posterior()
-    found = validated(measure_latents(vae(latent_dim, posterior, prior=prior and prior()), splits))
+    found = validated(measure_latents(vae(latent_dim, posterior, prior=prior and prior()), splits).section)
     by_dimension = latent_dim == 1
     assert (found["kl_per_dimension"] is None) == (not by_dimension)
     assert any(note.startswith("kl_per_dimension:") for note in found["notes"]) == (not by_dimension)
-    decomposition = [found[name] is None for name in ("mutual_information", "marginal_kl", "kl_monte_carlo")]
+    decomposition = [
+        found[name] is None for name in ("mutual_information_bounds", "marginal_kl_bounds", "kl_monte_carlo")
+    ]
     assert decomposition == 3 * [prior is None]
     assert any(note.startswith("mutual_information") for note in found["notes"]) == (prior is None)
     assert (found["aggregate_posterior"]["squared_deviation"] is None) == (prior is not None)
@@ -183,9 +198,9 @@ def test_numbers_that_a_posterior_or_prior_lacks_are_null_with_a_note(
 
 
 def test_a_conditional_prior_has_no_marginal_kl(splits: Splits) -> None:
-    found = validated(measure_latents(vae(condition=ClassLabel(classes=3), prior=ConditionalNormal()), splits))
-    assert found["marginal_kl"] is found["kl_monte_carlo"] is None
-    assert found["mutual_information"]["mean"] > 0
+    found = validated(measure_latents(vae(condition=ClassLabel(classes=3), prior=ConditionalNormal()), splits).section)
+    assert found["marginal_kl"] is found["marginal_kl_bounds"] is found["kl_monte_carlo"] is None
+    assert found["mutual_information_bounds"]["lower"]["mean"] > 0
     assert {note.split(":")[0] for note in found["notes"]} == {
         "marginal_kl",
         "aggregate_posterior",
@@ -195,19 +210,21 @@ def test_a_conditional_prior_has_no_marginal_kl(splits: Splits) -> None:
 
 def test_without_labels_there_are_no_probes(splits: Splits) -> None:
     bare = Splits(*(part and replace(part, labels=None) for part in splits))
-    found = validated(measure_latents(vae(), bare))
+    found = validated(measure_latents(vae(), bare).section)
     assert [found[name] for name in PROBES] == 5 * [None]
 
 
 def test_a_single_label_has_no_probes(splits: Splits) -> None:
     alike = Splits(*(part and replace(part, labels=0 * part.labels) for part in splits))
-    found = validated(measure_latents(vae(), alike))
+    found = validated(measure_latents(vae(), alike).section)
     assert [found[name] for name in PROBES] == 5 * [None]
     assert "fewer than two classes" in found["notes"][0]
 
 
 def test_without_held_out_images_probes_use_one_half(dataset: Dataset) -> None:
-    found = validated(measure_latents(vae(), split(dataset, None, validation=0, test_size=0, holdout=False, seed=0)))
+    found = validated(
+        measure_latents(vae(), split(dataset, None, validation=0, test_size=0, holdout=False, seed=0)).section
+    )
     assert (found["split"], found["held_out"], found["images"], found["probe_images"]) == ("all", False, 48, 24)
     assert "one half" in found["notes"][0]
 
@@ -216,9 +233,11 @@ def test_without_held_out_images_probes_use_one_half(dataset: Dataset) -> None:
 @pytest.mark.parametrize("held_out", [True, False])
 def test_very_few_images_suffice(dataset: Dataset, count: int, held_out: bool) -> None:
     few = dataset.subset(np.arange(count), "test" if held_out else "train")
-    found = validated(measure_latents(vae(), Splits(dataset, None, few) if held_out else Splits(few, None, None)))
+    found = validated(
+        measure_latents(vae(), Splits(dataset, None, few) if held_out else Splits(few, None, None)).section
+    )
     assert found["images"] == count
-    assert found["mutual_information_cap"] == math.log(count)
+    assert (found["mutual_information_bounds"] is None) == (count == 1)
     assert (found["knn_accuracy"] is None) == (not held_out and count == 1)
 
 
@@ -226,7 +245,10 @@ def test_images_are_binarized_as_in_the_likelihood_stage(splits: Splits) -> None
     from keras_vae.evaluation.likelihood import measure_likelihood
 
     model = vae(likelihood=Bernoulli(binarize="dynamic"))
-    found, likelihood = measure_latents(model, splits, seed=4), measure_likelihood(model, splits, seed=4).section
+    found, likelihood = (
+        measure_latents(model, splits, seed=4).section,
+        measure_likelihood(model, splits, seed=4).section,
+    )
     assert found["kl_loss"]["mean"] == pytest.approx(likelihood["kl_loss"]["mean"], rel=1e-6)
     assert found["checksum"] == likelihood["checksum"] != splits.test.checksum
 

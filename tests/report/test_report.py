@@ -275,7 +275,10 @@ def test_disentanglement_and_latent_codes_are_tables() -> None:
     texts = page(evaluation={"disentanglement": {**scores, "factors": ["shape", "size"]}}).texts
     assert {f"{value:.4g}" for value in scores.values()} <= set(texts)
     assert any("2 known factors" in text for text in texts)
-    latents = {"active_units": {"count": 3}, "latent_dim": 8, "mutual_information_cap": 9.2}
+    latents = {"active_units": {"count": 3}, "latent_dim": 8}
     texts = page(evaluation={"latents": latents | {"mutual_information": {"mean": 5.5, "standard_error": None}}}).texts
     assert "3 of 8" in texts
     assert "5.5" in texts
+    ends = {end: {"mean": mean, "standard_error": 0.1} for end, mean in (("lower", 9.207), ("upper", 18.42))}
+    texts = page(evaluation={"latents": latents | {"mutual_information_bounds": ends}}).texts
+    assert "9.2 – 18.4 nats" in texts

@@ -1,7 +1,8 @@
 """Names and explanations of numbers and figures, for readers who do not know VAEs."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 NAMES = {
     "nll": "negative log-likelihood",
@@ -50,12 +51,12 @@ LATENTS = {
     ),
     "mutual_information": Quantity(
         "mutual information",
-        "The information of a code about its image, in nats. This estimate is at most {mutual_information_cap:.1f}.",
+        "The information of a code about its image, in nats. A range shows bounds, if the number is not known.",
     ),
     "marginal_kl": Quantity(
         "marginal KL",
-        "The distance of all codes together from the prior, in nats. Near 0, samples are as good as reconstructions;"
-        " if it is large, `vae fit-prior` helps.",
+        "The distance of all codes together from the prior, in nats. Near 0, samples are as good as reconstructions."
+        " A range shows bounds, if the number is not known: if its lower end is large, `vae fit-prior` helps.",
     ),
     "knn_accuracy": Quantity(
         "nearest-neighbor accuracy",
@@ -236,6 +237,20 @@ def format_mean(mean: float, error: float | None) -> tuple[str, str]:
         return format_number(mean), ""
     digits = min(max(1 - math.floor(math.log10(error)), 0), 6)
     return f"{mean:,.{digits}f}", f"± {error:,.{digits}f}"
+
+
+def format_bounds(bounds: Mapping[str, Any]) -> str:
+    """Return the range between two bounds of a quantity that is never negative.
+
+    Args:
+        bounds: `lower` and `upper`, each with a `mean` and a `standard_error`.
+
+    Example:
+        >>> numbers = {"mean": 9.207, "standard_error": 0.001}, {"mean": 18.421, "standard_error": 0.03}
+        >>> format_bounds(dict(zip(("lower", "upper"), numbers)))
+        '9.2 – 18.4'
+    """
+    return " – ".join(f"{max(0.0, float(bounds[end]['mean'])):,.1f}" for end in ("lower", "upper"))
 
 
 def format_number(value: float, *, zeros: bool = False) -> str:

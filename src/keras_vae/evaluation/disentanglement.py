@@ -1,5 +1,6 @@
 """Disentanglement of a model: scores of its codes on images with known factors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,19 @@ from keras_vae.evaluation.disentanglement_scores import (
     Codes,
     Values,
     beta_vae_score,
-    dci,
+    dci_with_errors,
     factor_vae_score,
     mig,
     modularity,
     mutual_information,
-    sap,
+    sap_with_error,
 )
 from keras_vae.evaluation.likelihood import provenance
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.inputs import dataset_condition
+
+REPLICATES, FEW_REPLICATES = 50, 10
+"""Number of bootstrap samples for scores that take milliseconds, and for scores that take a second."""
 
 
 def measure_disentanglement(
@@ -44,13 +48,14 @@ def measure_disentanglement(
         model: A trained model whose codes are vectors.
         splits: Images with factors. If none were held out, training images are measured and marked as such.
         points: Number of images, drawn at random; all images if there are fewer.
-        bins: Number of bins for the mutual information.
+        bins: Largest number of bins for the mutual information.
         seed: Fixes the draws.
         progress: Shows the progress over the scores.
 
     Returns:
-        The section `disentanglement` of `evaluation.json`: the scores (those of DCI as `dci_…`), the
-        `mutual_information` of each dimension with each factor in nats, and the settings of the measurement.
+        The section `disentanglement` of `evaluation.json`: the scores (those of DCI as `dci_…`) with bootstrap standard
+        errors over images, the `mutual_information` of each dimension with each factor in nats, and the settings of
+        the measurement.
 
     Raises:
         InputError: The data set has no factors, the codes of the model are not vectors, or there are too few images.
@@ -86,16 +91,58 @@ def measure_disentanglement(
     }
 
 
+def bootstrap_error(
+    score: Callable[[Codes, Values], float], codes: Codes, factors: Values, *, replicates: int, seed: int = 0
+) -> float:
+    """Return the standard deviation of a score over bootstrap samples of the images.
+
+    Args:
+        score: Returns the score of codes and factors.
+        codes: (N, D).
+        factors: Integers (N, F).
+        replicates: Number of samples, at least 2.
+        seed: Fixes the samples.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> codes, factors = rng.normal(size=(400, 1)), rng.integers(0, 2, (400, 2))
+        >>> error = bootstrap_error(lambda z, _: float(z.mean()), codes, factors, replicates=500)
+        >>> round(error, 2)  # 1 / √400
+        0.05
+    """
+    rng, scores = np.random.default_rng(seed), list[float]()
+    while len(scores) < replicates:
+        points = rng.integers(len(codes), size=len(codes))
+        # A sample in which a factor is constant has no score.
+        if np.ptp(factors[points], axis=0).all():
+            scores.append(score(codes[points], factors[points]))
+    return float(np.std(scores, ddof=1))
+
+
 def _score(codes: Codes, factors: Values, bins: int, seed: int, progress: Progress) -> dict[str, Any]:
-    """Return all scores of codes."""
-    scores = {
-        "beta_vae": lambda: beta_vae_score(codes, factors, seed=seed),
-        "factor_vae": lambda: factor_vae_score(codes, factors, seed=seed),
-        "mig": lambda: mig(codes, factors, bins=bins),
-        "modularity": lambda: modularity(codes, factors, bins=bins),
-        "sap": lambda: sap(codes, factors, seed=seed),
-        "dci": lambda: dci(codes, factors, seed=seed),
-        "mutual_information": lambda: mutual_information(codes, factors, bins=bins).tolist(),
+    """Return all scores of codes, with their standard errors, and the mutual information."""
+    resampled: dict[str, tuple[Callable[[Codes, Values], float], int]] = {
+        "beta_vae": (lambda z, v: beta_vae_score(z, v, seed=seed), FEW_REPLICATES),
+        "factor_vae": (lambda z, v: factor_vae_score(z, v, seed=seed), FEW_REPLICATES),
+        "mig": (lambda z, v: mig(z, v, bins=bins), REPLICATES),
+        "modularity": (lambda z, v: modularity(z, v, bins=bins), REPLICATES),
     }
-    found: dict[str, Any] = {name: scores[name]() for name in progress(list(scores), "measuring disentanglement")}
-    return found | {f"dci_{name}": value for name, value in found.pop("dci")._asdict().items()}
+    found: dict[str, Any] = {}
+    for name in progress([*resampled, "sap", "dci"], "measuring disentanglement"):
+        if name in resampled:
+            score, replicates = resampled[name]
+            error = bootstrap_error(score, codes, factors, replicates=replicates, seed=seed)
+            found[name] = _with_error(score(codes, factors), error)
+        elif name == "sap":
+            found[name] = _with_error(*sap_with_error(codes, factors, seed=seed))
+        else:
+            scores, errors = dci_with_errors(codes, factors, seed=seed)
+            found |= {
+                f"dci_{name}": _with_error(value, error)
+                for name, value, error in zip(scores._fields, scores, errors, strict=True)
+            }
+    return found | {"mutual_information": mutual_information(codes, factors, bins=bins).tolist()}
+
+
+def _with_error(mean: float, error: float) -> dict[str, float]:
+    return {"mean": mean, "standard_error": error}

@@ -3,7 +3,6 @@
 The inputs are codes (N, D) and the factors of the same N images (N, F). All scores are at most 1.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.svm import LinearSVC
 
 from keras_vae.core.errors import InputError
+from keras_vae.evaluation.factor_sampler import draws_by_factor
 
 Codes = NDArray[np.floating[Any]]
 Values = NDArray[np.integer[Any]]
@@ -26,7 +26,6 @@ INACTIVE = 0.05
 """Standard deviation below which a latent dimension is collapsed. The FactorVAE score ignores such dimensions."""
 
 _TREES, _LEAF = 20, 0.005
-_GATHERED_AT_ONCE = 1 << 22
 
 
 class DCI(NamedTuple):
@@ -75,7 +74,7 @@ def beta_vae_score(
     rng = np.random.default_rng(seed)
     drawn = rng.integers(factors.shape[1], size=train + test)
     points = np.empty((train + test, codes.shape[1]))
-    for chosen, sampler in _draws_by_factor(drawn, factors, codes.shape[1] * batch_size):
+    for chosen, sampler in draws_by_factor(drawn, factors, codes.shape[1] * batch_size):
         first = rng.integers(len(codes), size=(len(chosen), batch_size))
         points[chosen] = np.abs(codes[first] - codes[sampler.draw_others(first, rng)]).mean(1)
     classifier = LogisticRegression(max_iter=1000).fit(points[:train], drawn[:train])
@@ -126,7 +125,7 @@ def factor_vae_score(
     rng = np.random.default_rng(seed)
     drawn = rng.integers(factors.shape[1], size=train + test)
     least = np.empty(train + test, np.int64)
-    for chosen, sampler in _draws_by_factor(drawn, factors, codes.shape[1] * batch_size):
+    for chosen, sampler in draws_by_factor(drawn, factors, codes.shape[1] * batch_size):
         first = sampler.draw_shared(len(chosen), rng)
         alike = sampler.draw_any(np.broadcast_to(first[:, np.newaxis], (len(first), batch_size)), rng)
         least[chosen] = (codes[alike].var(1, ddof=1) / variances).argmin(1)
@@ -136,12 +135,15 @@ def factor_vae_score(
 
 
 def mutual_information(codes: Codes, factors: Values, *, bins: int = BINS) -> Matrix:
-    """Return the mutual information between each latent dimension, binned equally over its range, and each factor.
+    """Return the mutual information between each latent dimension, in bins of equally many codes, and each factor.
+
+    Bins of equal width, as in google-research/disentanglement_lib, depend on the largest code: one outlier puts all
+    others into a few bins. A dimension with at most `bins` values has one bin per value.
 
     Args:
         codes: (N, D).
         factors: Integers (N, F).
-        bins: Number of bins.
+        bins: Largest number of bins.
 
     Returns:
         (D, F), in nats.
@@ -150,22 +152,21 @@ def mutual_information(codes: Codes, factors: Values, *, bins: int = BINS) -> Ma
         InputError: The mutual information is not defined for these codes and factors.
     """
     codes, factors = _validate(codes, factors)
-    low, span = codes.min(0), np.ptp(codes, axis=0)
-    binned = np.minimum((codes - low) / np.where(span > 0, span, 1) * bins, bins - 1).astype(np.int64)
-    return np.array([[mutual_info_score(factor, code) for factor in factors.T] for code in binned.T])
+    binned = [_discretize(code, bins) for code in codes.T]
+    return np.array([[mutual_info_score(factor, code) for factor in factors.T] for code in binned])
 
 
 def mig(codes: Codes, factors: Values, *, bins: int = BINS) -> float:
     r"""Return the mutual information gap.
 
     \(\frac1F \sum_k \frac{1}{H(v_k)} (I(z_{(1)}; v_k) - I(z_{(2)}; v_k))\), where \(z_{(1)}\) and \(z_{(2)}\) are the
-    two dimensions with the most information about factor \(v_k\). Defined by Chen et al., arXiv 1802.04942; binned as
-    in google-research/disentanglement_lib.
+    two dimensions with the most information about factor \(v_k\). Defined by Chen et al., arXiv 1802.04942; binned by
+    `mutual_information`.
 
     Args:
         codes: (N, D).
         factors: Integers (N, F).
-        bins: Number of equal bins over the range of each dimension.
+        bins: Largest number of bins of each dimension.
 
     Returns:
         1 if each factor is fully represented by one dimension and by no other; 0 if two dimensions have the same
@@ -188,12 +189,12 @@ def modularity(codes: Codes, factors: Values, *, bins: int = BINS) -> float:
 
     \(\frac1D \sum_d \left(1 - \frac{\sum_{k \ne k^*} I(z_d; v_k)^2}{(F - 1) I(z_d; v_{k^*})^2}\right)\), where
     \(v_{k^*}\) is the factor about which dimension d has the most information. Defined by Ridgeway and Mozer, arXiv
-    1802.05312; binned as in google-research/disentanglement_lib.
+    1802.05312; binned by `mutual_information`.
 
     Args:
         codes: (N, D).
         factors: Integers (N, F).
-        bins: Number of equal bins over the range of each dimension.
+        bins: Largest number of bins of each dimension.
 
     Returns:
         1 if every dimension has information about a single factor. Dimensions without information count as 0.
@@ -240,30 +241,53 @@ def dci(codes: Codes, factors: Values, *, seed: int = 0) -> DCI:
         >>> [round(score, 2) for score in dci(factors.astype(float), factors)]
         [1.0, 1.0, 1.0]
     """
+    return dci_with_errors(codes, factors, seed=seed)[0]
+
+
+def dci_with_errors(codes: Codes, factors: Values, *, seed: int = 0) -> tuple[DCI, DCI]:
+    """Return the three scores of `dci`, and their standard errors.
+
+    Each tree is fitted to a bootstrap sample of the images, the same for all factors. The errors of disentanglement and
+    completeness are the standard deviations of the scores of single trees; that of a forest is smaller. The error of
+    informativeness is that of a mean over held-out points.
+    """
     codes, factors = _validate(codes, factors)
     train, test = _train_and_test_points(len(codes), seed)
-    importance, accuracies = np.zeros((codes.shape[1], factors.shape[1])), []
+    shape = codes.shape[1], factors.shape[1]
+    importance, by_tree = np.zeros(shape), np.zeros((_TREES, *shape))
+    hits = np.empty((len(test), shape[1]))
     for k, values in enumerate(factors.T):
         forest = RandomForestClassifier(
             _TREES, min_samples_leaf=_LEAF, max_features=None, n_jobs=-1, random_state=seed
         ).fit(codes[train], values[train])
         importance[:, k] = forest.feature_importances_
-        accuracies.append(forest.score(codes[test], values[test]))
-    return DCI(_concentration(importance), _concentration(importance.T), float(np.mean(accuracies)))
+        by_tree[:, :, k] = [tree.feature_importances_ for tree in forest.estimators_]
+        hits[:, k] = forest.predict(codes[test]) == values[test]
+    accuracies = hits.mean(1)
+    return (
+        DCI(_concentration(importance), _concentration(importance.T), float(accuracies.mean())),
+        DCI(
+            float(np.std([_concentration(tree) for tree in by_tree], ddof=1)),
+            float(np.std([_concentration(tree.T) for tree in by_tree], ddof=1)),
+            float(accuracies.std(ddof=1) / np.sqrt(len(test))),
+        ),
+    )
 
 
 def sap(codes: Codes, factors: Values, *, continuous: bool = False, seed: int = 0) -> float:
     """Return the separated attribute predictability: how much better one dimension predicts a factor than the next.
 
     Defined by Kumar et al., arXiv 1711.00848; the classifier is that of the study of
-    google-research/disentanglement_lib, which treats every factor as discrete.
+    google-research/disentanglement_lib, which treats every factor as discrete. The study trains it on 10,000 draws of
+    images and tests it on 5,000 others from the same set. Here all N points are both: a linear classifier of one
+    dimension has two parameters per value, so it cannot fit thousands of points by heart.
 
     Args:
         codes: (N, D).
         factors: Integers (N, F).
         continuous: Whether to score a dimension by its squared correlation with the factor, instead of the accuracy of
-            a linear classifier on a held-out third of the points.
-        seed: Fixes the held-out points.
+            a linear classifier.
+        seed: Fixes the optimization of the classifier.
 
     Returns:
         The difference of the two best scores, averaged over factors: 0 if two dimensions predict equally well. The
@@ -278,55 +302,37 @@ def sap(codes: Codes, factors: Values, *, continuous: bool = False, seed: int = 
         >>> round(sap(factors.astype(float), factors), 1)
         0.5
     """
+    if not continuous:
+        return sap_with_error(codes, factors, seed=seed)[0]
     codes, factors = _validate(codes, factors)
-    if continuous:
-        deviations = codes.std(0)
-        scaled = (codes - codes.mean(0)) / np.where(deviations > 1e-6, deviations, np.inf)
-        correlations = ((factors - factors.mean(0)) / factors.std(0)).T @ scaled / len(codes)
-        return float(_gaps(np.square(correlations.T)).mean())
-    train, test = _train_and_test_points(len(codes), seed)
-    scores = np.empty((codes.shape[1], factors.shape[1]))
-    for d, k in np.ndindex(scores.shape):
+    deviations = codes.std(0)
+    scaled = (codes - codes.mean(0)) / np.where(deviations > 1e-6, deviations, np.inf)
+    correlations = ((factors - factors.mean(0)) / factors.std(0)).T @ scaled / len(codes)
+    return float(_gaps(np.square(correlations.T)).mean())
+
+
+def sap_with_error(codes: Codes, factors: Values, *, seed: int = 0, replicates: int = 200) -> tuple[float, float]:
+    """Return `sap` and its standard error, by a bootstrap over the points with fixed classifiers."""
+    codes, factors = _validate(codes, factors)
+    hits = np.empty((len(codes), codes.shape[1], factors.shape[1]), bool)
+    for d, k in np.ndindex(hits.shape[1:]):
         classifier = LinearSVC(C=0.01, class_weight="balanced", random_state=seed)
-        classifier.fit(codes[train, d : d + 1], factors[train, k])
-        scores[d, k] = classifier.score(codes[test, d : d + 1], factors[test, k])
-    return float(_gaps(scores).mean())
+        hits[:, d, k] = classifier.fit(codes[:, d : d + 1], factors[:, k]).predict(codes[:, d : d + 1]) == factors[:, k]
+    flat, rng = hits.reshape(len(hits), -1).astype(np.float64), np.random.default_rng(seed)
+    scores = [
+        _gaps(accuracies.reshape(hits.shape[1:])).mean()
+        for accuracies in rng.multinomial(len(flat), np.full(len(flat), 1 / len(flat)), replicates) @ flat / len(flat)
+    ]
+    return float(_gaps(hits.mean(0)).mean()), float(np.std(scores, ddof=1))
 
 
-class _FactorSampler:
-    """Draws points that share the value of one factor."""
-
-    def __init__(self, values: Values) -> None:
-        _, self._group, self._counts = np.unique(values, return_inverse=True, return_counts=True)
-        self._order = np.argsort(self._group, kind="stable")
-        self._starts = np.cumsum(self._counts) - self._counts
-        self._rank = np.empty_like(self._order)
-        self._rank[self._order] = np.arange(len(values)) - self._starts[self._group[self._order]]
-
-    def draw_others(self, points: Values, rng: np.random.Generator) -> Values:
-        """Return a different point with the same value for each point, or the point itself if there is none."""
-        group = self._group[points]
-        count = self._counts[group]
-        step = 1 + (rng.random(points.shape) * (count - 1)).astype(np.int64)
-        return self._order[self._starts[group] + (self._rank[points] + step) % count]
-
-    def draw_any(self, points: Values, rng: np.random.Generator) -> Values:
-        """Return a point with the same value for each point, possibly the point itself."""
-        group = self._group[points]
-        return self._order[self._starts[group] + (rng.random(points.shape) * self._counts[group]).astype(np.int64)]
-
-    def draw_shared(self, count: int, rng: np.random.Generator) -> Values:
-        """Return points that share their value with other points: a single point has no variance."""
-        return rng.choice(np.flatnonzero(self._counts[self._group] > 1), count)
-
-
-def _draws_by_factor(drawn: Values, factors: Values, size: int) -> Iterator[tuple[Values, _FactorSampler]]:
-    """Yield blocks of draws of the same factor, small enough for little memory, with the sampler of that factor."""
-    for k, values in enumerate(factors.T):
-        sampler, chosen = _FactorSampler(values), np.flatnonzero(drawn == k)
-        at_once = max(1, _GATHERED_AT_ONCE // size)
-        for start in range(0, len(chosen), at_once):
-            yield chosen[start : start + at_once], sampler
+def _discretize(code: Matrix, bins: int) -> Values:
+    """Return the bin of each code: one per value if there are few, else bins of equally many codes."""
+    values, index = np.unique(code, return_inverse=True)
+    if len(values) <= bins:
+        return index
+    edges = np.quantile(code, np.linspace(0, 1, bins + 1)[1:-1])
+    return np.searchsorted(np.unique(edges), code, side="right")
 
 
 def _gaps(scores: Matrix) -> Matrix:

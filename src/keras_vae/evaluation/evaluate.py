@@ -94,7 +94,7 @@ def _likelihood(context: EvaluationContext) -> StageResult:
 def _latents(context: EvaluationContext) -> StageResult:
     from keras_vae.evaluation.latents import measure_latents
 
-    return StageResult(measure_latents(context.model, context.splits, seed=context.seed, progress=context.progress))
+    return measure_latents(context.model, context.splits, seed=context.seed, progress=context.progress)
 
 
 def _samples(context: EvaluationContext) -> StageResult:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
@@ -14,7 +14,9 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.evaluation.kl_decomposition import KL_PARTS, aggregate_densities, decompose_kl
 from keras_vae.evaluation.likelihood import binarize_if_needed, mean_and_error, provenance
+from keras_vae.evaluation.per_image import StageResult
 from keras_vae.models.inference import Encoding
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.vae import VAE
@@ -33,33 +35,17 @@ NEIGHBORS = 10
 
 ONLY_SUM_KNOWN = "this posterior and prior give only the sum over dimensions, kl_loss"
 
-_PAIRS_AT_ONCE = 2**22
-
 Doubles = NDArray[np.float64]
-
-
-class AggregateDensities(NamedTuple):
-    """Log-densities of one code per image, in nats.
-
-    Args:
-        log_posterior: log q(z|x) under the posterior of the code's own image, (N,), float64.
-        log_aggregate: log q(z), the mean over the posteriors of all images, (N,), float64.
-    """
-
-    log_posterior: Doubles
-    log_aggregate: Doubles
 
 
 def measure_latents(
     model: "BaseVAE", splits: Splits, *, seed: int = 0, images: int = IMAGES, progress: Progress = silent
-) -> dict[str, Any]:
+) -> StageResult:
     r"""Measure the codes of a VAE: KL, active units, mutual information, moments, and accuracy of label probes.
 
-    The KL decomposes as \(E_x KL(q(z|x) \| p(z)) = I(x; z) + KL(q(z) \| p(z))\) (Hoffman and Johnson 2016, "ELBO
-    surgery"). All three terms are estimated from one draw per image: `kl_monte_carlo = mutual_information +
-    marginal_kl`. `kl_loss` and `kl_per_dimension` are closed forms, if the posterior and prior have one. With
-    \(q(z) = \tfrac1N \sum_j q(z|x_j)\) over the N measured images, the mutual information cannot exceed log N, the
-    `mutual_information_cap`; an estimate close to this limit is too low.
+    `kl_loss` and `kl_per_dimension` are closed forms, if the posterior and prior have one. `kl_monte_carlo`, and the
+    bounds on its parts `mutual_information` and `marginal_kl`, are estimated from one draw per image
+    (`decompose_kl`).
 
     Args:
         model: A trained `VAE`.
@@ -70,7 +56,8 @@ def measure_latents(
         progress: Shows the progress.
 
     Returns:
-        The section `latents` of `evaluation.json`, in nats. Numbers that are not defined for this model are
+        The section `latents` of `evaluation.json`, in nats, and whether each probe is correct for each image. Numbers
+        that are not defined for this model are
         None, and `notes` explain why.
 
     Raises:
@@ -96,7 +83,8 @@ def measure_latents(
         raise RunError("latents: some codes are NaN or infinite: the training diverged; run `vae doctor`")
     if isinstance(model.posterior, InverseAutoregressiveFlow):
         notes.append("active_units: E[z|x] of an iaf posterior has no closed form; the transformed base mean is used")
-    return {
+    probes, hits = _probe_labels(model, splits, measured, moments.z_mean, seed, images, notes)
+    section = {
         **provenance(splits, measured, seed),
         "latent_dim": model.latent_dim,
         "kl_loss": mean_and_error(kl.sum(axis=1, dtype="float64")),
@@ -104,9 +92,10 @@ def measure_latents(
         "active_units": active_units(moments.z_mean),
         **_decompose_kl(model, moments, z, log_prior, notes, progress),
         "aggregate_posterior": _aggregate_moments(model, z, notes),
-        **_probe_labels(model, splits, measured, moments.z_mean, seed, images, notes),
+        **probes,
         "notes": notes,
     }
+    return StageResult(section, hits)
 
 
 def kl_per_dimension(model: "BaseVAE", dataset: Dataset, *, seed: int = 0) -> Doubles | None:
@@ -166,44 +155,6 @@ def dimensions_by_kl(kl: Doubles | None, z_mean: Callable[[], Array]) -> NDArray
     return np.lexsort((-(variance if kl is None else kl), variance <= ACTIVE_VARIANCE))
 
 
-def aggregate_densities(z_mean: Array, z_log_var: Array, z: Array, progress: Progress = silent) -> AggregateDensities:
-    r"""Return the log-densities of codes under their own posteriors and under the aggregate posterior.
-
-    \(\log q(z_i) = \log \tfrac1N \sum_j q(z_i|x_j)\) over all N images, including the code's own image.
-
-    Args:
-        z_mean: Means of diagonal normal posteriors, (N, D).
-        z_log_var: Log-variances of these posteriors, (N, D).
-        z: One draw from each posterior, (N, D).
-        progress: Shows the progress over blocks of codes.
-
-    Returns:
-        Both log-densities of each code, in nats. The mean of their difference estimates I(x; z).
-
-    Example:
-        >>> moments = np.array([[0.0], [0.0], [90.0]]), np.zeros((3, 1))
-        >>> own, mixed = aggregate_densities(*moments, moments[0])
-        >>> (own - mixed).round(4).tolist()  # log 3/2 twice, and log 3
-        [0.4055, 0.4055, 1.0986]
-    """
-    # With the square expanded, all pairs are two matrix products. Centering limits the cancellation.
-    center = z_mean.mean(axis=0, dtype="float64")
-    mean, log_var, codes = z_mean - center, z_log_var.astype("float64"), z - center
-    precision = np.exp(-log_var)
-    constants = -0.5 * np.sum(np.square(mean) * precision + log_var + math.log(2 * math.pi), axis=1)
-    count = len(codes)
-    own, mixed = np.empty(count), np.empty(count)
-    rows = max(1, _PAIRS_AT_ONCE // count)
-    for start in progress(range(0, count, rows), "comparing posteriors"):
-        block = codes[start : start + rows]
-        pairs = constants + block @ (mean * precision).T - 0.5 * np.square(block) @ precision.T
-        largest = pairs.max(axis=1, keepdims=True)
-        indices = np.arange(start, start + len(block))
-        own[indices] = pairs[np.arange(len(block)), indices]
-        mixed[indices] = largest[:, 0] + np.log(np.exp(pairs - largest).mean(axis=1))
-    return AggregateDensities(own, mixed)
-
-
 def active_units(z_mean: Array) -> dict[str, Any]:
     """Return the active dimensions: those whose E[z|x] has a variance over images above 0.01 (arXiv 1509.00519).
 
@@ -246,8 +197,8 @@ def aggregate_moments(z: Array) -> dict[str, Any]:
     }
 
 
-def probe_accuracy(codes: Array, labels: Array, test_codes: Array, test_labels: Array) -> dict[str, Any]:
-    """Return the accuracies of simple classifiers that predict labels from codes.
+def probe_hits(codes: Array, labels: Array, test_codes: Array, test_labels: Array) -> dict[str, Array]:
+    """Return whether simple classifiers predict each label from its code.
 
     Args:
         codes: Training codes, (N, D).
@@ -257,8 +208,8 @@ def probe_accuracy(codes: Array, labels: Array, test_codes: Array, test_labels: 
 
     Returns:
         `knn_accuracy` of a nearest-neighbor classifier, `linear_probe_accuracy` of a logistic regression on
-        standardized codes, and `chance_accuracy` of always predicting the most frequent label; each is a mean with its
-        standard error.
+        standardized codes, and `chance_accuracy` of always predicting the most frequent label; each is an array
+        (M,) of booleans, whose mean is the accuracy.
     """
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
@@ -273,7 +224,7 @@ def probe_accuracy(codes: Array, labels: Array, test_codes: Array, test_labels: 
     }
     train, test = codes.astype("float64"), test_codes.astype("float64")
     return {
-        name: mean_and_error(classifier.fit(train, labels).predict(test) == test_labels)
+        name: np.asarray(classifier.fit(train, labels).predict(test) == test_labels)
         for name, classifier in classifiers.items()
     }
 
@@ -296,10 +247,7 @@ def _sorted_kl(kl: Array, latent_dim: int, notes: list[str]) -> list[dict[str, A
 def _decompose_kl(
     model: VAE, moments: Encoding, z: Array, log_prior: Doubles, notes: list[str], progress: Progress
 ) -> dict[str, Any]:
-    """Return the Monte Carlo estimate of the KL, and its two parts."""
-    section: dict[str, Any] = dict.fromkeys(
-        ("kl_monte_carlo", "mutual_information", "mutual_information_cap", "marginal_kl")
-    )
+    """Return the Monte Carlo estimate of the KL, and bounds on its two parts."""
     if not isinstance(model.posterior, DiagonalNormal):
         reason = (
             "the aggregate posterior is only computed for diagonal normal posteriors"
@@ -307,14 +255,17 @@ def _decompose_kl(
             else "the aggregate of a deterministic posterior has no density"
         )
         notes.append(f"mutual_information, marginal_kl: {reason}")
-        return section
-    own, mixed = aggregate_densities(moments.z_mean, moments.z_log_var, z, progress)
-    section |= {"mutual_information": mean_and_error(own - mixed), "mutual_information_cap": math.log(len(z))}
-    if isinstance(model.prior, ConditionalNormal):
+        return dict.fromkeys(KL_PARTS)
+    is_conditional = isinstance(model.prior, ConditionalNormal)
+    if is_conditional:
         notes.append("marginal_kl: a conditional prior has no single p(z) to compare with q(z)")
-    else:
-        section |= {"kl_monte_carlo": mean_and_error(own - log_prior), "marginal_kl": mean_and_error(mixed - log_prior)}
-    return section
+    densities = aggregate_densities(moments.z_mean, moments.z_log_var, z, progress)
+    parts = decompose_kl(densities, z, None if is_conditional else log_prior)
+    if parts["mutual_information"] is None:
+        notes.append(
+            "mutual_information, marginal_kl: only bounds are known; more images or fewer latent dimensions narrow them"
+        )
+    return parts
 
 
 def _aggregate_moments(model: VAE, z: Array, notes: list[str]) -> dict[str, Any]:
@@ -327,15 +278,16 @@ def _aggregate_moments(model: VAE, z: Array, notes: list[str]) -> dict[str, Any]
 
 def _probe_labels(
     model: VAE, splits: Splits, measured: Dataset, z_mean: Array, seed: int, images: int, notes: list[str]
-) -> dict[str, Any]:
-    """Return the accuracies of probes fitted to training codes and scored on the measured codes."""
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the accuracies of probes fitted to training codes and scored on the measured codes, and their hits."""
     section: dict[str, Any] = dict.fromkeys(
         ("knn_accuracy", "linear_probe_accuracy", "chance_accuracy", "neighbors", "probe_images")
     )
     if measured.labels is None or splits.train.labels is None:
-        return section
+        return section, {}
     if splits.held_out is None:
-        fit, test = np.array_split(np.random.default_rng([seed, 4]).permutation(len(measured)), 2)
+        # The halves do not depend on the seed, so that hits of runs with different seeds are those of the same images.
+        fit, test = np.array_split(np.random.default_rng(4).permutation(len(measured)), 2)
         codes, labels = z_mean[fit], measured.labels[fit]
         test_codes, test_labels = z_mean[test], measured.labels[test]
         notes.append("knn_accuracy, linear_probe_accuracy: fitted to one half of the images and scored on the other")
@@ -347,10 +299,12 @@ def _probe_labels(
         test_codes, test_labels = z_mean, measured.labels
     if len(np.unique(labels)) < 2:
         notes.append("knn_accuracy, linear_probe_accuracy: the training images have fewer than two classes")
-        return section
+        return section, {}
     if model.condition is not None:
         notes.append(
             "knn_accuracy, linear_probe_accuracy: the encoder receives the label, so its codes need not contain it"
         )
     section |= {"neighbors": min(NEIGHBORS, len(codes)), "probe_images": len(codes)}
-    return section | probe_accuracy(codes, labels, test_codes, test_labels)
+    hits = probe_hits(codes, labels, test_codes, test_labels)
+    section |= {name: mean_and_error(values) for name, values in hits.items()}
+    return section, {name: hits[name] for name in ("knn_accuracy", "linear_probe_accuracy")}

@@ -26,7 +26,7 @@ class Column(NamedTuple):
 
     Args:
         section: The section of `evaluation.json` that contains the number.
-        name: The key of the number in that section.
+        name: The key of the number in that section; a dot separates the keys of nested numbers.
         better: -1 if lower is better, 1 if higher is better, 0 if neither is.
         same: The keys of the section that must have equal values for the number to be ranked.
         values: The name of the per-image values of which the number is the mean, or a constant multiple of the mean;
@@ -47,7 +47,8 @@ COLUMNS = (
     Column("likelihood", "reconstruction_loss", 0, _LIKELIHOOD),
     Column("likelihood", "kl_loss", 0, _LIKELIHOOD),
     Column("latents", "active_units", 0, _IMAGES),
-    Column("latents", "mutual_information", 0, _IMAGES),
+    Column("latents", "mutual_information_bounds.lower", 0, _IMAGES),
+    Column("latents", "mutual_information_bounds.upper", 0, _IMAGES),
     Column("latents", "knn_accuracy", 1, (*_IMAGES, "probe_images", "neighbors"), "knn_accuracy"),
     Column("latents", "linear_probe_accuracy", 1, (*_IMAGES, "probe_images"), "linear_probe_accuracy"),
     *(Column("samples", name, -1, _SAMPLES) for name in ("frechet_distance", "kid")),
@@ -181,7 +182,9 @@ class _Number(NamedTuple):
 def _number(column: Column, run: MeasuredRun) -> _Number | None:
     """Return a number of a run, or None if the run does not have it."""
     section = run.evaluation.get(column.section, {})
-    value = section.get(column.name)
+    value: Any = section
+    for key in column.name.split("."):
+        value = (value or {}).get(key)
     mean, error = value, None
     if isinstance(value, Mapping):
         mean, error = value.get("mean", value.get("count")), value.get("standard_error")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_vae.evaluation.descriptions import LATENTS, SAMPLES, SCORES
+from keras_vae.evaluation.descriptions import LATENTS, SAMPLES, SCORES, format_bounds
 
 _NATS = ("negative_elbo", "reconstruction_loss", "kl_loss", "nll")
 
@@ -68,7 +68,11 @@ def _images(section: Mapping[str, Any]) -> Iterator[str]:
 def _latents(section: Mapping[str, Any]) -> Iterator[str]:
     active = section["active_units"]
     yield f"{'active_units':<20} {active['count']:9} of {section['latent_dim']}"
-    yield from _numbers({name: section[name] for name in LATENTS if name != "active_units" and section.get(name)})
+    for name in LATENTS:
+        if name != "active_units" and section.get(name):
+            yield from _numbers({name: section[name]})
+        elif section.get(f"{name}_bounds"):
+            yield f"{name:<20} {format_bounds(section[f'{name}_bounds'])} nats"
     yield from _images(section)
 
 

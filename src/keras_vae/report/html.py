@@ -27,6 +27,7 @@ from keras_vae.evaluation.descriptions import (
     UNTRUSTED,
     Caveat,
     Quantity,
+    format_bounds,
     format_mean,
     format_number,
 )
@@ -132,7 +133,12 @@ def _likelihood(likelihood: Mapping[str, Any]) -> str:
 
 def _latents(section: Mapping[str, Any]) -> str:
     active = section["active_units"]
-    values = {**section, "active_units": f"{active['count']} of {section['latent_dim']}"}
+    bounds = {
+        name: f"{format_bounds(section[f'{name}_bounds'])} nats"
+        for name in LATENTS
+        if section.get(name) is None and section.get(f"{name}_bounds")
+    }
+    values = {**section, **bounds, "active_units": f"{active['count']} of {section['latent_dim']}"}
     table = _table(LATENTS, values, values)
     return f"<h2>Latent codes</h2>\n{table}{_remarks(section)}"
 
