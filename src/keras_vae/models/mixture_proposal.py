@@ -75,7 +75,7 @@ class MixtureProposal(Proposal):
     is \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas, 1995).
     The search has its own noise, so the weights average to p(x) exactly.
 
-    A search costs about 33 decodes, and 270 gradients of three decodes each, plus 4D gradients per fitted mode (up to
+    A search costs about 100 decodes, and 270 gradients of three decodes each, plus 4D gradients per fitted mode (up to
     4·200 in total, more above 100 dimensions).
 
     Args:
@@ -86,7 +86,7 @@ class MixtureProposal(Proposal):
         fitted_points: Number of points at which the gradients of a round are computed, if there are several modes.
     """
 
-    candidates: int = 32
+    candidates: int = 100
     starts: int = 8
     steps: int = 30
     rounds: int = 2

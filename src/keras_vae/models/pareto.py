@@ -20,7 +20,7 @@ def pareto_shape(log_weights: Array) -> Array:
         log_weights: Logarithms of K weights per image, (N, K).
 
     Returns:
-        (N,), float64; NaN if K < 25. Equal weights have the shape −∞.
+        (N,), float64, at least −1, the shape of a uniform tail; NaN if K < 25.
 
     Example:
         >>> pareto = -np.log(np.random.default_rng(0).random((1, 100_000)))  # P(w > t) = 1/t, so k = 1
@@ -44,7 +44,7 @@ def reliable_shape(samples: int) -> float:
 def _fit(excesses: Array) -> float:
     """Return the shape of sorted excesses over a threshold, the profile posterior mean of Zhang and Stephens."""
     if excesses[-1] <= 1e-6:
-        return -math.inf
+        return -1.0
     count = len(excesses)
     points = 30 + int(math.sqrt(count))
     quartile = max(excesses[int(count / 4 + 0.5) - 1], 1e-12 * excesses[-1])
@@ -54,4 +54,4 @@ def _fit(excesses: Array) -> float:
     weights = np.exp(profile - profile.max())
     theta = (thetas * weights).sum() / weights.sum()
     shape = np.log1p(-theta * excesses).mean()
-    return float((count * shape + 10 * 0.5) / (count + 10))
+    return max(-1.0, float((count * shape + 10 * 0.5) / (count + 10)))
