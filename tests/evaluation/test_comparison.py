@@ -52,7 +52,7 @@ def test_the_best_number_and_its_ties_are_marked(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"split": "validation"}, "split (a: test, b: validation)"),
-        ({"checksum": "xyz"}, "checksum (a: abc, b: xyz)"),
+        ({"checksum": "xyz"}, "checksum (a: abc, b: xyz); their differences have unpaired errors"),
         ({"binarization": "none"}, "binarization (a: dynamic, b: none)"),
         ({"likelihood": "normal"}, "likelihood (a: bernoulli, b: normal)"),
         ({"samples": 1000}, "samples (a: 5000, b: 1000)"),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from keras_vae.core.typing import Array
-from keras_vae.evaluation.set_distances import compare_sets, frechet_distance, kid, prdc
+from keras_vae.evaluation.set_distances import (
+    compare_sets,
+    frechet_distance,
+    frechet_distance_error,
+    kid,
+    prdc,
+    prdc_errors,
+)
 
 
 def with_moments(mean: Array, covariance: Array, count: int = 200) -> Array:
@@ -130,6 +137,67 @@ def test_small_sets_lack_the_metrics_that_need_more_images() -> None:
     rows = np.random.default_rng(10).standard_normal((5, 3))
     found = compare_sets(rows, rows)
     assert found["precision"] is found["recall"] is found["density"] is found["coverage"] is None
-    assert found["frechet_distance"] == pytest.approx(0, abs=1e-9)
+    assert found["frechet_distance"]["mean"] == pytest.approx(0, abs=1e-9)
     alone = compare_sets(rows[:1], rows)
     assert alone["frechet_distance"] is alone["kid"] is None
+
+
+def test_the_error_of_the_frechet_distance_of_one_feature_matches_the_delta_method() -> None:
+    """For one feature, the distance is (μ₁ − μ₂)² + (σ₁ − σ₂)²; a normal μ̂ has variance σ²/N, and σ̂ has σ²/2N."""
+    rng = np.random.default_rng(11)
+    count, other_count, mean, scale = 4000, 6000, 0.8, 1.5
+    found = frechet_distance_error(
+        rng.standard_normal((count, 1)), mean + scale * rng.standard_normal((other_count, 1))
+    )
+    variance = 4 * mean**2 * (1 / count + scale**2 / other_count)
+    variance += 4 * (scale - 1) ** 2 * (1 / (2 * count) + scale**2 / (2 * other_count))
+    assert found == pytest.approx(math.sqrt(variance), rel=0.05)
+
+
+@pytest.mark.parametrize(("count", "shift"), [(60, 0.5), (400, 0.3)])
+def test_the_error_of_the_frechet_distance_is_its_spread(count: int, shift: float) -> None:
+    """Sets of 60 vectors of 12 features, or 400; features are correlated, not normal, and sometimes constant."""
+    rng = np.random.default_rng(12)
+    mixing = rng.standard_normal((12, 12)) / 3
+
+    def draw(shift: float) -> Array:
+        rows = np.maximum(rng.standard_normal((count, 12)) @ mixing + shift, 0)
+        rows[:, 0] = 0.25
+        return rows.astype("float32")
+
+    pairs = [(draw(0.0), draw(shift)) for _ in range(150)]
+    distances = np.array([frechet_distance(*pair) for pair in pairs])
+    errors = np.array([frechet_distance_error(*pair) for pair in pairs])
+    # The spread of 150 values is known to 6 %.
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(distances.std(ddof=1), rel=0.25)
+
+
+def test_the_error_of_the_frechet_distance_between_sets_of_one_distribution_is_not_too_small() -> None:
+    rng = np.random.default_rng(13)
+    pairs = [rng.standard_normal((2, 100, 5)) for _ in range(100)]
+    spread = np.std([frechet_distance(*pair) for pair in pairs])
+    error = np.sqrt(np.mean([frechet_distance_error(*pair) ** 2 for pair in pairs]))
+    assert spread < error < 2 * spread
+
+
+def test_errors_of_fewer_vectors_than_features_are_finite() -> None:
+    rows = np.random.default_rng(14).standard_normal((20, 50))
+    assert frechet_distance_error(rows, rows[::-1]) == pytest.approx(0, abs=1e-6)
+    assert 0 < frechet_distance_error(rows, rows * 1.5 + 0.1) < 50
+    assert frechet_distance_error(rows[:2], rows) is None
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.5, 0.8)])
+def test_errors_of_precision_recall_density_and_coverage_are_their_spreads(shift: float, scale: float) -> None:
+    rng = np.random.default_rng(15)
+    pairs = [(shift + scale * rng.standard_normal((300, 3)), rng.standard_normal((300, 3))) for _ in range(30)]
+    spreads = np.std([prdc(*pair) for pair in pairs], axis=0, ddof=1)
+    errors = np.sqrt(np.mean(np.square([prdc_errors(*pair) for pair in pairs[:4]]), axis=0))
+    assert (errors > spreads / 2).all()
+    assert (errors < spreads * 2).all()
+
+
+def test_small_sets_have_no_errors_of_precision_and_recall() -> None:
+    rows = np.random.default_rng(16).standard_normal((59, 3))
+    assert prdc_errors(rows, rows) is None
+    assert compare_sets(rows, rows)["recall"] == {"mean": 1, "standard_error": None}

@@ -246,7 +246,7 @@ class Run:
     def write_evaluation(
         self, evaluation: Mapping[str, Any], on: str | None = None, per_image: Sections | None = None
     ) -> None:
-        """Write `evaluation.json` and `evaluation.npz`, or `evaluation-NAME.…` for images that are not the run's own."""
+        """Write `evaluation.json` and `evaluation.npz`, or `evaluation-NAME.…` for other images (`on`)."""
         # If the process is killed in between, the checksums in the JSON file do not match.
         files.write_sections(self._to_write(_evaluation_file(on, "npz")), per_image or {})
         files.write_json(self._to_write(_evaluation_file(on)), evaluation)
