@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -127,6 +128,24 @@ def test_the_api_returns_the_results_of_the_model(address: str, run: Run, frames
     ):
         with pytest.raises(AppError, match=message):
             client.predict(**call)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_page_without_a_traceback(run: Run) -> None:
+    process = subprocess.Popen(
+        [*VAE, "explore", run.path, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline().rpartition(":")[2])
+    # Every page keeps a stream open.
+    with socket.create_connection(("127.0.0.1", port)) as stream:
+        stream.sendall(f"GET /gradio_api/heartbeat/page HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        assert stream.recv(12) == b"HTTP/1.1 200"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "FATAL" not in errors
 
 
 def test_a_port_in_use_is_reported_in_one_line(run: Run) -> None:

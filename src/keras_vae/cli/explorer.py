@@ -1,5 +1,6 @@
 """The command `vae explore`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,4 +31,8 @@ def explore(
     listen(host, port).close()
     import_keras()
     say(f"{opened.name}: compiling the model …")
-    serve(opened, host=host, port=port, progress=progress(), on_ready=lambda url: print(url, flush=True))
+    try:
+        serve(opened, host=host, port=port, progress=progress(), on_ready=lambda url: print(url, flush=True))
+    except KeyboardInterrupt:
+        # Python would wait for, or abort in, threads that still compute.
+        os._exit(130)

@@ -1,12 +1,16 @@
 """The API of the page for programs. Images are data URIs of PNG files."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
 
+from keras_vae.core.config import problem
 from keras_vae.core.errors import InputError
 from keras_vae.explorer import pictures, uploads
 from keras_vae.explorer.explorer import Explorer
@@ -79,4 +83,25 @@ def register_endpoints(explorer: Explorer) -> None:
     if explorer.has_lines:
         functions.append(endpoints.interpolate)
     for function in functions:
-        gr.api(show_errors(function), api_name=function.__name__)
+        gr.api(show_errors(_check_types(function)), api_name=function.__name__)
+
+
+def _check_types(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that checks the types of its arguments, which are the values of a JSON document."""
+    checked = pydantic.validate_call(config={"strict": True})(function)
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return checked(*arguments, **keywords)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            shown = repr(first["input"])
+            raise InputError(f"{_name(function, first['loc'][0])} = {shown[:40]}: {problem(first)}") from None
+
+    return wrapped
+
+
+def _name(function: Callable[..., Any], argument: int | str) -> str:
+    """Return the name of an argument, which may be given by its position."""
+    return [*inspect.signature(function).parameters][argument] if isinstance(argument, int) else argument

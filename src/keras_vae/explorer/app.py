@@ -6,6 +6,7 @@ import gradio as gr
 
 from keras_vae.explorer.api import register_endpoints
 from keras_vae.explorer.explorer import Explorer
+from keras_vae.explorer.requests import Page
 from keras_vae.explorer.tabs.draw import DrawTab
 from keras_vae.explorer.tabs.interpolate import InterpolateTab
 from keras_vae.explorer.tabs.latent_map import LatentMapTab
@@ -35,7 +36,7 @@ _HOUR = 3600
 def build(explorer: Explorer) -> gr.Blocks:
     """Return the page of a run, with the tabs that apply to its model."""
     title = f"{explorer.run.name} · keras-vae"
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as page:
+    with Page(title=title, analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as page:
         # Before the tabs: Gradio would rename an endpoint if the handler of an event had the same name.
         register_endpoints(explorer)
         html(_header(explorer), classes="header")

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import logging
 import os
 import socket
 import threading
@@ -102,6 +103,7 @@ def create_app(run: Run, *, host: str = HOST, progress: Progress | None = None) 
     from keras_vae.explorer import app as page
     from keras_vae.explorer import uploads, widgets
     from keras_vae.explorer.explorer import Explorer
+    from keras_vae.explorer.requests import MalformedEventMiddleware, SameOriginMiddleware
 
     explorer = Explorer(run, progress)
     explorer.warm_up()
@@ -113,6 +115,8 @@ def create_app(run: Run, *, host: str = HOST, progress: Progress | None = None) 
         # DNS rebinding: a website could resolve its own name to this machine and then send requests.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[_url_host(name) for name in LOOPBACK])
 
+    app.add_middleware(MalformedEventMiddleware)
+    app.add_middleware(SameOriginMiddleware)
     app.add_middleware(CSPMiddleware)
     return gr.mount_gradio_app(
         app,
@@ -160,4 +164,14 @@ def serve(
 
         app = create_app(run, host=host, progress=progress)
         on_ready(f"http://{_url_host(host)}:{listener.getsockname()[1]}")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        stop = server.handle_exit
+
+        def stop_at_once(*signal: Any) -> None:
+            # Every open page keeps a stream open. Uvicorn would wait for these streams, and log their cancellation.
+            server.force_exit = True
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            stop(*signal)
+
+        server.handle_exit = stop_at_once
+        server.run(sockets=[listener])

@@ -84,7 +84,9 @@ def convert(content: bytes, shape: ImageShape, *, invert: bool = False) -> Conve
         raise InputError(f"image = uploaded file: {error}") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise InputError(f"image = uploaded file: cannot be read ({first_line(error)}); pass {formats}") from None
+        # Pillow's own message for an unknown format shows the address of an object.
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
+        raise InputError(f"image = uploaded file: cannot be read ({reason}); pass {formats}") from None
     notes = ["transparency replaced by white"] * decoded.background + ["inverted"] * invert
     if decoded.size != (height, width):
         notes.append(f"resized from {decoded.size[1]}×{decoded.size[0]} to {width}×{height}")

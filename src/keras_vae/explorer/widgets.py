@@ -14,6 +14,7 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
+from keras_vae.explorer.requests import InvalidInput
 
 Levels = NDArray[np.uint8]
 
@@ -74,7 +75,7 @@ def show_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*arguments, **keywords)
         except (InputError, RunError) as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise InvalidInput(str(error)) from None
 
     return wrapped
 
