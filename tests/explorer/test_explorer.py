@@ -207,7 +207,7 @@ def test_a_conditional_model_is_conditioned_on_the_chosen_label(make_run: MakeRu
     assert explorer.classes == ("0", "1", "2")
     assert explorer.label_index("2") == explorer.label_index(2) == 2
     assert explorer.label_index(None) == 0
-    with pytest.raises(InputError, match="label = 7: there is no such label; use one of 0, 1, 2"):
+    with pytest.raises(InputError, match="label = '7': unknown; accepted: 0, 1, 2"):
         explorer.label_index("7")
     code = np.zeros(2)
     assert np.abs(explorer.decode(code, 0) - explorer.decode(code, 1)).max() > 1e-4
