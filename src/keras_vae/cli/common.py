@@ -190,7 +190,7 @@ def class_name(run: "Run", label: str | None) -> str | None:
 
     if label is None:
         return None
-    if not run.is_conditioned_on_labels:
+    if not run.experiment.model.is_conditioned_on_labels:
         raise InputError(f"--label = {label}: {run.name} is not a conditional model; leave out --label")
     return run.class_names[class_index(run.class_names, label, argument="--label")]
 

@@ -55,6 +55,11 @@ class ModelConfig(ConfigModel):
     objective: ComponentSpec = Field({"name": "elbo"})
     condition: ComponentSpec | None = None
 
+    @property
+    def is_conditioned_on_labels(self) -> bool:
+        """Whether the model is conditioned on the labels of images."""
+        return self.condition is not None and self.condition["name"] == "label"
+
 
 class PlateauConfig(ConfigModel):
     """`[training.plateau]`: reduces the learning rate when the validation loss stops improving.

@@ -100,6 +100,11 @@ def write_sections(file: Path, sections: Sections) -> None:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
 
+def evaluation_name(on: str | None, suffix: str = "json") -> str:
+    """Return the name of the file of an evaluation; `on` names the images, if they are not the run's own."""
+    return f"evaluation.{suffix}" if on is None else f"evaluation-{on}.{suffix}"
+
+
 def free_path(name: str) -> Path:
     """Return the first of `runs/NAME`, `runs/NAME-2`, … that does not exist."""
     paths = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))

@@ -70,7 +70,7 @@ def _with_run_classes(run: Run, splits: Splits) -> Splits:
     parts = [part for part in splits if part is not None and part.labels is not None]
     if all(part.classes == names for part in parts):
         return splits
-    if run.is_conditioned_on_labels:
+    if run.experiment.model.is_conditioned_on_labels:
         for part in parts:
             check_known(part.present_classes, names, argument=f"data = {part.name}", run=run.name)
     else:

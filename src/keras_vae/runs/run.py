@@ -229,14 +229,7 @@ class Run:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes of the training images; empty without labels."""
-        info = self.info
-        return info.class_names if info.classes else ()
-
-    @property
-    def is_conditioned_on_labels(self) -> bool:
-        """Whether the model is conditioned on the labels of images."""
-        condition = self.experiment.model.condition
-        return condition is not None and condition["name"] == "label"
+        return self.info.class_names if self.info.classes else ()
 
     @property
     def metrics(self) -> Metrics:
@@ -254,19 +247,19 @@ class Run:
 
     def read_evaluation(self, on: str | None = None) -> dict[str, Any] | None:
         """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own."""
-        return files.read_json(self.path / _evaluation_file(on))
+        return files.read_json(self.path / files.evaluation_name(on))
 
     def write_evaluation(
         self, evaluation: Mapping[str, Any], on: str | None = None, per_image: Sections | None = None
     ) -> None:
         """Write `evaluation.json` and `evaluation.npz`, or `evaluation-NAME.…` for other images (`on`)."""
         # If the process is killed in between, the checksums in the JSON file do not match.
-        files.write_sections(self._to_write(_evaluation_file(on, "npz")), per_image or {})
-        files.write_json(self._to_write(_evaluation_file(on)), evaluation)
+        files.write_sections(self._to_write(files.evaluation_name(on, "npz")), per_image or {})
+        files.write_json(self._to_write(files.evaluation_name(on)), evaluation)
 
     def read_per_image(self, on: str | None = None) -> Sections:
         """Return the per-image values of an evaluation by section and name, if any; `load_per_image` checks them."""
-        return files.read_sections(self.path / _evaluation_file(on, "npz"))
+        return files.read_sections(self.path / files.evaluation_name(on, "npz"))
 
     def model_fingerprint(self, prior: str | None = None) -> dict[str, str]:
         """Return the prior and the checksum of the weights of the model that `load_model(prior)` loads."""
@@ -407,7 +400,3 @@ class Run:
 def pretrained_names() -> list[str]:
     """Return the names of the pretrained runs, sorted."""
     return sorted(file.parent.name for file in _PRETRAINED.glob("*/experiment.toml"))
-
-
-def _evaluation_file(on: str | None, suffix: str = "json") -> str:
-    return f"evaluation.{suffix}" if on is None else f"evaluation-{on}.{suffix}"
