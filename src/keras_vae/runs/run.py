@@ -350,12 +350,7 @@ class Run:
         return self._fitted_file.is_file()
 
     def write_checkpoint(self, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
-        """Write the state from which training resumes to one file.
-
-        Args:
-            state: The arrays of the model and its optimizer, in groups.
-            metrics: The columns of `metrics.csv` so far.
-        """
+        """Write the state from which training resumes, groups of arrays, and the columns of `metrics.csv` so far."""
         files.write_checkpoint(self._checkpoint_file, state, metrics)
         self.write_metrics(metrics)
 
