@@ -10,6 +10,7 @@ from cli_helpers import SMALL, Vae, assert_rejected
 from PIL import Image
 
 from helpers import on_tensorflow
+from keras_vae.evaluation import diagnostics
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
 
@@ -27,6 +28,34 @@ def test_train_on_a_folder_reports_the_data_and_prints_the_result(vae: Vae, fold
     assert Path("runs/classic/report.html").is_file()
     # The next one finds a free name.
     assert vae("train", "--data", folder, *SMALL).out.splitlines()[0].split() == ["run", "runs/classic-2"]
+
+
+def test_train_ends_with_one_line_per_problem(vae: Vae, folder: Path) -> None:
+    outcome = vae("train", "--data", folder, "--out", "r", *SMALL)
+    findings = json.loads(vae("doctor", "r", "--json").out)
+    assert "unsuitable likelihood" in {finding["name"] for finding in findings}
+    lines = outcome.err.splitlines()[-len(findings) - 1 :]
+    assert lines[0].startswith(f"{len(findings)} problem")
+    assert "`vae doctor r`" in lines[0]
+    for line, finding in zip(lines[1:], findings, strict=True):
+        name, _, observation = line.strip().partition(": ")
+        assert name == finding["name"]
+        assert finding["observation"].startswith(observation)
+    assert all(finding["name"] in Path("r/report.html").read_text() for finding in findings)
+
+
+def test_train_without_problems_says_so(vae: Vae, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(diagnostics, "diagnose", lambda *given, **__: calls.append(given) or ())
+    assert vae("train", "--data", folder, *SMALL).err.splitlines()[-1] == "no problems found"
+    # The report shows the same findings: the run is diagnosed once.
+    assert len(calls) == 1
+
+
+def test_a_longer_training_of_the_same_experiment_works_as_the_doctor_suggests(vae: Vae, run: Path) -> None:
+    outcome = vae("train", run / "experiment.toml", "--set", "training.epochs=2", "--out", "longer")
+    assert outcome.code == 0, outcome.err
+    assert "2 of 2 epochs" in vae("info", "longer").out
 
 
 def test_train_prints_json(vae: Vae, folder: Path) -> None:

@@ -13,6 +13,7 @@ from helpers import on_tensorflow
 from keras_vae import load
 from keras_vae.core import tables
 from keras_vae.data import sources
+from keras_vae.evaluation.anomaly import SCORES
 from keras_vae.runs.experiment import Experiment
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
@@ -57,6 +58,21 @@ def test_score_writes_percentiles_anomalies_and_heat_maps(vae: Vae, run: Path, f
     assert not np.load("b.npz")["anomaly"].all()
     rejected = vae("score", run, "--data", folder, "--out", "c.npz", "--score", "kl-loss")
     assert_rejected(rejected, "did you mean 'kl_loss'")
+
+
+def test_scores_and_percentiles_of_an_image_are_the_same_in_every_file(vae: Vae, run: Path, folder: Path) -> None:
+    images = sources.load(folder).train.images
+    np.save("reversed.npy", images[::-1])
+    np.save("tail.npy", images[[7, 7]])
+    tables_by_file = {}
+    for data in (folder, "reversed.npy", "tail.npy"):
+        out = f"{Path(data).stem}.npz"
+        assert vae("score", run, "--data", data, "--out", out, "--samples", 3).code == 0
+        tables_by_file[Path(data).stem] = np.load(out)
+    inside, backwards, tail = tables_by_file.values()
+    for score in SCORES:
+        np.testing.assert_allclose(backwards[score][::-1], inside[score], rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(tail[score], inside[score][[7, 7]], rtol=1e-5, atol=1e-4)
 
 
 def test_reconstruct_writes_a_picture_or_floats(vae: Vae, run: Path, folder: Path) -> None:
@@ -164,6 +180,6 @@ def test_label_option_conditions_images_without_labels(vae: Vae) -> None:
     with np.load("encode.npz") as table:
         np.testing.assert_allclose(table["z_mean"], codes.z_mean, atol=1e-5)
     rejected = vae("encode", "run", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
-    assert_rejected(rejected, "pass labels from 0 to 2")
+    assert_rejected(rejected, "--label = '7': unknown; accepted: 0, 1, 2")
     rejected = vae("encode", "mnist-2d", "--data", "unlabeled.npz", "--label", 7, "--out", "w.npz")
     assert_rejected(rejected, "--label = 7: mnist-2d is not a conditional model; leave out --label")

@@ -1,6 +1,7 @@
 """ELBO and importance-weighted bounds against NumPy, closed forms and known limits."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from keras_vae.components.schedules import Cyclical, WarmUp
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.distributions import latent
+
+pytestmark = pytest.mark.filterwarnings("ignore:gradient = 'stl'")
 
 rng = np.random.default_rng(9)
 
@@ -196,6 +199,59 @@ def test_dreg_has_the_mean_of_the_plain_gradient_and_less_variance() -> None:
     assert (np.abs(bias.mean(0)) > 6 * bias.std(0) / math.sqrt(len(bias))).any()
     for other in (dreg, stl):
         np.testing.assert_allclose(other[:, 4], plain[:, 4], rtol=1e-4, atol=1e-5)
+
+
+def iwae_bound(mean: float, log_var: float) -> float:
+    """Return the expected bound of two samples by quadrature: p(z) = N(0, 1), p(x|z) = N(0.8z, 0.6²), x = 1."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    z = mean + math.exp(log_var / 2) * nodes
+    log_weight = stats.norm(0.8 * z, 0.6).logpdf(1.0) + stats.norm.logpdf(z)
+    log_weight -= stats.norm(mean, math.exp(log_var / 2)).logpdf(z)
+    bounds = np.logaddexp(log_weight[:, None], log_weight[None]) - math.log(2)
+    return float(weights @ bounds @ weights / (2 * math.pi))
+
+
+def test_sticking_the_landing_is_biased_for_two_samples_and_dreg_is_not() -> None:
+    """Compare with derivatives of the expected bound, close to the exact posterior N(0.8, 0.36)."""
+    mean, log_var, step = 0.75, math.log(0.3), 1e-5
+    exact = [
+        (iwae_bound(mean + step, log_var) - iwae_bound(mean - step, log_var)) / (2 * step),
+        (iwae_bound(mean, log_var + step) - iwae_bound(mean, log_var - step)) / (2 * step),
+    ]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(24)
+    noise = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2, 1)
+    shares = np.outer(weights, weights).reshape(-1) / (2 * math.pi)
+    found = {}
+    for kind in ("plain", "stl", "dreg"):
+
+        def loss(parameters: object, kind: str = kind) -> object:
+            posterior = latent.DiagonalNormal(parameters[:, None, 0:1], parameters[:, None, 1:2])
+
+            def terms(draw: Any) -> ELBOTerms:
+                pixels = latent.DiagonalNormal(0.8 * draw.z, tensor([2 * math.log(0.6)])).log_prob(tensor([1.0]))
+                prior = latent.DiagonalNormal(tensor([0.0]), tensor([0.0])).log_prob(draw.z)
+                return ELBOTerms(pixels, prior, draw.log_prob, draw.z[:, 0], None)
+
+            objective = IWAE(samples=2, gradient=kind)
+            draw = posterior.rsample(tensor(noise))
+            draw = objective.gradient_estimator(posterior, draw, lambda draw: terms(draw).log_weight)
+            return ops.sum(objective(terms(draw), None, ops.zeros(())))
+
+        found[kind] = -shares @ gradient(loss, np.tile([mean, log_var], (len(noise), 1)))[0]
+    np.testing.assert_allclose(found["plain"], exact, rtol=0.02, atol=1e-4)
+    np.testing.assert_allclose(found["dreg"], exact, rtol=0.02, atol=1e-4)
+    ratios = found["stl"] / exact
+    assert (np.abs(ratios - 1) > 0.5).all(), ratios
+
+
+def test_biased_estimator_causes_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"^gradient = 'stl', samples = 2: .* biased .*; use gradient = 'dreg'$"):
+        IWAE(samples=2, gradient="stl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for unbiased in ({"samples": 1, "groups": 4}, {"samples": 2, "elbo_weight": 1.0}):
+            IWAE(gradient="stl", **unbiased)
+        IWAE(samples=2, gradient="dreg")
 
 
 def test_all_estimators_have_the_same_mean_with_one_sample() -> None:

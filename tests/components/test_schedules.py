@@ -1,11 +1,14 @@
 """Schedules against their formulas."""
 
+import json
 import math
+import tomllib
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import pytest
+import tomli_w
 from keras import ops
 
 from helpers import to_numpy
@@ -19,8 +22,11 @@ from keras_vae.components.schedules import (
     ScheduledRate,
     WarmUp,
     in_steps,
+    without_annealing,
 )
+from keras_vae.core import registry
 from keras_vae.core.errors import InputError
+from keras_vae.runs.experiment import Experiment
 
 STEPS = np.arange(0, 61)
 
@@ -60,6 +66,32 @@ def test_fractions_of_all_training_steps_become_steps() -> None:
     assert in_steps(Constant(), 100) == Constant()
     assert in_steps(ELBO(beta=2.0, schedule=WarmUp(steps=0.5)), 100) == ELBO(beta=2.0, schedule=WarmUp(steps=50))
     assert in_steps(BetaTC(), 100) == BetaTC()
+
+
+@pytest.mark.parametrize("kind", [WarmUp, Cyclical, Cosine, Exponential])
+def test_integer_one_is_one_step_and_float_one_is_all_steps(kind: type[Schedule]) -> None:
+    name = {cls: name for name, cls in registry.registered("schedule").items()}[kind]
+    for one, steps in ((1, 1), (np.int64(1), 1), (1.0, 2000), (np.float32(0.5), 1000)):
+        assert in_steps(kind(steps=one), 2000).steps == steps
+    for text, steps in (("1", 1), ("1.0", 2000), ("1.5", 1.5), ("3", 3)):
+        # From an experiment file to the file of the run, and from there to the file of the model.
+        spec = tomllib.loads(f"name = '{name}'\nsteps = {text}")
+        schedule = registry.build("schedule", spec)
+        written = tomli_w.dumps(registry.spec("schedule", schedule))
+        assert registry.build("schedule", tomllib.loads(written)) == schedule
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(schedule)))
+        loaded = keras.saving.deserialize_keras_object(config)
+        assert loaded == schedule
+        assert type(loaded.steps) is type(schedule.steps)
+        for instance in (schedule, loaded, in_steps(schedule, 2000)):
+            assert in_steps(instance, 2000).steps == steps
+    override = Experiment().with_overrides([f"training.schedule={{name='{name}', steps=1}}"])
+    assert type(Experiment.from_toml(override.to_toml(), "").training.schedule["steps"]) is int
+
+
+def test_schedule_of_an_objective_can_be_removed() -> None:
+    assert without_annealing(ELBO(beta=2.0, schedule=WarmUp(steps=3))) == ELBO(beta=2.0)
+    assert without_annealing(BetaTC(beta=2.0)) == BetaTC(beta=2.0)
 
 
 @pytest.mark.parametrize("schedule", [WarmUp(), Cyclical(), Cosine(), Exponential(), WarmUp(steps=0.5)])

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.images import check_images, to_unit
+from keras_vae.core.images import check_images, image_generators, to_unit
 
 
 def test_levels_are_divided_by_255() -> None:
@@ -42,3 +42,18 @@ def test_other_integers_are_rejected() -> None:
 def test_misleading_array_is_rejected(images: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_images(images, (28, 28, 1))
+
+
+def test_generators_follow_from_the_pixels_and_the_seed() -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 1), dtype="uint8")
+    levels[3] = levels[0]
+    draws = np.array([rng.random() for rng in image_generators(levels, 2, 1)])
+    assert draws[3] == draws[0]
+    assert len(set(draws)) == 3
+    for floats in (levels / 255, (levels / 255).astype("float32"), (levels / 255).astype("float16")):
+        np.testing.assert_array_equal([rng.random() for rng in image_generators(floats[::-1], 2, 1)], draws[::-1])
+    others = [image_generators(levels, 2, 2), image_generators(levels.reshape(4, 5, 3, 1), 2, 1)]
+    changed = levels.copy()
+    changed[:, 2, 4] ^= 1
+    for generators in (*others, image_generators(changed, 2, 1)):
+        assert not set(draws) & {rng.random() for rng in generators}

@@ -24,7 +24,7 @@ def saved(path: Path, **arrays: NDArray[np.generic]) -> Path:
 
 
 def test_layout_of_keras_is_read(tmp_path: Path) -> None:
-    train, test, notes = load_arrays(saved(tmp_path, x_train=X, y_train=Y, x_test=X_TEST, y_test=Y[:3]))
+    train, test, notes, _ = load_arrays(saved(tmp_path, x_train=X, y_train=Y, x_test=X_TEST, y_test=Y[:3]))
     assert test is not None
     np.testing.assert_array_equal(train.images[..., 0], X)
     np.testing.assert_array_equal(test.images[..., 0], X_TEST)
@@ -36,10 +36,10 @@ def test_layout_of_keras_is_read(tmp_path: Path) -> None:
 
 
 def test_labels_and_test_images_are_optional_in_the_layout_of_keras(tmp_path: Path) -> None:
-    train, test, _ = load_arrays(saved(tmp_path, x_train=X, x_test=X_TEST))
+    train, test, *_ = load_arrays(saved(tmp_path, x_train=X, x_test=X_TEST))
     assert test is not None
     assert train.labels is test.labels is None
-    train, test, _ = load_arrays(saved(tmp_path, x_train=X, y_train=Y))
+    train, test, *_ = load_arrays(saved(tmp_path, x_train=X, y_train=Y))
     assert test is None
     assert train.labels is not None
     assert train.split == "all"
@@ -49,7 +49,7 @@ def test_labels_and_test_images_are_optional_in_the_layout_of_keras(tmp_path: Pa
     ("images", "labels"), [("images", "labels"), ("x", "y"), ("data", "target"), ("arr_0", "arr_1"), ("X", "y")]
 )
 def test_images_and_labels_are_found_by_name(tmp_path: Path, images: str, labels: str) -> None:
-    train, test, notes = load_arrays(saved(tmp_path, **{images: X, labels: Y}))
+    train, test, notes, _ = load_arrays(saved(tmp_path, **{images: X, labels: Y}))
     np.testing.assert_array_equal(train.images[..., 0], X)
     assert train.labels is not None
     assert train.labels.tolist() == Y.tolist()
@@ -57,13 +57,13 @@ def test_images_and_labels_are_found_by_name(tmp_path: Path, images: str, labels
 
 
 def test_known_names_are_preferred_and_unused_arrays_are_noted(tmp_path: Path) -> None:
-    train, _, notes = load_arrays(saved(tmp_path, other=X_TEST, images=X, ids=Y))
+    train, _, notes, _ = load_arrays(saved(tmp_path, other=X_TEST, images=X, ids=Y))
     np.testing.assert_array_equal(train.images[..., 0], X)
     assert notes == ("arrays of things.npz that were not used: ids, other",)
 
 
 def test_factors_and_their_names_are_read(tmp_path: Path) -> None:
-    train, _, notes = load_arrays(saved(tmp_path, images=X, factors=F, factor_names=np.array(["side", "size"])))
+    train, _, notes, _ = load_arrays(saved(tmp_path, images=X, factors=F, factor_names=np.array(["side", "size"])))
     assert train.factors is not None
     assert (train.factors.names, train.factors.sizes, notes) == (("side", "size"), (2, 5), ())
     assert train.factors.values.dtype == np.int64
@@ -71,7 +71,7 @@ def test_factors_and_their_names_are_read(tmp_path: Path) -> None:
 
 
 def test_factors_of_train_and_test_have_the_same_sizes(tmp_path: Path) -> None:
-    train, test, notes = load_arrays(
+    train, test, notes, _ = load_arrays(
         saved(tmp_path, x_train=X, x_test=X_TEST, factors_train=F, factors_test=F[1:4] + np.uint8(1))
     )
     assert train.factors is not None
@@ -90,7 +90,7 @@ def test_layout_of_dsprites_is_read(tmp_path: Path) -> None:
     path = saved(
         tmp_path, imgs=(X > 99).view(np.uint8), latents_classes=classes, latents_values=F / 2, metadata=metadata
     )
-    train, _, notes = load_arrays(path)
+    train, _, notes, _ = load_arrays(path)
     np.testing.assert_array_equal(train.images[..., 0], np.where(X > 99, 255, 0))
     assert train.factors is not None
     assert train.factors.names == ("color", "shape", "scale", "orientation", "x", "y")
@@ -100,7 +100,7 @@ def test_layout_of_dsprites_is_read(tmp_path: Path) -> None:
 
 def test_npy_file_holds_only_images(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", X)
-    train, test, notes = load_arrays(tmp_path / "a.npy")
+    train, test, notes, _ = load_arrays(tmp_path / "a.npy")
     np.testing.assert_array_equal(train.images[..., 0], X)
     assert (train.name, train.labels, train.split, test, notes) == ("a", None, "all", None, ())
 
@@ -148,7 +148,7 @@ def test_invalid_arrays_are_rejected(tmp_path: Path, arrays: dict[str, Any], mes
 
 
 def test_unused_objects_are_never_unpickled(tmp_path: Path) -> None:
-    train, _, notes = load_arrays(saved(tmp_path, images=X, meta=np.array([{"a": 1}], object)))
+    train, _, notes, _ = load_arrays(saved(tmp_path, images=X, meta=np.array([{"a": 1}], object)))
     assert len(train) == 7
     assert notes == ("arrays of things.npz that were not used: meta",)
 

@@ -42,7 +42,7 @@ def test_lossless_files_keep_their_pixels_and_are_sorted_by_name(
 ) -> None:
     for index in (3, 0, 2, 1):
         write(folder / f"{index}.{suffix}", pixels[index])
-    train, test, notes = load_folder(folder, Conversion())
+    train, test, notes, _ = load_folder(folder, Conversion())
     np.testing.assert_array_equal(train.images, pixels[:4].reshape(4, 9, 7, -1))
     assert (train.name, train.split, train.labels, test, notes) == ("pictures", "all", None, None, ())
 
@@ -85,7 +85,7 @@ def test_other_files_are_ignored_and_noted(folder: Path) -> None:
     write(folder / "cat" / "._a.png", GRAY[1])
     (folder / "dog").mkdir()
     (folder / "labels.csv").write_text("a.png,cat")
-    train, _, notes = load_folder(folder, Conversion())
+    train, _, notes, _ = load_folder(folder, Conversion())
     assert len(train) == 1
     assert train.classes == ("cat",)
     assert notes == ("ignored, not images: 4 (.hidden, ._a.png, dog, …)",)
@@ -123,7 +123,7 @@ def test_different_sizes_are_rejected_with_both_files(folder: Path) -> None:
         match=r"different sizes \(H x W\), .*a.png 9x7 and .*b.png 7x9; resize them with --image-size",
     ):
         load_folder(folder, Conversion())
-    train, _, notes = load_folder(folder, Conversion((9, 7)))
+    train, _, notes, _ = load_folder(folder, Conversion((9, 7)))
     np.testing.assert_array_equal(train.images[0, ..., 0], GRAY[0])
     assert train.image_shape == (9, 7, 1)
     assert notes == ("resized to 9x7 (H x W): 1 of 2 images",)
@@ -136,11 +136,11 @@ def test_mixed_colors_need_a_conversion(folder: Path) -> None:
         InputError, match=r"a.png is gray and .*b.png is rgb; convert them with --color gray or --color rgb"
     ):
         load_folder(folder, Conversion())
-    gray, _, notes = load_folder(folder, Conversion(color="gray"))
+    gray, _, notes, _ = load_folder(folder, Conversion(color="gray"))
     np.testing.assert_array_equal(gray.images[0, ..., 0], GRAY[0])
     np.testing.assert_allclose(gray.images[1, ..., 0], RGB[1] @ [0.299, 0.587, 0.114], atol=0.51)
     assert notes == ("RGB converted to gray (luma): 1 of 2 images",)
-    color, _, notes = load_folder(folder, Conversion(color="rgb"))
+    color, _, notes, _ = load_folder(folder, Conversion(color="rgb"))
     np.testing.assert_array_equal(color.images, [np.stack([GRAY[0]] * 3, -1), RGB[1]])
     assert notes == ("gray repeated to RGB: 1 of 2 images",)
 
@@ -258,7 +258,7 @@ def test_links_are_followed_but_cycles_are_not(folder: Path, tmp_path: Path) -> 
     os.symlink(folder, folder / "one" / "back")
     os.symlink(folder / "lost", folder / "one" / "lost.png")
     os.symlink("itself.png", folder / "one" / "itself.png")
-    train, _, notes = load_folder(folder, Conversion())
+    train, _, notes, _ = load_folder(folder, Conversion())
     assert train.classes == ("one", "two")
     assert len(train) == 2
     assert notes[0].startswith("ignored, not images: 6 (back, itself.png, lost.png")

@@ -72,7 +72,7 @@ def remaining_files(home: Path) -> list[str]:
 
 def test_pixels_labels_and_splits_are_read(home: Path) -> None:
     write_npz(home / ".keras/datasets/mnist.npz", 9)
-    train, test, notes = MNIST.load(silent)
+    train, test, notes, _ = MNIST.load(silent)
     assert test is not None
     assert train.labels is not None
     np.testing.assert_array_equal(test.images[..., 0], ARRAYS["x_test"])
@@ -86,7 +86,7 @@ def test_pixels_labels_and_splits_are_read(home: Path) -> None:
 def test_idx_files_in_the_cache_are_read(home: Path) -> None:
     write_idx(home / ".keras/datasets/fashion-mnist")
     assert FASHION_MNIST.locate().startswith(f"Keras cache {home}")
-    train, test, _ = FASHION_MNIST.load(silent)
+    train, test, *_ = FASHION_MNIST.load(silent)
     assert test is not None
     assert train.labels is not None
     assert test.labels is not None

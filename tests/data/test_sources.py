@@ -22,7 +22,7 @@ def saved(path: Path, images: NDArray[np.generic] = RGB) -> str:
 
 def test_mnist_by_path_equals_mnist_by_name(real_mnist: Path) -> None:
     by_path = load(str(real_mnist))
-    train, test, _ = load("mnist")
+    train, test, *_ = load("mnist")
     assert test is not None
     assert by_path.test is not None
     assert (train.checksum, test.checksum) == (by_path.train.checksum, by_path.test.checksum)
@@ -34,7 +34,7 @@ def test_mnist_by_path_equals_mnist_by_name(real_mnist: Path) -> None:
 
 
 def test_digits_are_sharp_and_labeled() -> None:
-    train, test, notes = load("digits")
+    train, test, notes, _ = load("digits")
     assert train.images.shape == (1797, 28, 28, 1)
     assert (train.name, train.split, test) == ("digits", "all", None)
     assert train.classes == tuple("0123456789")

@@ -73,7 +73,7 @@ def test_orientation_turns_clockwise() -> None:
 
 
 def test_loaded_images_are_a_fixed_selection() -> None:
-    train, test, notes = load("sprites")
+    train, test, notes, _ = load("sprites")
     assert test is not None
     assert (train.images.shape, test.images.shape) == ((60_000, 64, 64, 1), (20_000, 64, 64, 1))
     assert notes == ("sprites: a fixed selection of 80,000 from all 737,280 combinations of factors",)

@@ -120,13 +120,20 @@ def test_location_scale_family_has_the_density_of_scipy_and_samples_follow_it(fa
     assert stats.kstest(drawn, reference(0.4, 0.05).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("family", [Normal, Laplace])
-def test_means_and_samples_of_a_location_scale_family_lie_in_the_unit_interval(family: type) -> None:
-    pixels = family(tensor([[[[-3.0, 0.25, 7.0]]]]), tensor(0.0))
-    np.testing.assert_allclose(to_numpy(pixels.mean()).ravel(), [0, 0.25, 1])
-    drawn = to_numpy(pixels.sample(seed=0))
-    assert drawn.min() >= 0
-    assert drawn.max() <= 1
+@pytest.mark.parametrize("log_scale", [-5.0, -1.0, 0.5])
+@pytest.mark.parametrize(("family", "reference"), [(Normal, stats.norm), (Laplace, stats.laplace)])
+def test_location_scale_family_has_one_distribution_and_only_its_mean_image_is_clipped(
+    family: type, reference: object, log_scale: float
+) -> None:
+    location = np.array([-3.0, 0.0, 0.25, 0.99, 7.0])
+    exact = reference(location, np.exp(log_scale))
+    pixels = family(tensor(location[None, None, None]), tensor(log_scale))
+    np.testing.assert_allclose(to_numpy(pixels.mean()).ravel(), exact.mean(), atol=1e-6)
+    np.testing.assert_allclose(to_numpy(pixels.mean_image()).ravel(), [0, 0, 0.25, 0.99, 1], atol=1e-6)
+    many = family(tensor(np.tile(location, (4000, 1, 1, 1))), tensor(log_scale))
+    drawn = to_numpy(many.sample(seed=0))[:, 0, 0]
+    assert (abs(drawn.mean(axis=0) - exact.mean()) < 4 * exact.std() / np.sqrt(4000)).all()
+    np.testing.assert_allclose(drawn.std(axis=0), exact.std(), rtol=0.1)
 
 
 @pytest.mark.parametrize("log_scale", [-7.0, -3.0, 0.0, 2.0])
@@ -170,10 +177,47 @@ def test_mixture_of_dependent_channels_sums_to_one_and_samples_follow_it() -> No
         error = statistic(drawn).std(0) / np.sqrt(count)
         assert (abs(statistic(drawn).mean(0) - exact) < 4 * error + 1e-5).all()
 
-    mean = to_numpy(mixture.mean()).ravel()
-    exact = probabilities @ colors
-    assert mean[0] == pytest.approx(exact[0], abs=0.51 / 255)
-    assert mean[1] == pytest.approx(exact[1], abs=0.01)
+    np.testing.assert_allclose(to_numpy(mixture.mean()).ravel(), probabilities @ colors, atol=1 / 255)
+
+
+def exact_color(location: np.ndarray, log_scale: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Return the mean levels of one component, (3,), summed over all levels of red and green in float64."""
+    edges = (np.arange(255) + 0.5) / 127.5 - 1
+    signed = LEVELS / 127.5 - 1
+
+    def at_least(mean: np.ndarray, channel: int) -> np.ndarray:
+        """Return the probabilities of at least level 1, 2, …, (…, 255)."""
+        return special.expit((np.asarray(mean)[..., None] - edges) / np.exp(log_scale[channel]))
+
+    def masses(mean: np.ndarray, channel: int) -> np.ndarray:
+        return -np.diff(at_least(mean, channel), prepend=1, append=0, axis=-1)
+
+    red = masses(location[0], 0)
+    green = masses(location[1] + coefficients[0] * signed, 1)
+    blue_given_red_and_green = [
+        at_least(location[2] + coefficients[1] * r + coefficients[2] * signed, 2).sum(axis=-1) for r in signed
+    ]
+    return np.array([red @ LEVELS, red @ (green @ LEVELS), (red[:, None] * green * blue_given_red_and_green).sum()])
+
+
+@pytest.mark.parametrize(
+    ("log_scales", "tolerance"), [((2, 2, 2), 1), ((0.5, 0, -2), 1), ((-0.5, -7, -7), 1), ((-7, -7, -7), 2)], ids=str
+)
+def test_mean_color_is_the_sum_over_all_levels(log_scales: tuple[float, ...], tolerance: float) -> None:
+    random = np.random.default_rng(6)
+    location, log_scale = random.uniform(-1.3, 1.3, (4, 3)), np.tile(np.array(log_scales, float), (4, 1))
+    coefficients = np.array([[1, 1, 1], [-1, 1, -1], [0.9, -0.9, 0.9], [0.3, -0.6, 0.2]])
+    # White on average; the mean of the clipped red is far inside.
+    location[0] = [1.0, 0.0, 0.0]
+    exact = [exact_color(*component) for component in zip(location, log_scale, coefficients, strict=True)]
+    parameters = [tensor(values[:, None, None, None]) for values in (np.zeros(4), location, log_scale, coefficients)]
+    single = 255 * to_numpy(DiscretizedLogistic(*parameters).mean())[:, 0, 0]
+    np.testing.assert_allclose(single, exact, atol=tolerance)
+
+    logits = np.array([0.3, -1.0, 1.2, 0.0])
+    parameters = [tensor(values[None, None, None]) for values in (logits, location, log_scale, coefficients)]
+    mixture = 255 * to_numpy(DiscretizedLogistic(*parameters).mean()).ravel()
+    np.testing.assert_allclose(mixture, special.softmax(logits) @ exact, atol=tolerance)
 
 
 def test_rgb_mixture_is_the_product_of_its_conditionals() -> None:

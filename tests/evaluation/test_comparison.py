@@ -41,7 +41,8 @@ def test_the_best_number_and_its_ties_are_marked(tmp_path: Path) -> None:
     comparison = compare(runs)
     # Two standard errors of the difference are 2·√(0.1² + 0.1²) = 0.283.
     assert [cell.best for cell in comparison.columns["nll"]] == [True, True, False]
-    assert not comparison.notes
+    (note,) = comparison.notes
+    assert note.startswith("a, b, c: no per-image values of nll; unpaired errors are used")
     assert comparison.facts == {"epochs": (2, 2, 2), "seconds": (5, 5, 5)}
     row = next(line for line in str(comparison).splitlines() if line.startswith("nll"))
     assert row.count("*") == 2
@@ -75,7 +76,7 @@ def test_numbers_measured_differently_are_shown_but_not_ranked(
 
 def test_runs_without_held_out_images_are_noted(tmp_path: Path) -> None:
     runs = [run_of(tmp_path / name, likelihood=likelihood(86, held_out=False)) for name in "ab"]
-    assert compare(runs).notes == ("a: no held-out data", "b: no held-out data")
+    assert compare(runs).notes[1:] == ("a: no held-out data", "b: no held-out data")
     runs[0] = run_of(tmp_path / "c", likelihood=likelihood(86))
     ranked, marked = compare(runs).notes
     assert ranked == "nll is not ranked: the runs differ in held_out (c: True, b: False)"
@@ -105,7 +106,10 @@ def test_files_contain_the_table(tmp_path: Path) -> None:
     comparison.write(tmp_path / "out")
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert content == comparison.to_json()
-    assert content["runs"][0]["numbers"]["nll"] == {"mean": 86, "standard_error": 0.1, "best": True}
+    assert content["runs"][0]["numbers"]["nll"] == {"mean": 86, "standard_error": 0.1, "best": True, "difference": None}
+    difference = {"mean": 0, "standard_error": pytest.approx(0.1 * 2**0.5), "paired": False}
+    assert content["runs"][1]["numbers"]["nll"]["difference"] == difference
+    assert content["notes"] == list(comparison.notes)
     assert (tmp_path / "out" / "comparison.md").read_text() == comparison.to_markdown()
 
 

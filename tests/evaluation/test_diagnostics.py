@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keras_vae.core import registry
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.diagnostics import CHECKS, Finding, RunDiagnostics, run_checks
 from keras_vae.runs.experiment import Experiment
@@ -21,8 +22,8 @@ def experiment(*settings: str, preset: str = "classic") -> Experiment:
 
 
 def history(start: float = 12.0, end: float = 5.0, epochs: int = EPOCHS, **columns: list[float]) -> Metrics:
-    """Return metrics whose losses fall in a straight line."""
-    losses = np.linspace(start, end, epochs).tolist()
+    """Return metrics whose losses converge: the distance to the end halves in every epoch."""
+    losses = (end + (start - end) * 0.5 ** np.arange(epochs)).tolist()
     names = ("total_loss", "negative_elbo", "val_total_loss", "val_negative_elbo")
     return {"epoch": list(range(1, epochs + 1)), **dict.fromkeys(names, losses), **columns}
 
@@ -41,8 +42,30 @@ def codes(count: int = 200, dimensions: int = 4, informed: int = 4, shift: float
     return {"kl_per_group": kl, "z": z, "z_mean": z_mean, "z_log_var": z_log_var}
 
 
+def offset(facts: dict[str, Array], shift: float) -> dict[str, Array]:
+    """Return latents whose unused dimensions lie away from the prior, which costs shift²/2 nats each."""
+    unused = np.var(facts["z_mean"], axis=0) < 1e-9
+    moved = {name: facts[name] + shift * unused for name in ("z", "z_mean")}
+    return facts | moved | {"kl_per_group": facts["kl_per_group"] + shift**2 / 2 * unused}
+
+
+def varying(kl: list[float]) -> Array:
+    """Return KL divergences of groups that vary over images around the given means, as those of used groups do."""
+    return np.asarray(kl) * np.random.default_rng(5).uniform(0.8, 1.2, (50, len(kl)))
+
+
 def names(findings: Sequence[Finding]) -> list[str]:
     return [finding.name for finding in findings]
+
+
+def falling(start: float, end: float, epochs: int = EPOCHS) -> list[float]:
+    """Return losses in a straight line, which would fall further."""
+    return np.linspace(start, end, epochs).tolist()
+
+
+def curve(losses: list[float]) -> Metrics:
+    """Return metrics whose losses, on training and on validation images, are these."""
+    return {name: list(losses) for name in history()} | {"epoch": list(range(1, len(losses) + 1))}
 
 
 def rising(start: float, best: float, end: float) -> list[float]:
@@ -104,7 +127,7 @@ PROBLEMS: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
     ),
     "one group of three unused": (
         ["unused groups"],
-        LADDER | {"kl_per_group": np.tile([3.0, 0.0, 5.0], (50, 1))},
+        LADDER | {"kl_per_group": varying([3.0, 0.0, 5.0])},
         ["Group 2 (counted from 1) is unused", "shallower"],
     ),
     "noise explodes": (
@@ -185,6 +208,68 @@ PROBLEMS: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
         codes(shift=2.0) | {"experiment": experiment("model.objective.beta=0.1")},
         ["mean 1.99 and variance 1.06", "fit-prior", "model.objective.beta (now 0.1)"],
     ),
+    "an offset that costs KL": (
+        ["posterior collapse", "codes far from the prior"],
+        {**codes(informed=0), **offset(codes(informed=0), 2.0)},
+        ["All 4 latent dimensions are unused", "cost 8 nats per image", "away from the prior"],
+    ),
+    "most dimensions with an offset": (
+        ["unused latent dimensions", "codes far from the prior"],
+        offset(codes(dimensions=128, informed=4), 1.0),
+        ["4 of 128 are used", "cost 62 nats per image"],
+    ),
+    "a group with a constant KL": (
+        ["unused groups"],
+        LADDER | {"kl_per_group": varying([3.0, 0.0, 5.0]) + np.array([0.0, 7.0, 0.0])},
+        ["Group 2 (counted from 1) is unused", "cost 7 nats"],
+    ),
+    "inactive by the evaluation": (
+        ["posterior collapse"],
+        {"evaluation": {"latents": {"latent_dim": 4, "active_units": {"count": 0, "dimensions": []}}}},
+        ["All 4 latent dimensions are unused"],
+    ),
+    "trained for too short": (
+        ["under-training"],
+        {"metrics": curve(falling(100.0, 45.0))},
+        # The slope is 5, and the last 3 of 12 epochs begin with the 10th: 5 · 10.
+        ["from 55.0 to 45.0 nats in the last 3 of 12 epochs, 5 nats per epoch", "about 50 more"],
+    ),
+    "trained for too short and collapsed": (
+        ["under-training", "posterior collapse"],
+        codes(informed=0)
+        | {
+            "metrics": history(epochs=3) | {"val_total_loss": [477.0, 340.0, 281.0]},
+            "experiment": experiment("training.epochs=3"),
+        },
+        ["98 nats per epoch", "First train for longer, with training.epochs = 53"],
+    ),
+    "the last epoch diverges": (
+        ["rising loss"],
+        {"metrics": history() | {name: [*history()[name][:-1], 9.0] for name in ("total_loss", "val_total_loss")}},
+        ["from 5.0 nats in epoch 11 to 9.0 nats in epoch 12", 'training.keep = "best"'],
+    ),
+    "decoder ignores the code": (
+        ["identical reconstructions"],
+        {"reconstruction_share": 0.001},
+        ["0.1% of the variance", "learning_rate (now 0.001)"],
+    ),
+    "decoder ignores the label": (
+        ["ignored condition"],
+        {"reconstruction_share": 0.4, "condition_share": 0.0005, "experiment": experiment("model.latent_dim=2")},
+        ["0.05% of the variance", "latent_dim (now 2)"],
+    ),
+    "outputs are NaN": (["non-finite gradients"], {"outputs_are_finite": False}, ["codes or reconstructions"]),
+    "samples are copies": (
+        ["copied training images"],
+        {
+            "evaluation": {
+                "samples": {
+                    "memorization": {"copying_suspected": True, "share_of_near_copies": 0.4, "three_sample_z": -9.0}
+                }
+            }
+        },
+        ["40% of the samples", "z is -9.0"],
+    ),
     "codebook collapses": (
         ["collapsed codebook"],
         VQ | {"metrics": history(perplexity=[1.2] * EPOCHS, used_codes=[2.0] * EPOCHS)},
@@ -214,6 +299,26 @@ def test_findings_are_sentences_and_name_settings_that_exist(case: str) -> None:
         assert all(name in settings[section] for section, name in named), finding.suggestion
 
 
+SETTING = re.compile(r"""\b((?:model|training)\.[\w.]+) (?:=|to) (\{[^}]*\}|"?[\w-]+(?:\.\d+)?"?)""")
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_suggested_settings_are_valid(case: str) -> None:
+    _, changes, _ = PROBLEMS[case]
+    diagnostics = RunDiagnostics(**HEALTHY | changes)
+    for finding in run_checks(diagnostics):
+        advice = re.sub(r"\(now [^)]*\)", "", finding.suggestion)
+        for key, value in SETTING.findall(advice):
+            changed = diagnostics.experiment.with_overrides([f"{key}={value}"])
+            for kind in ("objective", "likelihood"):
+                registry.build(kind, getattr(changed.model, kind))
+
+
+def test_settings_are_recognized_in_suggestions() -> None:
+    found = SETTING.findall('Set model.likelihood = { name = "normal", scale = 0.1 }, or training.clip_norm = 100.')
+    assert found == [("model.likelihood", '{ name = "normal", scale = 0.1 }'), ("training.clip_norm", "100")]
+
+
 def test_a_finding_prints_its_name_and_three_labeled_lines() -> None:
     assert str(Finding("low contrast", "One level.", "Too few.", "Use more.")).splitlines() == [
         "low contrast",
@@ -232,13 +337,32 @@ def test_every_check_finds_some_problem() -> None:
 
 HARMLESS: dict[str, dict[str, Any]] = {
     "nothing changed": {},
+    "codes in a small unit": {"z_mean": 0.01 * codes()["z_mean"], "reconstruction_share": 0.4},
+    "converging slowly": {
+        "metrics": curve([150 + 60 / epoch for epoch in range(1, 31)]),
+        "experiment": experiment("training.epochs=30"),
+        "train_images": None,
+    },
+    "falling by less than the noise": {
+        "metrics": curve([30.0, 12, 11, 11.3, 10.7, 11.2, 10.6, 11.1, 10.5, 11.0, 10.4, 10.9]),
+    },
+    "interrupted while the loss falls": {
+        "metrics": curve(falling(100.0, 45.0)),
+        "experiment": experiment("training.epochs=50"),
+    },
+    "spike in the last epoch, best one kept": {
+        "metrics": history() | {name: [*history()[name][:-1], 9.0] for name in ("total_loss", "val_total_loss")},
+        "experiment": experiment("training.keep=best"),
+    },
+    "labels and codes used": {"reconstruction_share": 0.4, "condition_share": 0.13},
     "half of the dimensions unused": codes(dimensions=50, informed=20),
     "only an experiment and metrics": dict.fromkeys(
         ("train_images", "held_out_images", "kl_per_group", "z", "z_mean", "z_log_var")
     ),
     "one outlying log-variance": {"z_log_var": np.where(np.arange(800) == 7, 19.0, -2.0).reshape(200, 4)},
     "β still rising": codes(informed=0, shift=3.0) | {"beta_factor": 0.5},
-    "latents still unused early in training": codes(informed=0) | {"experiment": experiment("training.epochs=50")},
+    "latents still unused early in training": codes(informed=0)
+    | {"experiment": experiment("training.epochs=50"), "metrics": curve(falling(12.0, 5.0))},
     "another prior": codes(shift=3.0) | {"experiment": experiment('model.prior={ name = "vamp" }')},
     "fitted prior": codes(shift=3.0) | {"has_fitted_prior": True},
     "few codes": {name: values[:5] for name, values in codes(shift=3.0).items()},
@@ -258,7 +382,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     },
     "noisy validation": {"metrics": history(val_total_loss=[12.0] + [5.0, 5.6] * 5 + [5.0])},
     "converged": {"metrics": history(5.0, 5.0)},
-    "all groups used": LADDER | {"kl_per_group": np.tile([3.0, 1.0, 5.0], (50, 1))},
+    "all groups used": LADDER | {"kl_per_group": varying([3.0, 1.0, 5.0])},
     "codebook used": VQ | {"metrics": history(perplexity=[15.0] * EPOCHS, used_codes=[60.0] * EPOCHS)},
 }
 

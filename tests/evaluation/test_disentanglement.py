@@ -13,7 +13,8 @@ import pytest
 from keras_vae import VAE
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.data.dataset import Dataset, Factors, Splits
+from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.data.factors import Factors
 from keras_vae.evaluation.disentanglement import bootstrap_error, measure_disentanglement
 from keras_vae.evaluation.disentanglement_scores import (
     beta_vae_score,

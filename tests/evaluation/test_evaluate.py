@@ -12,6 +12,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.data.info import DatasetInfo
 from keras_vae.evaluation.evaluate import EvaluationConfig, available_stages, evaluate
+from keras_vae.evaluation.per_image import load_per_image
 from keras_vae.runs.build import build_model
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Run
@@ -66,6 +67,24 @@ def test_only_named_stages_change(run: Run, splits: Splits) -> None:
     assert evaluate(run, splits, stages=["likelihood"], config=QUICK) == second
 
 
+def test_per_image_values_follow_the_stages_and_the_weights(run: Run, splits: Splits) -> None:
+    evaluate(run, splits, stages=["likelihood"], config=QUICK)
+    values = load_per_image(run, run.evaluation)["likelihood"]
+    assert set(values) >= {"negative_elbo", "reconstruction_loss", "kl_loss", "nll", "effective_sample_size"}
+    for name in ("negative_elbo", "nll"):
+        assert values[name].shape == (20,)
+        assert values[name].mean() == pytest.approx(run.evaluation["likelihood"][name]["mean"], rel=1e-5)
+    assert (run.path / "evaluation.npz").stat().st_size < 5000
+    evaluate(run, splits, stages=["samples"], config=QUICK)
+    np.testing.assert_array_equal(load_per_image(run, run.evaluation)["likelihood"]["nll"], values["nll"])
+    model = run.load_model()
+    model.decoder.set_weights([1.5 * weight for weight in model.decoder.get_weights()])
+    run.save_model(model)
+    evaluate(run, splits, stages=["samples"], config=QUICK)
+    assert load_per_image(run, run.evaluation) == {}
+    assert not (run.path / "evaluation.npz").exists()
+
+
 def test_numbers_of_other_weights_are_removed(run: Run, splits: Splits) -> None:
     evaluate(run, splits, stages=["latents"], config=QUICK)
     model = run.load_model()
@@ -81,6 +100,7 @@ def test_other_images_have_a_file_of_their_own(run: Run, splits: Splits) -> None
     assert result["likelihood"]["images"] == 3
     assert run.evaluation == before
     assert run.read_evaluation("three") == result
+    assert len(load_per_image(run, result, "three")["likelihood"]["nll"]) == 3
 
 
 VQ = Experiment.model_validate(

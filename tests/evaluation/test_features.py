@@ -121,7 +121,7 @@ def test_classifier_features_separate_the_classes(splits: Splits, monkeypatch: p
         "dimensions": 128,
         "seed": 0,
         "recipe": features.RECIPE,
-        "training_images": 40,
+        "training_images": 20,
         "accuracy": 1.0,
         "accuracy_images": 20,
         "accuracy_split": "test",
@@ -143,10 +143,37 @@ def test_the_classifier_learns_digits_quickly(monkeypatch: pytest.MonkeyPatch) -
     assert classifier_features(digits).describe()["accuracy"] > 0.95
 
 
+def test_the_classifier_is_trained_on_no_compared_image(splits: Splits) -> None:
+    """Copies of held-out images, and of reserved images, are not trained on either."""
+    copied = np.concatenate([splits.train.images, splits.test.images[:5], splits.train.images])
+    labels = np.concatenate([splits.train.labels, splits.test.labels[:5], splits.train.labels])
+    train = Dataset.from_arrays(copied, labels, name="frames", split="train")
+    seen, reserved = features._divide_training_images(splits._replace(train=train))
+    assert len(reserved) == 20
+    trained, compared = (
+        {image.tobytes() for image in images}
+        for images in (seen.images, np.concatenate([reserved.images, splits.test.images]))
+    )
+    assert trained
+    assert not trained & compared
+
+
+def test_training_images_that_are_all_compared_give_random_features(splits: Splits) -> None:
+    same = splits._replace(validation=None, test=splits.train)
+    chosen = load_features(None, same)
+    assert chosen.name == "random"
+    assert chosen.notes == (
+        "features = classifier: frames has too few training images besides the compared ones; use features = random, "
+        "as was done here",
+    )
+    with pytest.raises(InputError, match="has too few training images besides the compared ones"):
+        load_features("classifier", same)
+
+
 def test_the_classifier_is_cached(splits: Splits, trainings: list[int], cache: Path) -> None:
     first = classifier_features(splits)
     second = classifier_features(splits)
-    assert trainings == [40]
+    assert trainings == [20]
     assert second.describe() == first.describe()
     np.testing.assert_array_equal(first(splits.train.images), second(splits.train.images))
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
@@ -166,7 +193,7 @@ def test_runs_with_different_validation_images_share_one_classifier(dark_and_bri
         split(rest, test, validation=size, test_size=0.0, holdout=True, seed=seed)
         for size, seed in [(0.0, 0), (10, 0), (0.5, 7)]
     ]
-    keys = {features._cache_key(features._training_and_test_images(part, 0)[0], 0) for part in parts}
+    keys = {features._cache_key(features._divide_training_images(part)[0], 0) for part in parts}
     assert len(keys) == 1
 
 
@@ -175,7 +202,7 @@ def test_a_damaged_cache_file_is_reported_and_replaced(splits: Splits, trainings
     (path,) = cache.iterdir()
     path.write_bytes(path.read_bytes()[:1000])
     again = classifier_features(splits)
-    assert trainings == [40, 40]
+    assert trainings == [20, 20]
     assert again.notes == ("the cached classifier was damaged and has been trained again",)
     np.testing.assert_allclose(again(splits.train.images), whole(splits.train.images), rtol=1e-3, atol=1e-4)
     assert classifier_features(splits).notes == ()
@@ -219,11 +246,11 @@ def test_the_cache_folder_follows_the_environment_variable_or_home(monkeypatch: 
     assert features.cache_folder() == Path("/home/somebody/.cache/keras-vae")
 
 
-def test_without_held_out_images_a_tenth_measures_the_accuracy(dark_and_bright: Dataset, trainings: list[int]) -> None:
+def test_without_held_out_images_half_of_them_are_reserved(dark_and_bright: Dataset, trainings: list[int]) -> None:
     whole = split(dark_and_bright, None, validation=0.0, test_size=0.0, holdout=False, seed=0)
     details = classifier_features(whole).describe()
-    assert (details["training_images"], details["accuracy_images"], details["accuracy_split"]) == (54, 6, "all")
-    assert trainings == [54]
+    assert (details["training_images"], details["accuracy_images"], details["accuracy_split"]) == (30, 30, "all")
+    assert trainings == [30]
 
 
 def test_unlabeled_images_give_no_accuracy(splits: Splits) -> None:
@@ -312,7 +339,9 @@ def test_the_classifier_learns_mnist_to_99_percent(real_mnist: Path, monkeypatch
     monkeypatch.setenv("KERAS_VAE_DATA", str(real_mnist))
     loaded = sources.load("mnist")
     mnist = split(loaded.train, loaded.test, validation=10_000, test_size=0.0, holdout=True, seed=0)
-    train, labels, test = features._training_and_test_images(mnist, 0)
+    train, reserved = features._divide_training_images(mnist)
+    assert (len(train), len(reserved)) == (50_000, 10_000)
+    test, labels = mnist.test, train.labels
     network = features._network((28, 28, 1), 10, 0)
     features._train(network, train.images, labels, 0, lambda items, label: items)
     logits = Features("classifier", network)(test.images)

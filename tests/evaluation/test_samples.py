@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, Likelihood, Normal
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
+from keras_vae.data import sources
 from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.evaluation import features as networks
+from keras_vae.evaluation import samples as sampling
 from keras_vae.evaluation.features import random_features
 from keras_vae.evaluation.samples import measure_samples
-from keras_vae.evaluation.set_distances import compare_sets
+from keras_vae.evaluation.set_distances import compare_sets, frechet_distance
 
 SHAPE = (6, 7, 1)
 
@@ -80,9 +84,9 @@ def test_new_images_are_not_copies_and_are_as_close_as_the_floor(splits: Splits,
     assert found["copying_suspected"] is False
     assert abs(found["three_sample_z"]) < 3.5
     assert found["median_distance_ratio"] == pytest.approx(1, abs=0.15)
-    assert 1 / 3 < section["frechet_distance"] / floor["frechet_distance"] < 3
+    assert 1 / 3 < section["frechet_distance"]["mean"] / floor["frechet_distance"]["mean"] < 3
     for name in ("precision", "recall", "coverage"):
-        assert section[name] == pytest.approx(floor[name], abs=0.15)
+        assert section[name]["mean"] == pytest.approx(floor[name]["mean"], abs=0.15)
 
 
 def is_json(value: Any) -> bool:
@@ -107,8 +111,8 @@ def test_the_section_of_a_model_is_complete_and_reproducible(splits: Splits, mak
     assert section["features"] == random_features(SHAPE).describe()
     assert section["notes"] == ["compared 150 of 160 samples, because there are only 150 held-out images"]
     # An untrained model's samples are far from anything.
-    assert section["frechet_distance"] > 20 * section["floor"]["frechet_distance"]
-    assert section["precision"] + section["coverage"] < 0.1
+    assert section["frechet_distance"]["mean"] > 20 * section["floor"]["frechet_distance"]["mean"]
+    assert section["precision"]["mean"] + section["coverage"]["mean"] < 0.1
     again = measure_samples(model, splits, n=160, features=random_features(SHAPE), seed=3)
     other = measure_samples(model, splits, n=160, features="random", seed=4)
     assert again == section
@@ -125,8 +129,59 @@ def test_the_floor_compares_training_images(splits: Splits) -> None:
         compare_sets(features(splits.train.images)[np.random.default_rng(seed).permutation(300)[:150]], rows)
         for seed in range(3)
     ]
-    values = [floor["frechet_distance"] for floor in floors]
-    assert min(values) / 2 < section["floor"]["frechet_distance"] < max(values) * 2
+    values = [floor["frechet_distance"]["mean"] for floor in floors]
+    assert min(values) / 2 < section["floor"]["frechet_distance"]["mean"] < max(values) * 2
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_images_that_the_classifier_was_trained_on_are_not_compared(
+    held_out: bool, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_VAE_CACHE", str(tmp_path))
+    monkeypatch.setattr(networks, "_MIN_STEPS", 3)
+    trained, compared = [], []
+    train = networks._train
+
+    def recording_train(network: object, images: Array, *args: object) -> None:
+        trained.extend(images)
+        train(network, images, *args)
+
+    def recording_sets(samples: Array, real: Array) -> dict[str, Any]:
+        compared.extend(vector.tobytes() for vector in (*samples, *real))
+        return compare_sets(samples, real)
+
+    monkeypatch.setattr(networks, "_train", recording_train)
+    monkeypatch.setattr(sampling, "compare_sets", recording_sets)
+    given = splits if held_out else Splits(splits.train, None, None)
+    section = measure_samples(ReplayModel(frames(400, 5)), given, n=400)
+    assert section["features"]["name"] == "classifier"
+    assert len(trained) == section["features"]["training_images"] == 150
+    assert section["images"] == 150
+    vectors = networks.load_features(None, given)(np.stack(trained))
+    assert len(compared) == (600 if held_out else 300)
+    assert not {vector.tobytes() for vector in vectors} & set(compared)
+    if not held_out:
+        note = "because there are only 150 training images that the classifier was not trained on"
+        assert note in section["notes"][0]
+
+
+@pytest.mark.slow
+def test_a_classifier_that_memorized_its_images_does_not_change_the_floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With random labels, the features of the images that were trained on differ from those of all others."""
+    monkeypatch.setenv("KERAS_VAE_CACHE", str(tmp_path))
+    monkeypatch.setattr(networks, "_MIN_STEPS", 800)
+    rng = np.random.default_rng(0)
+    images = rng.permutation(sources.load("digits").train.images)
+    whole = Dataset.from_arrays(images[:600], rng.integers(0, 4, 600), name="digits")
+    parts = Splits(whole.subset(np.arange(400), "train"), None, whole.subset(np.arange(400, 600), "test"))
+    section = measure_samples(ReplayModel(images[600:800]), parts, n=200)
+    new, floor = section["frechet_distance"], section["floor"]["frechet_distance"]
+    assert abs(new["mean"] - floor["mean"]) < 3 * math.hypot(new["standard_error"], floor["standard_error"])
+    chosen = networks.load_features(None, parts)
+    seen, _ = networks._divide_training_images(parts)
+    assert frechet_distance(chosen(seen.images), chosen(parts.test.images)) > 1.05 * floor["mean"]
 
 
 def test_three_test_images_give_the_metrics_that_three_allow(splits: Splits) -> None:
@@ -134,7 +189,7 @@ def test_three_test_images_give_the_metrics_that_three_allow(splits: Splits) -> 
     section = measure_samples(ReplayModel(frames(40, 5)), few, n=40, features="random")
     assert is_json(section)
     assert section["images"] == 3
-    assert section["frechet_distance"] > 0
+    assert section["frechet_distance"]["mean"] > 0
     assert section["kid"]["standard_error"] is None
     assert section["precision"] is section["recall"] is section["density"] is section["coverage"] is None
     assert section["memorization"]["median_distance"] > 0
@@ -162,7 +217,7 @@ def test_without_held_out_images_there_is_no_floor(splits: Splits) -> None:
     assert section["floor"] is section["memorization"] is None
     note = "no held-out data: samples are compared with the training images, without floor and memorization test"
     assert note in section["notes"]
-    assert section["frechet_distance"] > 0
+    assert section["frechet_distance"]["mean"] > 0
 
 
 def test_labels_are_drawn_in_the_proportions_of_the_training_data(splits: Splits) -> None:

@@ -109,11 +109,22 @@ def test_neighbors_are_the_nearest_training_images(classic: Explorer) -> None:
 def test_dimensions_are_sorted_by_their_kl_divergence(make_run: MakeRun) -> None:
     run = make_run(*CLASSIC, "model.latent_dim=3")
     rates = [{"dimension": 2, "mean": 1.5}, {"dimension": 0, "mean": 0.4}, {"dimension": 1, "mean": 0.001}]
-    (run.path / "evaluation.json").write_text(json.dumps({"latents": {"kl_per_dimension": rates}}))
+    latents = {"kl_per_dimension": rates, "active_units": {"count": 2, "dimensions": [0, 2]}}
+    (run.path / "evaluation.json").write_text(json.dumps({"latents": latents}))
     space = Explorer(run).latent_space
     assert space.order == [2, 0, 1]
     assert space.top_dims == (0, 2)
     assert [space.is_active(dimension) for dimension in range(3)] == [True, False, True]
+
+
+def test_a_dimension_with_a_constant_mean_is_inactive_whatever_its_kl(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC, "model.latent_dim=3")
+    rates = [{"dimension": dimension, "mean": mean} for dimension, mean in enumerate((0.4, 9.0, 1.5))]
+    latents = {"kl_per_dimension": rates, "active_units": {"count": 2, "dimensions": [0, 2]}}
+    (run.path / "evaluation.json").write_text(json.dumps({"latents": latents}))
+    space = Explorer(run).latent_space
+    assert space.order == [2, 0, 1]
+    assert not space.is_active(1)
 
 
 def test_a_plane_through_a_code_holds_the_other_dimensions(make_run: MakeRun) -> None:
@@ -159,15 +170,30 @@ def test_sliders_and_map_cover_a_prior_that_is_not_standard(make_run: MakeRun) -
     far = np.array([9.0, 0.0, -20.0], "float32")
     model.encoder.get_layer("z_mean").bias.assign(far)
     run.save_model(model)
-    space = Explorer(run).latent_space
-    samples = space.engine.sample_prior(500)
-    assert (np.abs(np.concatenate([samples, space.codes])) <= space.extent).all()
-    assert space.extent[2] >= 20
-    np.testing.assert_allclose(space.center, space.engine.sample_code(5, 0.0), atol=1e-5)
+    explorer = Explorer(run)
+    space = explorer.latent_space
+    # The sliders cover the codes of images and the samples of the prior.
+    low, high = space.limits
+    for codes in (model.sample_prior(300, seed=0), model.encode(space.dataset.images).z_mean):
+        assert (low - 1e-4 <= codes).all()
+        assert (codes <= high + 1e-4).all()
+    assert low[2] <= -20
+    # The prior is not fitted to these codes: the center is the code of an image, not that of zero noise.
+    assert np.abs(space.codes - space.center).max(axis=1).min() == 0
     plane = space.plane("dimensions", (0, 2))
     view, points = space.default_view(plane), plane.points(space.codes)
     assert (np.abs(points - [view.u, view.v]) <= view.half).mean() > 0.95
+    assert view.half < 4
     np.testing.assert_allclose(plane.codes([[1.0, 2.0]])[0], [1.0, space.center[1], 2.0], atol=1e-5)
+
+
+def test_the_center_of_a_prior_that_covers_the_codes_is_that_of_zero_noise(make_run: MakeRun) -> None:
+    run = make_run(*CLASSIC, "model.latent_dim=3", 'model.prior={ name = "realnvp", num_couplings = 2, hidden = [4] }')
+    space = Explorer(run).latent_space
+    np.testing.assert_allclose(space.center, space.engine.sample_code(5, 0.0), atol=1e-5)
+    view = space.default_view(space.plane())
+    # The 1 % and 99 % quantiles of a standard normal are ±2.33.
+    assert view.half == pytest.approx(2.33 * 1.1, rel=0.2)
 
 
 def test_a_mixture_prior_has_no_temperature(make_run: MakeRun) -> None:

@@ -60,14 +60,14 @@ def test_points_of_the_map_can_be_hidden(explorer: Explorer) -> None:
 
 
 def test_sliders_keep_values_beyond_their_range(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    tab, extent = SlidersTab(explorer), explorer.latent_space.extent
+    tab, high = SlidersTab(explorer), explorer.latent_space.limits[1]
     order = explorer.latent_space.order
     far = np.array([0.5, 0.5, 0.5], "float32")
-    far[order[0]] = extent[order[0]] + 3
+    far[order[0]] = high[order[0]] + 3
     decoded: list[np.ndarray] = []
     decode = explorer.decode
     monkeypatch.setattr(explorer, "decode", lambda code, label=None: decoded.append(code) or decode(code, label))
-    tab.move(far, None, extent[order[0]], -1.0, 0.5)
+    tab.move(far, None, high[order[0]], -1.0, 0.5)
     assert decoded[0][order].tolist() == [far[order[0]], -1.0, 0.5]
 
 

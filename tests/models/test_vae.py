@@ -379,3 +379,11 @@ def test_file_loads_in_a_process_that_only_imports_the_package(order: str, make_
     code = f"{order}; print(keras.saving.load_model({str(tmp_path / 'vae.keras')!r}).latent_dim)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "3", done.stderr
+
+
+def test_codes_of_dynamically_binarized_images_do_not_depend_on_their_row(make_vae: MakeVAE, images: Array) -> None:
+    vae = make_vae(likelihood=Bernoulli(binarize="dynamic"))
+    codes = vae.encode(images, seed=2).z_mean
+    np.testing.assert_allclose(vae.encode(images[::-1], seed=2).z_mean[::-1], codes, atol=1e-5)
+    np.testing.assert_allclose(vae.encode(images[9:11], seed=2).z_mean, codes[9:11], atol=1e-5)
+    assert (abs(vae.encode(images, seed=3).z_mean - codes).max(axis=1) > 1e-4).all()

@@ -105,7 +105,7 @@ def labels(axes: Any, axis: str) -> dict[str, float]:
 
 def test_ticks_are_centered_on_their_tiles() -> None:
     grid = grid_points(5, bounds=(-2.0, 2.0), latent_dim=6, dims=(4, 2))
-    axes = axes_of(figures.latent_grid(random_images(25, 10, 20, 1), grid, dims=(4, 2)))[0]
+    axes = axes_of(figures.latent_grid(random_images(25, 10, 20, 1), grid, names=("z[4]", "z[2]")))[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("z[4]", "z[2]")
     assert labels(axes, "x") == pytest.approx({"-2": 10, "-1": 30, "0": 50, "1": 70, "2": 90})
     assert labels(axes, "y") == pytest.approx({"2": 5, "1": 15, "0": 25, "-1": 35, "-2": 45})
@@ -163,3 +163,12 @@ def test_image_strips_label_rows_with_names_and_columns_with_values(tmp_path: Pa
     axes = axes_of(figure)[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["z[3]", "z[0]"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["−3", "0", "3"]
+
+
+def test_names_of_strips_in_several_lines_are_as_wide_as_their_longest_line() -> None:
+    tiles = random_images(6, 5, 4, 1).reshape(2, 3, 5, 4, 1)
+    lefts = []
+    for name in ("z[3]\nfrom 1 to 2", "from 1 to 2"):
+        figure = figures.image_strips(figures.ImageStrips(tiles, [name, "z[0]"], [0.0, 0.5, 1.0], "z", "title"))
+        lefts.append(axes_of(figure)[0].get_window_extent().x0)
+    assert lefts[0] == pytest.approx(lefts[1])

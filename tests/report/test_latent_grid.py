@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_vae.core.errors import InputError
-from keras_vae.report.latent_grid import grid_points
+from keras_vae.report.latent_grid import grid_points, interpolate
 
 
 def test_grid_runs_row_by_row_from_the_top_left() -> None:
@@ -81,3 +81,14 @@ def test_one_latent_dimension_gives_one_row() -> None:
 def test_invalid_arguments_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         grid_points(**arguments)
+
+
+def test_spherical_interpolation_keeps_the_distance_from_its_origin() -> None:
+    origin = np.array([10.0, -20.0, 5.0])
+    start, end = origin + np.array([3.0, 0.0, 0.0]), origin + np.array([0.0, 0.0, 3.0])
+    path = interpolate(start, end, 7, spherical=True, origin=origin)
+    np.testing.assert_allclose(np.linalg.norm(path - origin, axis=1), 3, rtol=1e-5)
+    np.testing.assert_allclose(path[3], origin + 3 * np.sqrt(0.5) * np.array([1, 0, 1]), rtol=1e-5)
+    np.testing.assert_allclose(path[[0, -1]], [start, end], rtol=1e-6)
+    # A straight line does not depend on the origin.
+    np.testing.assert_array_equal(interpolate(start, end, 7, origin=origin), interpolate(start, end, 7))

@@ -18,7 +18,7 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.networks import Conv
 from keras_vae.report import figures
 from keras_vae.report.context import PlotContext
-from keras_vae.report.plots import available_plots, kl_per_dimension, latents, plot, traversals
+from keras_vae.report.plots import available_plots, interpolation, kl_per_dimension, latents, plot, traversals
 from keras_vae.runs.run import Run
 
 
@@ -107,10 +107,48 @@ def test_variance_orders_the_dimensions_if_their_kl_is_unknown(components: dict[
     assert context.order[0] == 3
     assert context.plane == (1, 3)
     assert "kl-per-dimension" not in available_plots(context)
-    assert traversals(context, n=2).names[0] == "z[3]"
+    assert traversals(context, n=2).names[0].splitlines()[0] == "z[3]"
     with pytest.raises(InputError, match="only the sum over dimensions"):
         kl_per_dimension(context)
 
 
 def test_plane_of_one_or_two_dimensions_needs_no_images(make_vae: Callable[..., VAE]) -> None:
     assert PlotContext.of(make_vae(latent_dim=1)).plane == (0, 1)
+
+
+def test_latents_show_the_contours_of_the_actual_prior(make_vae: Callable[..., VAE], images: Array) -> None:
+    vae = make_vae(latent_dim=3, prior=MixtureOfNormals(2))
+    vae.prior.means.assign([[8.0, 0.0, -5.0], [8.0, 0.0, -5.0]])
+    axes = axes_of(latents(PlotContext.of(vae, images), dims=(0, 2)))[0]
+    assert not axes.patches
+    outer = max(np.ptp(path.vertices[:, 0]) for lines in axes.collections[1:] for path in lines.get_paths())
+    assert outer == pytest.approx(4, rel=0.1)
+    for lines in axes.collections[1:]:
+        outline = np.concatenate([path.vertices for path in lines.get_paths()])
+        np.testing.assert_allclose((outline.min(axis=0) + outline.max(axis=0)) / 2, [8, -5], atol=0.15)
+    # A standard normal prior has the circles.
+    normal = axes_of(latents(PlotContext.of(make_vae(latent_dim=3), images), dims=(0, 2)))[0]
+    assert [patch.get_radius() for patch in normal.patches] == [1, 2]
+
+
+def test_spherical_interpolation_turns_around_the_mean_of_the_codes(
+    make_vae: Callable[..., VAE], images: Array
+) -> None:
+    vae = make_vae(latent_dim=4)
+    kernel, _ = vae.encoder.get_layer("z_mean").get_weights()
+    vae.encoder.get_layer("z_mean").set_weights([30 * kernel, np.array([50.0, -40.0, 30.0, 60.0])])
+    context = PlotContext.of(vae, images)
+    decoded: list[np.ndarray] = []
+    decode = vae.decode
+    vae.decode = lambda z, **options: decoded.append(z) or decode(z, **options)  # type: ignore[assignment, method-assign]
+    interpolation(context, n=9, rows=12, spherical=True)
+    z_mean = vae.encode(images).z_mean
+    mean = context.latent_range().mean
+    # The mean of 2,000 draws and that of the posterior means differ by sampling noise.
+    np.testing.assert_allclose(mean, z_mean.mean(axis=0), atol=0.2)
+    for pair, path in zip(zip(z_mean[:12], z_mean[12:], strict=True), decoded[0].reshape(12, 9, 4), strict=True):
+        first, last = (end - mean for end in pair)
+        angle = np.arccos(first @ last / (np.linalg.norm(first) * np.linalg.norm(last)))
+        t = np.linspace(0, 1, 9)[:, None]
+        expected = (np.sin((1 - t) * angle) * first + np.sin(t * angle) * last) / np.sin(angle)
+        np.testing.assert_allclose(path - mean, expected, atol=1e-2)

@@ -9,6 +9,7 @@ from figure_helpers import axes_of
 
 from keras_vae.core.errors import InputError
 from keras_vae.report import figures
+from keras_vae.report.figures.scatter import SHARES, plane_density
 
 
 def test_points_are_colored_by_label_and_circles_have_the_radii_of_the_prior() -> None:
@@ -96,6 +97,79 @@ def test_one_latent_dimension_gives_one_normalized_histogram_per_class() -> None
         assert sum(areas) == pytest.approx(count)
         (prior,) = axes.lines
         assert np.trapezoid(prior.get_ydata(), prior.get_xdata()) == pytest.approx(1, abs=1e-2)
+
+
+def outlines(figure: Any) -> list[np.ndarray]:
+    """Return the points of each contour."""
+    return [
+        np.concatenate([path.vertices for path in lines.get_paths()]) for lines in axes_of(figure)[0].collections[1:]
+    ]
+
+
+def test_contours_of_a_normal_prior_are_ellipses_at_one_and_two_standard_deviations() -> None:
+    rng = np.random.default_rng(0)
+    mean, std = np.array([10.0, 99.0, -4.0]), np.array([2.0, 1.0, 0.5])
+    prior = rng.normal(size=(40_000, 3)) * std + mean
+    figure = figures.latents(rng.normal(size=(50, 3)), dims=(0, 2), prior=prior)
+    for sigma, outline in zip((1, 2), outlines(figure), strict=True):
+        radii = np.linalg.norm((outline - mean[[0, 2]]) / std[[0, 2]], axis=1)
+        assert radii.mean() == pytest.approx(sigma, rel=0.03)
+        assert radii.std() < 0.08 * sigma
+    assert not axes_of(figure)[0].patches
+    assert {text.get_text() for text in axes_of(figure)[0].texts} == {"39%", "86%"}
+    # The axes show the prior and the codes.
+    assert axes_of(figure)[0].get_xlim()[1] > 13
+    assert axes_of(figure)[0].get_xlim()[0] < -2
+
+
+def test_contours_of_a_mixture_contain_their_shares_of_it() -> None:
+    rng = np.random.default_rng(1)
+    weights, means, std = np.array([0.7, 0.3]), np.array([[-6.0, 0.0], [6.0, 3.0]]), 1.5
+    chosen = rng.choice(2, 60_000, p=weights)
+    density = plane_density(means[chosen] + std * rng.normal(size=(60_000, 2)))
+
+    def exact(points: np.ndarray) -> np.ndarray:
+        squares = np.square(points[:, None] - means).sum(axis=2) / std**2
+        return np.exp(-squares / 2) @ weights / (2 * np.pi * std**2)
+
+    points = np.stack(np.meshgrid(density.x, density.y), axis=-1).reshape(-1, 2)
+    expected = exact(points).reshape(density.values.shape)
+    assert np.abs(density.values - expected).max() < 0.08 * expected.max()
+    own = exact(means[chosen] + std * rng.normal(size=(60_000, 2)))
+    for share in SHARES:
+        # The density that a share of independent samples exceeds.
+        assert density.level(share) == pytest.approx(np.quantile(own, 1 - share), rel=0.08)
+
+
+@pytest.mark.parametrize("prior", [None, np.random.default_rng(3).normal(size=(5000, 2))])
+def test_a_few_outliers_do_not_shrink_the_other_points_to_a_spot(prior: Any) -> None:
+    points = np.random.default_rng(0).normal(size=(500, 2))
+    plain = axes_of(figures.latents(points, prior=prior))[0]
+    points[:2] = [[300.0, -200.0], [0.0, 5000.0]]
+    axes = axes_of(figures.latents(points, prior=prior))[0]
+    np.testing.assert_allclose([*axes.get_xlim(), *axes.get_ylim()], [*plain.get_xlim(), *plain.get_ylim()], atol=0.6)
+    assert "2 of 500 points lie outside" in {text.get_text() for text in axes.texts}
+    assert not [text for text in plain.texts if "outside" in text.get_text()]
+
+
+def test_a_prior_with_heavy_tails_does_not_shrink_the_points_to_a_spot() -> None:
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(500, 2))
+    prior = rng.standard_t(1.5, (20_000, 2))
+    axes = axes_of(figures.latents(points, prior=prior))[0]
+    plain = axes_of(figures.latents(points, prior=rng.normal(size=(20_000, 2))))[0]
+    assert np.ptp(axes.get_xlim()) < 3 * np.ptp(plain.get_xlim())
+
+
+def test_the_prior_of_a_histogram_is_that_of_its_samples() -> None:
+    rng = np.random.default_rng(2)
+    prior = rng.normal(12.0, 3.0, (40_000, 1))
+    axes = axes_of(figures.latents(rng.normal(size=(300, 1)), prior=prior))[0]
+    (line,) = axes.lines
+    z, density = line.get_data()
+    exact = np.exp(-np.square((z - 12) / 3) / 2) / (3 * np.sqrt(2 * np.pi))
+    assert np.abs(density - exact).max() < 0.06 * exact.max()
+    assert axes.get_xlim()[1] > 18
 
 
 def polygon_area(vertices: np.ndarray) -> float:

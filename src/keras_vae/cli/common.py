@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
+    from keras_vae.evaluation.diagnostics import Finding
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -61,7 +62,7 @@ SeedOption = Annotated[
     int | None, typer.Option(min=0, max=2**31 - 1, help="Random seed; makes the result reproducible.")
 ]
 LabelOption = Annotated[
-    str | None, typer.Option(help="Label of the images, for a conditional model: a number or a name.")
+    str | None, typer.Option(help="Label of the images, for a conditional model: the name of a class, or its number.")
 ]
 PriorOption = Annotated[PriorChoice | None, typer.Option(help="The prior to use. Default: the fitted one, if any.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
@@ -140,6 +141,18 @@ def print_result(run: "Run", evaluation: Mapping[str, Any] | None) -> None:
         print(f"report     {run.path / 'report.html'}")
 
 
+def say_findings(run: Path, findings: "Sequence[Finding]") -> None:
+    """Print one line per problem of a run, and the command that explains them."""
+    if not findings:
+        say("no problems found")
+        return
+    count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
+    say(f"{count} found; `vae doctor {quoted(run)}` explains {'it' if len(findings) == 1 else 'them'}:")
+    for finding in findings:
+        # The first sentence has the most telling numbers.
+        say(f"  {finding.name}: {finding.observation.partition('. ')[0].rstrip('.')}")
+
+
 def print_table(rows: Iterable[tuple[str, ...]]) -> None:
     """Print rows in columns."""
     lines = list(rows)
@@ -167,14 +180,19 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def label_number(run: "Run", text: str | None) -> int | None:
-    """Return the number of a label given by number or by name."""
-    if text is None or text.isdigit():
-        return None if text is None else int(text)
-    names = run.environment["data"].get("class_names", [])
-    if text not in names:
-        raise unknown("label", text, names or ["a number"])
-    return int(names.index(text))
+def class_name(run: "Run", label: str | None) -> str | None:
+    """Return the name of the class that `--label` means.
+
+    Raises:
+        InputError: There is no such class, or the model is not conditioned on labels.
+    """
+    from keras_vae.data.labels import class_index
+
+    if label is None:
+        return None
+    if not run.is_conditioned_on_labels:
+        raise InputError(f"--label = {label}: {run.name} is not a conditional model; leave out --label")
+    return run.class_names[class_index(run.class_names, label, argument="--label")]
 
 
 def quoted(path: Path) -> str:

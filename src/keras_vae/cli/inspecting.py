@@ -17,8 +17,8 @@ from keras_vae.cli.common import (
     RunArgument,
     SeedOption,
     check_out,
+    class_name,
     import_keras,
-    label_number,
     open_to_write,
     parse_size,
     print_result,
@@ -42,7 +42,9 @@ KindArgument = Annotated[
 ]
 BoundsOption = Annotated[
     tuple[float, float] | None,
-    typer.Option(metavar="LOW HIGH", help="grid: smallest and largest z. Default: quantiles of the standard normal."),
+    typer.Option(
+        metavar="LOW HIGH", help="grid: smallest and largest z. Default: quantiles of the prior, or of the codes."
+    ),
 ]
 DimsOption = Annotated[
     tuple[int, int] | None,
@@ -83,7 +85,7 @@ def plot(
     plots.check_options(kind, options)
     opened = open_to_write(run) if out is None else Run.open(run)
     if label is not None:
-        options["label"] = label_number(opened, label)
+        options["label"] = class_name(opened, label)
     if kind not in plots.METRICS_PLOTS:
         import_keras()
     out = out or opened.figure_path(kind)
@@ -112,6 +114,7 @@ def sample(
 
     check_out(out, (".png", ".npz"), force)
     opened = open_to_write(run) if out is None else Run.open(run)
+    label = class_name(opened, label)
     import_keras()
     import numpy as np
 
@@ -123,7 +126,7 @@ def sample(
     if not opened.is_complete:
         done, epochs = len(opened.metrics.get("epoch", ())), opened.experiment.training.epochs
         say(f"training of {opened.path} is unfinished: sampling from the model after epoch {done} of {epochs}")
-    images = model.sample(n, seed=seed, condition=label_number(opened, label))
+    images = model.sample(n, seed=seed, condition=label)
     if out.suffix == ".npz":
         with replacing(out) as temporary:
             np.savez(temporary, images=images)
@@ -198,7 +201,8 @@ def data(
     )
     for note in loaded.notes:
         say(note)
-    rows = [_describe(dataset) for dataset in (loaded.train, loaded.test) if dataset is not None]
+    parts = (loaded.train, loaded.validation, loaded.test)
+    rows = [_describe(dataset) for dataset in parts if dataset is not None]
     if as_json:
         print(json.dumps(rows))
     else:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,12 +25,14 @@ from keras_vae.cli.common import (
     progress,
     quoted,
     say,
+    say_findings,
     with_data,
 )
 from keras_vae.core.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from keras_vae.data.dataset import Splits
+    from keras_vae.evaluation.diagnostics import Finding
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -91,8 +94,9 @@ def train(
     # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
     import_keras(backend)
-    _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
+    findings = _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
     print_evaluation(Run(path), as_json)
+    say_findings(path, findings)
 
 
 def fit_prior(
@@ -172,7 +176,8 @@ def _train(
     tensorboard: bool,
     *,
     resumes: bool,
-) -> None:
+) -> "Sequence[Finding]":
+    """Train, evaluate and report a run, and return its problems."""
     from keras_vae.evaluation import diagnostics
     from keras_vae.runs.run import Run
     from keras_vae.training import trainer
@@ -192,7 +197,7 @@ def _train(
             else:
                 run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
             terminal.print("evaluating and drawing figures …", style="dim")
-            _report(run, splits)
+            return _report(run, splits)
     except KeyboardInterrupt as interrupt:
         rows.close()
         say(f"stopped; all completed epochs are saved: continue with {resume}" if path.exists() else "stopped")
@@ -205,15 +210,18 @@ def _train(
         rows.close()
 
 
-def _report(run: "Run", splits: "Splits") -> None:
-    """Evaluate the ELBO of a complete run, unless it has been evaluated, and write the report."""
+def _report(run: "Run", splits: "Splits") -> "Sequence[Finding]":
+    """Evaluate the ELBO of a complete run, unless it has been evaluated, write the report, and return the problems."""
+    from keras_vae.evaluation.diagnostics import diagnose
     from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
     from keras_vae.report.report import write_report
 
     model = run.load_model()
     if run.evaluation is None:
         evaluate(run, splits, EvaluationConfig(samples=0), stages=("likelihood",), model=model)
-    write_report(run, splits, model=model)
+    findings = diagnose(run, splits, model)
+    write_report(run, splits, model=model, findings=findings)
+    return findings
 
 
 def _tensorboard(path: Path) -> Any:

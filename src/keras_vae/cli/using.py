@@ -14,8 +14,8 @@ from keras_vae.cli.common import (
     RunArgument,
     SeedOption,
     check_out,
+    class_name,
     import_keras,
-    label_number,
     load_own_splits,
     progress,
     say,
@@ -44,7 +44,7 @@ ConditionOption = Annotated[
     typer.Option(
         "--label",
         metavar="LABEL",
-        help="Conditional models: label of all images, as a number or a name. Default: the label of each image.",
+        help="Conditional models: label of all images, a class name or number. Default: the label of each image.",
     ),
 ]
 # The help lists the scores as text because their registry takes too long to import; the tests compare the two.
@@ -257,27 +257,19 @@ def _condition_of_blocks(run: "Run", model: "BaseVAE", stream: "Stream", label: 
     The condition is the given label or, without one, the labels of the images, renumbered as in the run: a folder that
     lacks one of the classes numbers the others differently.
     """
-    import numpy as np
+    from keras_vae.data.labels import check_known, renumber
 
-    if model.condition is None:
-        if label is not None:
-            raise InputError(f"--label = {label}: {run.name} is not a conditional model; leave out --label")
-        return lambda block: None
     if label is not None:
-        number = label_number(run, label)
-        model.condition.check(np.array([number]))
-        return lambda block: number
-    classes = tuple(run.environment["data"].get("class_names") or ())
-    renumber = bool(classes and stream.classes and classes != stream.classes)
-    if renumber and (new := sorted(set(stream.classes) - set(classes))):
-        raise InputError(
-            f"--data: unknown labels {', '.join(new)}; {run.name} was trained on the labels {', '.join(classes)}"
-        )
+        name = class_name(run, label)
+        return lambda block: name
+    if model.condition is None:
+        return lambda block: None
+    check_known(stream.classes, run.class_names, argument="--data", run=run.name)
 
     def condition(block: "Block") -> Any:
         if block.labels is None:
             raise InputError(f"--data: the images have no labels; give the label that {run.name} needs with --label")
-        return np.array([classes.index(name) for name in stream.classes])[block.labels] if renumber else block.labels
+        return renumber(block.labels, stream.classes, run.class_names)
 
     return condition
 

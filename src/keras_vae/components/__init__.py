@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "conditions",
         "likelihoods",
         "objectives",
+        "optimizers",
         "posteriors",
         "priors",
         "schedules",

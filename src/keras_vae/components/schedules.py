@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -47,7 +48,7 @@ class WarmUp(Schedule):
     """A linear rise from 0 to 1, then 1 (Bowman et al., arXiv 1511.06349; Sønderby et al., arXiv 1602.02282).
 
     Args:
-        steps: Number of steps of the rise. In an experiment, it can be a fraction of all training steps.
+        steps: Number of steps of the rise. In an experiment, a float ≤ 1 is a fraction of all training steps.
 
     Raises:
         InputError: `steps` is not positive.
@@ -57,7 +58,7 @@ class WarmUp(Schedule):
         [0.0, 0.25, 1.0, 1.0]
     """
 
-    steps: float = 0.1
+    steps: int | float = 0.1
 
     def __post_init__(self) -> None:
         """Check the length."""
@@ -74,7 +75,7 @@ class Cyclical(Schedule):
     """Repeated rises from 0 to 1 (Fu et al., arXiv 1903.10145).
 
     Args:
-        steps: Length of a cycle in steps. In an experiment, it can be a fraction of all training steps.
+        steps: Length of a cycle in steps. In an experiment, a float ≤ 1 is a fraction of all training steps.
         rise: Fraction of a cycle in which the factor rises. For the rest of the cycle, the factor is 1.
 
     Raises:
@@ -85,7 +86,7 @@ class Cyclical(Schedule):
         [0.0, 0.5, 1.0, 1.0, 0.0]
     """
 
-    steps: float = 0.25
+    steps: int | float = 0.25
     rise: float = 0.5
 
     def __post_init__(self) -> None:
@@ -107,7 +108,7 @@ class Cosine(Schedule):
     """A linear rise, then a fall along half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
 
     Args:
-        steps: Step at which the fall ends. In an experiment, it can be a fraction of all training steps.
+        steps: Step at which the fall ends. In an experiment, a float ≤ 1 is a fraction of all training steps.
         warm_up: Fraction of `steps` in which the factor rises from 0 to 1.
         end: Factor after the fall.
 
@@ -119,7 +120,7 @@ class Cosine(Schedule):
         [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
-    steps: float = 1.0
+    steps: int | float = 1.0
     warm_up: float = 0.0
     end: float = 0.0
 
@@ -144,7 +145,7 @@ class Exponential(Schedule):
     """An exponential fall: end^(step / steps).
 
     Args:
-        steps: Step at which the factor is `end`. In an experiment, it can be a fraction of all training steps.
+        steps: Step at which the factor is `end`. In an experiment, a float ≤ 1 is a fraction of all training steps.
         end: Factor at that step.
 
     Raises:
@@ -155,7 +156,7 @@ class Exponential(Schedule):
         [1.0, 0.1, 0.01]
     """
 
-    steps: float = 1.0
+    steps: int | float = 1.0
     end: float = 0.01
 
     def __post_init__(self) -> None:
@@ -200,8 +201,24 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
         return cls(config["learning_rate"], keras.saving.deserialize_keras_object(config["schedule"]))
 
 
+def without_annealing(component: ComponentType) -> ComponentType:
+    """Replace the schedule of a component, if any, by the constant factor 1.
+
+    Args:
+        component: A component, such as an objective.
+
+    Example:
+        >>> from keras_vae.components.objectives import ELBO
+        >>> without_annealing(ELBO(beta=4.0, schedule=WarmUp(steps=200))).schedule
+        Constant()
+    """
+    if isinstance(getattr(component, "schedule", None), Schedule):
+        return dataclasses.replace(component, schedule=Constant())  # type: ignore[call-arg]
+    return component
+
+
 def in_steps(component: ComponentType, total: int) -> ComponentType:
-    """Convert lengths given as fractions of all training steps to numbers of steps.
+    """Convert lengths given as fractions of all training steps, floats ≤ 1, to numbers of steps.
 
     Args:
         component: A schedule or a component with a `schedule`. Other components are returned unchanged.
@@ -210,24 +227,31 @@ def in_steps(component: ComponentType, total: int) -> ComponentType:
     Example:
         >>> in_steps(WarmUp(steps=0.1), total=2000)
         WarmUp(steps=200)
+        >>> in_steps(WarmUp(steps=1), total=2000)
+        WarmUp(steps=1)
     """
-    schedule, steps = getattr(component, "schedule", None), getattr(component, "steps", math.inf)
+    schedule = getattr(component, "schedule", None)
     changes: dict[str, Any] = {}
     if isinstance(schedule, Schedule):
         changes["schedule"] = in_steps(schedule, total)
-    elif isinstance(component, Schedule) and steps <= 1:
-        changes["steps"] = max(1, round(steps * total))
+    elif isinstance(component, Schedule) and _is_fraction(getattr(component, "steps", 1)):
+        changes["steps"] = max(1, round(component.steps * total))  # type: ignore[attr-defined]
     return dataclasses.replace(component, **changes) if changes else component
 
 
 def _num_steps(schedule: WarmUp | Cyclical | Cosine | Exponential) -> float:
     """Return the length in steps, and reject fractions: as numbers of steps, they would end before the second step."""
-    if isinstance(schedule.steps, float) and schedule.steps <= 1:
+    if _is_fraction(schedule.steps):
         raise InputError(
             f"steps = {schedule.steps}: a fraction of all training steps, but their number is unknown outside of an "
             "experiment; pass an integer"
         )
     return schedule.steps
+
+
+def _is_fraction(steps: float) -> bool:
+    """Return whether a length is a fraction of all steps: 1.0 is all of them, and the integer 1 is one step."""
+    return steps <= 1 and not isinstance(steps, numbers.Integral)
 
 
 def _check_steps(steps: float) -> None:

@@ -1,8 +1,10 @@
-"""Pixel encodings: checks of images, and their conversion to the range [0, 1]."""
+"""Pixel encodings: checks of images, their conversion to the range [0, 1], and random numbers seeded by them."""
 
+import hashlib
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_vae.core.errors import InputError
@@ -53,6 +55,27 @@ def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
             raise InputError(
                 f"images: floats from {low:g} to {high:g}, outside of [0, 1]; divide by 255, or pass uint8 levels"
             )
+
+
+def image_generators(images: Array, *seed: int) -> list[np.random.Generator]:
+    """Return a generator of random numbers for each image, seeded by its pixels.
+
+    Equal images have equal generators in any row of any array, as uint8 levels or as floats.
+
+    Args:
+        images: (N, H, W, C), uint8 or floats in [0, 1]. Floats are rounded to levels, only to seed the generators.
+        *seed: Further numbers that seed the generators, integers ≥ 0.
+
+    Example:
+        >>> black, white = np.zeros((1, 2, 2, 1), "uint8"), np.ones((1, 2, 2, 1), "float32")
+        >>> first, second = (rng.random() for rng in image_generators(np.concatenate([white, black]), 0))
+        >>> second == image_generators(black, 0)[0].random(), first == second
+        (True, False)
+    """
+    levels = images if images.dtype == np.uint8 else np.rint(255 * images.astype("float32")).astype("uint8")
+    shape = np.array(images.shape[1:], "<u4").tobytes()
+    digests = [hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest() for image in levels]
+    return [np.random.default_rng([*seed, int.from_bytes(digest, "little")]) for digest in digests]
 
 
 def _are_levels(dtype: str) -> bool:

@@ -153,7 +153,7 @@ def build(kind: str, spec: Mapping[str, Any]) -> Any:
     Example:
         >>> from keras_vae import schedules
         >>> build("schedule", {"name": "warm-up", "steps": 200})
-        WarmUp(steps=200.0)
+        WarmUp(steps=200)
     """
     name, arguments = spec["name"], {key: value for key, value in spec.items() if key != "name"}
     classes = registered(kind)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import reading
-from keras_vae.data.dataset import Dataset, Factors, LoadedData
+from keras_vae.data.dataset import Dataset, LoadedData, with_same_classes
+from keras_vae.data.factors import Factors
+from keras_vae.data.labels import encode_labels, renumber, united
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
 LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
@@ -50,6 +52,8 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
     test images. Any other `.npz` file has one array of images (one of `IMAGES`, or its only array of rank 3 or 4) and
     optional labels (one of `LABELS`). A `.npy` file has images only. Pickled objects are never loaded.
 
+    Labels are integers, texts or one-hot vectors; their distinct values are the classes, as in `labels.encode_labels`.
+
     Factors of variation, if known, are integers N x F under `factors`, or `factors_train` and `factors_test` in the
     layout of Keras, and their names, if any, are under `factor_names`. The layout of dSprites, `imgs` and
     `latents_classes`, is also supported.
@@ -57,7 +61,7 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
     Args:
         path: The file.
         name: Name of the data set in records; the file's stem by default.
-        classes: Names of the labels 0, 1, …, if known.
+        classes: Names of the classes 0, 1, …, if known.
 
     Returns:
         The images, converted as in `Dataset.from_arrays`, and a note on unused arrays.
@@ -88,7 +92,8 @@ class LazyArrays:
         split: Name of the split.
         count: Number of images.
         read: Returns the images from position `start` up to, but not including, `stop`.
-        labels: Labels as in the file, or None.
+        labels: Class numbers, or None.
+        classes: Names of the classes of the file.
         are_dsprites: Whether the pixels 0 and 1 stand for black and white.
     """
 
@@ -96,7 +101,8 @@ class LazyArrays:
     split: str
     count: int
     read: Callable[[int, int], NDArray[np.generic]]
-    labels: NDArray[np.generic] | None = None
+    labels: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
     are_dsprites: bool = False
 
     def dataset(self, start: int, stop: int) -> Dataset:
@@ -117,7 +123,11 @@ class LazyArrays:
                 labels = np.concatenate([labels[: len(reference)], labels[start:stop]])
             try:
                 dataset = Dataset.from_arrays(
-                    np.concatenate([reference, images]), labels, name=self.path.stem, split=self.split
+                    np.concatenate([reference, images]),
+                    labels,
+                    name=self.path.stem,
+                    split=self.split,
+                    classes=self.classes,
                 )
             except InputError as error:
                 if (start, stop) == (0, self.count):
@@ -160,16 +170,25 @@ def open_arrays(path: Path) -> list[LazyArrays]:
         with np.load(path, allow_pickle=False) as file:
             keys_of_splits = _select_keys(_shapes(file))
             labels = [file[keys.labels] if keys.labels else None for keys in keys_of_splits]
-        parts = [
-            LazyArrays(path, split, *_member(path, keys.images), numbers, (keys.images, keys.factors) == _DSPRITES)
-            for split, keys, numbers in zip(_split_names(keys_of_splits), keys_of_splits, labels, strict=True)
+        members = [_member(path, keys.images) for keys in keys_of_splits]
+        encoded = [
+            None if values is None else encode_labels(values, count)
+            for values, (count, _) in zip(labels, members, strict=True)
         ]
-        for part in parts:
-            if part.labels is not None and part.labels.shape[:1] != (part.count,):
-                raise InputError(
-                    f"labels.shape = {part.labels.shape}: there are {part.count} images; pass one integer per image"
-                )
-        return parts[::-1]
+        classes = united(*(part[1] for part in encoded if part is not None))
+        return [
+            LazyArrays(
+                path,
+                split,
+                *member,
+                labels=None if part is None else renumber(*part, classes),
+                classes=() if part is None else classes,
+                are_dsprites=(keys.images, keys.factors) == _DSPRITES,
+            )
+            for split, keys, member, part in zip(
+                _split_names(keys_of_splits), keys_of_splits, members, encoded, strict=True
+            )
+        ][::-1]
 
 
 def _member(path: Path, key: str) -> tuple[int, Callable[[int, int], NDArray[np.generic]]]:
@@ -211,7 +230,8 @@ def _datasets(
     kinds = {part.images.dtype for part in parts}
     notes += [f"{kind} images were rounded to 256 levels" for kind in sorted(map(str, kinds)) if kind[0] == "f"]
     notes += ["bool images became levels 0 and 255"] * (np.dtype(bool) in kinds)
-    return LoadedData(datasets[0], datasets[1] if len(datasets) == 2 else None, tuple(notes))
+    train, test = with_same_classes(datasets[0], datasets[1] if len(datasets) == 2 else None)
+    return LoadedData(train, test, tuple(notes))
 
 
 def _read(

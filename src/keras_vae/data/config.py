@@ -17,7 +17,7 @@ class DataConfig(ConfigModel):
         color: `"gray"`, `"rgb"`, or `"keep"`.
         background: The color behind transparent pixels; `"refuse"` rejects images with transparent pixels.
         validation: Size of the validation split, which is evaluated after every epoch: a number of images, or a
-            fraction below 1.
+            fraction below 1; ignored if the source has its own validation images.
         test: Size of the test split, given in the same way; ignored if the source has its own test images.
         holdout: False trains on all images, including the test images, and holds out none for evaluation.
     """

@@ -1,86 +1,22 @@
 """Sets of images, with optional labels and factors of variation, and their splits."""
 
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.typing import ImageShape
-from keras_vae.data.validation import check_image_shape, class_labels, numeric_array, pixel_levels
+from keras_vae.data.factors import Factors
+from keras_vae.data.labels import encode_labels, renumber, united
+from keras_vae.data.validation import check_image_shape, numeric_array, pixel_levels
 
 SPLITS = ("train", "validation", "test", "all")
-
-
-@dataclass(frozen=True, eq=False)
-class Factors:
-    """Known factors of variation of images, such as shape and position, as integers.
-
-    Args:
-        names: Name of each factor.
-        sizes: Number of values that each factor can take.
-        values: int64 (N, F), one row per image; each value is at least 0 and below the size of its factor.
-
-    Raises:
-        InputError: A field is invalid; `from_array` accepts more types.
-    """
-
-    names: tuple[str, ...]
-    sizes: tuple[int, ...]
-    values: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        values, count = self.values, len(self.names)
-        if values.dtype != np.int64 or values.ndim != 2 or 0 in values.shape:
-            raise InputError(
-                f"factors: {values.dtype} of shape {values.shape}; pass int64, N x F, with N and F at least 1"
-            )
-        if values.shape[1] != count or len(self.sizes) != count or len(set(self.names)) != count:
-            raise InputError(
-                f"factors: {values.shape[1]} columns, names {self.names}, sizes {self.sizes}; "
-                "pass one unique name and one size per column"
-            )
-        low, high = values.min(0), values.max(0)
-        if (low < 0).any() or (high >= self.sizes).any():
-            raise InputError(
-                f"factors: values from {low.tolist()} to {high.tolist()} for sizes {self.sizes}; "
-                "pass integers from 0 to size - 1"
-            )
-
-    @classmethod
-    def from_array(cls, values: ArrayLike, names: Sequence[str] = (), sizes: Sequence[int] = ()) -> "Factors":
-        """Return factors from an array of any integer dtype.
-
-        Args:
-            values: Integers (N, F), counted from 0.
-            names: Names of the factors; `factor_0` and so on by default.
-            sizes: Number of values of each factor; by default, one more than the largest value in its column.
-
-        Raises:
-            InputError: The shape, dtype or range is invalid.
-
-        Example:
-            >>> Factors.from_array([[0, 3], [1, 0]]).sizes
-            (2, 4)
-        """
-        numbers = numeric_array("factors", values)
-        if numbers.dtype.kind not in "iu" or numbers.ndim != 2 or 0 in numbers.shape:
-            raise InputError(f"factors: {numbers.dtype} of shape {numbers.shape}; pass integers, N x F")
-        return cls(
-            tuple(names) or tuple(f"factor_{column}" for column in range(numbers.shape[1])),
-            tuple(map(int, sizes)) or tuple((numbers.max(0) + 1).tolist()),
-            numbers.astype(np.int64, copy=False),
-        )
-
-    def subset(self, indices: NDArray[np.integer]) -> "Factors":
-        """Return the factors of the images at the given positions, in that order."""
-        return replace(self, values=self.values[indices])
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +28,8 @@ class Dataset:
         labels: int64 class numbers, one per image, or `None`.
         name: Name in records, such as `"mnist"` or the name of a file or folder.
         split: Part of the source: `"train"`, `"validation"`, `"test"` or `"all"`.
-        classes: Names of the labels 0, 1, …, if known.
+        classes: Names of the classes 0, 1, …. Without them, the distinct labels become the names of the classes, and
+            `labels` the class numbers: see `labels.encode_labels`.
         factors: Factors of variation, or `None`.
         positions: Position of each image in the source, or `None` for all images in their original order.
 
@@ -127,10 +64,16 @@ class Dataset:
                 f"labels: {self.labels.dtype} of shape {self.labels.shape} for {len(self)} images;"
                 f" pass int64 of shape ({len(self)},)"
             )
+        if len(set(self.classes)) < len(self.classes):
+            raise InputError(f"classes = {self.classes}: a name occurs twice; pass unique names")
+        if not self.classes:
+            numbers, classes = encode_labels(self.labels, len(self))
+            object.__setattr__(self, "labels", numbers)
+            object.__setattr__(self, "classes", classes)
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0:
             raise InputError(f"labels: from {low} to {high}; pass class numbers, counted from 0")
-        if self.classes and high >= len(self.classes):
+        if high >= len(self.classes):
             raise InputError(
                 f"labels: from {low} to {high} with {len(self.classes)} classes; pass 0 to {len(self.classes) - 1}"
             )
@@ -153,10 +96,10 @@ class Dataset:
 
         Args:
             images: N x H x W or N x H x W x C, with C = 1 (gray) or 3 (RGB).
-            labels: Integers, N or N x 1.
+            labels: Integers or texts, N or N x 1, or one-hot vectors, N x K; see `labels.encode_labels`.
             name: Name in records.
             split: Part of the source.
-            classes: Names of the labels 0, 1, …, if known.
+            classes: Names of the classes 0, 1, …, if known. Integer labels are then class numbers.
             factors: Factors of variation.
 
         Returns:
@@ -180,12 +123,19 @@ class Dataset:
                 f"images.shape = {pixels.shape}: not images; pass N x H x W or N x H x W x C, C = 1 or 3{hint}"
             )
         check_image_shape(pixels.shape)
-        numbers = None if labels is None else class_labels(labels, len(pixels))
-        return cls(pixel_levels(pixels), numbers, name, split, tuple(classes), factors)
+        numbers, names = None, tuple(classes)
+        if labels is not None:
+            numbers, names = encode_labels(labels, len(pixels), classes)
+        return cls(pixel_levels(pixels), numbers, name, split, names, factors)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
+
+    @property
+    def present_classes(self) -> tuple[str, ...]:
+        """Names of the classes of at least one image; empty without labels."""
+        return () if self.labels is None else tuple(self.classes[number] for number in np.unique(self.labels))
 
     @property
     def image_shape(self) -> ImageShape:
@@ -193,7 +143,7 @@ class Dataset:
         _, height, width, channels = self.images.shape
         return height, width, channels
 
-    @cached_property
+    @functools.cached_property
     def checksum(self) -> str:
         """Hexadecimal SHA-256 of shape, pixels, labels and factors; the same on every machine."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
@@ -222,6 +172,20 @@ class Dataset:
         images = self.images[indices]
         return replace(self, images=images, labels=labels, split=split, factors=factors, positions=positions)
 
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """Return the same images with the class numbers of other names; each image keeps the name of its class.
+
+        Args:
+            classes: Names of the classes 0, 1, …; more than those of this data set are accepted.
+
+        Raises:
+            InputError: `classes` lacks the class of an image.
+        """
+        if self.labels is None or self.classes == tuple(classes):
+            return self
+        labels = renumber(self.labels, self.classes, classes, argument=f"data = {self.name}")
+        return replace(self, labels=labels, classes=tuple(classes))
+
     def subsample_evenly(self, count: int) -> "Dataset":
         """Return at most `count` images, evenly spaced, because sources are often sorted by class.
 
@@ -246,11 +210,12 @@ def evenly_spaced(total: int, count: int) -> NDArray[np.int64]:
 
 
 class LoadedData(NamedTuple):
-    """Images of a source: training images, the source's own test images if any, and one note per change made."""
+    """Images of a source: training images, its own test and validation images if any, and one note per change made."""
 
     train: Dataset
     test: Dataset | None
     notes: tuple[str, ...]
+    validation: Dataset | None = None
 
 
 class Splits(NamedTuple):
@@ -279,6 +244,7 @@ def split(
     test_size: float,
     holdout: bool,
     seed: int,
+    own_validation: Dataset | None = None,
 ) -> Splits:
     """Split a source at random into training, validation and test images.
 
@@ -288,13 +254,16 @@ def split(
     Args:
         train: The source's training images, or all of its images.
         test: The source's own test images, if any; they are kept whole.
-        validation: Size of the validation split, which is taken from `train`.
+        validation: Size of the validation split, which is taken from `train`; unused if the source has validation
+            images.
         test_size: Size of the test split, which is taken from `train`; unused if the source has test images.
         holdout: `False` trains on all images, including the test images, and holds none out.
         seed: Non-negative integer.
+        own_validation: The source's own validation images, if any; they are kept whole.
 
     Returns:
-        The splits, each in the source's order; `None` for an empty split.
+        The splits, each in the source's order; `None` for an empty split. Their classes have the same numbers: those
+        of the training images, then those that occur only in other images.
 
     Raises:
         InputError: A size is out of range or leaves no training images, or there is only one image.
@@ -304,16 +273,18 @@ def split(
         >>> [len(part) for part in split(digits, None, validation=0.2, test_size=1, holdout=True, seed=0)]
         [7, 2, 1]
     """
+    own = [part for part in (own_validation, test) if part is not None]
+    for other in own:
+        check_compatible(train, other)
+    train, own_validation, test = with_same_classes(train, own_validation, test)
     if not holdout:
-        whole = train if test is None else _join(train, test)
+        whole = functools.reduce(_join, (part for part in (own_validation, test) if part is not None), train)
         _check_count(len(whole))
         return Splits(replace(whole, split="all"), None, None)
     _check_count(len(train))
-    if test is not None:
-        check_compatible(train, test)
     count = len(train)
     num_test = _number_of_images("test_size", test_size, count) if test is None else 0
-    num_validation = _number_of_images("validation", validation, count)
+    num_validation = _number_of_images("validation", validation, count) if own_validation is None else 0
     num_held_out = num_test + num_validation
     if num_held_out >= count:
         raise InputError(
@@ -328,7 +299,11 @@ def split(
 
     return Splits(
         train=train.subset(np.sort(train_indices), "train") if num_held_out else replace(train, split="train"),
-        validation=part(validation_indices, "validation"),
+        validation=(
+            part(validation_indices, "validation")
+            if own_validation is None
+            else replace(own_validation, split="validation")
+        ),
         test=part(test_indices, "test") if test is None else replace(test, split="test"),
     )
 
@@ -341,15 +316,13 @@ def check_compatible(train: Dataset, test: Dataset) -> None:
         test: Test images.
 
     Raises:
-        InputError: Shapes, classes, or the names or sizes of factors differ, or only one of the two has labels.
+        InputError: Shapes, or the names or sizes of factors differ, or only one of the two has labels.
     """
     if train.image_shape != test.image_shape:
         shapes = " and ".join(" x ".join(map(str, part.image_shape)) for part in (train, test))
         raise InputError(f"train and test images differ in shape: {shapes}; resize them to the same H x W x C")
-    if (train.labels is None) != (test.labels is None) or train.classes != test.classes:
-        raise InputError(
-            "train and test images differ in labels; pass both with labels of the same classes, or both without"
-        )
+    if (train.labels is None) != (test.labels is None):
+        raise InputError("train and test images differ in labels; pass both with labels, or both without")
     kinds = [part.factors and (part.factors.names, part.factors.sizes) for part in (train, test)]
     if kinds[0] != kinds[1]:
         raise InputError(
@@ -357,8 +330,19 @@ def check_compatible(train: Dataset, test: Dataset) -> None:
         )
 
 
+def with_same_classes(train: Dataset, *others: Dataset | None) -> list[Any]:
+    """Return data sets whose classes have the same numbers: the classes of the first in order, then new ones.
+
+    Args:
+        train: Images with or without labels.
+        *others: More images, with labels if `train` has labels; None is returned as None.
+    """
+    parts = [train, *others]
+    classes = united(*(part.classes for part in parts if part is not None))
+    return [None if part is None else part.with_classes(classes) for part in parts]
+
+
 def _join(train: Dataset, test: Dataset) -> Dataset:
-    check_compatible(train, test)
     labels = None
     if train.labels is not None and test.labels is not None:
         labels = np.concatenate([train.labels, test.labels])

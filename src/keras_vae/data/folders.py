@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -15,12 +16,11 @@ from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.convert import CHANNELS, MODES, Conversion, color_note, resize_note
 from keras_vae.data.dataset import Dataset, LoadedData
+from keras_vae.data.layout import list_images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _COLORS = {mode: color for color, mode in MODES.items()}
@@ -36,6 +36,7 @@ def load_folder(
     """Load the images of a folder, in the order of their paths.
 
     Sub-folders of the first level become the classes, sorted by name; images directly in the folder have no labels.
+    Folders named train, validation and test are splits, whose sub-folders become the classes; see `layout.list_images`.
     Links are followed. EXIF orientation is applied. Gray files stay gray; all others become RGB.
 
     Args:
@@ -45,7 +46,7 @@ def load_folder(
         progress: Reports the progress of reading.
 
     Returns:
-        The images, without a test split, and notes on files that were ignored, resized or converted.
+        The images, with the splits of the folder, if any, and notes on files that were ignored, resized or converted.
 
     Raises:
         InputError: There are no images, they differ in size or color, or a file is damaged, is animated, has
@@ -53,39 +54,20 @@ def load_folder(
     """
     fill = None if background is None else parse_background(background)
     listing = list_images(folder)
-    images, changes = read_images(folder, listing.files, conversion, fill, progress)
+    files = [file for part in listing.parts for file in part.files]
+    images, changes = read_images(folder, files, conversion, fill, progress)
+    name = folder.resolve().name or "images"
+    labels = [label for part in listing.parts for label in part.labels or ()] or None
     with reading(folder):
-        name = folder.resolve().name or "images"
-        dataset = Dataset.from_arrays(images, listing.labels, name=name, classes=listing.classes)
-    return LoadedData(dataset, None, (*listing.notes, *changes))
-
-
-class FolderListing(NamedTuple):
-    """Image files of a folder in the order of their paths, their labels and classes, and notes on ignored files."""
-
-    files: list[Path]
-    labels: list[int] | None
-    classes: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def list_images(folder: Path) -> FolderListing:
-    """List the image files of a folder without opening them.
-
-    Args:
-        folder: A folder as described in `load_folder`.
-
-    Raises:
-        InputError: There are no images, or some are directly in the folder and others in sub-folders.
-    """
-    with reading(folder):
-        files, ignored = _scan(folder, frozenset())
-    if not files:
-        content = f", only {_first_names(ignored)}" if ignored else ""
-        raise InputError(f"{folder}: no images{content}; accepted: {', '.join(SUFFIXES)} files")
-    labels, classes = _classes(folder, files)
-    notes = (f"ignored, not images: {len(ignored)} ({_first_names(ignored)})",) if ignored else ()
-    return FolderListing(files, labels, classes, notes)
+        whole = Dataset.from_arrays(images, labels, name=name, classes=listing.classes)
+    datasets, start = {}, 0
+    for part in listing.parts:
+        chosen = slice(start, start + len(part.files))
+        start = chosen.stop
+        numbers = None if whole.labels is None else whole.labels[chosen]
+        datasets[part.split] = replace(whole, images=whole.images[chosen], labels=numbers, split=part.split)
+    train = datasets["train"] if "train" in datasets else datasets["all"]
+    return LoadedData(train, datasets.get("test"), (*listing.notes, *changes), datasets.get("validation"))
 
 
 class DecodedImage(NamedTuple):
@@ -102,43 +84,6 @@ class DecodedImage(NamedTuple):
     size: tuple[int, int]
     color: str
     background: bool
-
-
-def _scan(folder: Path, above: frozenset[str]) -> tuple[list[Path], list[Path]]:
-    """Return the image files below a folder and all other entries, each sorted by path."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return [], [folder]
-    files: list[Path] = []
-    ignored: list[Path] = []
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            ignored.append(entry)
-        elif entry.is_dir():
-            inner_files, inner_ignored = _scan(entry, above | {real})
-            files += inner_files
-            ignored += inner_ignored if inner_files or inner_ignored else [entry]
-        else:
-            is_image = entry.suffix.lower() in SUFFIXES and entry.is_file()
-            (files if is_image else ignored).append(entry)
-    return files, ignored
-
-
-def _classes(folder: Path, files: Sequence[Path]) -> tuple[list[int] | None, tuple[str, ...]]:
-    """Return the label of each file and the names of the classes."""
-    parts = [file.relative_to(folder).parts for file in files]
-    direct = [names for names in parts if len(names) == 1]
-    nested = [names for names in parts if len(names) > 1]
-    if not nested:
-        return None, ()
-    if direct:
-        raise InputError(
-            f"{folder}: images both directly in it ({direct[0][0]}) and in sub-folders ({'/'.join(nested[0])});"
-            " put all directly in it, or all into one sub-folder per class"
-        )
-    classes = sorted({names[0] for names in parts})
-    numbers = {name: number for number, name in enumerate(classes)}
-    return [numbers[names[0]] for names in parts], tuple(classes)
 
 
 def read_images(
@@ -281,8 +226,3 @@ def parse_background(background: str) -> tuple[int, ...]:
     if len(color) == 4 and color[3] != 255:
         raise InputError(f"background = {background!r}: not an opaque color; pass one such as white, black or #808080")
     return color[:3]
-
-
-def _first_names(paths: Sequence[Path]) -> str:
-    """Return the names of the first few paths."""
-    return ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")

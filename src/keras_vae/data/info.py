@@ -14,16 +14,18 @@ class DatasetInfo(NamedTuple):
     Args:
         image_shape: (H, W, C).
         images: Number of training images.
-        classes: Number of labels; 0 if the images have none.
+        classes: Number of classes; 0 if the images have no labels.
+        class_names: Names of the classes, or nothing if they are unknown.
     """
 
     image_shape: ImageShape
     images: int
     classes: int = 0
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def from_splits(cls, splits: "Splits") -> Self:
         """Return the properties of loaded images."""
         train = splits.train
-        labels = [part.labels.max() for part in splits if part is not None and part.labels is not None]
-        return cls(train.image_shape, len(train), len(train.classes) or int(max(labels, default=-1)) + 1)
+        names = () if train.labels is None else train.classes
+        return cls(train.image_shape, len(train), len(names), names)

@@ -117,7 +117,7 @@ class PublishedDataset:
 
     def _check_content(self, loaded: LoadedData, path: Path) -> LoadedData:
         """Raise an error if a file contains another data set."""
-        train, test, notes = loaded
+        train, test, notes, _ = loaded
         if test is None or test.labels is None or {train.image_shape, test.image_shape} != {(28, 28, 1)}:
             raise InputError(
                 f"{path}: not {self.name}; expected x_train, y_train, x_test, y_test with gray images of 28x28"

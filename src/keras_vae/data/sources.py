@@ -82,7 +82,7 @@ def load(
         progress: Reports the progress of downloading, reading and converting.
 
     Returns:
-        Training images, the source's own test images if any, and one note per change made.
+        Training images, the source's own test and validation images if any, and one note per change made.
 
     Raises:
         InputError: There is no such source, or its content is invalid.
@@ -104,12 +104,15 @@ def load(
             f"data = {path.absolute()}: not images; pass a .npz or .npy file, a folder of images, or a named source"
         )
     train, notes = convert(loaded.train, conversion, show)
-    if loaded.test is None:
-        return LoadedData(train, None, loaded.notes + notes)
-    test, test_notes = convert(loaded.test, conversion, show)
-    with reading(path):
-        check_compatible(train, test)
-    return LoadedData(train, test, loaded.notes + notes + test_notes)
+    others: list[Dataset | None] = []
+    for part in (loaded.test, loaded.validation):
+        other, more = (None, ()) if part is None else convert(part, conversion, show)
+        if other is not None:
+            with reading(path):
+                check_compatible(train, other)
+        others.append(other)
+        notes += more
+    return LoadedData(train, others[0], loaded.notes + notes, others[1])
 
 
 def stream(
@@ -130,7 +133,8 @@ def stream(
     if not is_named and path.suffix.lower() in _ARRAYS and background is None:
         return streams.stream_arrays(path, Conversion(image_size, color))
     loaded = load(source, image_size=image_size, color=color, background=background, progress=progress)
-    return streams.stream_datasets([part for part in (loaded.test, loaded.train) if part is not None])
+    parts = (loaded.test, loaded.validation, loaded.train)
+    return streams.stream_datasets([part for part in parts if part is not None])
 
 
 def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = None) -> tuple[Splits, tuple[str, ...]]:
@@ -161,6 +165,7 @@ def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = N
         test_size=config.test,
         holdout=config.holdout,
         seed=seed,
+        own_validation=loaded.validation,
     )
     return splits, loaded.notes
 

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
-from keras_vae.data.dataset import Dataset, Factors, LoadedData
+from keras_vae.data.dataset import Dataset, LoadedData
+from keras_vae.data.factors import Factors
 
 NAMES = ("shape", "scale", "orientation", "x", "y")
 SIZES = (3, 6, 40, 32, 32)

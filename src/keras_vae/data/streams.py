@@ -14,7 +14,8 @@ from keras_vae.core.progress import silent
 from keras_vae.data.arrays import open_arrays
 from keras_vae.data.convert import Conversion, convert
 from keras_vae.data.dataset import Dataset, check_compatible, evenly_spaced
-from keras_vae.data.folders import list_images, parse_background, read_images
+from keras_vae.data.folders import parse_background, read_images
+from keras_vae.data.layout import list_images
 
 BLOCK_SIZE = 512
 
@@ -24,7 +25,7 @@ class Block(NamedTuple):
 
     Args:
         images: Levels, N x H x W x C.
-        labels: One integer per image, or None.
+        labels: One class number per image, or None.
         names: Name of each image.
     """
 
@@ -40,7 +41,7 @@ class Stream:
     Args:
         read: Returns a block by its number.
         sizes: Number of images in each block.
-        classes: Names of the labels 0, 1, …, if known.
+        classes: Names of the classes 0, 1, …; empty without labels.
         fingerprint: Hexadecimal hash that identifies these images.
     """
 
@@ -130,11 +131,13 @@ def stream_arrays(path: Path, conversion: Conversion) -> Stream:
 
     status = path.stat()
     digest = hashlib.sha256(repr((conversion, path.name, status.st_size, status.st_mtime_ns)).encode())
-    return Stream(read, tuple(stop - start for _, start, stop in blocks), (), digest.hexdigest())
+    return Stream(read, tuple(stop - start for _, start, stop in blocks), parts[0].classes, digest.hexdigest())
 
 
 def stream_folder(folder: Path, conversion: Conversion, *, background: str | None = None) -> Stream:
     """Return a stream over the images of a folder of any size; names are paths relative to the folder.
+
+    Of a folder with splits, the test images come first, then the validation and the training images.
 
     Args:
         folder: A folder as described in `folders.load_folder`.
@@ -146,17 +149,19 @@ def stream_folder(folder: Path, conversion: Conversion, *, background: str | Non
     """
     listing = list_images(folder)
     fill = None if background is None else parse_background(background)
-    names = [str(file.relative_to(folder)) for file in listing.files]
+    parts = listing.parts[::-1]
+    files = [file for part in parts for file in part.files]
+    labels = [label for part in parts for label in part.labels or ()]
+    names = [str(file.relative_to(folder)) for file in files]
     starts = range(0, len(names), BLOCK_SIZE)
 
     def read(number: int) -> Block:
         chosen = slice(starts[number], starts[number] + BLOCK_SIZE)
-        images, _ = read_images(folder, listing.files[chosen], conversion, fill, silent)
-        labels = None if listing.labels is None else np.array(listing.labels[chosen], np.int64)
-        return Block(images, labels, tuple(names[chosen]))
+        images, _ = read_images(folder, files[chosen], conversion, fill, silent)
+        return Block(images, np.array(labels[chosen], np.int64) if labels else None, tuple(names[chosen]))
 
     digest = hashlib.sha256(repr((conversion, background)).encode())
-    for name, file in zip(names, listing.files, strict=True):
+    for name, file in zip(names, files, strict=True):
         digest.update(f"{name} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     sizes = tuple(min(BLOCK_SIZE, len(names) - start) for start in starts)
     return Stream(read, sizes, listing.classes, digest.hexdigest())

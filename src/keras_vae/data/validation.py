@@ -72,25 +72,3 @@ def pixel_levels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
             " pass levels 0 and 255, booleans, or floats in [0, 1]"
         )
     return pixels.astype(np.uint8, copy=False)
-
-
-def class_labels(labels: ArrayLike, count: int) -> NDArray[np.int64]:
-    """Return labels as int64, (N,).
-
-    Args:
-        labels: Integers, N or N x 1.
-        count: Number of images, N.
-
-    Raises:
-        InputError: The labels are not integers, or their number differs from that of the images.
-    """
-    numbers = numeric_array("labels", labels)
-    if numbers.dtype.kind == "f":
-        raise InputError(f"labels: an array of {numbers.dtype}; pass integers")
-    if numbers.shape == (count, 1):
-        numbers = numbers[:, 0]
-    if numbers.shape != (count,):
-        raise InputError(f"labels.shape = {numbers.shape}: there are {count} images; pass one integer per image")
-    if numbers.max() > np.iinfo(np.int64).max:
-        raise InputError(f"labels: up to {numbers.max()}; pass integers that fit into 64 bits")
-    return numbers.astype(np.int64, copy=False)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import final
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_vae.core.math import log_prob_of_mode
@@ -21,6 +22,8 @@ from keras_vae.core.typing import Seed, Tensor
 
 _PIXEL_AXES = (-3, -2, -1)
 _LOG_TWO = math.log(2)
+_QUADRATURE_NODES = (6, 2)
+"""Inner nodes of the integral over the first of several dependent channels, and over each later one."""
 
 
 class ImageDistribution(abc.ABC):
@@ -39,11 +42,15 @@ class ImageDistribution(abc.ABC):
 
     @abc.abstractmethod
     def mean(self) -> Tensor:
-        """Return the mean images in [0, 1], (…, H, W, C)."""
+        """Return the mean of `sample`, (…, H, W, C)."""
 
     @abc.abstractmethod
     def sample(self, seed: Seed) -> Tensor:
-        """Draw images in [0, 1], (…, H, W, C)."""
+        """Draw images, (…, H, W, C), in [0, 1] unless `log_prob` is a density that extends beyond."""
+
+    def mean_image(self) -> Tensor:
+        """Return the mean, clipped to the range of images, [0, 1], (…, H, W, C)."""
+        return ops.clip(self.mean(), 0.0, 1.0)
 
 
 @final
@@ -125,7 +132,8 @@ class ContinuousBernoulli(ImageDistribution):
 class _LocationScale(ImageDistribution):
     r"""Independent pixels \(x_i = \mu_i + \sigma_i \varepsilon_i\).
 
-    The density extends beyond [0, 1]; means and samples are clipped to it.
+    The density extends beyond [0, 1], and so do `mean` and `sample`; `mean_image` is clipped. The mean of clipped
+    pixels would be gray where the location is black: 0.32 for a normal with \(\sigma = 1\).
 
     Args:
         location: \(\mu\), (…, H, W, C).
@@ -141,13 +149,13 @@ class _LocationScale(ImageDistribution):
         return ops.sum(self._noise_log_prob(noise) - self.log_scale, axis=_PIXEL_AXES)
 
     def mean(self) -> Tensor:
-        """Return the locations clipped to [0, 1], (…, H, W, C)."""
-        return ops.clip(self.location, 0.0, 1.0)
+        """Return the locations, (…, H, W, C)."""
+        return self.location
 
     def sample(self, seed: Seed) -> Tensor:
-        """Draw images clipped to [0, 1], (…, H, W, C)."""
+        """Draw pixels, which may lie beyond [0, 1], (…, H, W, C)."""
         noise = self._noise(_uniform(ops.shape(self.location), seed))
-        return ops.clip(self.location + ops.exp(self.log_scale) * noise, 0.0, 1.0)
+        return self.location + ops.exp(self.log_scale) * noise
 
     @abc.abstractmethod
     def _noise_log_prob(self, noise: Tensor) -> Tensor:
@@ -209,21 +217,28 @@ class DiscretizedLogistic(ImageDistribution):
         levels, total, earlier = _levels(x), ops.log_softmax(self.logits), list[Tensor]()
         for channel in range(self.location.shape[-1]):
             level = levels[..., channel : channel + 1]
-            total = total + _log_bin(level, self._location_given(earlier), self.log_scale[..., channel])
+            total = total + _log_bin(level, self._location_given(channel, earlier), self.log_scale[..., channel])
             earlier.append(_signed(level))
         return ops.sum(ops.logsumexp(total, axis=-1), axis=(-2, -1))
 
     def mean(self) -> Tensor:
-        """Return the mean images, (…, H, W, C), exact to half a level.
+        """Return the mean images, (…, H, W, C), exact to half a level if the channels are independent.
 
-        For dependent channels, the mean of a channel is conditioned on the means of the earlier channels.
+        The mean of a dependent channel is an integral over the earlier channels, approximated with `_QUADRATURE_NODES`:
+        to one level, or to two if the scales of several channels are below a level.
         """
-        weights, earlier = _softmax(self.logits), list[Tensor]()
-        for channel in range(self.location.shape[-1]):
-            earlier.append(_clipped_mean(self._location_given(earlier), self.log_scale[..., channel]))
-        return ops.clip(
-            ops.stack([ops.sum(weights * (value + 1.0), axis=-1) for value in earlier], axis=-1) / 2.0, 0.0, 1.0
-        )
+        # Values of an earlier channel are on a new first axis, so that they broadcast to those of the channels before.
+        weights, earlier, means = _softmax(self.logits), list[Tensor](), list[Tensor]()
+        channels = self.location.shape[-1]
+        for channel in range(channels):
+            location, log_scale = self._location_given(channel, earlier), self.log_scale[..., channel]
+            above_black = weights * (_clipped_mean(location, log_scale) + 1.0)
+            means.append(ops.sum(above_black, axis=(*range(len(earlier)), -1)) / 2.0)
+            if self.coefficients is not None and channel + 1 < channels:
+                values, masses = _quadrature(location, log_scale, _QUADRATURE_NODES[min(channel, 1)])
+                earlier.append(values)
+                weights = masses * weights
+        return ops.clip(ops.stack(means, axis=-1), 0.0, 1.0)
 
     def sample(self, seed: Seed) -> Tensor:
         """Draw levels divided by 255, (…, H, W, C), one channel after another."""
@@ -233,7 +248,7 @@ class DiscretizedLogistic(ImageDistribution):
         chosen = ops.one_hot(_choice(self.logits, uniform[..., 0]), components)
         levels, earlier = list[Tensor](), list[Tensor]()
         for channel in range(channels):
-            location = ops.sum(chosen * self._location_given(earlier), axis=-1)
+            location = ops.sum(chosen * self._location_given(channel, earlier), axis=-1)
             scale = ops.exp(ops.sum(chosen * self.log_scale[..., channel], axis=-1))
             u = uniform[..., 1 + channel]
             value = location + scale * (ops.log(u) - ops.log1p(-u))
@@ -241,9 +256,8 @@ class DiscretizedLogistic(ImageDistribution):
             earlier.append(_signed(levels[-1])[..., None])
         return ops.stack(levels, axis=-1) / 255.0
 
-    def _location_given(self, earlier: Sequence[Tensor]) -> Tensor:
-        """Return the location of the next channel, given the earlier ones, each (…, H, W, M) or (…, H, W, 1)."""
-        channel = len(earlier)
+    def _location_given(self, channel: int, earlier: Sequence[Tensor]) -> Tensor:
+        """Return the location of a channel, given the earlier ones, each (…, H, W, M) or (…, H, W, 1)."""
         location = self.location[..., channel]
         if self.coefficients is None:
             return location
@@ -322,5 +336,32 @@ def _log_bin(levels: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
 
 def _clipped_mean(location: Tensor, log_scale: Tensor) -> Tensor:
     r"""Return the means of logistic variables clipped to [−1, 1], \(1 - \int_{-1}^1 F(x) dx\)."""
-    scale = ops.exp(log_scale)
-    return scale * (ops.softplus((location + 1.0) / scale) - ops.softplus((location - 1.0) / scale)) - 1.0
+    # A difference of two softplus functions, with half the logarithms: this function is evaluated for many locations.
+    scale, size = ops.exp(log_scale), ops.abs(location)
+    near, far = ops.exp(-ops.abs(size - 1.0) / scale), ops.exp((-size - 1.0) / scale)
+    inside = ops.minimum(size, 1.0) + scale * (ops.log(far + 1.0) - ops.log(near + 1.0))
+    return ops.sign(location) * inside
+
+
+def _quadrature(location: Tensor, log_scale: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
+    """Return values of logistic variables clipped to [−1, 1], and their probabilities, on a new first axis.
+
+    The first and the last value are the edge levels, −1 and 1. The others are quantiles at Gauss-Legendre nodes between
+    the probabilities of the edges.
+
+    Args:
+        location: (…, M).
+        log_scale: Broadcastable to `location`.
+        nodes: Number of values between the edges.
+    """
+    inverse_scale, edge = ops.exp(-log_scale), 1.0 - 1.0 / 255.0
+    black = ops.sigmoid((location + edge) * -inverse_scale)
+    white = ops.sigmoid((location - edge) * inverse_scale)
+    between = ops.relu(-black - white + 1.0)
+    values, masses = [ops.zeros_like(location) - 1.0], [black]
+    for position, weight in zip(*np.polynomial.legendre.leggauss(nodes), strict=True):
+        below, above = black + between * float(1 + position) / 2, white + between * float(1 - position) / 2
+        quantile = ops.log(ops.maximum(below, 1e-30)) - ops.log(ops.maximum(above, 1e-30))
+        values.append(ops.clip(location + quantile / inverse_scale, -1.0, 1.0))
+        masses.append(between * float(weight) / 2)
+    return ops.stack([*values, ops.ones_like(location)], axis=0), ops.stack([*masses, white], axis=0)

@@ -24,10 +24,15 @@ SCORES = ("nll", "negative_elbo", "reconstruction_loss", "kl_loss", "typicality"
 class Scorer:
     r"""Computes anomaly scores of images, and compares them with the scores of reference images.
 
-    `nll` is \(-\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\). `negative_elbo` is the mean of the K log terms;
-    `reconstruction_loss` and `kl_loss` are its two parts. `typicality` is \(|\mathrm{nll}(x) - E\,\mathrm{nll}|\), with
-    the mean over the reference images: an image may be anomalous because it is *too* likely (Nalisnick et al., arXiv
-    1810.09136 and 1906.02994).
+    All scores are functions of the same K weights \(w_k = p(x|z_k) p(z_k) / q(z_k|x)\), \(z_k \sim q(z|x)\). `nll` is
+    \(-\log \tfrac1K \sum_k w_k\). `negative_elbo` is \(-\tfrac1K \sum_k \log w_k\), which is never below `nll`. Its two
+    parts are `reconstruction_loss`, \(-\tfrac1K \sum_k \log p(x|z_k)\), and `kl_loss`,
+    \(\tfrac1K \sum_k \log q(z_k|x) - \log p(z_k)\), an estimate of the divergence that may lie slightly below 0.
+    `typicality` is \(|\mathrm{nll}(x) - E\,\mathrm{nll}|\), with the mean over the reference images: an image may be
+    anomalous because it is *too* likely (Nalisnick et al., arXiv 1810.09136 and 1906.02994).
+
+    The draws follow from the pixels of the image and the seed. The scores of an image therefore depend neither on its
+    row nor on the other images, up to the rounding of the backend, and copies of an image have equal scores.
 
     Args:
         model: A trained model.
@@ -85,26 +90,28 @@ class Scorer:
         Raises:
             InputError: The images do not fit the model.
         """
-        from keras import ops
-
-        terms = self.model.elbo_terms(x, seed=self.seed, condition=condition, draws=self.samples)
+        terms = self.model.elbo_terms(x, seed=self.seed, condition=condition, draws=self.samples, by_content=True)
+        log_likelihood, log_prior, log_posterior = (
+            np.asarray(values, "float64") for values in (terms.log_likelihood, terms.log_prior, terms.log_posterior)
+        )
+        log_weight = log_likelihood + log_prior - log_posterior
         scores: Scores = {}
         if self.model.is_stochastic:
-            weights = ops.convert_to_numpy(terms.log_weight).astype("float64")
-            scores["nll"] = np.log(self.samples) - np.logaddexp.reduce(weights, axis=1)
-        for name in ("negative_elbo", "reconstruction_loss", "kl_loss"):
-            scores[name] = ops.convert_to_numpy(getattr(terms, name)).astype("float64")
+            scores["nll"] = np.log(self.samples) - np.logaddexp.reduce(log_weight, axis=1)
+        scores["negative_elbo"] = -log_weight.mean(axis=1)
+        scores["reconstruction_loss"] = -log_likelihood.mean(axis=1)
+        scores["kl_loss"] = (log_posterior - log_prior).mean(axis=1)
         return scores | (_typicality(scores, self.reference) if self.reference else {})
 
     def percentile(self, name: str, values: Array) -> NDArray[np.float64]:
-        """Return the percentage of reference images with the same or a lower score.
+        """Return the percentage of reference images whose score is lower; equal scores do not count.
 
         Args:
             name: The name of the score.
             values: Scores of images, (N,).
         """
         reference = np.sort(self._reference_scores(name))
-        return 100 * np.searchsorted(reference, values, side="right") / len(reference)
+        return 100 * np.searchsorted(reference, values, side="left") / len(reference)
 
     def threshold(self, name: str, false_positive_rate: float) -> float:
         """Return the score that a given share of the reference images exceeds.

@@ -44,7 +44,11 @@ class Quantity(NamedTuple):
 
 
 LATENTS = {
-    "active_units": Quantity("active dimensions", "Latent dimensions that carry information; the others are unused."),
+    "active_units": Quantity(
+        "active dimensions",
+        "Latent dimensions whose posterior mean varies over images. The others are unused, even if an offset from the"
+        " prior costs KL.",
+    ),
     "mutual_information": Quantity(
         "mutual information",
         "The information of a code about its image, in nats. A range shows bounds, if the number is not known.",
@@ -151,7 +155,9 @@ class Caption(NamedTuple):
 FIGURES = {
     "grid": Caption(
         "Latent grid",
-        "Images decoded from a grid of points in the latent space. The axes show the two coordinates that vary.",
+        "Images decoded from a grid of points in the latent space. The axes show the two coordinates that vary: latent"
+        " dimensions, or the normal noise that the prior transforms into codes. They are quantiles, so that each image"
+        " stands for an equal share of the prior or the codes. The title names the values of the other dimensions.",
         "Neighboring images change smoothly, and every kind of image has a region of its own.",
         "Sudden jumps, large blurred areas, or the same image everywhere: the code is not used.",
     ),
@@ -169,8 +175,9 @@ FIGURES = {
     ),
     "traversals": Caption(
         "Latent traversals",
-        "Each row varies one latent dimension and keeps the others at 0. The most informative dimensions come first,"
-        " with their KL in nats on the left, if it is known.",
+        "Each row varies one latent dimension from the 1% to the 99% quantile of the codes, which are on the left, and"
+        " keeps the others fixed at the values that the title names. The most informative dimensions come first, with"
+        " their KL in nats, if it is known. A dimension that no image uses varies over the prior and is marked.",
         "A row changes a single property, such as slant or width.",
         "Rows that change everything at once, or nothing.",
     ),
@@ -182,8 +189,9 @@ FIGURES = {
     ),
     "kl-per-dimension": Caption(
         "KL per dimension",
-        "The KL loss of each latent dimension, sorted. Dimensions below the line are unused.",
-        "A few dimensions with a large KL; unused ones do no harm.",
+        "The KL loss of each latent dimension, sorted. The posterior means of pale dimensions do not vary over images:"
+        " they are unused, and their KL is the cost of an offset from the prior.",
+        "A few dimensions with a large KL; unused ones without KL do no harm.",
         "All near 0 (posterior collapse), or all large: the latent space is too small for these images.",
     ),
     "rate-distortion": Caption(
@@ -207,11 +215,11 @@ FIGURES = {
     ),
     "latents": Caption(
         "Latent space",
-        "The mean of each image's posterior, colored by label if there are labels. Dashed lines show the prior: in two"
-        " dimensions, circles of 1 and 2 standard deviations, which contain 39% and 86% of its draws; in one dimension,"
-        " its density.",
+        "The mean of each image's posterior, colored by label if there are labels. The lines show the prior: in two"
+        " dimensions, regions that contain 39% and 86% of its draws, which are circles of 1 and 2 standard deviations"
+        " for a standard normal; in one dimension, its density.",
         "The points fill the prior without holes, and images of one kind lie together.",
-        "Holes, or points far outside (samples will look odd); all points near 0 (the code is ignored).",
+        "Holes, or points far outside (samples will look odd); all points in one spot (the code is ignored).",
     ),
     "curves": Caption(
         "Training",

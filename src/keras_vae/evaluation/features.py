@@ -5,7 +5,7 @@ import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,7 +25,7 @@ from keras_vae.models.batching import fitting_batch_size
 Name = Literal["classifier", "random", "inception"]
 
 CACHE_VARIABLE = "KERAS_VAE_CACHE"
-RECIPE = 1
+RECIPE = 2
 """Version of the classifier: increment it when its network, its training or its file format changes."""
 
 DIMENSIONS = 128
@@ -46,12 +46,15 @@ class Features:
         network: uint8 images (N, H, W, C) → vectors (N, F).
         details: Further entries of `describe`, besides name, size and weights.
         notes: One line per problem that occurred.
+        reserved: Training images that the network was not trained on, uint8 (R, H, W, C), for comparisons with other
+            images; None if the network was trained on none of the images.
     """
 
     name: Name
     network: keras.Model
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reserved: NDArray[np.uint8] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return a record that identifies these features; equal checksums mean equal weights."""
@@ -91,18 +94,19 @@ def load_features(name: str | None, splits: Splits, *, seed: int = 0, progress: 
 
     Args:
         name: `"classifier"`, trained on the labels of the data; `"random"`, a network with fixed random weights;
-            `"inception"`, InceptionV3 of Keras. None selects the classifier if the images have labels of two or more
-            classes, else the random network.
+            `"inception"`, InceptionV3 of Keras. None selects the classifier if it can be trained, else the random
+            network.
         splits: The images to compare.
         seed: Fixes the training of the classifier, or the random weights.
         progress: Shows the progress of training the classifier.
 
     Raises:
-        InputError: The name is unknown, or the images have no labels of two or more classes for a classifier.
+        InputError: The name is unknown, or the images have no labels of two or more classes for a classifier, or too
+            few images are left to train it on.
         RunError: The weights of InceptionV3 are not available.
     """
     if name is None:
-        name = "classifier" if _num_classes(splits.train) > 1 else "random"
+        return _default_features(splits, seed, progress)
     if name == "classifier":
         return classifier_features(splits, seed=seed, progress=progress)
     if name == "random":
@@ -165,9 +169,11 @@ def inception_features(image_shape: ImageShape, *, side: int = _INCEPTION_SIDE) 
 def classifier_features(splits: Splits, *, seed: int = 0, progress: Progress = silent) -> Features:
     """Return the last hidden layer of a small convolutional classifier, trained on the labels of the data.
 
-    The classifier is trained on all images except the held-out ones, in an order that depends only on the images, so
-    that runs with different validation images share one classifier. If no images were held out, a tenth is held out
-    to measure its accuracy. The weights are cached in `cache_folder()`.
+    A classifier separates the images that it was trained on better than new ones, so their features have another
+    distribution. It is therefore trained neither on the held-out images nor on as many `reserved` training images,
+    at most half of them, which are compared with the held-out images. The reserved images and the order of the others
+    depend only on the images, so that runs with different validation images share one classifier. If no images were
+    held out, half of the images are reserved, and measure its accuracy. The weights are cached in `cache_folder()`.
 
     Args:
         splits: Images with labels.
@@ -175,9 +181,11 @@ def classifier_features(splits: Splits, *, seed: int = 0, progress: Progress = s
         progress: Shows the progress of the training.
 
     Raises:
-        InputError: There are no labels, or all are the same.
+        InputError: There are no labels, or all are the same, or too few images are left to train on.
     """
-    train, labels, test = _training_and_test_images(splits, seed)
+    train, reserved = _divide_training_images(splits)
+    test = splits.held_out or reserved
+    labels = np.asarray(train.labels)
     names, targets = np.unique(labels, return_inverse=True)
     network = _network(train.image_shape, len(names), seed)
     path = cache_folder() / f"classifier-{_cache_key(train, seed)}.npz"
@@ -199,7 +207,7 @@ def classifier_features(splits: Splits, *, seed: int = 0, progress: Progress = s
         "accuracy_images": len(test),
         "accuracy_split": test.split,
     }
-    return Features("classifier", _feature_layers(network), details, notes)
+    return Features("classifier", _feature_layers(network), details, notes, reserved.images)
 
 
 def cache_folder() -> Path:
@@ -208,34 +216,50 @@ def cache_folder() -> Path:
     return Path(value or os.path.join("~", ".cache", "keras-vae")).expanduser()
 
 
+def _default_features(splits: Splits, seed: int, progress: Progress) -> Features:
+    """Return the classifier's features if it can be trained, else those of the random network."""
+    try:
+        return classifier_features(splits, seed=seed, progress=progress)
+    except InputError as error:
+        chosen = random_features(splits.train.image_shape, seed=seed)
+        # Without labels, there is no classifier to expect.
+        return chosen if _num_classes(splits.train) < 2 else replace(chosen, notes=(f"{error}, as was done here",))
+
+
 def _num_classes(dataset: Dataset) -> int:
     return 0 if dataset.labels is None else len(np.unique(dataset.labels))
 
 
-def _training_and_test_images(splits: Splits, seed: int) -> tuple[Dataset, NDArray[np.int64], Dataset]:
-    """Return the training images of the classifier, their labels, and the test images for its accuracy."""
-    test = splits.held_out
-    labeled = [(part, part.labels) for part in splits if part is not None and part is not test]
-    images = np.concatenate([part.images for part, _ in labeled])
-    labels = np.concatenate([labels for _, labels in labeled if labels is not None] or [np.zeros(0, np.int64)])
+def _divide_training_images(splits: Splits) -> tuple[Dataset, Dataset]:
+    """Return the images to train the classifier on, and the reserved ones; copies of compared images are in neither."""
+    held_out = splits.held_out
+    validation = None if splits.validation is held_out else splits.validation
+    parts = [part for part in (splits.train, validation) if part is not None]
+    images = np.concatenate([part.images for part in parts])
+    labeled = [part.labels for part in parts if part.labels is not None]
+    labels = np.concatenate(labeled or [np.zeros(0, np.int64)])
     if len(labels) < len(images) or len(np.unique(labels)) < 2:
         raise InputError(
             f"features = classifier: {splits.train.name} has no labels of two or more classes; use features = random"
         )
-    # Sorted by digest, the same images give the same pool, regardless of the seed that split them.
-    pairs = zip(images, labels, strict=True)
-    digests = [hashlib.sha256(image.tobytes() + label.tobytes()).digest() for image, label in pairs]
-    order = np.array(sorted(range(len(digests)), key=digests.__getitem__))
-    pool = Dataset(images[order], labels[order], splits.train.name, splits.train.split)
-    if test is not None:
-        return pool, labels[order], test
-    shuffled = np.random.default_rng(seed).permutation(len(pool))
-    test_indices, train_indices = np.split(shuffled, [max(1, len(pool) // 10)])
-    return (
-        pool.subset(train_indices, pool.split),
-        labels[order][train_indices],
-        pool.subset(test_indices, pool.split),
-    )
+    # Sorted by digest, the same images give the same order, regardless of the seed that split them.
+    digests = _digests(images)
+    order = np.array(sorted(range(len(images)), key=lambda index: (digests[index], labels[index])))
+    count = len(images) // 2 if held_out is None else min(len(held_out), len(images) // 2)
+    reserved, rest = order[:count], order[count:]
+    compared = {digests[index] for index in reserved} | set(() if held_out is None else _digests(held_out.images))
+    rest = np.array([index for index in rest if digests[index] not in compared], np.intp)
+    if len(np.unique(labels[rest])) < 2:
+        raise InputError(
+            f"features = classifier: {splits.train.name} has too few training images besides the compared ones; use "
+            "features = random"
+        )
+    pool = Dataset(images, labels, splits.train.name, splits.train.split)
+    return pool.subset(rest, pool.split), pool.subset(reserved, pool.split)
+
+
+def _digests(images: NDArray[np.uint8]) -> list[bytes]:
+    return [hashlib.sha256(image.tobytes()).digest() for image in images]
 
 
 def _network(image_shape: ImageShape, classes: int, seed: int) -> keras.Model:

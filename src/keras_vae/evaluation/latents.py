@@ -138,18 +138,21 @@ def evaluated_kl_per_dimension(evaluation: Mapping[str, Any] | None) -> Doubles 
 
 
 def dimensions_by_kl(kl: Doubles | None, z_mean: Callable[[], Array]) -> NDArray[np.intp]:
-    """Return the latent dimensions, most informative first.
+    """Return the latent dimensions, most informative first: active ones before others, each by descending KL.
+
+    A constant offset from the prior costs KL but carries no information, so inactive dimensions come last.
 
     Args:
-        kl: The KL of each dimension, (D,), if known.
-        z_mean: Returns posterior means, (N, D). They are only computed if `kl` is None; their variance then orders the
-            dimensions.
+        kl: The KL of each dimension, (D,); None orders the dimensions by the variance of their means.
+        z_mean: Returns posterior means, (N, D).
 
     Example:
-        >>> dimensions_by_kl(np.array([0.1, 2.0, 0.5]), lambda: np.zeros((0, 3)))
-        array([1, 2, 0])
+        >>> means = np.array([[1.0, 5.0, 0.0], [-1.0, 5.0, 2.0]])
+        >>> dimensions_by_kl(np.array([0.1, 2.0, 0.5]), lambda: means)  # the second dimension is constant
+        array([2, 0, 1])
     """
-    return np.argsort(-(z_mean().var(axis=0) if kl is None else kl), kind="stable")
+    variance = z_mean().var(axis=0, dtype="float64")
+    return np.lexsort((-(variance if kl is None else kl), variance <= ACTIVE_VARIANCE))
 
 
 def active_units(z_mean: Array) -> dict[str, Any]:

@@ -31,10 +31,18 @@ FEATURE_SEED = 0
 
 
 class _Sets(NamedTuple):
-    """The sets to compare, as images or as feature vectors; `held_out` is None if no images were held out."""
+    """The sets to compare, as images or as feature vectors.
+
+    Args:
+        samples: Samples of the model.
+        train: All training images.
+        reserved: The training images that the feature network was not trained on.
+        held_out: The held-out images, or None.
+    """
 
     samples: NDArray[Any]
     train: NDArray[Any]
+    reserved: NDArray[Any]
     held_out: NDArray[Any] | None
 
 
@@ -51,8 +59,10 @@ def measure_samples(
     """Compare samples of a model with held-out images and, as a baseline, training images with held-out images.
 
     Every distance depends on the sizes of its sets. All sets therefore have the same size: the largest that the
-    samples, held-out images and training images allow. Only the memorization test uses all images. Conditional models
-    draw their labels in the proportions of the training data. Pixels are rounded to 8 bits.
+    samples, held-out images and training images allow. Training images that the classifier of `features` was trained on
+    are not compared. Only the memorization test uses all images: the classifier was trained on neither of the two sets
+    whose distances to the training images it compares. Conditional models draw their labels in the proportions of the
+    training data. Pixels are rounded to 8 bits.
 
     Args:
         model: A trained model.
@@ -79,7 +89,7 @@ def measure_samples(
     binarization = _binarization(model, scored)
     if not isinstance(features, Features):
         features = load_features(features, splits, seed=FEATURE_SEED, progress=progress)
-    images = _collect_images(model, splits, n, binarization, seed, progress)
+    images = _collect_images(model, splits, features.reserved, n, binarization, seed, progress)
     vectors = _extract_features(features, images, progress)
     count, numbers, floor = _compare(vectors, seed, progress)
     held_out = vectors.held_out
@@ -96,40 +106,53 @@ def measure_samples(
         **numbers,
         "floor": floor,
         "memorization": copying,
-        "notes": [*features.notes, *_notes(splits, n, count, vectors.samples.shape[1])],
+        "notes": [*features.notes, *_notes(splits, n, count, vectors)],
     }
 
 
 def _collect_images(
-    model: "BaseVAE", splits: Splits, n: int, binarization: Bernoulli | None, seed: int, progress: Progress
+    model: "BaseVAE",
+    splits: Splits,
+    reserved: Images | None,
+    n: int,
+    binarization: Bernoulli | None,
+    seed: int,
+    progress: Progress,
 ) -> _Sets:
     """Return the samples and the real images to compare, binarized if draws are compared."""
     samples, train = _draw_samples(model, splits, n, seed, progress), splits.train.images
     held_out = None if splits.held_out is None else splits.held_out.images
     if binarization is None:
-        return _Sets(samples, train, held_out)
+        return _Sets(samples, train, train if reserved is None else reserved, held_out)
+    binarized = _binarize(binarization, train, [seed, 3])
     return _Sets(
         _binarize(Bernoulli(binarize="dynamic"), samples, [seed, 1]),
-        _binarize(binarization, train, [seed, 3]),
+        binarized,
+        binarized if reserved is None else _binarize(binarization, reserved, [seed, 5]),
         None if held_out is None else _binarize(binarization, held_out, [seed, 2]),
     )
 
 
 def _extract_features(features: Features, images: _Sets, progress: Progress) -> _Sets:
+    train = features(images.train, progress, "features of the training images")
     return _Sets(
         features(images.samples, progress, "features of the samples"),
-        features(images.train, progress, "features of the training images"),
+        train,
+        train
+        if images.reserved is images.train
+        else features(images.reserved, progress, "features of reserved images"),
         None if images.held_out is None else features(images.held_out, progress, "features of the held-out images"),
     )
 
 
 def _compare(vectors: _Sets, seed: int, progress: Progress) -> tuple[int, dict[str, Any], dict[str, Any] | None]:
     """Return the size of the compared sets, the distances of the samples, and those of the training images, if any."""
-    real = vectors.train if vectors.held_out is None else vectors.held_out
-    count = min(len(vectors.samples), len(real), len(vectors.train))
+    train = vectors.reserved
+    real = train if vectors.held_out is None else vectors.held_out
+    count = min(len(vectors.samples), len(real), len(train))
     rng = np.random.default_rng([seed, 4])
     # The order of these draws fixes the numbers.
-    real, samples, train = (rows[rng.permutation(len(rows))[:count]] for rows in (real, vectors.samples, vectors.train))
+    real, samples, train = (rows[rng.permutation(len(rows))[:count]] for rows in (real, vectors.samples, train))
     sets = [samples] if vectors.held_out is None else [samples, train]
     numbers = [compare_sets(rows, real) for rows in progress(sets, "comparing sets of images")]
     return count, numbers[0], None if vectors.held_out is None else numbers[1]
@@ -176,12 +199,14 @@ def _binarize(likelihood: Bernoulli, images: Images, seed: list[int]) -> Images:
     return (in_batches(preprocess, images, batch_size=size) * 255).astype(np.uint8)
 
 
-def _notes(splits: Splits, n: int, count: int, dimensions: int) -> Iterator[str]:
+def _notes(splits: Splits, n: int, count: int, vectors: _Sets) -> Iterator[str]:
     """Yield the limitations of numbers computed from sets of `count` images."""
-    held_out = splits.held_out
+    held_out, dimensions = splits.held_out, vectors.samples.shape[1]
     if count < n:
-        smallest = "training" if held_out is None or len(splits.train) < len(held_out) else "held-out"
-        yield f"compared {count:,} of {n:,} samples, because there are only {count:,} {smallest} images"
+        smallest = "training" if held_out is None or len(vectors.reserved) < len(held_out) else "held-out"
+        kind = "training images that the classifier was not trained on"
+        kind = kind if smallest == "training" and vectors.reserved is not vectors.train else f"{smallest} images"
+        yield f"compared {count:,} of {n:,} samples, because there are only {count:,} {kind}"
     if count < 2:
         yield "the Fréchet distance and the KID need more than 1 image per set"
     if count <= NEIGHBORS:

@@ -82,7 +82,7 @@ def _samples(section: Mapping[str, Any]) -> Iterator[str]:
         if section[name] is not None:
             (line,) = _numbers({name: section[name]})
             (real,) = _numbers({name: floor[name]}) if floor.get(name) is not None else ("",)
-            yield f"{line:<42}{'real images' if real else ''}{real[len(name.ljust(20)) :]}"
+            yield f"{line:<44}{'real images' if real else ''}{real[len(name.ljust(20)) :]}".rstrip()
     memorization = section["memorization"]
     if memorization and memorization["copying_suspected"]:
         yield "samples lie closer to training images than held-out images do: the model copies training images"
@@ -104,4 +104,5 @@ def _numbers(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _row(name: str, value: Mapping[str, Any], unit: str, digits: int = 2) -> str:
-    return f"{name:<20} {value['mean']:9.{digits}f} ± {value['standard_error'] or 0:.{digits}f} {unit}".rstrip()
+    error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.{digits}f}"
+    return f"{name:<20} {value['mean']:9.{digits}f}{error} {unit}".rstrip()

@@ -29,7 +29,7 @@ class ImageAnalysis(NamedTuple):
         error_map: |x − x̂|, averaged over channels, (H, W, 1).
         score: The name of the score: `"nll"`, `"negative_elbo"`, or `"reconstruction_loss"` if the model has no bound.
         nats: The value of the score, in nats.
-        percentile: The percentage of reference images whose score is at most as high; None if they are not scored.
+        percentile: The percentage of reference images whose score is lower; None if they are not scored.
     """
 
     code: Array | None

@@ -45,7 +45,9 @@ class Engine:
         batches = [codes[start : start + size] for start in range(0, len(codes), size)]
         with self.lock:
             images = [
-                self.model.decode(np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge"), condition=label)
+                self.model.decode(
+                    np.pad(batch, ((0, size - len(batch)), (0, 0)), mode="edge"), condition=self._name(label)
+                )
                 for batch in batches
             ]
         return np.concatenate(images)[: len(codes)]
@@ -58,17 +60,17 @@ class Engine:
             label: The label to condition on: one for all images, or one per image.
         """
         with self.lock:
-            return self.model.encode(images, condition=label).codes
+            return self.model.encode(images, condition=self._name(label)).codes
 
     def reconstruct(self, image: Array, label: int | None = None) -> Array:
         """Return the reconstruction of one image, both (1, H, W, C)."""
         with self.lock:
-            return self.model.reconstruct(image, condition=label)
+            return self.model.reconstruct(image, condition=self._name(label))
 
     def sample(self, count: int, seed: int, labels: Any = None) -> Array:
         """Return mean images of codes drawn from the prior, (count, H, W, C)."""
         with self.lock:
-            return self.model.sample(count, seed=seed, condition=labels)
+            return self.model.sample(count, seed=seed, condition=self._name(labels))
 
     def sample_code(self, seed: int, temperature: float, label: int | None = None) -> Array:
         """Return one code drawn from the prior, (latent_dim,).
@@ -81,18 +83,11 @@ class Engine:
         model: Any = self.model
         with self.lock:
             if not self.has_temperature:
-                return model.sample_prior(1, seed=seed, condition=label)[0]
+                return model.sample_prior(1, seed=seed, condition=self._name(label))[0]
             noise = np.random.default_rng(seed).standard_normal((1, model.latent_dim), dtype="float32")
             return keras.ops.convert_to_numpy(
                 model.prior_transform(temperature * noise, self._encode_condition(label))
             )[0]
-
-    def sample_prior(self, count: int, label: int | None = None) -> Array:
-        """Return codes drawn from the prior with a fixed seed, (count, latent_dim)."""
-        model: Any = self.model
-        with self.lock:
-            codes: Array = model.sample_prior(count, seed=0, condition=label)
-        return codes
 
     @functools.cached_property
     def has_temperature(self) -> bool:
@@ -107,8 +102,13 @@ class Engine:
     def _encode_condition(self, label: int | None) -> Any:
         return None if self.model.condition is None else self.model.condition.encode(np.array([label]))
 
+    def _name(self, label: Any) -> Any:
+        """Return the name of one class number, because a model reads a single number as a name; else the argument."""
+        condition = self.model.condition
+        return label if condition is None or not isinstance(label, int) else condition.class_names[label]
+
     def score(self, images: Array, label: Any = None) -> Scores:
         """Return the anomaly scores of images, in nats."""
         scorer = Scorer(self.model, self.num_samples if self.model.is_stochastic else 1, 0, {})
         with self.lock:
-            return scorer(images, condition=label)
+            return scorer(images, condition=self._name(label))

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array, ImageShape
+from keras_vae.data.labels import class_index
 from keras_vae.explorer.analyzer import ImageAnalyzer
 from keras_vae.explorer.engine import Engine
-from keras_vae.explorer.image_sources import ImageSources, load_sources
 from keras_vae.explorer.latent_space import LatentSpace, grid_sizes
 from keras_vae.explorer.run_report import RunReport
 from keras_vae.explorer.sampler import PAGE_SIZE, Sampler, TrainingImages
 from keras_vae.report.latent_grid import interpolate
+from keras_vae.runs.image_sources import ImageSources, load_sources
 from keras_vae.runs.run import Run
 
 NUM_INTERPOLATED = 11
@@ -82,29 +83,20 @@ class Explorer:
     def classes(self) -> tuple[str, ...]:
         """The names of the labels that the model is conditioned on; empty without a condition."""
         condition = self.engine.model.condition
-        if condition is None:
-            return ()
-        names = self.run.environment["data"].get("class_names") or ()
-        return tuple(names) if len(names) == condition.dim else tuple(map(str, range(condition.dim)))
+        return () if condition is None else condition.class_names
 
     def label_index(self, name: str | int | None) -> int | None:
-        """Return the index of a label given by name or index; None without a condition.
+        """Return the class number of a label given by name or number; None without a condition.
 
         Args:
-            name: The name or index; None uses the first label.
+            name: The name or number, as in `data.labels.class_index`; None uses the first class.
 
         Raises:
             InputError: There is no such label.
         """
         if not self.classes:
             return None
-        if name is None:
-            return 0
-        if str(name) in self.classes:
-            return self.classes.index(str(name))
-        if isinstance(name, int) and 0 <= name < len(self.classes):
-            return name
-        raise InputError(f"label = {name}: there is no such label; use one of {', '.join(self.classes)}")
+        return 0 if name is None else class_index(self.classes, name)
 
     # ---- Content of the tabs ----
 
@@ -153,7 +145,7 @@ class Explorer:
         Args:
             first: (H, W, C).
             second: (H, W, C).
-            spherical: Interpolates along the great circle instead of the straight line.
+            spherical: Interpolates along the great circle around the mean of the codes, instead of the straight line.
             label: The label to encode and decode with, if the model is conditional.
 
         Raises:
@@ -163,7 +155,9 @@ class Explorer:
             kind = type(self.engine.model).__name__
             raise InputError(f"model = {kind}: its code is discrete; interpolate with another kind of model")
         start, end = (self.engine.encode(image[None], label)[0] for image in (first, second))
-        return self.engine.decode(interpolate(start, end, NUM_INTERPOLATED, spherical=spherical), label)
+        origin = self.latent_space.range.mean if self.has_vector else None
+        codes = interpolate(start, end, NUM_INTERPOLATED, spherical=spherical, origin=origin)
+        return self.engine.decode(codes, label)
 
     def choices(self, page: int = 0) -> tuple[Array, str]:
         """Return at most PAGE_SIZE random images to choose from, (N, H, W, C), and a description of them.

@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
-from keras_vae.evaluation.diagnostics import INACTIVE_KL
-from keras_vae.evaluation.latents import dimensions_by_kl, evaluated_kl_per_dimension
+from keras_vae.evaluation.latents import active_units, dimensions_by_kl, evaluated_kl_per_dimension
 from keras_vae.explorer.engine import Engine
-from keras_vae.explorer.plane import Plane, View, coordinate_plane, fit_view, principal_plane
+from keras_vae.explorer.plane import MIN_SIDE, Plane, View, coordinate_plane, fit_view, principal_plane
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.report.latent_range import LatentRange
 
 MAX_POINTS = 600
 """Maximum number of images on the map."""
 
 _MAX_GRID_PIXELS, _MAX_GRID_SIZE = 640, 16
 _SMALL_GRID_SIZE = 7
-_NUM_PRIOR_SAMPLES = 500
 
 
 def grid_sizes(image_shape: ImageShape) -> tuple[int, int]:
@@ -58,10 +57,16 @@ class LatentSpace:
     # ---- Codes and dimensions ----
 
     @functools.cached_property
+    def range(self) -> LatentRange:
+        """Where the codes of the images lie; without images, those that the prior draws."""
+        with self.engine.lock:
+            return LatentRange.measure(self.engine.model, self.dataset, self._default_label)
+
+    @functools.cached_property
     def codes(self) -> Array:
         """Posterior means of the images on the map, (N, latent_dim); empty without images."""
-        if self.dataset is None:
-            return np.zeros((0, self.latent_dim), "float32")
+        if self.dataset is None or self.range.from_images:
+            return self.range.z_mean
         return self.engine.encode(self.dataset.images, dataset_condition(self.engine.model, self.dataset))
 
     @functools.cached_property
@@ -71,10 +76,11 @@ class LatentSpace:
 
     @functools.cached_property
     def order(self) -> list[int]:
-        """The latent dimensions in descending order of KL divergence; if not evaluated, of the variance of codes."""
+        """The latent dimensions, active ones first, by descending KL or, if not evaluated, variance of codes."""
         # Without images, all variances are 0.
         z_mean = self.codes if len(self.codes) else np.zeros((1, self.latent_dim))
-        return [int(dimension) for dimension in dimensions_by_kl(self.kl_per_dimension, lambda: z_mean)]
+        dimensions = dimensions_by_kl(self.kl_per_dimension, lambda: z_mean).tolist()
+        return sorted(dimensions, key=lambda dimension: not self.is_active(dimension))
 
     @property
     def top_dims(self) -> tuple[int, int]:
@@ -83,21 +89,42 @@ class LatentSpace:
         return first, second
 
     def is_active(self, dimension: int) -> bool:
-        """Whether a dimension carries information; True if its KL divergence was not evaluated."""
-        return self.kl_per_dimension is None or bool(self.kl_per_dimension[dimension] >= INACTIVE_KL)
+        """Whether the posterior mean of a dimension varies over images; True if it was not evaluated without images."""
+        return self._active_units is None or dimension in self._active_units
 
     @functools.cached_property
+    def _active_units(self) -> list[int] | None:
+        """The active dimensions by the evaluation or, without one, by the codes of the images."""
+        evaluated = ((self._evaluation or {}).get("latents") or {}).get("active_units")
+        if evaluated is None and len(self.codes) < 2:
+            return None
+        dimensions: list[int] = (evaluated or active_units(self.codes))["dimensions"]
+        return dimensions
+
+    @property
     def center(self) -> NDArray[np.float32]:
-        """The code at the center of the prior, (latent_dim,): of zero noise if any, else the mean code of images."""
-        if self.engine.has_temperature:
-            return np.asarray(self.engine.sample_code(0, 0.0, self._default_label), "float32")
-        return np.asarray(self.codes.mean(axis=0) if len(self.codes) else np.zeros(self.latent_dim), "float32")
+        """A code in the middle of the latent space, (latent_dim,): see `LatentRange.center`."""
+        return self.range.center
 
     @functools.cached_property
-    def extent(self) -> NDArray[np.float32]:
-        """The largest magnitude of each dimension among samples from the prior and codes of images, at least 4."""
-        codes = np.concatenate([self.engine.sample_prior(_NUM_PRIOR_SAMPLES, self._default_label), self.codes])
-        return np.asarray(np.maximum(4, np.ceil(np.abs(codes).max(axis=0))), "float32")
+    def limits(self) -> NDArray[np.float64]:
+        """The smallest and the largest value of each dimension among codes of images and samples from the prior.
+
+        Both are whole multiples of `steps`, (2, latent_dim).
+        """
+        low, high = self._extremes
+        return np.stack([np.floor(low / self.steps), np.ceil(high / self.steps)]) * self.steps
+
+    @functools.cached_property
+    def steps(self) -> NDArray[np.float64]:
+        """A small change of each dimension, a power of ten, (latent_dim,)."""
+        width = np.maximum(np.ptp(self._extremes, axis=0), 1e-6)
+        return np.asarray(10.0 ** (np.floor(np.log10(width)) - 2))
+
+    @functools.cached_property
+    def _extremes(self) -> NDArray[np.float64]:
+        codes = np.concatenate([self.range.codes, self.range.prior_samples, self.codes]).astype("float64")
+        return np.stack([codes.min(axis=0), codes.max(axis=0)])
 
     # ---- Planes ----
 
@@ -125,8 +152,10 @@ class LatentSpace:
         return coordinate_plane(self.center, dims or self.top_dims)
 
     def default_view(self, plane: Plane) -> View:
-        """Return the view of a plane that shows the codes of the images."""
-        return fit_view(plane.points(self.codes))
+        """Return the view of a plane that shows the codes of the images and, if it covers them, the prior."""
+        codes, prior = (plane.points(codes) for codes in (self.range.codes, self.range.prior_samples))
+        view = fit_view(np.concatenate([codes, prior]) if self.range.prior_fits else codes)
+        return view if view.half > MIN_SIDE else fit_view(prior)
 
     def decode_grid(self, plane: Plane, view: View, label: int | None = None) -> Array:
         """Return images decoded from a grid over a view, row by row from the top left, (grid_size², H, W, C)."""

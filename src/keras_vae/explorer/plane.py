@@ -40,9 +40,9 @@ class View(NamedTuple):
         half: Half its side length.
     """
 
-    u: float = 0.0
-    v: float = 0.0
-    half: float = 3.0
+    u: float
+    v: float
+    half: float
 
     @property
     def center(self) -> tuple[float, float]:
@@ -59,13 +59,13 @@ class View(NamedTuple):
             self.point_at(min(x0, x1), min(y0, y1)),
             self.point_at(max(x0, x1), max(y0, y1)),
         )
-        half = max(right - left, high - low, _MIN_SIDE) / 2
+        half = max(right - left, high - low, MIN_SIDE) / 2
         return View((left + right) / 2, (low + high) / 2, half)
 
     def zoom(self, factor: float, center: tuple[float, float] | None = None) -> "View":
         """Return a view whose side is `factor` times as long, centered on a point; by default on this view's center."""
         u, v = center or self.center
-        return View(u, v, min(max(self.half * factor, _MIN_SIDE / 2), _MAX_SIDE / 2))
+        return View(u, v, min(max(self.half * factor, MIN_SIDE / 2), _MAX_SIDE / 2))
 
     def cell_centers(self, n: int) -> NDArray[np.float32]:
         """Return the centers of n × n equal cells, row by row from the top left, (n², 2)."""
@@ -73,9 +73,8 @@ class View(NamedTuple):
         return grid_points(n, bounds=(-edge, edge)).z + np.array(self.center, "float32")
 
 
-_MIN_SIDE, _MAX_SIDE = 1e-3, 1e3
-_PRIOR_HALF = 2.5
-"""Half the side of a square that holds nearly all of a standard normal prior."""
+MIN_SIDE, _MAX_SIDE = 1e-3, 1e3
+"""Shortest and longest side of a view."""
 
 
 def coordinate_plane(center: ArrayLike, dims: tuple[int, int]) -> Plane:
@@ -121,15 +120,12 @@ def principal_plane(codes: Array) -> Plane:
 
 
 def fit_view(points: Array) -> View:
-    """Return the view that shows all points but extreme outliers, and at least the bulk of a standard normal prior.
+    """Return the view that shows all points but extreme outliers.
 
     Args:
-        points: (N, 2).
+        points: (N, 2), N ≥ 1.
     """
-    if not len(points):
-        return View()
     low, high = np.quantile(np.asarray(points, "float64"), (0.01, 0.99), axis=0)
     margin = 0.05 * (high - low)
-    low, high = np.minimum(low - margin, -_PRIOR_HALF), np.maximum(high + margin, _PRIOR_HALF)
-    (u, v), half = (low + high) / 2, float((high - low).max()) / 2
-    return View(float(u), float(v), half)
+    (u, v), side = (low + high) / 2, float((high - low + 2 * margin).max())
+    return View(float(u), float(v), max(side, MIN_SIDE) / 2)

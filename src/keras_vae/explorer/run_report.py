@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.diagnostics import Finding, RunDiagnostics, diagnose, run_checks
+from keras_vae.evaluation.diagnostics import Finding, RunDiagnostics, current_evaluation, diagnose, run_checks
 from keras_vae.explorer.analyzer import YIELD_SECONDS
 from keras_vae.explorer.engine import Engine
 from keras_vae.runs.run import Run
@@ -29,10 +29,13 @@ class RunReport:
 
     @functools.cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """The findings of the doctor; without images, only those about the training."""
+        """The findings of the doctor; without images, only those about the training and the evaluation."""
         run = self._run
         if self._splits is None:
-            return run_checks(RunDiagnostics(run.experiment, run.metrics, has_fitted_prior=run.has_fitted_prior))
+            has_fitted_prior, evaluation = run.has_fitted_prior, current_evaluation(run)
+            return run_checks(
+                RunDiagnostics(run.experiment, run.metrics, has_fitted_prior=has_fitted_prior, evaluation=evaluation)
+            )
         with Engine.lock:
             model = run.load_model("original") if run.has_fitted_prior else self._engine.model
         return diagnose(run, self._splits, model, _take_turns)

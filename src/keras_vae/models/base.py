@@ -12,6 +12,7 @@ from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Sampler
+from keras_vae.components.schedules import without_annealing
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import to_unit
@@ -50,9 +51,10 @@ class BaseVAE(CheckedModel, abc.ABC):
     """Base class of models: a `keras.Model` that computes the `ELBOTerms` of a batch and minimizes an objective.
 
     `fit`, `evaluate` and callbacks report these means over the images of an epoch, in nats per image: `total_loss` (the
-    objective plus the penalties of regularized layers), `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is
-    no metric `loss`: use `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras
-    cannot infer the mode from these names.
+    objective plus the penalties of regularized layers; without annealing in `evaluate` and validation),
+    `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is no metric `loss`: use
+    `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras cannot infer the mode
+    from these names.
 
     Images are an array or, for a conditional model, `{"images": x, "condition": c}`. `fit` and `evaluate` also accept
     `fit(x, c)`, and methods such as `encode` also accept `encode(x, condition=c)`.
@@ -133,7 +135,7 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound on −log p(x)."""
+        """Whether `negative_elbo` is, in expectation over z, a bound on −log p(x)."""
         return True
 
     @property
@@ -262,7 +264,8 @@ class BaseVAE(CheckedModel, abc.ABC):
                     f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
                 )
         penalty = terms.penalty + sum(self.losses, ops.zeros(()))
-        total_loss = self.objective(terms, latents, self.step) + penalty
+        objective = self.objective if training else without_annealing(self.objective)
+        total_loss = objective(terms, latents, self.step) + penalty
         num_images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
         weight = num_images
         if training and self.compiled and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):

@@ -179,7 +179,7 @@ class HierarchicalVAE(BaseVAE):
         """Return the mean images of codes (N, latent_dim)."""
         z_per_group = self._split_groups(codes)
         outputs = self._top_down(self._start(codes, condition), lambda group, _: z_per_group[group])
-        return self.likelihood(outputs).mean()
+        return self.likelihood(outputs).mean_image()
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of samples from the prior, computed from standard normal noise (N, latent_dim)."""
@@ -188,7 +188,7 @@ class HierarchicalVAE(BaseVAE):
         def sample_group(group: int, features: Tensor) -> Tensor:
             return _diagonal_normal(self.priors[group](features)).rsample(noise_per_group[group]).z
 
-        return self.likelihood(self._top_down(self._start(noise, condition), sample_group)).mean()
+        return self.likelihood(self._top_down(self._start(noise, condition), sample_group)).mean_image()
 
     def _forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output for a batch: one bottom-up pass, then sample the groups top-down."""
@@ -219,7 +219,7 @@ class HierarchicalVAE(BaseVAE):
             ops.zeros_like(kl_per_group[:, 0]),
         )
         z = ops.concatenate([group.z[:, 0] for group in groups], axis=-1)
-        return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean(), z, terms)
+        return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean_image(), z, terms)
 
     def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
         """Return the mean KL of each group, in nats per image."""

@@ -13,7 +13,7 @@ from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms
 from keras_vae.core.errors import InputError
-from keras_vae.core.images import to_unit
+from keras_vae.core.images import image_generators, to_unit
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
 from keras_vae.models.image_models import ImageDecoder, ImageEncoder
@@ -75,7 +75,7 @@ class Inference(abc.ABC):
 
     @abc.abstractmethod
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images (N, H, W, C) of codes, in [0, 1].
+        """Return the mean images (N, H, W, C) of codes, clipped to [0, 1].
 
         Args:
             codes: The first field of the result of `encode_tensors`.
@@ -145,7 +145,8 @@ class Inference(abc.ABC):
             x: Images (N, H, W, C), uint8 or floats in [0, 1].
             batch_size: Images per batch; None for a default that bounds memory.
             condition: Condition of the images, one for all or one per image.
-            seed: Seed of a dynamic binarization.
+            seed: Seed of a dynamic binarization, whose noise also depends on the pixels of the image, but not on its
+                row.
 
         Returns:
             An `Encoding`, whose `codes` are the input of `decode`.
@@ -153,7 +154,7 @@ class Inference(abc.ABC):
         Raises:
             InputError: The images do not fit the model.
         """
-        inputs = self._prepare_inputs(x, condition, seed)
+        inputs = self._prepare_inputs(x, condition, seed, by_content=True)
 
         def encode_batch(batch: dict[str, Array]) -> dict[str, Array]:
             # TensorFlow rounds the division by 255 differently inside a graph.
@@ -226,10 +227,12 @@ class Inference(abc.ABC):
         batch_size: int | None = None,
         condition: Any = None,
         draws: int = 1,
+        by_content: bool = False,
     ) -> ELBOTerms:
         """Return the loss terms of each image.
 
-        The noise comes from NumPy, so a seed gives the same results on every backend.
+        The noise comes from NumPy, so a seed gives the same results on every backend. By default, each row has its own
+        draws, so that the standard error of a mean over rows is correct even if images repeat.
 
         Args:
             x: Images (N, H, W, C), uint8 or floats in [0, 1].
@@ -237,6 +240,8 @@ class Inference(abc.ABC):
             batch_size: Images per batch; None for a default that bounds memory.
             condition: Condition of the images, one for all or one per image.
             draws: Number of draws of z per image, K.
+            by_content: Whether the draws of an image follow from its pixels and the seed, so that they depend neither
+                on its row nor on the other images.
 
         Returns:
             `ELBOTerms` of float32 NumPy arrays, in nats per image. Its properties are tensors of the backend.
@@ -245,17 +250,27 @@ class Inference(abc.ABC):
             InputError: The images do not fit the model, or `draws` is not an integer ≥ 1.
         """
         check_count("draws", draws)
-        inputs = self._prepare_inputs(x, condition, seed)
-        generator = np.random.default_rng(seed)
-        inputs["noise"] = generator.standard_normal((len(inputs["images"]), draws, self.latent_dim), dtype="float32")
-        return self._in_batches(lambda batch: self.predict_on_batch(batch).terms, inputs, batch_size, draws)
+        inputs, shape = self._prepare_inputs(x, condition, seed, by_content=by_content), (draws, self.latent_dim)
+        if not by_content:
+            row_shape = (len(inputs["images"]), *shape)
+            inputs["noise"] = np.random.default_rng(seed).standard_normal(row_shape, dtype="float32")
+
+        def terms_of_batch(batch: dict[str, Array]) -> ELBOTerms:
+            if by_content:
+                generators = image_generators(batch["images"], seed)
+                noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
+                batch = {**batch, "noise": noise}
+            terms: ELBOTerms = self.predict_on_batch(batch).terms
+            return terms
+
+        return self._in_batches(terms_of_batch, inputs, batch_size, draws)
 
     def elbo(self, x: Any, *, seed: int = 0, batch_size: int | None = None, condition: Any = None) -> Array:
         r"""Return the evidence lower bound \(\log p(x|z) - KL(q(z|x) \| p(z)) \le \log p(x)\) of each image.
 
         Args:
             x: Images (N, H, W, C), uint8 or floats in [0, 1].
-            seed: Seed of the draws of z, one per image, which are the same on every backend.
+            seed: Seed of the draws of z, one per row, which are the same on every backend.
             batch_size: Images per batch; None for a default that bounds memory.
             condition: Condition of the images, one for all or one per image.
 
@@ -311,13 +326,23 @@ class Inference(abc.ABC):
     def _input_checks(self) -> ModelInputs:
         return ModelInputs(self.image_shape if self.built else (None, None, None), self.condition)
 
-    def _prepare_inputs(self, x: Any, condition: Any, seed: int) -> dict[str, Array]:
-        """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires."""
+    def _prepare_inputs(self, x: Any, condition: Any, seed: int, *, by_content: bool = False) -> dict[str, Array]:
+        """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires.
+
+        Args:
+            x: Images, or a dict of images and their conditions.
+            condition: Condition of the images, unless `x` contains it.
+            seed: Seed of the noise.
+            by_content: Whether the noise follows from the pixels of each image and the seed, instead of its row.
+        """
         inputs = self._input_checks.arrays(x, condition)
         images = inputs["images"]
         if not self.built:
             self.build((None, *images.shape[1:]))
-        if self.likelihood.requires_noise:
+        if self.likelihood.requires_noise and by_content:
+            generators = image_generators(images, seed, 1)
+            inputs["pixel_noise"] = np.stack([rng.random(images.shape[1:], dtype="float32") for rng in generators])
+        elif self.likelihood.requires_noise:
             inputs["pixel_noise"] = np.random.default_rng([seed, 1]).random(images.shape, dtype="float32")
         return inputs
 

@@ -143,7 +143,8 @@ class ModelInputs:
             raise self.missing_condition()
         values = _to_numpy(condition)
         if values.ndim == len(self.condition.value_shape):
-            values = np.broadcast_to(values, (n, *values.shape))
+            value = self.condition.check_one(values)
+            return np.broadcast_to(value, (n, *value.shape))
         values = self.condition.check(values)
         if len(values) != n:
             raise InputError(f"condition of length {len(values)}: there are {n} images; pass 1 or {n} values")

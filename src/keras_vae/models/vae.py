@@ -159,7 +159,7 @@ class VAE(BaseVAE):
         if training:
             draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decode_and_score(draw)[1].log_weight)
         outputs, terms = decode_and_score(draw)
-        reconstruction = self._likelihood(outputs[:, 0], images).mean()
+        reconstruction = self._likelihood(outputs[:, 0], images).mean_image()
         return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
@@ -174,7 +174,7 @@ class VAE(BaseVAE):
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of codes (N, latent_dim)."""
         inputs = codes if condition is None else ops.concatenate([codes, condition], axis=-1)
-        return self.likelihood(ops.cast(self.decoder(inputs), "float32")).mean()
+        return self.likelihood(ops.cast(self.decoder(inputs), "float32")).mean_image()
 
     def prior_transform(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return samples from the prior, (N, latent_dim), as a function of noise.
@@ -217,7 +217,7 @@ class VAE(BaseVAE):
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound on −log p(x): False if the posterior is deterministic."""
+        """Whether `negative_elbo` is a bound in expectation: False if the posterior is deterministic."""
         return self.is_stochastic
 
     @property

@@ -158,7 +158,7 @@ class VQVAE(BaseVAE):
             ops.broadcast_to(log_prob[:, None], samples_shape) for log_prob in (pixels.log_prob(images), log_prior)
         )
         terms = ELBOTerms(log_likelihoods, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], commitment_loss)
-        return VQVAEOutput(pixels.mean(), indices, terms)
+        return VQVAEOutput(pixels.mean_image(), indices, terms)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the `indices` of images, (N, rows, columns), int32."""
@@ -168,7 +168,7 @@ class VQVAE(BaseVAE):
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of maps of indices (N, rows, columns)."""
         maps = concat_condition(ops.take(self.codebook.vectors, codes, axis=0), condition)
-        return self.likelihood(ops.cast(self.decoder(maps), "float32")).mean()
+        return self.likelihood(ops.cast(self.decoder(maps), "float32")).mean_image()
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Raise an error, because the prior is sampled position by position.

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.latents import dimensions_by_kl, kl_per_dimension
+from keras_vae.evaluation.latents import active_units, dimensions_by_kl, kl_per_dimension
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.report.latent_range import MIN_IMAGES, LatentRange, class_numbers
+from keras_vae.runs.image_sources import ImageSources, load_sources
 
 if TYPE_CHECKING:
     from keras_vae.core.progress import Progress
@@ -41,6 +43,7 @@ class PlotContext:
         progress: "Progress | None" = None,
     ) -> None:
         self._run, self._model, self._splits, self._progress = run, model, splits, progress
+        self._ranges: dict[int | None, LatentRange] = {}
 
     @classmethod
     def of(
@@ -109,7 +112,14 @@ class PlotContext:
             return self._splits
         if self._run is None:
             raise InputError(f"splits = None: {self.name} has no images of its own; pass splits or an array of images")
-        return self._run.load_splits(self._progress)
+        return self._sources.splits or self._run.load_splits(self._progress)
+
+    @functools.cached_property
+    def _sources(self) -> ImageSources:
+        """The images that are available without a download."""
+        if self._splits is not None:
+            return ImageSources(self._splits.held_out or self._splits.train, self._splits)
+        return ImageSources() if self._run is None else load_sources(self._run, self._progress)
 
     def images(self, n: int) -> Dataset:
         """Return at most n held-out images, evenly spaced; training images if none were held out.
@@ -122,19 +132,36 @@ class PlotContext:
         return (self.splits.held_out or self.splits.train).subsample_evenly(n)
 
     @functools.cached_property
+    def examples(self) -> Dataset | None:
+        """The images whose codes are measured: at most 2,000 that are held out, if any; None if none are available."""
+        examples = self._sources.examples
+        return None if examples is None else examples.subsample_evenly(ORDERING_IMAGES)
+
+    @functools.cached_property
     def kl_per_dimension(self) -> NDArray[np.float64] | None:
         """KL divergence of each latent dimension, in nats per image; None if only the sum is known."""
-        return kl_per_dimension(self.model, self.images(ORDERING_IMAGES))
+        return kl_per_dimension(self.model, self.examples or self.images(ORDERING_IMAGES))
 
     @functools.cached_property
     def order(self) -> NDArray[np.int64]:
-        """Latent dimensions by descending KL divergence or, if that is unknown, by descending variance of the means."""
+        """Latent dimensions, active ones first, by descending KL divergence or, if unknown, variance of the means.
 
-        def encode() -> Array:
-            dataset = self.images(ORDERING_IMAGES)
-            return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
+        Without images, their natural order.
+        """
+        if self.examples is None:
+            return np.arange(self.model.latent_dim)
+        return dimensions_by_kl(self.kl_per_dimension, lambda: self._z_mean)
 
-        return dimensions_by_kl(self.kl_per_dimension, encode)
+    @property
+    def active_units(self) -> list[int]:
+        """The active latent dimensions, counted from 0."""
+        dimensions: list[int] = active_units(self._z_mean)["dimensions"]
+        return dimensions
+
+    @functools.cached_property
+    def _z_mean(self) -> Array:
+        dataset = self.examples or self.images(ORDERING_IMAGES)
+        return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
 
     @property
     def plane(self) -> tuple[int, int]:
@@ -143,3 +170,25 @@ class PlotContext:
             return 0, 1
         first, second = sorted(self.order[:2].tolist())
         return first, second
+
+    def latent_range(self, label: str | int | None = None) -> LatentRange:
+        """Return where the codes of `examples` lie.
+
+        Args:
+            label: For a conditional model, the label whose images are measured, if there are enough; None measures
+                images of all labels.
+        """
+        number = None if label is None else int(class_numbers(self.model, label, 1)[0])
+        if number not in self._ranges:
+            self._ranges[number] = LatentRange.measure(self.model, self._examples_of(number), number)
+        return self._ranges[number]
+
+    def _examples_of(self, label: int | None) -> Dataset | None:
+        """Return the images of a label whose codes are measured; those of all labels if it has too few."""
+        images = self._sources.examples
+        if label is None or images is None or images.labels is None:
+            return self.examples
+        of_label = np.flatnonzero(images.labels == label)
+        if len(of_label) < MIN_IMAGES:
+            return self.examples
+        return images.subset(of_label, images.split).subsample_evenly(ORDERING_IMAGES)

@@ -76,30 +76,59 @@ def grid_points(
             f"center.shape = {origin.shape}: invalid; pass {latent_dim} finite numbers, one per latent dimension"
         )
 
-    x = _quantiles(n) if bounds is None else _evenly_spaced(n, *bounds)
-    if latent_dim == 1:
+    coordinates = _quantiles(n) if bounds is None else _evenly_spaced(n, *bounds)
+    return grid_over(coordinates, coordinates, dims=dims, center=origin)
+
+
+def grid_over(
+    horizontal: NDArray[np.floating[Any]],
+    vertical: NDArray[np.floating[Any]],
+    *,
+    dims: tuple[int, int],
+    center: NDArray[np.floating[Any]],
+) -> Grid:
+    """Return the grid of given coordinates in two latent dimensions, with all other dimensions fixed.
+
+    Args:
+        horizontal: Coordinates of the columns, increasing, (n,).
+        vertical: Coordinates of the rows, increasing, (m,); unused in a one-dimensional latent space.
+        dims: Horizontal and vertical dimension; unused in a one-dimensional latent space.
+        center: Values of the other dimensions, (latent_dim,).
+
+    Example:
+        >>> grid_over(np.array([1.0, 2.0]), np.array([5.0, 6.0]), dims=(0, 2), center=np.full(3, 9.0)).z.tolist()
+        [[1.0, 9.0, 6.0], [2.0, 9.0, 6.0], [1.0, 9.0, 5.0], [2.0, 9.0, 5.0]]
+    """
+    x, y = np.asarray(horizontal, np.float32), np.asarray(vertical, np.float32)[::-1]
+    if len(center) == 1:
         return Grid(z=x[:, np.newaxis], x=x, y=np.empty(0, np.float32))
-    y = x[::-1]
-    z = np.tile(origin, (n * n, 1))
-    z[:, dims[0]] = np.tile(x, n)
-    z[:, dims[1]] = np.repeat(y, n)
+    z = np.tile(np.asarray(center, np.float32), (len(x) * len(y), 1))
+    z[:, dims[0]] = np.tile(x, len(y))
+    z[:, dims[1]] = np.repeat(y, len(x))
     return Grid(z, x, y)
 
 
 def interpolate(
-    start: NDArray[np.floating[Any]], end: NDArray[np.floating[Any]], n: int, *, spherical: bool = False
+    start: NDArray[np.floating[Any]],
+    end: NDArray[np.floating[Any]],
+    n: int,
+    *,
+    spherical: bool = False,
+    origin: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.float32]:
     r"""Interpolate between two latent vectors, both included.
 
     Linear interpolation follows a straight line. Spherical interpolation follows
     \((\sin((1-t)\theta)\,a + \sin(t\theta)\,b)/\sin\theta\) with the angle θ between the vectors. It keeps the
-    length that vectors of many dimensions have under a normal prior (White, arXiv 1609.04468).
+    length that vectors of many dimensions have under a normal prior (White, arXiv 1609.04468), measured from the mean
+    of the codes.
 
     Args:
         start: First vector, (latent_dim,).
         end: Last vector, (latent_dim,).
         n: Number of points, at least 2.
         spherical: Whether to interpolate spherically.
+        origin: Center of the sphere, (latent_dim,); the zero vector by default.
 
     Returns:
         (n, latent_dim).
@@ -115,12 +144,14 @@ def interpolate(
         raise InputError(f"n = {n}: too few; pass at least 2, for the two ends")
     t = np.linspace(0, 1, n)[:, None]
     weights = 1 - t, t
-    lengths = float(np.linalg.norm(start) * np.linalg.norm(end))
-    angle = math.acos(max(-1.0, min(1.0, float(start @ end) / lengths))) if lengths else 0.0
+    center = np.zeros_like(start) if origin is None or not spherical else origin
+    a, b = start - center, end - center
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    angle = math.acos(max(-1.0, min(1.0, float(a @ b) / lengths))) if lengths else 0.0
     # The great circle through parallel or opposite vectors is not unique: use the line.
     if spherical and math.sin(angle) > 1e-6:
         weights = np.sin((1 - t) * angle) / math.sin(angle), np.sin(t * angle) / math.sin(angle)
-    return (weights[0] * start + weights[1] * end).astype("float32")
+    return (center + weights[0] * a + weights[1] * b).astype("float32")
 
 
 def check_dims(dims: tuple[int, int], latent_dim: int) -> None:

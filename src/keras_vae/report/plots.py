@@ -13,7 +13,8 @@ from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.report.context import ORDERING_IMAGES, PlotContext
-from keras_vae.report.latent_grid import grid_points, interpolate
+from keras_vae.report.latent_grid import interpolate
+from keras_vae.report.latent_range import HIGH, LOW, LatentRange, latent_grid_points, prior_samples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,14 +111,19 @@ def grid(
     n: int | None = None,
     bounds: tuple[float, float] | None = None,
     dims: tuple[int, int] | None = None,
-    label: int | None = None,
+    label: str | int | None = None,
 ) -> "Figure":
-    """Plot the images decoded from an n×n grid over two latent dimensions, with the others at zero.
+    """Plot the images decoded from an n×n grid over two latent dimensions.
+
+    If the prior is a normal distribution or a flow, and the codes of images follow it, the grid covers the quantiles of
+    the normal noise that the prior transforms into codes, so that all images represent an equal share of the prior. A
+    standard normal prior uses the noise as the code. Otherwise, or with `dims`, it covers the quantiles of the codes of
+    images; without images, of samples from the prior.
 
     Args:
         context: The run or model.
         n: Images per side; None uses 30, or fewer if the figure would then exceed 2,000 pixels.
-        bounds: Smallest and largest z; None uses the quantiles of the standard normal distribution.
+        bounds: Smallest and largest z of an evenly spaced grid; None uses quantiles.
         dims: The two dimensions; None uses the two most informative.
         label: Label to condition on; None uses the first.
     """
@@ -126,13 +132,14 @@ def grid(
     model = context.model
     if n is None:
         n = max(2, min(30, 2000 // max(size or 1 for size in model.image_shape[:2])))
-    dims = dims or context.plane
-    points = grid_points(n, bounds=bounds, latent_dim=model.latent_dim, dims=dims)
-    images = model.decode(points.z, condition=_label_or_first(model, label))
-    return figures.latent_grid(images, points, dims=dims, title=f"{context.name}: images decoded from a latent grid")
+    label = _label_or_first(model, label)
+    points = latent_grid_points(context, n, bounds=bounds, dims=dims, label=label)
+    images = model.decode(points.codes, condition=label)
+    title = f"{context.name}: images decoded from a latent grid{points.note}"
+    return figures.latent_grid(images, points.grid, names=points.names, title=title)
 
 
-def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label: int | None = None) -> "Figure":
+def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label: str | int | None = None) -> "Figure":
     """Plot the mean images of codes drawn from the prior.
 
     Args:
@@ -149,7 +156,7 @@ def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label:
     return figures.image_grid(images, title=f"{context.name}: samples from the prior", columns=classes)
 
 
-def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: int | None = None) -> "Figure":
+def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: str | int | None = None) -> "Figure":
     """Plot samples from the prior above their nearest training images.
 
     Args:
@@ -219,15 +226,25 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
     dataset = context.images(n)
     z_mean = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
     title = f"{context.name}: posterior means of {len(dataset):,} {_described(dataset)}"
-    return figures.latents(z_mean, dataset.labels, dataset.classes or None, dims=dims or context.plane, title=title)
+    return figures.latents(
+        z_mean,
+        dataset.labels,
+        dataset.classes or None,
+        dims=dims or context.plane,
+        prior=None if context.latent_range().prior_is_standard else prior_samples(context.model, dataset, 30_000),
+        title=title,
+    )
 
 
-def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: int | None = None) -> "ImageStrips":
+def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: str | int | None = None) -> "ImageStrips":
     """Plot the effect of each latent dimension on the decoded image, most informative dimension first.
+
+    Each dimension varies from the 1 % to the 99 % quantile of the codes of images; without images, of samples from the
+    prior. The others are held at the center of the prior, or of the codes if these do not follow the prior.
 
     Args:
         context: The run or model.
-        n: Images per row, over z from −3 to 3; the other dimensions are zero.
+        n: Images per row.
         rows: Largest number of dimensions.
         label: Label to condition on; None uses the first.
     """
@@ -235,18 +252,31 @@ def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: int 
 
     if min(n, rows) < 1:
         raise InputError(f"n = {n}, rows = {rows}: nothing to show; pass 1 or more")
-    kl, dimensions, values = context.kl_per_dimension, context.order[:rows], np.linspace(-3, 3, n, dtype="float32")
-    codes = np.zeros((len(dimensions), n, context.model.latent_dim), "float32")
+    label, dimensions = _label_or_first(context.model, label), context.order[:rows]
+    latent, places = context.latent_range(label), np.linspace(0, 1, n)
+    ends = latent.quantiles((LOW, HIGH))
+    codes = np.tile(latent.center, (len(dimensions), n, 1))
     for row, dimension in enumerate(dimensions):
-        codes[row, :, dimension] = values
-    images = _decode_rows(context.model, codes, _label_or_first(context.model, label))
-    names = [f"z[{index}]" if kl is None else f"z[{index}]  {kl[index]:.2f} nats" for index in dimensions]
-    title = f"{context.name}: traversals of the latent dimensions"
-    return ImageStrips(images, names, values.tolist(), "value of the dimension", title)
+        codes[row, :, dimension] = ends[0, dimension] + places * np.ptp(ends[:, dimension])
+    names = [_traversal_name(context, latent, dimension, *ends[:, dimension].tolist()) for dimension in dimensions]
+    images = _decode_rows(context.model, codes, label)
+    others = f"; the other dimensions are {latent.center_name}" if context.model.latent_dim > 1 else ""
+    title = f"{context.name}: traversals of the latent dimensions{others}"
+    return ImageStrips(
+        images, names, places.tolist(), "position between the 1% and the 99% quantile of the codes", title
+    )
+
+
+def _traversal_name(context: PlotContext, latent: LatentRange, dimension: int, low: float, high: float) -> str:
+    """Return the name of a dimension with its KL divergence, if known, and below it the range that it covers."""
+    kl = None if context.examples is None else context.kl_per_dimension
+    name = f"z[{dimension}]" if kl is None else f"z[{dimension}]  {kl[dimension]:.2f} nats"
+    unused = "" if latent.is_used[dimension] else ", unused"
+    return f"{name}\n{low:.1f} … {high:.1f}{unused}".replace("-", "\N{MINUS SIGN}")
 
 
 def interpolation(
-    context: PlotContext, *, n: int = 11, rows: int = 8, spherical: bool = False, label: int | None = None
+    context: PlotContext, *, n: int = 11, rows: int = 8, spherical: bool = False, label: str | int | None = None
 ) -> "ImageStrips":
     """Plot interpolations between the posterior means of pairs of held-out images.
 
@@ -254,7 +284,8 @@ def interpolation(
         context: The run or model.
         n: Images per row.
         rows: Number of pairs.
-        spherical: Interpolate along the great circle between the codes instead of the straight line.
+        spherical: Interpolate along the great circle between the codes, around their mean, instead of the straight
+            line.
         label: Label to condition on; None uses the first.
     """
     from keras_vae.report.figures import ImageStrips
@@ -266,10 +297,15 @@ def interpolation(
     half = len(ends) // 2
     if not half:
         raise InputError(f"splits = {len(ends)} image: too few to interpolate between; pass at least 2")
-    paths = [interpolate(*pair, n, spherical=spherical) for pair in zip(ends[:half], ends[half:], strict=False)]
+    origin = context.latent_range().mean
+    pairs = zip(ends[:half], ends[half:], strict=False)
+    paths = [interpolate(*pair, n, spherical=spherical, origin=origin) for pair in pairs]
     images = _decode_rows(context.model, np.stack(paths), _label_or_first(context.model, label))
-    labels = dataset.labels
-    names = [f"{index + 1}" if labels is None else f"{labels[index]} → {labels[half + index]}" for index in range(half)]
+    labels, classes = dataset.labels, dataset.classes
+    names = [
+        f"{index + 1}" if labels is None else f"{classes[labels[index]]} → {classes[labels[half + index]]}"
+        for index in range(half)
+    ]
     path = "spherical" if spherical else "linear"
     title = f"{context.name}: {path} interpolation between {_described(dataset)}"
     return ImageStrips(images, names, np.linspace(0, 1, n).tolist(), "interpolation weight", title)
@@ -281,7 +317,6 @@ def kl_per_dimension(context: PlotContext) -> "Figure":
     Args:
         context: The run or model.
     """
-    from keras_vae.evaluation.diagnostics import INACTIVE_KL
     from keras_vae.report import figures
 
     if context.kl_per_dimension is None:
@@ -290,7 +325,7 @@ def kl_per_dimension(context: PlotContext) -> "Figure":
             "see kl_loss"
         )
     title = f"{context.name}: KL divergence per latent dimension"
-    return figures.kl_per_dimension(context.kl_per_dimension, INACTIVE_KL, title=title)
+    return figures.kl_per_dimension(context.kl_per_dimension, context.active_units, title=title)
 
 
 def curves(context: PlotContext) -> "Figure":
@@ -319,16 +354,17 @@ def _described(dataset: Dataset) -> str:
     return {"train": "training images", "all": "images"}.get(dataset.split, f"{dataset.split} images")
 
 
-def _label_or_first(model: "BaseVAE", label: int | None) -> int | None:
-    return 0 if label is None and model.condition is not None else label
+def _label_or_first(model: "BaseVAE", label: str | int | None) -> str | int | None:
+    first = None if model.condition is None else next(iter(model.condition.class_names), None)
+    return first if label is None else label
 
 
-def _labels_in_turn(model: "BaseVAE", n: int, label: int | None) -> "Array | int | None":
+def _labels_in_turn(model: "BaseVAE", n: int, label: str | int | None) -> "Array | str | int | None":
     classes = getattr(model.condition, "classes", None)
     return np.arange(n) % classes if classes and label is None else label
 
 
-def _decode_rows(model: "BaseVAE", codes: NDArray[np.float32], label: int | None) -> Array:
+def _decode_rows(model: "BaseVAE", codes: NDArray[np.float32], label: str | int | None) -> Array:
     """Return the mean images of codes `(rows, columns, latent_dim)`."""
     images = model.decode(codes.reshape(-1, codes.shape[-1]), condition=label)
     return images.reshape(*codes.shape[:2], *images.shape[1:])

@@ -21,6 +21,7 @@ def write_report(
     splits: Splits | None = None,
     *,
     model: "BaseVAE | None" = None,
+    findings: Sequence[Finding] | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Draw all figures that are available for a run, and write `report.html`.
@@ -29,6 +30,7 @@ def write_report(
         run: A complete run, its folder, or the name of a pretrained run, which is copied before writing.
         splits: Its images; None loads them.
         model: Its model, if already loaded.
+        findings: The result of `diagnose`; None diagnoses the run.
         progress: Shows the progress over the figures.
 
     Returns:
@@ -43,13 +45,14 @@ def write_report(
     run = run.writable_copy()
     model = model or run.load_model()
     context = PlotContext(run, model, splits)
-    # The diagnostics concern the training, and a prior that was fitted later is not part of it.
-    trained = None if run.has_fitted_prior else model
     kinds = plots.available_plots(context)
     for kind in progress(kinds, "figures"):
         plots.plot(context, kind, out=run.figure_path(kind))
     figures = {kind: run.figure_path(kind) for kind in kinds}
-    return run.write_report(render_run(run, figures, diagnose(run, splits, trained)))
+    if findings is None:
+        # The diagnostics concern the training, and a prior that was fitted later is not part of it.
+        findings = diagnose(run, splits, None if run.has_fitted_prior else model)
+    return run.write_report(render_run(run, figures, findings))
 
 
 def render_run(run: Run, figures: Mapping[str, Path], findings: Sequence[Finding]) -> str:

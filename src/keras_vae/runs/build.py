@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 
 from keras_vae.components.objectives import Objective
+from keras_vae.components.optimizers import AveragingOptimizer, SkippingOptimizer
 from keras_vae.components.schedules import Constant, ScheduledRate, in_steps
 from keras_vae.core import backend, registry
 from keras_vae.core.errors import InputError, unknown
@@ -17,8 +18,11 @@ from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
 
-_FROM_DATA = {("condition", "label"): ("classes", "classes"), ("objective", "beta-tc"): ("images", "images")}
-"""Arguments that default to a fact about the data: kind and name of the component → argument, field of the facts."""
+_FROM_DATA = {
+    ("condition", "label"): {"classes": "classes", "names": "class_names"},
+    ("objective", "beta-tc"): {"images": "images"},
+}
+"""Arguments that default to facts about the data: kind and name of the component → argument → field of the facts."""
 
 
 class ResolvedExperiment(NamedTuple):
@@ -122,9 +126,13 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     # A mean over latent dimensions follows changes of their number.
     if specs["objective"].get("beta") == "1/latent_dim":
         specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
-    for (kind, name), (argument, field) in _FROM_DATA.items():
+    for (kind, name), arguments in _FROM_DATA.items():
         if specs.get(kind, {}).get("name") == name:
-            specs[kind] = {argument: getattr(info, field)} | specs[kind]
+            specs[kind] = {argument: getattr(info, field) for argument, field in arguments.items()} | specs[kind]
+    condition = specs.get("condition", {})
+    if condition.get("classes") != info.classes and condition.get("names") == info.class_names:
+        # The names of the data do not apply to another number of classes.
+        specs["condition"] = {key: value for key, value in condition.items() if key != "names"}
     built = {kind: registry.build(kind, spec) if kind in COMPONENTS else spec for kind, spec in specs.items()}
     return {"architecture": architecture, **built}
 
@@ -157,9 +165,6 @@ def _build_optimizer(resolved: ResolvedExperiment) -> keras.optimizers.Optimizer
     options: dict[str, Any] = {
         "learning_rate": rate if isinstance(schedule, Constant) else ScheduledRate(rate, schedule)
     }
-    window = training.ema_window * steps
-    if window > 1:
-        options |= {"use_ema": True, "ema_momentum": 1 - 1 / window}
     if training.weight_decay:
         options["weight_decay"] = training.weight_decay
     if training.clip_norm:
@@ -168,10 +173,10 @@ def _build_optimizer(resolved: ResolvedExperiment) -> keras.optimizers.Optimizer
     if name.lower() not in classes:
         raise unknown("training.optimizer", name, classes)
     optimizer = classes[name.lower()](**options)
-    if not training.skip_non_finite:
-        return optimizer
-    # Keras's loss scaling is meant for float16. Here it only serves to skip updates with non-finite gradients.
-    return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0, dynamic_growth_steps=2**30)
+    window = training.ema_window * steps
+    if window > 1:
+        optimizer = AveragingOptimizer(optimizer, window)
+    return SkippingOptimizer(optimizer) if training.skip_non_finite else optimizer
 
 
 def _optimizer_classes() -> dict[str, type[keras.optimizers.Optimizer]]:

@@ -57,7 +57,7 @@ class ModelConfig(ConfigModel):
 
 
 class PlateauConfig(ConfigModel):
-    """`[training.plateau]`: reduces the learning rate when the validation `negative_elbo` stops improving.
+    """`[training.plateau]`: reduces the learning rate when the validation loss stops improving.
 
     Args:
         patience: Number of epochs without a new best before each reduction; 0 never reduces.
@@ -80,16 +80,20 @@ class TrainingConfig(ConfigModel):
         plateau: Reduction of the learning rate on validation plateaus; see `PlateauConfig`.
         weight_decay: Decoupled weight decay; 0 for none.
         clip_norm: Upper limit of the joint norm of all gradients; 0 for no limit.
-        skip_non_finite: Skips the update of a step with NaN or infinite gradients instead of stopping.
-        early_stopping: Number of epochs without a new best validation `negative_elbo` before training stops; 0 never
-            stops early.
+        skip_non_finite: Skips the update of a step with NaN or infinite gradients instead of stopping. The number of
+            skipped steps is in `metrics.csv`. Training stops after an epoch that ends with 100 skipped steps, or in
+            which all steps were skipped.
+        early_stopping: Number of epochs without a new best validation loss before training stops; 0 never stops early.
+            The validation loss is `val_total_loss`: the objective with its own number of samples and without annealing,
+            with the same noise in every epoch.
         shuffle: False keeps the images in the order of their source.
         precision: `"float32"`; `"mixed_bfloat16"` computes the networks in bfloat16, and z, losses and weights in
             float32; `"auto"` uses bfloat16 if the hardware supports it natively. The run records the choice.
         ema_window: Window of an exponential moving average of the weights, as a fraction of all steps. The averaged
-            weights are then evaluated and kept. 0 disables averaging.
-        keep: The weights that the run keeps: those of the `"last"` epoch, or of the `"best"` validation
-            `negative_elbo`.
+            weights are then evaluated and kept. The average is corrected for its bias to the first steps. 0 disables
+            averaging.
+        keep: The weights that the run keeps: those of the `"last"` epoch, or those with the `"best"` validation loss;
+            see `early_stopping`.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 30

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress
 from keras_vae.data.dataset import Splits
+from keras_vae.data.labels import check_known, united
 from keras_vae.runs.model_file import read_model
 from keras_vae.runs.run import Run
 
@@ -44,17 +45,35 @@ def load(source: Run | str | Path, *, trust_code: bool = False) -> "BaseVAE":
 def given_or_own_splits(run: Run, splits: Splits | None, progress: Progress | None = None) -> Splits:
     """Return the given images, or load those of a run if there are none.
 
+    The labels of given images are matched with those of the run by name.
+
     Args:
         run: The run.
         splits: The images, or None.
         progress: Reports the progress of loading.
 
     Raises:
-        InputError: `splits` is something else, or the images of the run do not exist any more or have changed.
+        InputError: `splits` is something else, the images of the run do not exist any more or have changed, or the
+            model is conditioned on labels and given images have other labels.
     """
     if splits is None:
         return run.load_splits(progress)
     if not isinstance(splits, Splits):
         value = repr(splits) if isinstance(splits, str) else type(splits).__name__
         raise InputError(f"splits = {value}: not Splits; pass Run.load_splits(), or None to load the images of the run")
-    return splits
+    return _with_run_classes(run, splits)
+
+
+def _with_run_classes(run: Run, splits: Splits) -> Splits:
+    """Return images whose classes have the numbers of the run; if its model ignores labels, new classes come last."""
+    names = run.class_names
+    parts = [part for part in splits if part is not None and part.labels is not None]
+    if all(part.classes == names for part in parts):
+        return splits
+    if run.is_conditioned_on_labels:
+        for part in parts:
+            check_known(part.present_classes, names, argument=f"data = {part.name}", run=run.name)
+    else:
+        names = united(names, *(part.classes for part in parts))
+    train, *held_out = (None if part is None else part.with_classes(names) for part in splits)
+    return Splits(splits.train if train is None else train, *held_out)

@@ -223,7 +223,20 @@ class Run:
         """Properties of the training images that determine the shape of the model."""
         data = self.environment["data"]
         height, width, channels = data["image_shape"]
-        return DatasetInfo((height, width, channels), data["images"]["train"], data["classes"])
+        names = tuple(data["class_names"])
+        return DatasetInfo((height, width, channels), data["images"]["train"], data["classes"], names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes of the training images; empty without labels."""
+        info = self.info
+        return info.class_names if info.classes else ()
+
+    @property
+    def is_conditioned_on_labels(self) -> bool:
+        """Whether the model is conditioned on the labels of images."""
+        condition = self.experiment.model.condition
+        return condition is not None and condition["name"] == "label"
 
     @property
     def metrics(self) -> Metrics:

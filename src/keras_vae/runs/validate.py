@@ -1,6 +1,6 @@
 """Checks of an experiment before any weight is created."""
 
-from keras_vae.components.conditions import Condition, ContinuousCondition
+from keras_vae.components.conditions import ClassLabel, Condition, ContinuousCondition
 from keras_vae.components.objectives import Objective
 from keras_vae.components.schedules import Constant, Schedule
 from keras_vae.core import backend
@@ -26,6 +26,7 @@ def validate(experiment: ResolvedExperiment, splits: Splits) -> None:
     check_single_images(settings, components["objective"], splits)
     check_learning_rate(settings.training, components["schedule"])
     check_condition(components["condition"])
+    check_classes(components["condition"], splits)
 
 
 def check_validation_images(training: TrainingConfig, splits: Splits) -> None:
@@ -85,3 +86,23 @@ def check_condition(condition: Condition | None) -> None:
             "model.condition = vector: image sources provide labels, not vectors; use condition = label, or fit the "
             'model in Python on {"images": x, "condition": c}'
         )
+
+
+def check_classes(condition: Condition | None, splits: Splits) -> None:
+    """Refuse conditioning on classes without training images."""
+    if not isinstance(condition, ClassLabel):
+        return
+    train = splits.train
+    for part in (splits.validation, splits.test):
+        if part is None or part.labels is None:
+            continue
+        if part.classes != train.classes:
+            raise InputError(
+                f"splits: the classes of {part.split} images, {', '.join(part.classes)}, are not those of the training "
+                f"images, {', '.join(train.classes)}; number them in the same way with Dataset.with_classes"
+            )
+        if new := sorted(set(part.present_classes) - set(train.present_classes)):
+            raise InputError(
+                f"model.condition = label: no training images of {', '.join(new)}, which {part.split} images have; add "
+                "some, remove these images, or leave out the condition"
+            )

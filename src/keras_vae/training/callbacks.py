@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from rich.console import Console
 
+from keras_vae.components.optimizers import SkippingOptimizer
 from keras_vae.core import progress
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
@@ -17,6 +18,10 @@ from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import TrainingConfig
 from keras_vae.runs.files import Metrics
 from keras_vae.runs.run import Run
+from keras_vae.training.validation import MONITORED, averaged_weights, has_stalled, plateau_drops
+
+MAX_SKIPPED = 100
+"""Number of steps in a row whose updates may be skipped before training stops."""
 
 _COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), ("kl_loss", "kl"))
 
@@ -76,6 +81,9 @@ class StopOnSignal(keras.callbacks.Callback):
 class TerminateOnNonFinite(keras.callbacks.Callback):
     """Stops training if the loss is NaN or infinite before the next checkpoint, so that the last good epoch is kept.
 
+    If `skip_non_finite` is set, it stops if no more updates are made: after an epoch whose last `MAX_SKIPPED` steps, or
+    all of fewer, were skipped.
+
     Args:
         config: The settings of the training.
     """
@@ -96,9 +104,13 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Check the weights, because the last step of an epoch is not yet reflected in a training loss."""
+        steps, optimizer = self.params["steps"], self.model.optimizer
+        skipped = optimizer.skipped_in_a_row if isinstance(optimizer, SkippingOptimizer) else 0
+        if skipped >= min(steps, MAX_SKIPPED):
+            self._stop(f"the updates of the last {skipped} steps were skipped: NaN or infinite gradients", steps)
         finite = all(np.isfinite(weight).all() for weight in self.model.get_weights())
         if not (finite and np.isfinite(list((logs or {}).values())).all()):
-            self._stop("the weights or the validation loss became NaN or infinite", self.params["steps"])
+            self._stop("the weights or the validation loss became NaN or infinite", steps)
 
     def _stop(self, event: str, step: int) -> NoReturn:
         kept = f"the weights of epoch {self.epoch} are kept" if self.epoch else "no epoch was completed"
@@ -108,67 +120,13 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
         raise RunError(f"{event} in epoch {self.epoch + 1} at step {step}; {kept}; to train again, {advice}")
 
 
-def averaged_weights(model: keras.Model) -> list[Array]:
-    """Return the moving average of the weights if the optimizer keeps one, else the weights; the model is unchanged.
-
-    Args:
-        model: A compiled model.
-
-    Returns:
-        Arrays in the order of `get_weights`.
-    """
-    trained = _copied_weights(model)
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    averaged = _copied_weights(model)
-    model.set_weights(trained)
-    return averaged
-
-
-def _copied_weights(model: keras.Model) -> list[Array]:
-    # Copy, because the arrays may be views of memory that the next training step on JAX frees.
-    return [np.array(weight) for weight in model.get_weights()]
-
-
-class EvaluateWithEMA(keras.callbacks.Callback):
-    """Evaluates validation images with the averaged weights, then restores the trained weights exactly.
-
-    Under TensorFlow, `keras.callbacks.SwapEMAWeights` swaps by addition and subtraction, which causes rounding errors.
-    """
-
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Set the averaged weights."""
-        self.trained = _copied_weights(self.model)
-        self.model.set_weights(averaged_weights(self.model))
-
-    def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        """Restore the trained weights."""
-        self.model.set_weights(self.trained)
-
-
-def has_stalled(metrics: Metrics, patience: int) -> bool:
-    """Return whether the best validation `negative_elbo` is `patience` epochs old; False if `patience` is 0."""
-    history = metrics.get("val_negative_elbo", [])
-    epochs_since_best = len(history) - 1 - int(np.argmin(history)) if history else 0
-    return 0 < patience <= epochs_since_best
-
-
-def plateau_drops(metrics: Metrics, patience: int) -> int:
-    """Return the number of reductions so far: one after every `patience` epochs without a new best `negative_elbo`."""
-    history, drops, waited = metrics.get("val_negative_elbo", []), 0, 0
-    for epoch, value in enumerate(history):
-        waited = 0 if value == min(history[: epoch + 1]) else waited + 1
-        if 0 < patience <= waited:
-            drops, waited = drops + 1, 0
-    return drops
-
-
 class Checkpoint(keras.callbacks.Callback):
     """Writes the state of a training after every epoch, and restores it when the training resumes.
 
     Args:
         run: The run.
         model: The compiled model, whose optimizer is built.
-        keep_best: Whether to store the weights of the epoch with the lowest validation `negative_elbo`.
+        keep_best: Whether to store the weights of the epoch with the lowest validation loss.
     """
 
     def __init__(self, run: Run, model: BaseVAE, *, keep_best: bool) -> None:
@@ -204,13 +162,12 @@ class Checkpoint(keras.callbacks.Callback):
         # Keras synchronizes `self.model` with the state of JAX.
         model = self.model
         row = {"epoch": epoch + 1} | {name: float((logs or {})[name]) for name in self._columns(logs or {})}
-        if isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer):
-            # The scale starts at 1 and is halved by every skipped update.
-            row["skipped"] = round(-float(np.log2(ops.convert_to_numpy(model.optimizer.dynamic_scale))))
+        if isinstance(model.optimizer, SkippingOptimizer):
+            row["skipped"] = int(model.optimizer.skipped)
         row["seconds"] = round(time.perf_counter() - self.started, 3)
         for name, value in row.items():
             self.metrics.setdefault(name, []).append(value)
-        if self.keep_best and row["val_negative_elbo"] == min(self.metrics["val_negative_elbo"]):
+        if self.keep_best and row[MONITORED] == min(self.metrics[MONITORED]):
             self.best = averaged_weights(model)
         state = {
             group: [ops.convert_to_numpy(variable) for variable in variables]
@@ -231,7 +188,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class ReduceLearningRateOnPlateau(keras.callbacks.Callback):
-    """Reduces the learning rate on plateaus of the validation `negative_elbo`.
+    """Reduces the learning rate on plateaus of the validation loss.
 
     The rate of an epoch depends only on the metrics so far, so that a resumed training continues with the same rates.
 
@@ -253,7 +210,7 @@ class ReduceLearningRateOnPlateau(keras.callbacks.Callback):
 
 
 class EarlyStopping(keras.callbacks.Callback):
-    """Stops training when the validation `negative_elbo` has had no new best for some epochs.
+    """Stops training when the validation loss has had no new best for some epochs.
 
     Unlike `keras.callbacks.EarlyStopping`, it also counts the epochs from before a resume.
 
@@ -359,6 +316,9 @@ class TrainingProgress(keras.callbacks.Callback):
         values = "".join(f"{logs[name]:16.2f}" for name, _ in _COLUMNS)
         validation = f"{logs['val_negative_elbo']:19.2f}" if validated else ""
         self.console.print(f"{epoch + 1:>7}{values}{validation}", highlight=False)
+        if isinstance(self.model.optimizer, SkippingOptimizer) and int(self.model.optimizer.skipped):
+            skipped = f"{int(self.model.optimizer.skipped)} steps skipped so far: NaN or infinite gradients"
+            self.console.print(f"{'':>7}{skipped}", style="yellow", highlight=False)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Remove the bar."""

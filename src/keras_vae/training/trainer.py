@@ -26,11 +26,10 @@ from keras_vae.training.batches import ShuffledBatches, ShuffleEachEpoch, valida
 from keras_vae.training.callbacks import (
     Checkpoint,
     EarlyStopping,
-    EvaluateWithEMA,
     ReduceLearningRateOnPlateau,
     TerminateOnNonFinite,
-    has_stalled,
 )
+from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
 
 
 def train(
@@ -151,7 +150,8 @@ def _fit(
     checkpoint = Checkpoint(run, model, keep_best=config.keep == "best")
     completed = checkpoint.restore()
     own: list[keras.callbacks.Callback] = [
-        *([EvaluateWithEMA()] if model.optimizer.use_ema else []),
+        *([EvaluateWithEMA()] if config.ema_window else []),
+        RepeatNoise(seed),
         TerminateOnNonFinite(config),
         checkpoint,
         ReduceLearningRateOnPlateau(config, checkpoint),

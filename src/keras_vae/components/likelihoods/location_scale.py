@@ -55,8 +55,8 @@ class _LocationScale(ComponentLayer, Likelihood):
 class Normal(_LocationScale):
     r"""Independent normal pixels, \(N(x; \mu, \sigma^2)\): squared error over \(2\sigma^2\), summed over the image.
 
-    One learned σ is the σ-VAE of Rybkin et al. (arXiv 2006.13202). The density extends beyond [0, 1], so means and
-    samples are clipped.
+    One learned σ is the σ-VAE of Rybkin et al. (arXiv 2006.13202). The density extends beyond [0, 1], and so do its
+    means and samples. Models clip the means, which are the locations, to images in [0, 1].
 
     Args:
         scale: σ, in units where white is 1: a number; `"learned"`, one weight of the model; or `"pixel"`, from the
@@ -80,7 +80,7 @@ class Laplace(_LocationScale):
     r"""Independent Laplace pixels, \(e^{-|x - \mu| / \sigma} / 2\sigma\): absolute error over σ, summed over the image.
 
     The location is a median, which keeps edges sharper than a mean (a location-scale family of Kingma and Welling,
-    arXiv 1312.6114). Means and samples are clipped to [0, 1].
+    arXiv 1312.6114). The density extends beyond [0, 1]; models clip the locations to images in [0, 1].
 
     Args:
         scale: σ, in units where white is 1: a number; `"learned"`, one weight of the model; or `"pixel"`, from the

@@ -44,7 +44,7 @@ class ELBOTerms(NamedTuple):
 
     @property
     def negative_elbo(self) -> Tensor:
-        """Distortion + rate, (N,): the bound on −log p(x), by which models are compared."""
+        """Distortion + rate, (N,), by which models are compared: in expectation over z, a bound on −log p(x)."""
         return self.reconstruction_loss + self.kl_loss
 
     @property

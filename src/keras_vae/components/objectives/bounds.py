@@ -1,6 +1,7 @@
 """Bounds on the log-likelihood: the ELBO and the importance-weighted bounds."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,7 +32,8 @@ class ELBO(Objective):
         free_bits: Nats λ ≥ 0 per group below which the rate, averaged over the batch, is not reduced further:
             \(\sum_g \max(\lambda, \overline{KL_g})\) (Kingma et al., arXiv 1606.04934).
         capacity: Target C ≥ 0 of the rate in nats, or None. With a target, the loss is distortion plus
-            \(\beta \, |\overline{KL} - C|\) (Burgess et al., arXiv 1804.03599).
+            \(\beta \, |\overline{KL} - C|\) (Burgess et al., arXiv 1804.03599). Like the maximum of `free_bits`, it is
+            biased upward in small batches.
 
     Raises:
         InputError: A value is negative or not finite, or both `free_bits` and `capacity` are given.
@@ -72,16 +74,18 @@ class ELBO(Objective):
 class IWAE(Objective):
     r"""The importance-weighted bound, \(-\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\), and its relatives.
 
-    Burda et al. (arXiv 1509.00519). With `groups` M > 1, it is the mean of M such bounds, the MIWAE. With
-    `elbo_weight` w, it is w·ELBO + (1 − w)·IWAE, the CIWAE (Rainforth et al., arXiv 1802.04537).
+    Burda et al. (arXiv 1509.00519). It is a bound on −log p(x) in expectation over the samples. With `groups` M > 1, it
+    is the mean of M such bounds, the MIWAE. With `elbo_weight` w, it is w·ELBO + (1 − w)·IWAE, the CIWAE (Rainforth et
+    al., arXiv 1802.04537).
 
     Args:
         samples: Number of samples of z per bound, K ≥ 1.
         groups: Number of bounds per image, M ≥ 1. Each image needs K·M samples.
         elbo_weight: Weight w of the ELBO, in [0, 1].
         gradient: Gradient estimator: `"plain"`; `"stl"`, sticking the landing, without the score of q (Roeder et al.,
-            arXiv 1703.09194); or `"dreg"`, doubly reparameterized, which is unbiased but takes a second pass through
-            the decoder (Tucker et al., arXiv 1810.04152).
+            arXiv 1703.09194), which is biased for K > 1 (near the exact posterior, K times the true gradient of the
+            encoder) and then causes a warning; or `"dreg"`, doubly reparameterized, which is unbiased but takes a
+            second pass through the decoder (Tucker et al., arXiv 1810.04152).
 
     Raises:
         InputError: A value is out of its range.
@@ -100,6 +104,13 @@ class IWAE(Objective):
             raise InputError(f"elbo_weight = {self.elbo_weight}: out of range; pass a number in [0, 1]")
         if self.gradient not in ("plain", "stl", "dreg"):
             raise InputError(f"gradient = {self.gradient!r}: unknown estimator; pass 'plain', 'stl' or 'dreg'")
+        if self.gradient == "stl" and self.samples > 1 and self.elbo_weight < 1:
+            # For K > 1, the score of q does not vanish in expectation.
+            warnings.warn(
+                f"gradient = 'stl', samples = {self.samples}: the gradient of the encoder is biased for more than one "
+                "sample; use gradient = 'dreg'",
+                stacklevel=3,
+            )
 
     @property
     def num_samples(self) -> int:

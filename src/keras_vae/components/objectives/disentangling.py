@@ -21,8 +21,12 @@ class BetaTC(Objective):
     r"""The β-TCVAE: distortion + α·mutual information + β·total correlation + γ·dimension-wise KL.
 
     Chen et al. (arXiv 1802.04942). The mutual information, the total correlation and the dimension-wise KL sum to the
-    rate. The densities of the aggregate posterior are estimated from the batch. The weighted estimate of the total
-    correlation has a constant offset that depends on the numbers of images and dimensions, without effect on gradients.
+    rate. The densities of the aggregate posterior are estimated from the batch; the smaller the batch, the larger the
+    bias of their logarithms.
+
+    The loss is in nats for either estimator. The weights of the weighted estimator, 1/NM for a batch of M from N
+    images, do not sum to 1, which would add about \((\alpha + \beta (D - 1) - \gamma D) \log NM\). They determine the
+    gradient alone; the value uses 1/N for the image itself, and equal weights for the others.
 
     Args:
         beta: Weight of the total correlation \(KL(q(z) \| \prod_d q(z_d))\).
@@ -61,10 +65,7 @@ class BetaTC(Objective):
         """Return mutual information, total correlation and dimension-wise KL of one sample per image, each (N,)."""
         normal = DiagonalNormal(latents.z_mean[None], latents.z_log_var[None])
         # Entry (i, j, d): log-density of dimension d of sample i under the posterior of image j.
-        pairs = normal.log_prob_per_dimension(latents.z[:, None])
-        log_weights = self._log_sampling_weights(latents.z)
-        log_q = ops.logsumexp(ops.sum(pairs, axis=-1) + log_weights, axis=1)
-        log_q_product = ops.sum(ops.logsumexp(pairs + log_weights[..., None], axis=1), axis=-1)
+        log_q, log_q_product = self._log_densities(normal.log_prob_per_dimension(latents.z[:, None]))
         log_posterior, log_prior = terms.log_posterior[:, 0], terms.log_prior[:, 0]
         return log_posterior - log_q, log_q - log_q_product, log_q_product - log_prior
 
@@ -78,21 +79,42 @@ class BetaTC(Objective):
         if self.images is None:
             raise InputError("images = None: the estimator needs the number of training images; pass BetaTC(images=…)")
 
-    def _log_sampling_weights(self, z: Tensor) -> Tensor:
-        """Return the logarithm of the fraction of the data that image j represents for sample i, (N, N)."""
-        batch = ops.cast(ops.shape(z)[0], "float32")
+    def _log_densities(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-densities of the aggregate posterior and of the product of its marginals, each (N,).
+
+        Args:
+            pairs: Log-densities of sample i under the posterior of image j in each dimension, (N, N, D).
+        """
+        batch = ops.cast(ops.shape(pairs)[0], "float32")
         # A validation batch can be larger than the training set.
         total = ops.maximum(float(self.images or 0), batch)
-        same = ops.eye(ops.shape(z)[0], dtype="float32")
-        if self.sampling == "weighted":
-            return -ops.log(batch * total) * ops.ones_like(same)
-        # The sample's own image represents itself. One other image represents all images outside of the batch. The
-        # rest have equal shares.
-        other = ops.roll(same, 1, axis=1)
         others = ops.maximum(batch - 1.0, 1.0)
-        share = 1.0 / others
-        stratum = (total - batch + 1.0) / (total * others)
-        return ops.log(same / total + other * stratum + (1.0 - same - other) * share)
+        same = ops.eye(ops.shape(pairs)[0], dtype="float32")
+        if self.sampling == "stratified":
+            # The sample's own image represents itself. One other image represents all images outside of the batch. The
+            # rest have equal shares.
+            other = ops.roll(same, 1, axis=1)
+            share = 1.0 / others
+            stratum = (total - batch + 1.0) / (total * others)
+            return _log_mixtures(pairs, ops.log(same / total + other * stratum + (1.0 - same - other) * share))
+        estimates = _log_mixtures(pairs, -ops.log(batch * total) * ops.ones_like(same))
+        share = (total - 1.0) / (total * others)
+        values = _log_mixtures(pairs, ops.log(same / total + (1.0 - same) * share))
+        log_q, log_q_product = (
+            estimate + ops.stop_gradient(value - estimate) for value, estimate in zip(values, estimates, strict=True)
+        )
+        return log_q, log_q_product
+
+
+def _log_mixtures(pairs: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-densities of a mixture, and of the product of its marginals, at each sample, (N,).
+
+    Args:
+        pairs: Log-densities of sample i under component j in each dimension, (N, N, D).
+        log_weights: Logarithms of the weights of component j for sample i, (N, N).
+    """
+    log_q = ops.logsumexp(ops.sum(pairs, axis=-1) + log_weights, axis=1)
+    return log_q, ops.sum(ops.logsumexp(pairs + log_weights[..., None], axis=1), axis=-1)
 
 
 @register("dip-vae")
@@ -101,7 +123,9 @@ class DIPVAE(Objective):
     r"""The ELBO plus \(\lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - 1)^2\), C a covariance.
 
     Kumar et al. (arXiv 1711.00848). In variant I, C is the covariance of the posterior means. In variant II, it is the
-    covariance of the codes: the mean posterior variances are added to its diagonal.
+    covariance of the codes: the mean posterior variances are added to its diagonal. C is estimated from the batch, and
+    its squared errors add to the loss: for D uncorrelated means of variance v in a batch of M, about
+    \(\lambda_{od} D (D - 1) v^2 / M\) nats. Compare losses at equal batch sizes.
 
     Args:
         variant: `"i"` or `"ii"`.
@@ -150,8 +174,8 @@ class InfoVAE(Objective):
     r"""Distortion + \((1 - \alpha)\)·rate + \((\alpha + \lambda - 1)\)·MMD between codes and prior.
 
     Zhao et al. (arXiv 1706.02262). With α = 1, the rate vanishes and the objective is the WAE-MMD of Tolstikhin et al.
-    (arXiv 1711.01558) with weight λ. The estimate of the squared maximum mean discrepancy (MMD) is unbiased and can be
-    negative.
+    (arXiv 1711.01558) with weight λ. The estimate of the squared maximum mean discrepancy (MMD) is unbiased at every
+    batch size and can be negative.
 
     Args:
         alpha: Weight α ≤ 1.

@@ -7,14 +7,14 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.diagnostics.checks import CHECKS, run_checks
 from keras_vae.evaluation.diagnostics.finding import Finding
-from keras_vae.evaluation.diagnostics.run_diagnostics import INACTIVE_KL, RunDiagnostics, collect_diagnostics
+from keras_vae.evaluation.diagnostics.run_diagnostics import RunDiagnostics, collect_diagnostics, current_evaluation
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-__all__ = ["CHECKS", "INACTIVE_KL", "Finding", "RunDiagnostics", "collect_diagnostics", "diagnose", "run_checks"]
+__all__ = ["CHECKS", "Finding", "RunDiagnostics", "collect_diagnostics", "current_evaluation", "diagnose", "run_checks"]
 
 
 def diagnose(

@@ -10,12 +10,19 @@ from keras_vae.evaluation.diagnostics.latent_checks import (
     posterior_collapse,
     unused_dimensions,
 )
+from keras_vae.evaluation.diagnostics.reconstruction_checks import (
+    copied_images,
+    identical_reconstructions,
+    ignored_condition,
+)
 from keras_vae.evaluation.diagnostics.run_diagnostics import RunDiagnostics
 from keras_vae.evaluation.diagnostics.training_checks import (
     collapsed_pixel_scale,
     loss_plateau,
     non_finite_gradients,
     overfitting,
+    rising_loss,
+    under_training,
 )
 
 CHECKS: tuple[Check, ...] = (
@@ -23,8 +30,12 @@ CHECKS: tuple[Check, ...] = (
     held_out_images_differ,
     unsuitable_likelihood,
     non_finite_gradients,
+    under_training,
+    rising_loss,
     posterior_collapse,
     unused_dimensions,
+    identical_reconstructions,
+    ignored_condition,
     beta_too_large,
     extreme_log_variance,
     collapsed_pixel_scale,
@@ -32,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     loss_plateau,
     overfitting,
     codes_far_from_prior,
+    copied_images,
 )
 """Every check; problems that cause others come first."""
 

@@ -4,24 +4,13 @@ import math
 
 from keras_vae.evaluation.diagnostics.finding import Finding
 from keras_vae.evaluation.diagnostics.run_diagnostics import Numbers, RunDiagnostics
-
-MIN_CONTRAST = 26
-"""Smallest difference between the brightest and the darkest pixel, in levels of 255: a tenth of the scale. Images
-divided by 255 twice span one level."""
-
-BRIGHTNESS_GAP = 0.2
-"""Smallest reported difference between the mean pixels of training and held-out images, from 0 to 1. Random splits
-differ by less than 0.02."""
-
-BRIGHTNESS_STANDARD_ERRORS = 3.0
-"""Smallest brightness gap that is reported, in standard errors: small sets of images differ by chance."""
-
-GRAY_RANGE = (0.1, 0.9)
-"""Pixels between these values, on a scale from 0 to 1, are neither black nor white."""
-
-GRAY_SHARE = 0.25
-"""Share of gray pixels above which images are not black and white. It is 9 % in MNIST, 13 % in the digits of
-scikit-learn, and over half in photographs."""
+from keras_vae.evaluation.diagnostics.thresholds import (
+    BRIGHTNESS_GAP,
+    BRIGHTNESS_STANDARD_ERRORS,
+    GRAY_RANGE,
+    GRAY_SHARE,
+    MIN_CONTRAST,
+)
 
 
 def low_contrast(diagnostics: RunDiagnostics) -> Finding | None:

@@ -5,34 +5,21 @@ import math
 import numpy as np
 
 from keras_vae.evaluation.diagnostics.finding import Finding
-from keras_vae.evaluation.diagnostics.run_diagnostics import COLLAPSED_KL, INACTIVE_KL, Numbers, RunDiagnostics
-
-UNUSED_SHARE = 0.75
-"""Smallest share of unused dimensions that is reported. Of 50 dimensions on MNIST, 25 to 31 stay unused in a healthy
-model (Burda et al., table 1)."""
-
-SMALL_LATENT_DIM = 3
-"""Up to this size, a latent space is small on purpose, and every dimension should be used."""
-
-LOG_VAR_RANGE = (-15.0, 6.0)
-"""Range of healthy log-variances: standard deviations from 6e-4, still 5 above the clipping limit of log-variances, to
-20. Trained models stay in [−10, 1]."""
-
-LOG_VAR_SHARE = 0.01
-"""Share of log-variances outside the range above which they are reported: a single outlier is harmless."""
-
-DOMINATED_KL = 1.0
-"""KL in nats per image below which β > 1 is to blame. A β-VAE of 10 dimensions on MNIST at β = 4 keeps over 5."""
-
-FAR_FROM_PRIOR = 3.0
-"""KL in nats from a normal with the moments of the codes to the prior. Runs trained at β = 1 have 0.1 to 1.7."""
-
-FAR_SHARE = 0.2
-"""The same KL as a share of the KL loss, since both grow with the information in the codes. β = 0.1 gives a third to a
-half."""
-
-MIN_CODES = 100
-"""Smallest number of codes whose moments are meaningful."""
+from keras_vae.evaluation.diagnostics.run_diagnostics import Numbers, RunDiagnostics
+from keras_vae.evaluation.diagnostics.thresholds import (
+    COLLAPSED_KL,
+    DOMINATED_KL,
+    FAR_FROM_PRIOR,
+    FAR_SHARE,
+    INACTIVE_KL,
+    LOG_VAR_RANGE,
+    LOG_VAR_SHARE,
+    MIN_CODES,
+    MIN_PERPLEXITY,
+    MIN_USED_CODES,
+    SMALL_LATENT_DIM,
+    UNUSED_SHARE,
+)
 
 WARM_UP = 'model.objective.schedule = { name = "warm-up", steps = 0.2 }'
 
@@ -50,15 +37,21 @@ def posterior_collapse(diagnostics: RunDiagnostics) -> Finding | None:
         )
     else:
         suggestion = f"Use model.objective = elbo with a warm-up, {WARM_UP}."
+    if (trend := diagnostics.unfinished_trend) is not None:
+        suggestion = f"First train for longer, with training.epochs = {trend.suggested_epochs}. {suggestion}"
+    measured = [f"{_list_unused(diagnostics.unused, diagnostics.unit)}{_since_epoch(diagnostics)}."]
+    if diagnostics.z_mean is not None and diagnostics.unused.all():
+        variance = diagnostics.z_mean.var(axis=0, dtype="float64").max()
+        measured.append(f"All images have nearly the same code, with a variance of {variance:.2g} or less.")
     if diagnostics.kl is not None:
-        measured = f"The KL loss is {diagnostics.kl:.2g} nats per image."
-    else:
-        variance = 0.0 if diagnostics.z_mean is None else diagnostics.z_mean.var(axis=0).max()
-        measured = f"All images have the same code, up to a variance of {variance:.2g}."
+        measured.append(f"The KL loss is {diagnostics.kl:.2g} nats per image.")
+    is_conditional = diagnostics.experiment.model.condition is not None
     return Finding(
         "posterior collapse",
-        f"{measured} {_list_unused(diagnostics.unused, diagnostics.unit)}{_since_epoch(diagnostics)}.",
-        "The code carries no information about its image: all reconstructions and all samples are the same blur.",
+        " ".join([*measured, *_unused_cost(diagnostics)]),
+        "The code carries no information about its image: all reconstructions and all samples"
+        + (" of a label" if is_conditional else "")
+        + " are the same blur.",
         suggestion,
     )
 
@@ -67,6 +60,8 @@ def unused_dimensions(diagnostics: RunDiagnostics) -> Finding | None:
     """Find a latent space that is mostly unused."""
     unused = diagnostics.unused
     if unused is None or not diagnostics.is_settled or diagnostics.has_collapsed or len(unused) < 2:
+        return None
+    if unused.all():
         return None
     is_small = len(unused) <= SMALL_LATENT_DIM
     if unused.mean() < (1 / len(unused) if is_small else UNUSED_SHARE):
@@ -85,7 +80,12 @@ def unused_dimensions(diagnostics: RunDiagnostics) -> Finding | None:
         suggestion += f"; or lower model.objective.beta (now {diagnostics.beta:g})"
     return Finding(
         f"unused {diagnostics.unit}s",
-        f"{_list_unused(unused, diagnostics.unit)}; {len(unused) - unused.sum()} of {len(unused)} are used.",
+        " ".join(
+            [
+                f"{_list_unused(unused, diagnostics.unit)}; {len(unused) - unused.sum()} of {len(unused)} are used.",
+                *_unused_cost(diagnostics),
+            ]
+        ),
         explanation,
         suggestion + ".",
     )
@@ -147,8 +147,7 @@ def collapsed_codebook(diagnostics: RunDiagnostics) -> Finding | None:
     perplexity, used = (diagnostics.history(name) for name in ("perplexity", "used_codes"))
     if not (num_codes and perplexity and used):
         return None
-    # Two codes used equally often have a perplexity of 2; black backgrounds alone lower it to 3.
-    if perplexity[-1] >= 2 and used[-1] >= num_codes / 10:
+    if perplexity[-1] >= MIN_PERPLEXITY and used[-1] >= MIN_USED_CODES * num_codes:
         return None
     return Finding(
         "collapsed codebook",
@@ -194,6 +193,16 @@ def _list_unused(unused: Numbers, unit: str) -> str:
     listed = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
     plural, verb = ("s", "are") if len(numbers) > 1 else ("", "is")
     return f"{unit.capitalize()}{plural} {listed} (counted from {first}) {verb} unused"
+
+
+def _unused_cost(diagnostics: RunDiagnostics) -> list[str]:
+    """Return a sentence about the KL of unused units, if it is noticeable."""
+    if diagnostics.unused is None or diagnostics.unused_kl < max(COLLAPSED_KL, INACTIVE_KL * diagnostics.unused.sum()):
+        return []
+    return [
+        f"Unused {diagnostics.unit}s cost {diagnostics.unused_kl:.2g} nats per image: "
+        "their posteriors are the same for every image, but lie away from the prior."
+    ]
 
 
 def _since_epoch(diagnostics: RunDiagnostics) -> str:

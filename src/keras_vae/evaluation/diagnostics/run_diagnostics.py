@@ -1,6 +1,7 @@
 """The facts that the checks read, collected from a run, its images and its model."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,19 @@ from numpy.typing import NDArray
 from keras_vae.components.likelihoods import bounded_log_scale
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.evaluation.diagnostics.curves import Trend, fit_trend, recent_improvement
+from keras_vae.evaluation.diagnostics.thresholds import (
+    COLLAPSED_KL,
+    CONSTANT_KL,
+    IDENTICAL_SHARE,
+    INACTIVE_KL,
+    MIN_EPOCHS,
+    MIN_EXCHANGED,
+    PLATEAU_IMPROVEMENT,
+    REMAINING_LOSS,
+    REMAINING_NOISE,
+    REMAINING_SHARE,
+)
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.runs.experiment import Experiment
@@ -22,21 +36,11 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[Any]
 
-INACTIVE_KL = 0.01
-"""KL in nats below which a latent dimension, or a group of a hierarchy, is unused; used ones have 0.2 to 2."""
-
-COLLAPSED_KL = 0.1
-"""KL in nats per image below which a code carries no information; a choice
-between two equally likely kinds of images takes 0.69 nats."""
-
-MIN_EPOCHS = 5
-"""Number of epochs after which a rise or a plateau of the loss is no longer due to chance."""
-
-PLATEAU_IMPROVEMENT = 0.01
-"""Relative improvement of the loss below which it has reached a plateau."""
-
 IMAGES = 1000
 """Default number of images of each split to check."""
+
+DECODED_IMAGES = 256
+"""Number of images to reconstruct: enough for a variance, and quick for large images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +57,15 @@ class RunDiagnostics:
         z: One posterior draw per image, (N, D).
         z_mean: Means of q(z|x), (N, D).
         z_log_var: Log-variances of q(z|x), (N, D).
+        reconstruction_share: Variance over images of the reconstructions, summed over pixels, divided by that of the
+            images. All codes of a conditional model are decoded under the same condition.
+        condition_share: Squared change of the reconstructions when images exchange their conditions, divided by twice
+            the variance of the images. None for an unconditional model.
+        outputs_are_finite: Whether all codes and reconstructions are finite.
         pixel_scale: The learned σ of a normal or Laplace likelihood.
         beta_factor: The factor that the schedule currently applies to β.
         has_fitted_prior: Whether a prior was fitted to the codes after training.
+        evaluation: The content of `evaluation.json` for these weights, if any. It was measured on more images.
     """
 
     experiment: Experiment = field(default_factory=Experiment)
@@ -66,9 +76,13 @@ class RunDiagnostics:
     z: Numbers | None = None
     z_mean: Numbers | None = None
     z_log_var: Numbers | None = None
+    reconstruction_share: float | None = None
+    condition_share: float | None = None
+    outputs_are_finite: bool = True
     pixel_scale: float | None = None
     beta_factor: float = 1.0
     has_fitted_prior: bool = False
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def beta(self) -> float:
@@ -86,12 +100,30 @@ class RunDiagnostics:
         """The name of the units that a code consists of."""
         return "group" if self.experiment.model.architecture["name"] == "ladder" else "latent dimension"
 
-    @property
+    @functools.cached_property
     def unused(self) -> Numbers | None:
-        """Whether each latent dimension, or each group of a hierarchy, is unused, (D,) or (G,)."""
-        if self.kl_per_group is not None and (self.kl_per_group.shape[1] > 1 or self.z_mean is None):
-            return np.asarray(self.kl_per_group.mean(axis=0) < INACTIVE_KL)
-        return None if self.z_mean is None else np.asarray(self.z_mean.var(axis=0) < ACTIVE_VARIANCE)
+        """Whether each latent dimension, or each group of a hierarchy, is unused, (D,) or (G,).
+
+        A dimension is unused if its posterior mean does not vary over images, whatever its KL; see `active_units`. The
+        means of a group also vary with the groups above it, so a group is unused if its KL is 0 or does not vary.
+        """
+        measured = (self.evaluation.get("latents") or {}).get("active_units")
+        if measured is not None:
+            latent_dim = self.evaluation["latents"]["latent_dim"]
+            return ~np.isin(np.arange(latent_dim), measured["dimensions"])
+        if self.z_mean is not None:
+            return np.asarray(self.z_mean.var(axis=0, dtype="float64") <= ACTIVE_VARIANCE)
+        if self.kl_per_group is None:
+            return None
+        mean, deviation = self.kl_per_group.mean(axis=0), self.kl_per_group.std(axis=0)
+        return np.asarray((mean < INACTIVE_KL) | (deviation < CONSTANT_KL * mean))
+
+    @property
+    def unused_kl(self) -> float:
+        """The KL of the unused dimensions or groups in nats per image: the cost of an offset from the prior."""
+        if self.unused is None or self.kl_per_group is None or self.kl_per_group.shape[1] != len(self.unused):
+            return 0.0
+        return float(self.kl_per_group[:, self.unused].sum(axis=1).mean())
 
     @property
     def is_settled(self) -> bool:
@@ -108,10 +140,25 @@ class RunDiagnostics:
 
     @property
     def has_collapsed(self) -> bool:
-        """Whether the codes carry no information."""
+        """Whether the codes carry no information.
+
+        Codes whose variance is small, but whose reconstructions differ, are only expressed in a small unit.
+        """
         if not self.is_settled or self.unused is None:
             return False
-        return bool(self.unused.all()) or (self.kl is not None and self.kl < COLLAPSED_KL)
+        is_small_scale = self.reconstruction_share is not None and self.reconstruction_share >= IDENTICAL_SHARE
+        return bool(self.unused.all() and not is_small_scale) or (self.kl is not None and self.kl < COLLAPSED_KL)
+
+    @property
+    def unfinished_trend(self) -> Trend | None:
+        """The trend of the loss if the training ended while the loss was still falling; else None."""
+        losses = self.history(self.loss_name)
+        trend = fit_trend(losses)
+        if trend is None or len(losses) < self.experiment.training.epochs:
+            return None
+        smallest = max(REMAINING_SHARE * (losses[0] - losses[-1]), REMAINING_LOSS * abs(losses[-1]))
+        is_falling = trend.slope > REMAINING_NOISE * trend.slope_error
+        return trend if is_falling and trend.remaining >= smallest else None
 
     @property
     def loss_name(self) -> str:
@@ -143,6 +190,7 @@ def collect_diagnostics(
         train_images=splits.train.subsample_evenly(images).images,
         held_out_images=None if held_out is None else held_out.subsample_evenly(images).images,
         has_fitted_prior=run.has_fitted_prior,
+        evaluation=current_evaluation(run),
     )
     if model is None:
         return diagnostics
@@ -153,12 +201,26 @@ def collect_diagnostics(
         for seed, block in enumerate(progress(blocks, "encoding images"))
     ]
     joined: dict[str, Any] = {name: np.concatenate([block[name] for block in latents]) for name in latents[0]}
-    return replace(diagnostics, **joined, pixel_scale=_pixel_scale(model), beta_factor=_beta_factor(model))
+    decoded = _reconstructions(model, encoded.subsample_evenly(DECODED_IMAGES))
+    is_finite = all(np.isfinite(values).all() for values in joined.values()) and decoded.pop("is_finite")
+    return replace(
+        diagnostics,
+        **joined,
+        **decoded,
+        outputs_are_finite=is_finite,
+        pixel_scale=_pixel_scale(model),
+        beta_factor=_beta_factor(model),
+    )
 
 
-def recent_improvement(losses: Sequence[float], span: int) -> float:
-    """Return the improvement of the best of the last `span` epochs over the epoch before them."""
-    return losses[-span - 1] - min(losses[-span:])
+def current_evaluation(run: Run) -> Mapping[str, Any]:
+    """Return the evaluation of a complete run; empty if there is none, or if it belongs to other weights."""
+    evaluation = run.evaluation if run.is_complete else None
+    if evaluation is None:
+        return {}
+    # The codes are the same under the original and under a fitted prior.
+    current = [run.model_fingerprint(prior) for prior in (None, "original")]
+    return evaluation if evaluation.get("model") in current else {}
 
 
 def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]:
@@ -174,6 +236,37 @@ def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]
         if model.is_stochastic:
             latents["z_log_var"] = moments.z_log_var
     return latents
+
+
+def _reconstructions(model: "BaseVAE", images: Dataset) -> dict[str, Any]:
+    """Return whether reconstructions are finite, how much they differ, and how much they depend on the condition."""
+    condition = dataset_condition(model, images)
+    codes = model.encode(images.images, condition=condition).codes
+    first = None if condition is None else np.repeat(condition[:1], len(codes), axis=0)
+    under_one_condition = model.decode(codes, condition=first)
+    if not np.isfinite(under_one_condition).all():
+        return {"is_finite": False}
+    variance = _total_variance(images.images / np.float32(255))
+    if variance == 0:
+        return {"is_finite": True}
+    shares: dict[str, Any] = {
+        "is_finite": True,
+        "reconstruction_share": _total_variance(under_one_condition) / variance,
+    }
+    if condition is None:
+        return shares
+    exchanged = condition[np.random.default_rng(0).permutation(len(condition))]
+    differs = (exchanged != condition).reshape(len(condition), -1).any(axis=1)
+    if differs.mean() >= MIN_EXCHANGED:
+        own, other = (model.decode(codes, condition=values) for values in (condition, exchanged))
+        squared = np.square(np.subtract(own, other)).reshape(len(own), -1).sum(axis=1, dtype="float64")
+        shares["condition_share"] = float(squared[differs].mean()) / (2 * variance)
+    return shares
+
+
+def _total_variance(images: Numbers) -> float:
+    """Return the variance over images, summed over pixels."""
+    return float(images.reshape(len(images), -1).var(axis=0, dtype="float64").sum())
 
 
 def _pixel_scale(model: "BaseVAE") -> float | None:

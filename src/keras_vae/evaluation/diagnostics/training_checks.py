@@ -1,36 +1,29 @@
-"""Checks of the training: numerical failures, plateaus of the loss, and overfitting."""
+"""Checks of the training: numerical failures, its length, plateaus and rises of the loss, and overfitting."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
+from keras_vae.evaluation.diagnostics.curves import moving_average, recent_improvement
 from keras_vae.evaluation.diagnostics.finding import Finding
-from keras_vae.evaluation.diagnostics.run_diagnostics import (
+from keras_vae.evaluation.diagnostics.run_diagnostics import RunDiagnostics
+from keras_vae.evaluation.diagnostics.thresholds import (
+    FINEST_SCALE,
+    LOST_SHARE,
+    MEAN_IMAGE_SHARE,
     MIN_EPOCHS,
+    OVERFITTING_NOISE,
+    OVERFITTING_RISE,
     PLATEAU_IMPROVEMENT,
-    Numbers,
-    RunDiagnostics,
-    recent_improvement,
 )
-
-FINEST_SCALE = 1 / 255
-"""Distance between two gray levels: a narrower density describes the rounding of the pixels."""
-
-OVERFITTING_RISE = 0.01
-"""Smallest relative rise of the validation loss that is reported; published models differ by as little."""
-
-OVERFITTING_NOISE = 3.0
-"""The same rise in standard deviations of the changes from epoch to epoch."""
-
-MEAN_IMAGE_SHARE = 0.98
-"""Share of the mean image's cost above which a model is no better than the mean image."""
 
 
 def non_finite_gradients(diagnostics: RunDiagnostics) -> Finding | None:
-    """Find skipped training steps, and metrics that are NaN or infinite."""
+    """Find skipped training steps, and metrics, codes or reconstructions that are NaN or infinite."""
     skipped = (diagnostics.metrics.get("skipped") or [0.0])[-1]
     broken = [name for name, values in diagnostics.metrics.items() if not np.isfinite(values).all()]
+    if not diagnostics.outputs_are_finite:
+        broken.append("the codes or reconstructions of some images")
     if not (skipped or broken):
         return None
     training = diagnostics.experiment.training
@@ -41,11 +34,51 @@ def non_finite_gradients(diagnostics: RunDiagnostics) -> Finding | None:
         suggestion += f"; set training.precision = float32 (now {training.precision})"
     return Finding(
         "non-finite gradients",
-        f"The gradients of {skipped:.0f} steps were NaN or infinite; these steps were skipped."
-        if skipped
-        else f"NaN or infinite values in {', '.join(broken)}.",
+        f"NaN or infinite values in {', '.join(broken)}."
+        if broken
+        else f"The gradients of {skipped:.0f} steps were NaN or infinite; these steps were skipped.",
         "The computation overflows. Skipping steps hides the overflow but does not remove its cause.",
         suggestion + ".",
+    )
+
+
+def under_training(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find a training that ended while the loss was still falling."""
+    trend = diagnostics.unfinished_trend
+    if trend is None:
+        return None
+    losses = diagnostics.history(diagnostics.loss_name)
+    return Finding(
+        "under-training",
+        f"{diagnostics.loss_name} was still falling when the training ended: from {losses[-trend.span]:.1f} to "
+        f"{losses[-1]:.1f} nats in the last {trend.span} of {trend.epochs} epochs, {trend.slope:.2g} nats per epoch.",
+        f"The model has not learned what it can: extrapolated, the loss would fall by about {trend.remaining:.2g} more "
+        "nats. Other findings may disappear with more training.",
+        "Train a new run for longer: `vae train RUN/experiment.toml --set "
+        f"training.epochs={trend.suggested_epochs}` (now training.epochs = {trend.epochs}).",
+    )
+
+
+def rising_loss(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find a training that ended far above its best epoch, on training and validation images alike."""
+    name, metrics = diagnostics.loss_name, diagnostics.metrics
+    curves = [metrics[prefix + name] for prefix in ("", "val_") if metrics.get(prefix + name)]
+    if diagnostics.experiment.training.keep == "best" or not curves or not np.isfinite(np.concatenate(curves)).all():
+        return None
+    for losses in curves:
+        rise, best = losses[-1] - min(losses), min(losses)
+        if rise < max(LOST_SHARE * (losses[0] - best), OVERFITTING_RISE * abs(best)) or rise <= 0:
+            return None
+    losses = curves[-1]
+    best = int(np.argmin(losses))
+    epoch = int(metrics["epoch"][best]) if "epoch" in metrics else best + 1
+    return Finding(
+        "rising loss",
+        f"{name} rose from {losses[best]:.1f} nats in epoch {epoch} to {losses[-1]:.1f} nats in epoch "
+        f"{epoch + len(losses) - 1 - best}, on training images as well.",
+        "The training became unstable, and the run keeps the weights of its last epoch, not of its best.",
+        'Set training.keep = "best", and lower training.learning_rate '
+        f"(now {diagnostics.experiment.training.learning_rate:g}).",
     )
 
 
@@ -105,7 +138,7 @@ def loss_plateau(diagnostics: RunDiagnostics) -> Finding | None:
 def overfitting(diagnostics: RunDiagnostics) -> Finding | None:
     """Find a validation loss that rises while the training loss falls."""
     name, metrics = diagnostics.loss_name, diagnostics.metrics
-    validation, train = (_moving_average(metrics.get(prefix + name, [])) for prefix in ("val_", ""))
+    validation, train = (moving_average(metrics.get(prefix + name, [])) for prefix in ("val_", ""))
     if diagnostics.experiment.training.keep == "best" or len(validation) == 0:
         return None
     best = int(np.argmin(validation))
@@ -124,11 +157,6 @@ def overfitting(diagnostics: RunDiagnostics) -> Finding | None:
         'Set training.keep = "best" to keep the weights of the best epoch, or training.early_stopping = 10 to stop '
         "there. Use training.weight_decay, a smaller model.network or more images to improve the best epoch itself.",
     )
-
-
-def _moving_average(values: Sequence[float]) -> Numbers:
-    """Return the means of every three successive epochs."""
-    return np.convolve(values, np.ones(3) / 3, mode="valid") if len(values) > 2 else np.empty(0)
 
 
 def _mean_image_cost(diagnostics: RunDiagnostics) -> float | None:

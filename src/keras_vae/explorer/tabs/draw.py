@@ -1,6 +1,7 @@
 """The tab that analyzes a drawing or an uploaded image."""
 
 import functools
+import math
 from collections.abc import Sequence
 
 import gradio as gr
@@ -146,7 +147,7 @@ class DrawTab:
             facts["anomaly score"] = (
                 f"{kind} images are still being scored"
                 if analysis.percentile is None
-                else f"higher than {analysis.percentile:.0f}% of {kind} images"
+                else f"higher than {math.floor(analysis.percentile)}% of {kind} images"
             )
         if analysis.code is not None and self._explorer.has_vector:
             facts["z"] = vector_text(analysis.code)

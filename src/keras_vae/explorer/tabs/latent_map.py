@@ -95,7 +95,7 @@ class LatentMapTab:
         return self._look_at(state, state.view.zoom(2.0), show, label)
 
     def reset_view(self, state: MapState, show: bool, label: str | None) -> tuple[str, MapState]:
-        """Show the codes of all images."""
+        """Show where the codes of the images lie."""
         return self._look_at(state, self._space.default_view(state.plane), show, label)
 
     def change_plane(

@@ -7,7 +7,6 @@ import gradio as gr
 import numpy as np
 
 from keras_vae.core.typing import Array
-from keras_vae.evaluation.diagnostics import INACTIVE_KL
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import dimension_name, html, label_dropdown, large, on_event
@@ -16,7 +15,6 @@ MAX_SLIDERS = 64
 """Maximum number of sliders; dimensions of higher KL divergence come first."""
 
 _MAX_UNFOLDED = 16
-_STEP = 0.01
 
 
 class SlidersTab:
@@ -57,9 +55,8 @@ class SlidersTab:
     def move(self, code: Array, label: str | None, *values: float) -> str:
         """Decode the code that the sliders select."""
         code = code.copy()
-        limits = self._space.extent[self._dims]
         # A slider at the end of its range stands for a value there or beyond: keep the exact value until it moves.
-        moved = np.abs(np.clip(code[self._dims], -limits, limits) - np.asarray(values)) > _STEP / 2
+        moved = np.abs(self._clip(code) - np.asarray(values)) > 0.51 * self._space.steps[self._dims]
         code[self._dims] = np.where(moved, values, code[self._dims])
         return self._decoded(code, label)
 
@@ -69,13 +66,23 @@ class SlidersTab:
         return self._set(self._explorer.engine.sample_code(seed, temperature, self._explorer.label_index(label)), label)
 
     def reset(self, label: str | None) -> list[Any]:
-        """Set the sliders to the center of the prior."""
+        """Set the sliders to the center of the latent space."""
         return self._set(self._space.center, label)
 
     def _set(self, code: Array, label: str | None) -> list[Any]:
-        limits = self._space.extent[self._dims]
-        values = [round(float(value), 2) for value in np.clip(code[self._dims], -limits, limits)]
+        values = [
+            self._rounded(dimension, value) for dimension, value in zip(self._dims, self._clip(code), strict=True)
+        ]
         return [self._decoded(code, label), code, *values]
+
+    def _clip(self, code: Array) -> Array:
+        """Return the values of a code on the sliders, within their ranges."""
+        return np.clip(code[self._dims], *self._space.limits[:, self._dims])
+
+    def _rounded(self, dimension: int, value: float) -> float:
+        """Return a value rounded to the steps of a slider."""
+        step = float(self._space.steps[dimension])
+        return round(round(float(value) / step) * step, 9)
 
     def _decoded(self, code: Array, label: str | None) -> str:
         """Return the image of a code and, above two dimensions, the images of a plane through the code."""
@@ -89,12 +96,13 @@ class SlidersTab:
         return image + pictures.strip(images, title, math.isqrt(len(images)))
 
     def _slider(self, dimension: int) -> gr.Slider:
-        limit = float(self._space.extent[dimension])
+        space = self._space
+        low, high = space.limits[:, dimension].tolist()
         return gr.Slider(
-            -limit,
-            limit,
-            value=round(float(self._space.center[dimension]), 2),
-            step=_STEP,
+            self._rounded(dimension, low),
+            self._rounded(dimension, high),
+            value=self._rounded(dimension, space.center[dimension]),
+            step=float(space.steps[dimension]),
             label=dimension_name(self._explorer, dimension),
             elem_id=f"slider-{dimension}",
         )
@@ -104,4 +112,4 @@ class SlidersTab:
         inactive = sum(not self._space.is_active(dimension) for dimension in self._folded)
         if inactive < total:
             return f"{total} more dimensions, {inactive} of them inactive"
-        return f"{total} inactive dimensions (KL below {INACTIVE_KL:g} nats)"
+        return f"{total} inactive dimensions (their posterior means do not vary)"

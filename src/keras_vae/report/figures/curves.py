@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def kl_per_dimension(values: NDArray[np.float64], threshold: float, title: str | None = None) -> "Figure":
-    """Return the KL divergence of each latent dimension as bars, in descending order.
+def kl_per_dimension(values: NDArray[np.float64], active: Sequence[int], title: str | None = None) -> "Figure":
+    """Return the KL divergence of each latent dimension as bars in descending order; those of unused ones are pale.
 
     Args:
         values: KL divergences in nats per image, `(latent_dim,)`.
-        threshold: KL divergence above which a dimension is active.
+        active: The active dimensions, whose posterior means vary over images.
         title: Title of the figure.
     """
     from keras_vae.report.figures.notebook import figure_with_axes
@@ -28,16 +28,19 @@ def kl_per_dimension(values: NDArray[np.float64], threshold: float, title: str |
     count = len(order)
     with style():
         figure, axes = figure_with_axes(2.8, title)
-        axes.bar(np.arange(count), values[order], color=TRAIN, width=min(0.8, 0.1 * count))
-        label = f"active above {threshold:g} nats"
-        axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (4, 3)), label=label)
+        is_active = np.isin(order, active)
+        for chosen, alpha, label in ((is_active, 1.0, "active"), (~is_active, 0.35, "unused: constant mean")):
+            if chosen.any():
+                places = np.flatnonzero(chosen)
+                axes.bar(
+                    places, values[order][places], color=TRAIN, alpha=alpha, width=min(0.8, 0.1 * count), label=label
+                )
         if count <= 20:
             axes.set_xticks(np.arange(count), [f"z[{dimension}]" for dimension in order])
             axes.tick_params(axis="x", labelsize=8.5, rotation=0 if count <= 10 else 90)
-        active = int((values > threshold).sum())
         axes.set(
             xlim=(-0.5, count - 0.5),
-            xlabel=f"latent dimensions ({active} of {count} active)",
+            xlabel=f"latent dimensions ({is_active.sum()} of {count} active)",
             ylabel="nats per image",
         )
         axes.grid(axis="y")

@@ -78,14 +78,16 @@ def image_grid(images: Array, title: str | None = None, columns: int | None = No
     return figure
 
 
-def latent_grid(images: Array, grid: Grid, dims: tuple[int, int] = (0, 1), title: str | None = None) -> "Figure":
+def latent_grid(
+    images: Array, grid: Grid, names: tuple[str, str] = ("z[0]", "z[1]"), title: str | None = None
+) -> "Figure":
     """Return decoded images as one seamless picture with the latent coordinates along its sides.
 
     Args:
         images: Mean images decoded from `grid.z`, in that order: floats in [0, 1] or uint8,
             `(N, height, width, channels)`.
         grid: The points, as `grid_points` returns them.
-        dims: The two latent dimensions of the grid; they name the axes.
+        names: Names of the horizontal and the vertical coordinate.
         title: Title of the figure.
 
     Returns:
@@ -103,13 +105,13 @@ def latent_grid(images: Array, grid: Grid, dims: tuple[int, int] = (0, 1), title
     with style():
         if not len(grid.y):
             figure, axes = _figure_around(picture, title, bottom=0.5)
-            axes.set_xlabel("z[0]")
+            axes.set_xlabel(names[0])
         else:
             places, values = _ticks(grid.y, height)
             figure, axes = _figure_around(picture, title, left=0.4 + 0.09 * max(map(len, values)), bottom=0.5)
-            axes.set_xlabel(f"z[{dims[0]}]")
+            axes.set_xlabel(names[0])
             axes.set_yticks(places, values)
-            axes.set_ylabel(f"z[{dims[1]}]")
+            axes.set_ylabel(names[1])
         axes.set_xticks(*_ticks(grid.x, width))
     return figure
 
@@ -182,7 +184,7 @@ class ImageStrips(NamedTuple):
 
     Args:
         images: `(rows, columns, height, width, channels)`, floats in [0, 1] or uint8.
-        names: Name of each row.
+        names: Name of each row, in one or more lines.
         values: Value of the varying quantity in each column.
         axis: Name of the varying quantity.
         title: Title of the figure.
@@ -211,7 +213,7 @@ def image_strips(strips: ImageStrips) -> "Figure":
     tiles = _to_uint8("images", images.reshape(-1, *images.shape[2:]))
     _, height, width, _ = tiles.shape
     with style():
-        left = 0.3 + 0.065 * max(map(len, names))
+        left = 0.25 + 0.08 * max(len(line) for name in names for line in name.splitlines())
         figure, axes = _figure_around(tile_images(tiles, columns=len(values)), title, left=left, bottom=0.5)
         axes.set_yticks((np.arange(len(names)) + 0.5) * (height + 1), list(names))
         axes.set_xticks((np.arange(len(values)) + 0.5) * (width + 1), [format_number(float(value)) for value in values])

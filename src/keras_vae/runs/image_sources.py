@@ -1,4 +1,4 @@
-"""The images of a run that the explorer shows."""
+"""The images of a run that are available on this machine, for figures and the explorer."""
 
 from pathlib import Path
 from typing import NamedTuple
