@@ -81,7 +81,7 @@ def test_nll_of_a_linear_gaussian_model_matches_the_closed_form() -> None:
 def test_nll_matches_an_evaluator_in_numpy(gray: Array) -> None:
     vae, samples, seed = small_vae(), 250, 3
     splits = splits_of(gray)
-    section = measure_likelihood(vae, splits, seed=seed, samples=samples).section
+    section = measure_likelihood(vae, splits, seed=seed, samples=samples, proposal="posterior").section
 
     x = splits.test.images.reshape(4, 20) / 255.0
     kernels, biases = vae.encoder.get_weights()[::2], vae.encoder.get_weights()[1::2]
@@ -133,7 +133,7 @@ def test_binarized_images_are_measured_and_give_bits_per_dim(gray: Array) -> Non
 def test_a_low_effective_sample_size_is_not_trusted(gray: Array) -> None:
     vae = small_vae()
     vae.encoder.get_layer("z_log_var").set_weights([np.zeros((8, 3)), np.full(3, 8.0)])
-    section = measure_likelihood(vae, splits_of(gray), seed=0, samples=50).section
+    section = measure_likelihood(vae, splits_of(gray), seed=0, samples=50, proposal="posterior").section
     assert section["effective_sample_size"]["percentile_5"] < 5
     assert not section["trusted"]
 

@@ -238,6 +238,7 @@ def test_findings_are_shown_with_commands_as_code() -> None:
     few = LIKELIHOOD | {
         "nll": {"mean": 140.25, "standard_error": 0.5},
         "samples": 1000,
+        "proposal": "posterior",
         "effective_sample_size": {"median": 17.0, "percentile_5": 1.5},
         "trusted": False,
     }

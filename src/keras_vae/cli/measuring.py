@@ -40,6 +40,15 @@ StagesOption = Annotated[
 SamplesOption = Annotated[
     int | None, typer.Option(metavar="K", help="Importance samples per image for nll. Default: 1000.")
 ]
+ProposalOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Distribution of the importance samples: mixture (finds modes that the encoder misses), posterior (plain, "
+        "as in most publications) or ais (annealed chains, for few --samples). Default: mixture if the code is a vector, "
+        "else posterior.",
+    ),
+]
 NumGeneratedOption = Annotated[
     int | None, typer.Option(metavar="N", help="Generated images to compare with real images. Default: 10000.")
 ]
@@ -63,6 +72,7 @@ def evaluate(
     run: RunArgument,
     stages: StagesOption = None,
     samples: SamplesOption = None,
+    proposal: ProposalOption = None,
     num_generated: NumGeneratedOption = None,
     images: ImagesOption = None,
     features: FeaturesOption = None,
@@ -86,7 +96,14 @@ def evaluate(
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
-    config = _config(samples=samples, num_generated=num_generated, images=images, features=features, seed=seed)
+    config = _config(
+        samples=samples,
+        proposal=proposal,
+        num_generated=num_generated,
+        images=images,
+        features=features,
+        seed=seed,
+    )
     chosen = tuple(stage.strip() for stage in (stages or "").split(",") if stage.strip())
     other = None if data is None else with_data(opened.experiment, data, image_size, color, background)
     loaded = None if other is None else load_source(other.data, progress())
@@ -120,7 +137,7 @@ def _config(**options: Any) -> "EvaluationConfig":
     from keras_vae.evaluation.evaluate import EvaluationConfig
 
     hints = get_type_hints(EvaluationConfig)
-    for option, field in (("--images", "images"), ("--features", "features")):
+    for option, field in (("--proposal", "proposal"), ("--images", "images"), ("--features", "features")):
         accepted = _literals(hints[field])
         if options[field] is not None and options[field] not in accepted:
             raise unknown(option, options[field], accepted)

@@ -218,9 +218,12 @@ class Mixture(LatentDistribution):
         # With the same integer seed, the choice of component and the noise would be dependent.
         generator = keras.random.SeedGenerator(seed) if isinstance(seed, int) else seed
         indices = keras.random.categorical(self.logits[None], count, seed=generator)[0]
-        chosen = tree_map(self.components, lambda tensor: ops.take(tensor, indices, axis=0))
         shape = (count, self.components.mean.shape[-1])
-        return chosen.rsample(keras.random.normal(shape, dtype="float32", seed=generator)).z
+        return self.select(indices).rsample(keras.random.normal(shape, dtype="float32", seed=generator)).z
+
+    def select(self, indices: Tensor) -> ReparameterizedDistribution:
+        """Return the components at indices, integers of any shape, as a batch of distributions of this shape."""
+        return tree_map(self.components, lambda tensor: ops.take(tensor, indices, axis=0))
 
 
 @final

@@ -125,9 +125,10 @@ NOT_NORMALIZED = Caveat(
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 UNTRUSTED = Caveat(
-    "low effective sample size",
-    "for some images, a few draws dominate the estimate, which is then likely too high. Use more draws:"
-    " `vae evaluate RUN --samples 5000`.",
+    "unreliable",
+    "for some images, a few draws dominate the estimate, or the proposal misses modes of p(z|x). The estimate is then"
+    " likely too high, and no comparison ranks it. Use the mixture proposal and more draws:"
+    " `vae evaluate RUN --proposal mixture --samples 5000`.",
     ("nll", "bits_per_dim"),
 )
 NOT_A_BOUND = Caveat(
@@ -260,3 +261,16 @@ def format_number(value: float, *, zeros: bool = False) -> str:
     if 1000 <= abs(value) < 1e9:
         return f"{value:,.0f}"
     return f"{value:#.4g}".rstrip(".") if zeros else f"{value:.4g}"
+
+
+def untrusted_reason(likelihood: Mapping[str, Any]) -> str:
+    """Return why an importance-weighted estimate is unreliable, and a remedy.
+
+    Args:
+        likelihood: The section `likelihood` of an `evaluation.json`, whose `trusted` is False.
+    """
+    missed = likelihood.get("missed_by_posterior")
+    if missed is not None and missed["mean"] > 0:
+        found = f"nll is too high by {missed['mean']:.2f} nats on {missed['images']} images"
+        return f"{found}, on which --proposal mixture finds more modes"
+    return "a few draws dominate the estimate, so nll is likely too high; use more --samples"

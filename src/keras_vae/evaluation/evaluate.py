@@ -31,6 +31,8 @@ class EvaluationConfig:
     Args:
         samples: K, the number of draws of z per image for the importance-weighted estimate of −log p(x); 0 measures
             only the terms of the ELBO.
+        proposal: The distribution of these draws: `"mixture"`, `"posterior"` or `"ais"`; see
+            `BaseVAE.log_likelihood`. None uses the default of the model.
         num_generated: Number of generated images that are compared with real ones.
         images: Compare mean images (`"means"`), or draws of pixels from the likelihood (`"draws"`).
         features: The features by which images are compared: `"classifier"`, `"random"` or `"inception"`. None uses the
@@ -46,6 +48,7 @@ class EvaluationConfig:
     """
 
     samples: int = SAMPLES
+    proposal: Literal["mixture", "posterior", "ais"] | None = None
     num_generated: int = NUM_GENERATED
     images: Literal["means", "draws"] = "means"
     features: Literal["classifier", "random", "inception"] | None = None
@@ -86,6 +89,7 @@ def _likelihood(context: EvaluationContext) -> StageResult:
         context.splits,
         seed=context.seed,
         samples=context.config.samples,
+        proposal=context.config.proposal,
         progress=context.progress,
         partial=context.partial,
     )
@@ -187,7 +191,7 @@ def evaluate(
     checksum = (splits.held_out or splits.train).checksum
     key = {"schema": SCHEMA, "model": fingerprint, **({} if on is None else {"checksum": checksum})}
     evaluation = _continued_evaluation(run, on, key, config)
-    identity = f"{fingerprint['checksum']} {checksum} {config.samples} {seed}"
+    identity = f"{fingerprint['checksum']} {checksum} {config.samples} {config.proposal} {seed}"
     partial = run.path / f".likelihood.{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npy"
     per_image = load_per_image(run, evaluation, on)
     context = EvaluationContext(model, splits, config, seed, progress, partial)

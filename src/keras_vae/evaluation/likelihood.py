@@ -1,6 +1,7 @@
 """Held-out likelihood: the ELBO, and importance-weighted estimates of log p(x)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,12 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.files import replacing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
-from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.data.dataset import Dataset, Splits, evenly_spaced
 from keras_vae.evaluation.per_image import StageResult
+from keras_vae.models.importance_sampling import Estimate, PosteriorProposal, Proposal
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.pareto import reliable_shape
+from keras_vae.models.proposals import choose_proposal
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -25,7 +29,11 @@ BINARIZATION_SEED = 777
 TRUSTED_SAMPLE_SIZE = 5.0
 """Effective sample size that 95 % of the images must reach for an importance-weighted estimate to be trusted."""
 
+TOLERATED_GAP = 0.1
+"""Nats per image that the posterior, as a proposal, may miss on average for its estimate to be trusted."""
+
 _IMAGES_BETWEEN_SAVES = 200
+_CHECKED_IMAGES = 16
 
 
 def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def measure_likelihood(
     *,
     seed: int,
     samples: int = 0,
+    proposal: str | None = None,
     progress: Progress = silent,
     partial: Path | None = None,
 ) -> StageResult:
@@ -97,6 +106,8 @@ def measure_likelihood(
         splits: The images of its run. If none were held out, the training images are measured and marked as such.
         seed: Fixes the draws of z: one per image for the ELBO, `samples` per image for −log p(x).
         samples: K, or 0 to skip −log p(x). Models with deterministic or discrete codes always skip it.
+        proposal: The name of the proposal of importance sampling; None for the default of the model. See
+            `BaseVAE.log_likelihood`.
         progress: Shows the progress over the images.
         partial: A file for intermediate estimates, from which an interrupted measurement resumes.
 
@@ -106,7 +117,7 @@ def measure_likelihood(
         effective sample size are also returned per image.
 
     Raises:
-        InputError: `samples` is negative.
+        InputError: `samples` is negative, or the proposal is unknown or does not suit the model.
     """
     from keras import ops
 
@@ -135,52 +146,97 @@ def measure_likelihood(
         **model.describe_codes(measured.images, terms=terms, condition=condition),
     }
     if samples and model.is_stochastic:
-        weighted = _importance_weighted(model, measured, samples, seed, progress, partial)
+        weighted = _importance_weighted(
+            model, measured, choose_proposal(model, proposal), samples, seed, progress, partial
+        )
         section |= weighted.section
         per_image |= weighted.per_image
     return StageResult(section, per_image)
 
 
 def _importance_weighted(
-    model: "BaseVAE", measured: Dataset, samples: int, seed: int, progress: Progress, partial: Path | None
+    model: "BaseVAE",
+    measured: Dataset,
+    proposal: Proposal,
+    samples: int,
+    seed: int,
+    progress: Progress,
+    partial: Path | None,
 ) -> StageResult:
     condition = dataset_condition(model, measured)
-    sampling = model.importance_sampling(measured.images, samples=samples, seed=seed, condition=condition)
+    sampling = model.importance_sampling(
+        measured.images, samples=samples, seed=seed, condition=condition, proposal=proposal
+    )
     estimates = _load_estimates(partial, len(measured))
-    saved = measured_before = int(np.isfinite(estimates).all(axis=0).sum())
+    saved = measured_before = int(np.isfinite(estimates[0]).sum())
     blocks = [block for block in sampling.blocks if block.stop > measured_before]
-    blocks_with_progress = progress(blocks, f"−log p(x), K = {samples:,}")
+    blocks_with_progress = progress(blocks, f"−log p(x), {proposal.name}, K = {samples:,}")
     for block, estimate in zip(blocks_with_progress, sampling.over(blocks), strict=True):
         estimates[:, block] = estimate
         if partial is not None and block.stop - saved >= _IMAGES_BETWEEN_SAVES:
             with replacing(partial) as temporary:
                 np.save(temporary, estimates, allow_pickle=False)
             saved = block.stop
-    log_likelihood, sample_size = estimates
+    log_likelihood, sample_size, shape = estimates
     nll = mean_and_error(-log_likelihood)
-    percentile = float(np.percentile(sample_size, 5))
     has_bits = model.likelihood.is_normalized_on(measured.images) and not model.likelihood.is_density
     bits = math.log(2) * math.prod(measured.image_shape)
+    check = _missed_by_posterior(model, measured, proposal, samples, seed, log_likelihood)
     section = {
+        "proposal": proposal.name,
         "samples": samples,
         "nll": nll,
         "bits_per_dim": {key: value and value / bits for key, value in nll.items()} if has_bits else None,
-        "effective_sample_size": {"median": float(np.median(sample_size)), "percentile_5": percentile},
-        "trusted": percentile >= TRUSTED_SAMPLE_SIZE,
+        "effective_sample_size": {
+            "median": float(np.median(sample_size)),
+            "percentile_5": float(np.percentile(sample_size, 5)),
+        },
+        "pareto_shape": None
+        if np.isnan(shape).any()
+        else {"median": float(np.median(shape)), "percentile_95": float(np.percentile(shape, 95))},
+        "missed_by_posterior": check,
     }
-    return StageResult(section, {"nll": -log_likelihood, "effective_sample_size": sample_size})
+    section["trusted"] = _is_trusted(section)
+    return StageResult(section, {"nll": -log_likelihood, "effective_sample_size": sample_size, "pareto_shape": shape})
+
+
+def _is_trusted(section: Mapping[str, Any]) -> bool:
+    """Return whether the weights of nearly all images have a mean that their number makes reliable."""
+    shape, missed = section["pareto_shape"], section["missed_by_posterior"]
+    return bool(
+        section["effective_sample_size"]["percentile_5"] >= TRUSTED_SAMPLE_SIZE
+        and shape is not None
+        and shape["percentile_95"] <= reliable_shape(section["samples"])
+        and (missed is None or missed["mean"] <= TOLERATED_GAP)
+    )
+
+
+def _missed_by_posterior(
+    model: "BaseVAE", measured: Dataset, proposal: Proposal, samples: int, seed: int, log_likelihood: Array
+) -> dict[str, Any] | None:
+    """Return by how many nats the mixture proposal exceeds the posterior on a few images; None if not applicable."""
+    default = choose_proposal(model, None)
+    if not isinstance(proposal, PosteriorProposal) or isinstance(default, PosteriorProposal):
+        return None
+    indices = evenly_spaced(len(measured), _CHECKED_IMAGES)
+    subset = measured.subset(indices, measured.split)
+    exact = model.log_likelihood(
+        subset.images, samples=min(samples, 500), seed=seed, condition=dataset_condition(model, subset)
+    )
+    return {"images": len(indices), **mean_and_error(exact - log_likelihood[indices])}
 
 
 def _load_estimates(partial: Path | None, count: int) -> Array:
-    """Return the saved estimates, (2, count); NaN for images not measured yet."""
+    """Return the saved estimates, one row per field of `Estimate`; NaN for images not measured yet."""
+    shape = (len(Estimate._fields), count)
     if partial is not None and partial.is_file():
         try:
             saved: Array = np.load(partial, allow_pickle=False)
         except (ValueError, EOFError, OSError):
             saved = np.empty(0)
-        if saved.shape == (2, count):
+        if saved.shape == shape:
             return saved
-    return np.full((2, count), np.nan)
+    return np.full(shape, np.nan)
 
 
 def _last_training_images(splits: Splits, count: int) -> NDArray[np.uint8]:

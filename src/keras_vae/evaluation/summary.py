@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_vae.evaluation.descriptions import LATENTS, SAMPLES, SCORES, format_bounds
+from keras_vae.evaluation.descriptions import LATENTS, SAMPLES, SCORES, UNTRUSTED, format_bounds, untrusted_reason
 
 _NATS = ("negative_elbo", "reconstruction_loss", "kl_loss", "nll")
 
@@ -32,11 +32,12 @@ def summarize(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
+    mark = "" if section.get("trusted", True) else " (unreliable)"
     for name in _NATS:
         if name in section:
-            yield _row(name, section[name], "nats per image")
+            yield _row(name, section[name], f"nats per image{mark if name == 'nll' else ''}")
     if section.get("bits_per_dim"):
-        yield _row("bits_per_dim", section["bits_per_dim"], "bits", digits=4)
+        yield _row("bits_per_dim", section["bits_per_dim"], f"bits{mark}", digits=4)
     if "perplexity" in section:
         yield f"{'perplexity':<20} {section['perplexity']:9.1f} ({section['used_codes']} codes in use)"
     if "kl_per_group" in section:
@@ -45,11 +46,11 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
     if "nll" in section:
         size = section["effective_sample_size"]
         yield (
-            f"nll estimated from {section['samples']:,} draws per image; effective sample size {size['median']:.0f} "
-            f"(median), {size['percentile_5']:.1f} (5th percentile)"
+            f"nll estimated from {section['samples']:,} draws per image (proposal: {section['proposal']}); effective "
+            f"sample size {size['median']:.0f} (median), {size['percentile_5']:.1f} (5th percentile)"
         )
         if not section["trusted"]:
-            yield "low effective sample size: nll is likely too high; use more --samples"
+            yield f"{UNTRUSTED.badge}: {untrusted_reason(section)}"
     if section["binarization"] in ("static", "dynamic"):
         yield f"images binarized once at random, with seed {section['binarization_seed']}"
     if not section["normalized"]:

@@ -31,12 +31,15 @@ class Batch(NamedTuple):
         condition: Encoded conditions, (N, size), or None.
         noise: Standard normal noise for K draws of z per image, (N, K, latent_dim).
         features: Result of `encode_features` for the images; None to run the encoder.
+        codes: Codes (N, K, latent_dim) at which to evaluate the loss terms, instead of samples from the posterior; None
+            to sample. Only models with a latent vector use them.
     """
 
     images: Tensor
     condition: Tensor
     noise: Tensor
     features: Any = None
+    codes: Tensor = None
 
 
 class Mean(keras.metrics.Mean):
@@ -207,19 +210,24 @@ class BaseVAE(CheckedModel, abc.ABC):
 
         Args:
             inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict with `images` and, for a conditional
-                model, `condition`. Optional entries `noise` and `pixel_noise` replace the model's random numbers, and
-                `features` replaces the encoder's outputs.
+                model, `condition`. Optional entries `noise` and `pixel_noise` replace the model's random numbers,
+                `features` replaces the encoder's outputs, and `codes` replaces the samples from the posterior.
             training: Whether the call is part of a training step.
 
         Returns:
             The output for the batch, a named tuple of tensors.
+
+        Raises:
+            InputError: The condition is missing, or the model has no latent vector for `codes` to replace.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
         images, condition = self._preprocess(inputs)
-        noise = inputs.get("noise")
-        if noise is None:
+        noise, codes = inputs.get("noise"), inputs.get("codes")
+        if codes is not None and not self.has_latent_vector:
+            raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
+        if noise is None and codes is None:
             noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
-        return self._forward(Batch(images, condition, noise, inputs.get("features")), training)
+        return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
 
     def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return images in [0, 1], preprocessed by the likelihood, and the encoded conditions, or None.

@@ -192,7 +192,7 @@ class HierarchicalVAE(BaseVAE):
 
     def _forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output for a batch: one bottom-up pass, then sample the groups top-down."""
-        images, condition, noise, bottom_up_features = given
+        images, condition, noise, bottom_up_features, _ = given
         num_samples, noise_per_group = ops.shape(noise)[1], self._split_groups(noise)
         if bottom_up_features is None:
             bottom_up_features = self.bottom_up(concat_condition(images, condition), training=training)

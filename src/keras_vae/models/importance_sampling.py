@@ -1,8 +1,10 @@
 """The importance-weighted estimate of log p(x), in memory that depends on neither the draws nor the images."""
 
+import abc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -10,8 +12,8 @@ from keras import ops
 
 from keras_vae.core import backend
 from keras_vae.core.typing import Array, Shape
+from keras_vae.models.pareto import pareto_shape
 
-_DRAWS_AT_ONCE = 200
 _PIXELS_AT_ONCE = 4000 * 28 * 28
 
 
@@ -38,33 +40,106 @@ class Estimate(NamedTuple):
     Args:
         log_likelihood: Estimates of log p(x) in nats per image, (N,), float64.
         effective_sample_size: Kish's (Σw)² / Σw² of the weights, from 1 to K, (N,), float64.
+        pareto_shape: Shape of the tail of the weights, (N,), float64; see `pareto_shape`.
     """
 
     log_likelihood: Array
     effective_sample_size: Array
+    pareto_shape: Array
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of images, the input of a proposal.
+
+    Args:
+        model: The model.
+        inputs: Inputs of `call`, with `features` if they are reusable: arrays of N rows.
+        images: Positions of the images among all images.
+        samples: Number of draws K per image.
+        seed: Seed of the draws.
+        draws: Maximum number of codes per image to decode at once.
+        size: Number of images in a complete block, at least N.
+    """
+
+    model: Any
+    inputs: dict[str, Any]
+    images: range
+    samples: int
+    seed: int
+    draws: int
+    size: int
+
+    def generators(self, stream: int) -> list[np.random.Generator]:
+        """Return a generator per image, so that noise does not depend on the blocks. Streams are independent."""
+        return [np.random.default_rng([self.seed, stream, image]) for image in self.images]
+
+
+class Proposal(abc.ABC):
+    """Base class of proposals: the distributions that importance sampling draws codes from.
+
+    The weights of a proposal average to p(x), so that they can be compared and combined.
+    """
+
+    name: ClassVar[str]
+    """Name in `evaluation.json` and on the command line."""
+
+    draws_at_once: ClassVar[int] = 200
+    """Maximum number of codes per image that are decoded at once."""
+
+    requires_latent_vector: ClassVar[bool] = True
+    """Whether the proposal searches a latent space of vectors with a density."""
+
+    @abc.abstractmethod
+    def log_weights(self, block: Block) -> Iterator[Array]:
+        """Yield the log importance weights of the K draws of a block in chunks, (N, ·), float64."""
+
+
+class PosteriorProposal(Proposal):
+    r"""The posterior q(z|x) as the proposal, with weights \(p(x|z) p(z) / q(z|x)\) (Burda et al., arXiv 1509.00519).
+
+    Most published numbers use this estimator. It is unbiased, but misses modes of p(z|x) that the encoder misses, so
+    that nearly all draws of K underestimate p(x).
+    """
+
+    name = "posterior"
+    requires_latent_vector = False
+
+    def log_weights(self, block: Block) -> Iterator[Array]:
+        """Yield the log importance weights of a block, (N, ·), float64."""
+        generators = block.generators(2)
+        for start in range(0, block.samples, block.draws):
+            shape = (min(block.draws, block.samples - start), block.model.latent_dim)
+            noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
+            terms = block.model.predict_on_batch({**block.inputs, "noise": noise}).terms
+            yield ops.convert_to_numpy(terms.log_weight).astype("float64")
 
 
 class ImportanceSampling:
-    r"""Estimator of log p(x), \(\log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x)\), for blocks of images.
+    r"""Estimator of log p(x), \(\log \tfrac1K \sum_k w_k\) with weights of expectation p(x), for blocks of images.
 
-    Burda et al. (arXiv 1509.00519). The encoder runs once per image. The noise of image i comes from NumPy's
-    `default_rng([seed, 2, i])`, so its estimate depends neither on the blocks nor on the backend, and an evaluation can
-    stop after any block and resume.
+    The encoder runs once per image. The noise of image i comes from NumPy's `default_rng([seed, stream, i])`, so its
+    estimate depends, except for rounding, neither on the blocks nor on the backend, and an evaluation can stop after
+    any block and resume.
 
     Args:
         model: A built model.
         inputs: Inputs of `call`, by name: arrays of N rows.
+        proposal: The distribution of the draws.
         samples: Number of draws K per image.
         seed: Seed of the draws.
     """
 
-    def __init__(self, model: WeightedModel, inputs: dict[str, Array], samples: int, seed: int) -> None:
-        self.model, self.inputs, self.samples, self.seed = model, inputs, samples, seed
+    def __init__(
+        self, model: WeightedModel, inputs: dict[str, Array], proposal: Proposal, samples: int, seed: int
+    ) -> None:
+        self.model, self.inputs, self.proposal, self.samples, self.seed = model, inputs, proposal, samples, seed
         height, width = (size or 28 for size in model.image_shape[:2])
         rows = max(1, _PIXELS_AT_ONCE // (height * width * model.output_size))
-        self.draws = min(samples, _DRAWS_AT_ONCE, rows)
-        images, count = max(1, rows // self.draws), len(inputs["images"])
-        self.blocks = [slice(start, min(start + images, count)) for start in range(0, count, images)]
+        self.draws = min(samples, proposal.draws_at_once, rows)
+        count = len(inputs["images"])
+        self.size = min(count, max(1, rows // self.draws))
+        self.blocks = [slice(start, min(start + self.size, count)) for start in range(0, count, self.size)]
 
     def over(self, blocks: Sequence[slice]) -> Iterator[Estimate]:
         """Yield the estimates of blocks in order, computing several blocks in parallel if that is faster."""
@@ -79,17 +154,20 @@ class ImportanceSampling:
 
     def __call__(self, block: slice) -> Estimate:
         """Return the estimates of a block of images, one of `blocks`."""
-        batch = {name: values[block] for name, values in self.inputs.items()}
-        features = self.model.encode_features(batch)
+        inputs: dict[str, Any] = {name: values[block] for name, values in self.inputs.items()}
+        features = self.model.encode_features(inputs)
         if features is not None:
-            batch["features"] = keras.tree.map_structure(ops.convert_to_numpy, features)
-        generators = [np.random.default_rng([self.seed, 2, image]) for image in range(block.start, block.stop)]
-        log_sum, log_sum_of_squares = (np.full(len(generators), -np.inf) for _ in range(2))
-        for start in range(0, self.samples, self.draws):
-            shape = (min(self.draws, self.samples - start), self.model.latent_dim)
-            noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
-            terms = self.model.predict_on_batch({**batch, "noise": noise}).terms
-            log_weights = ops.convert_to_numpy(terms.log_weight).astype("float64")
+            inputs["features"] = keras.tree.map_structure(ops.convert_to_numpy, features)
+        images = range(block.start, block.stop)
+        work = Block(self.model, inputs, images, self.samples, self.seed, self.draws, self.size)
+        log_sum, log_sum_of_squares = (np.full(len(images), -np.inf) for _ in range(2))
+        chunks = []
+        for log_weights in self.proposal.log_weights(work):
             log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_weights, axis=1))
             log_sum_of_squares = np.logaddexp(log_sum_of_squares, np.logaddexp.reduce(2 * log_weights, axis=1))
-        return Estimate(log_sum - np.log(self.samples), np.exp(2 * log_sum - log_sum_of_squares))
+            chunks.append(log_weights)
+        return Estimate(
+            log_sum - np.log(self.samples),
+            np.exp(2 * log_sum - log_sum_of_squares),
+            pareto_shape(np.concatenate(chunks, axis=1)),
+        )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 _DICT = '{"images": x, "condition": c}'
-_NAMES = ("images", "condition", "noise", "pixel_noise", "features")
+_NAMES = ("images", "condition", "noise", "pixel_noise", "features", "codes")
 """Names of all inputs of `call`."""
 
 

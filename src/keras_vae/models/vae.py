@@ -1,7 +1,8 @@
 """The variational autoencoder."""
 
+import functools
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
@@ -13,11 +14,12 @@ from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Lik
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
 from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
-from keras_vae.distributions.latent import ReparameterizedDistribution, SampleWithLogProb
+from keras_vae.distributions.latent import LatentDistribution, ReparameterizedDistribution, SampleWithLogProb
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.models.inputs import check_count
 from keras_vae.networks.conv import Conv
@@ -140,27 +142,52 @@ class VAE(BaseVAE):
 
     def _forward(self, batch: Batch, training: bool | None) -> VAEOutput:
         """Return the output for a batch: encode, sample, decode, and compute the loss terms."""
-        images, condition, noise, features = batch
+        images, condition, noise, features, codes = batch
         if features is None:
             features = self._features(self.encoder(concat_condition(images, condition), training=training))
-        # All tensors have the samples on their second axis.
-        posterior = self.posterior([feature[:, None] for feature in features])
-        prior_inputs = self._prior_inputs(None if condition is None else condition[:, None])
-        prior = self.prior(prior_inputs)
+        posterior, prior = self._distributions(features, condition)
 
         def decode_and_score(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
-            outputs = self._decode(draw.z, prior_inputs.condition, training)
+            outputs = self._decode(draw.z, condition, training)
             log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
             kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
             penalties = ops.zeros_like(kl_per_group[:, 0])
             return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
 
-        draw = posterior.rsample(noise)
+        draw = posterior.rsample(noise) if codes is None else SampleWithLogProb(codes, posterior.log_prob(codes))
         if training:
             draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decode_and_score(draw)[1].log_weight)
         outputs, terms = decode_and_score(draw)
         reconstruction = self._likelihood(outputs[:, 0], images).mean_image()
         return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
+
+    def log_joint(self, codes: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return log p(x, z) in nats, (N, K), of images and codes (N, K, latent_dim).
+
+        Args:
+            codes: K codes per image.
+            inputs: Inputs of `call`, with `pixel_noise` if the likelihood requires noise.
+        """
+        images, condition = self._preprocess(inputs)
+        outputs = self._decode(codes, condition, False)
+        log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
+        return log_likelihood + self.prior(self._prior_inputs(condition, axis=1)).log_prob(codes)
+
+    @functools.cached_property
+    def log_joint_and_gradient(self) -> Callable[[Array, Mapping[str, Array]], tuple[Tensor, Tensor]]:
+        """A compiled function with the arguments of `log_joint`, which also returns the gradient in the codes."""
+        return backend.value_and_gradient(self.log_joint, self.variables)
+
+    def latent_distributions(
+        self, inputs: Mapping[str, Array]
+    ) -> tuple[ReparameterizedDistribution, LatentDistribution]:
+        """Return q(z|x) and p(z) of a batch, for codes (N, K, latent_dim).
+
+        Args:
+            inputs: Inputs of `call`, with `features`.
+        """
+        condition = None if self.condition is None else self.condition.encode(inputs["condition"])
+        return self._distributions([ops.convert_to_tensor(feature) for feature in inputs["features"]], condition)
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's outputs for a batch."""
@@ -311,7 +338,17 @@ class VAE(BaseVAE):
             )
         return [ops.cast(feature, "float32") for feature in features]
 
-    def _prior_inputs(self, condition: Tensor) -> PriorInputs:
+    def _distributions(
+        self, features: Sequence[Tensor], condition: Tensor
+    ) -> tuple[ReparameterizedDistribution, LatentDistribution]:
+        """Return q(z|x) and p(z), whose tensors have the samples on their second axis."""
+        posterior = self.posterior([feature[:, None] for feature in features])
+        return posterior, self.prior(self._prior_inputs(condition, axis=1))
+
+    def _prior_inputs(self, condition: Tensor, axis: int | None = None) -> PriorInputs:
+        """Return the inputs of the prior for encoded conditions (N, size), with a new axis for samples if requested."""
+        if condition is not None and axis is not None:
+            condition = ops.expand_dims(condition, axis)
         return PriorInputs(
             self.latent_dim, lambda inputs: self.posterior(self._features(self.encoder(inputs))), condition
         )
@@ -319,6 +356,7 @@ class VAE(BaseVAE):
     def _decode(self, z: Tensor, condition: Tensor, training: bool | None) -> Tensor:
         """Decode the codes (N, K, D) in one batch, and return the decoder's outputs, (N, K, …)."""
         if condition is not None:
+            condition = condition[:, None]
             z = ops.concatenate([z, ops.broadcast_to(condition, (*ops.shape(z)[:-1], condition.shape[-1]))], axis=-1)
         outputs = self.decoder(ops.reshape(z, (-1, z.shape[-1])), training=training)
         return ops.reshape(outputs, (-1, ops.shape(z)[1], *outputs.shape[1:]))

@@ -146,7 +146,7 @@ class VQVAE(BaseVAE):
 
     def _forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
         """Return the output for a batch: encode, quantize, decode, and compute the loss terms."""
-        images, condition, noise, _ = given
+        images, condition, noise, *_ = given
         maps = self._encoder_map(self.encoder(concat_condition(images, condition), training=training))
         restart_noise = self.sampler.uniform((self.codebook.num_codes,)) if training else None
         vectors, indices, commitment_loss = self.codebook(maps, restart_noise)

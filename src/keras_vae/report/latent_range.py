@@ -268,9 +268,10 @@ def class_numbers(model: "BaseVAE", label: str | int | None, count: int) -> NDAr
         label: The name of a class, or its number; None is the first class.
         count: The length of the result.
     """
-    is_name = isinstance(label, str) and model.condition is not None
-    number = model.condition.check_one(np.asarray(label)) if is_name else label or 0
-    return np.full(count, number, np.int32)
+    if isinstance(label, str):
+        assert model.condition is not None
+        return np.full(count, model.condition.check_one(np.asarray(label)))
+    return np.full(count, label or 0, np.int32)
 
 
 def _zero_noise_code(model: "BaseVAE", label: str | int | None) -> NDArray[np.float32] | None:
