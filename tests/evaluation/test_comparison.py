@@ -8,7 +8,7 @@ import pytest
 
 from keras_vae.core.errors import InputError
 from keras_vae.evaluation.comparison import compare
-from keras_vae.runs.run import Run
+from keras_vae.runs.run import SCHEMA, Run
 
 LIKELIHOOD = {
     "split": "test",
@@ -26,7 +26,7 @@ LIKELIHOOD = {
 
 def run_of(folder: Path, **sections: dict[str, Any]) -> Run:
     folder.mkdir(parents=True)
-    (folder / "evaluation.json").write_text(json.dumps({"schema": 2, **sections}))
+    (folder / "evaluation.json").write_text(json.dumps({"schema": SCHEMA, **sections}))
     (folder / "metrics.csv").write_text("epoch,negative_elbo,val_negative_elbo,seconds\n1,9,8,2.5\n2,7,6,2.5\n")
     return Run(folder)
 
@@ -127,7 +127,7 @@ def test_runs_that_cannot_be_compared_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no evaluation; run `vae evaluate"):
         compare([run, Run(tmp_path / "new")])
     (tmp_path / "new" / "evaluation.json").write_text('{"schema": 1}')
-    with pytest.raises(InputError, match="has schema 1 instead of 2"):
+    with pytest.raises(InputError, match=f"has schema 1 instead of {SCHEMA}"):
         compare([run, Run(tmp_path / "new")])
 
 

@@ -18,7 +18,7 @@ from keras_vae.evaluation.comparison import Comparison, compare
 from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
 from keras_vae.evaluation.per_image import CHECKSUM, load_per_image, stored, values_checksum
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.run import Run
+from keras_vae.runs.run import SCHEMA, Run
 from keras_vae.training import trainer
 
 MODEL = {"prior": "original", "checksum": "weights"}
@@ -38,7 +38,7 @@ def run_of(folder: Path, section: str = "likelihood", **numbers: Any) -> Run:
     if values:
         content[CHECKSUM] = values_checksum(MODEL, content, values)
     run = Run(folder)
-    run.write_evaluation({"schema": 2, "model": MODEL, section: content}, per_image={section: values})
+    run.write_evaluation({"schema": SCHEMA, "model": MODEL, section: content}, per_image={section: values})
     return run
 
 

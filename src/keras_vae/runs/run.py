@@ -37,7 +37,7 @@ from keras_vae.runs.model_file import read_model, weights_checksum
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the keys of `evaluation.json`."""
 
 _PRETRAINED = Path(__file__).resolve().parent / "pretrained"
