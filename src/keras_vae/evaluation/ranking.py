@@ -41,8 +41,8 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("likelihood", "nll", -1, (*_LIKELIHOOD, "samples"), "nll"),
-    Column("likelihood", "bits_per_dim", -1, (*_LIKELIHOOD, "samples"), "nll"),
+    Column("likelihood", "nll", -1, (*_LIKELIHOOD, "proposal", "samples"), "nll"),
+    Column("likelihood", "bits_per_dim", -1, (*_LIKELIHOOD, "proposal", "samples"), "nll"),
     Column("likelihood", "negative_elbo", -1, _LIKELIHOOD, "negative_elbo"),
     Column("likelihood", "reconstruction_loss", 0, _LIKELIHOOD),
     Column("likelihood", "kl_loss", 0, _LIKELIHOOD),
@@ -199,7 +199,7 @@ def _defect(column: Column, section: Mapping[str, Any], mean: float) -> str | No
     if not math.isfinite(mean):
         return "it is not finite"
     if column.values == "nll" and section.get("trusted") is False:
-        return "its effective sample size is too low"
+        return "the estimate is unreliable"
     return None
 
 
