@@ -69,7 +69,13 @@ def bimodal() -> VAE:
     hidden.set_weights([np.array([[1.0, -1.0], [0.0, 0.0]]), np.zeros(2)])
     output.set_weights([np.repeat([[0.1], [0.2]], PIXELS, axis=1), np.zeros(PIXELS)])
     deviation = 1 / math.sqrt(1 + PIXELS * 0.1**2 / SIGMA**2)
-    return vae_with(decoder, np.array([1.95, 0.0]), np.array([deviation, 1.0]))
+    return vae_with(decoder, np.array([1.92, 0.0]), np.array([deviation, 1.0]))
+
+
+def images_of_bimodal(count: int) -> Array:
+    """Return images with a mean of 0.2, whose lower mode is the normal that the encoder of `bimodal` returns."""
+    noise = np.random.default_rng(0).normal(0, SIGMA, (count, PIXELS)).clip(-0.2, 0.8)
+    return (0.2 + noise - noise.mean(axis=1, keepdims=True)).reshape(-1, *SHAPE).clip(0, 1).astype("float32")
 
 
 def quadrature_of_bimodal(images: Array) -> Array:
@@ -114,7 +120,7 @@ def test_mixture_fits_a_normal_posterior_exactly(linear: tuple[VAE, Array, Array
 
 
 def test_mixture_and_annealing_find_a_mode_that_the_encoder_misses(bimodal: VAE) -> None:
-    images = np.random.default_rng(0).normal(0.2, SIGMA, (8, *SHAPE)).clip(0, 1).astype("float32")
+    images = images_of_bimodal(8)
     exact = quadrature_of_bimodal(images)
     plain = bimodal.importance_sampling(images, samples=400, proposal="posterior")
     estimate = plain(plain.blocks[0])
@@ -131,8 +137,7 @@ def test_mixture_and_annealing_find_a_mode_that_the_encoder_misses(bimodal: VAE)
 
 
 def test_evaluation_marks_an_estimate_that_misses_modes(bimodal: VAE) -> None:
-    images = np.random.default_rng(0).normal(0.2, SIGMA, (20, *SHAPE)).clip(0, 1)
-    dataset = Dataset.from_arrays(images, name="bimodal")
+    dataset = Dataset.from_arrays(images_of_bimodal(20), name="bimodal")
     splits = Splits(dataset, None, dataset)
     missed = measure_likelihood(bimodal, splits, seed=0, samples=400, proposal="posterior").section
     assert missed["proposal"] == "posterior"
@@ -218,8 +223,12 @@ def test_mixture_agrees_with_the_posterior_for_every_prior_and_posterior(name: s
     images = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), dtype="uint8")
     condition = LABELS if num_classes else None
     found = vae.log_likelihood(images, samples=400, condition=condition, proposal="mixture")
-    exact = vae.log_likelihood(images, samples=4000, condition=condition, proposal="posterior")
-    np.testing.assert_allclose(found, exact, atol=0.15)
+    plain = vae.importance_sampling(images, samples=10_000, condition=condition, proposal="posterior")
+    exact = plain(plain.blocks[0])
+    error = np.sqrt(1 / exact.effective_sample_size + 1 / 200)
+    reliable = error < 0.15
+    assert reliable.any()
+    assert (np.abs(found - exact.log_likelihood) < 4 * error)[reliable].all()
 
 
 def test_terms_of_given_codes_are_those_of_the_same_samples(linear: tuple[VAE, Array, Array]) -> None:
@@ -293,7 +302,7 @@ def test_default_proposal_suits_the_model() -> None:
                 choose_proposal(model, name)
     with pytest.raises(InputError, match="codes: the code of a HierarchicalVAE is not a single vector"):
         hierarchical({"images": np.zeros((1, 4, 4, 1), "uint8"), "codes": np.zeros((1, 1, 4), "float32")})
-    with pytest.raises(InputError, match="proposal = modes"):
+    with pytest.raises(InputError, match="proposal = 'modes': unknown"):
         choose_proposal(deterministic, "modes")
 
 

@@ -41,8 +41,8 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("likelihood", "nll", -1, (*_LIKELIHOOD, "samples", "proposal"), "nll"),
-    Column("likelihood", "bits_per_dim", -1, (*_LIKELIHOOD, "samples", "proposal"), "nll"),
+    Column("likelihood", "nll", -1, (*_LIKELIHOOD, "proposal", "samples"), "nll"),
+    Column("likelihood", "bits_per_dim", -1, (*_LIKELIHOOD, "proposal", "samples"), "nll"),
     Column("likelihood", "negative_elbo", -1, _LIKELIHOOD, "negative_elbo"),
     Column("likelihood", "reconstruction_loss", 0, _LIKELIHOOD),
     Column("likelihood", "kl_loss", 0, _LIKELIHOOD),
