@@ -214,7 +214,7 @@ def test_resume_rejects_other_images_and_another_backend(splits: Splits, tmp_pat
 
 def test_label_condition_is_saved_with_the_run(splits: Splits, tmp_path: Path) -> None:
     run = train(small("model.condition=label", "training.epochs=1"), splits, tmp_path / "run")
-    assert run.experiment.model.condition == {"name": "label", "classes": 3}
+    assert run.experiment.model.condition == {"name": "label", "classes": 3, "names": ["0", "1", "2"]}
     model = run.load_model()
     assert not np.array_equal(model.sample(2, seed=0, condition=0), model.sample(2, seed=0, condition=1))
     with pytest.raises(InputError, match="condition = None"):
