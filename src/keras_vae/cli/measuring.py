@@ -45,8 +45,8 @@ ProposalOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="Distribution of the importance samples: mixture (finds modes that the encoder misses), posterior (plain, "
-        "as in most publications) or ais (annealed chains, for few --samples). Default: mixture if the code is a vector, "
-        "else posterior.",
+        "as in most publications) or ais (annealed chains, for few --samples). Default: mixture if the code is a "
+        "vector, else posterior.",
     ),
 ]
 NumGeneratedOption = Annotated[

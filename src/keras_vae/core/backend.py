@@ -215,8 +215,8 @@ def value_and_gradient(
 ) -> Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]:
     """Return a compiled function that computes the values of a function, and the gradient of their sum.
 
-    It is compiled once per shape of the arguments, and on TensorFlow once for all shapes. Later changes of the variables
-    take effect.
+    It is compiled once per shape of the arguments, and on TensorFlow once for all shapes. Later changes of the
+    variables take effect.
 
     Args:
         function: Maps a tensor x and a dict of further tensors to a tensor of values.
@@ -242,7 +242,7 @@ def value_and_gradient(
 def _value_and_gradient_tensorflow(function: Any, variables: Sequence[Any]) -> Any:
     import tensorflow as tf
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True)
     def compute(x: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)

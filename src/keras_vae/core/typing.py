@@ -14,6 +14,9 @@ Tensor: TypeAlias = Any
 Array: TypeAlias = NDArray[np.generic]
 """A NumPy array; docstrings state its dtype and shape."""
 
+Floats: TypeAlias = NDArray[np.floating[Any]]
+"""A NumPy array of floats, on which arithmetic is defined."""
+
 ImageShape: TypeAlias = tuple[int, int, int]
 """Height, width and channels of one image."""
 

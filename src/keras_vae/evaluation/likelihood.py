@@ -223,7 +223,7 @@ def _missed_by_posterior(
     exact = model.log_likelihood(
         subset.images, samples=min(samples, 500), seed=seed, condition=dataset_condition(model, subset)
     )
-    return {"images": len(indices), **mean_and_error(exact - log_likelihood[indices])}
+    return {"images": len(indices), **mean_and_error(np.subtract(exact, log_likelihood[indices]))}
 
 
 def _load_estimates(partial: Path | None, count: int) -> Array:

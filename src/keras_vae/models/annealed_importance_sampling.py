@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_vae.core.typing import Array
+from keras_vae.core.typing import Floats
 from keras_vae.models.importance_sampling import Block, Proposal
 from keras_vae.models.latent_target import LatentTarget
 
@@ -26,14 +26,14 @@ class Chains(NamedTuple):
         gradient: Its gradient in the positions, (N, M, D).
     """
 
-    position: Array
-    log_joint: Array
-    gradient: Array
+    position: Floats
+    log_joint: Floats
+    gradient: Floats
 
     @property
-    def log_initial(self) -> Array:
+    def log_initial(self) -> Floats:
         """Log-density of the initial distribution at the positions, up to a constant, (N, M)."""
-        density: Array = -0.5 * np.square(self.position).sum(axis=-1)
+        density: Floats = -0.5 * np.square(self.position).sum(axis=-1)
         return density
 
 
@@ -60,7 +60,7 @@ class AnnealedImportanceSampling(Proposal):
     name = "ais"
     draws_at_once = 50
 
-    def log_weights(self, block: Block) -> Iterator[Array]:
+    def log_weights(self, block: Block) -> Iterator[Floats]:
         """Yield the log-weights of the chains of a block, (N, ·), float64."""
         target = LatentTarget(block.model, block.inputs, block.size, block.draws)
         pilot = block.generators(3)
@@ -75,8 +75,8 @@ class AnnealedImportanceSampling(Proposal):
             yield self._anneal(space, generators, count, step_sizes)[0]
 
     def _anneal(
-        self, space: "_WhitenedSpace", generators: list[np.random.Generator], count: int, step_sizes: Array | None
-    ) -> tuple[Array, Array]:
+        self, space: "_WhitenedSpace", generators: list[np.random.Generator], count: int, step_sizes: Floats | None
+    ) -> tuple[Floats, Floats]:
         """Return the log-weights (N, count) and step sizes (temperatures, N); None adjusts the step sizes."""
         shape = (count, space.target.latent_dim)
         chains = space.at(np.stack([generator.standard_normal(shape) for generator in generators]))
@@ -96,18 +96,18 @@ class AnnealedImportanceSampling(Proposal):
         return log_weights + space.log_volume, np.stack(used)
 
     def _transition(
-        self, space: "_WhitenedSpace", chains: Chains, momentum: Array, uniform: Array, beta: float, step_size: Array
-    ) -> tuple[Chains, Array]:
+        self, space: "_WhitenedSpace", chains: Chains, momentum: Floats, uniform: Floats, beta: float, step_size: Floats
+    ) -> tuple[Chains, Floats]:
         """Return the next states of chains, and the probabilities with which the transitions were accepted, (N, M)."""
         step = step_size[:, None, None]
 
-        def slope(state: Chains) -> Array:
-            gradient: Array = beta * state.gradient - (1 - beta) * state.position
+        def slope(state: Chains) -> Floats:
+            gradient: Floats = beta * state.gradient - (1 - beta) * state.position
             return gradient
 
-        def energy(state: Chains, momentum: Array) -> Array:
+        def energy(state: Chains, momentum: Floats) -> Floats:
             potential = beta * state.log_joint + (1 - beta) * state.log_initial
-            total: Array = 0.5 * np.square(momentum).sum(axis=-1) - potential
+            total: Floats = 0.5 * np.square(momentum).sum(axis=-1) - potential
             return total
 
         before, proposed = energy(chains, momentum), chains
@@ -137,16 +137,16 @@ class _WhitenedSpace:
     """
 
     target: LatentTarget
-    mean: Array
-    deviation: Array
+    mean: Floats
+    deviation: Floats
 
     @property
-    def log_volume(self) -> Array:
+    def log_volume(self) -> Floats:
         """The constant that `Chains.log_initial` lacks with the opposite sign, (N, 1)."""
-        volume: Array = np.log(self.deviation).sum(axis=-1) + 0.5 * self.target.latent_dim * _LOG_TWO_PI
+        volume: Floats = np.log(self.deviation).sum(axis=-1) + 0.5 * self.target.latent_dim * _LOG_TWO_PI
         return volume
 
-    def at(self, position: Array) -> Chains:
+    def at(self, position: Floats) -> Chains:
         """Return chains at positions (N, M, D)."""
         values, gradients = self.target.log_joint_and_gradient(self.mean + self.deviation * position)
         return Chains(position, values, gradients * self.deviation)

@@ -297,14 +297,14 @@ class Inference(abc.ABC):
     ) -> Array:
         r"""Return the importance-weighted estimate \(\log \tfrac1K \sum_k w_k\) of log p(x).
 
-        The weights \(w_k = p(x, z_k) / q(z_k)\) of draws from a proposal q average to p(x). In expectation, the estimate
-        is a lower bound that rises with K toward log p(x).
+        The weights \(w_k = p(x, z_k) / q(z_k)\) of draws from a proposal q average to p(x). In expectation, the
+        estimate is a lower bound that rises with K toward log p(x).
 
         * `"mixture"` searches the modes of p(z|x) and combines them with the posterior and the prior; see
           `MixtureProposal`. The search costs as much as about 1,100 draws. It is the default of models with a random
           latent vector.
-        * `"posterior"`, \(q(z|x)\), is the estimator of most published numbers (Burda et al., arXiv 1509.00519). It can be
-          many nats too low, also with large K, if the encoder misses modes. It is the default of all other models.
+        * `"posterior"`, \(q(z|x)\), is the estimator of most published numbers (Burda et al., arXiv 1509.00519). If the
+          encoder misses modes, it is many nats too low, also with large K. It is the default of all other models.
         * `"ais"` anneals Markov chains from the prior, without the encoder; see `AnnealedImportanceSampling`. A chain,
           one of the `samples`, costs as much as 1,500 draws.
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.typing import Array, Shape
+from keras_vae.core.typing import Floats, Shape
 from keras_vae.distributions.latent import LatentDistribution, Mixture, ReparameterizedDistribution
 
 
@@ -22,14 +22,14 @@ class LatentVectorModel(Protocol):
         """Memory of the decoder's outputs per pixel, in units of eight channels."""
 
     @property
-    def log_joint_and_gradient(self) -> Callable[[Array, Mapping[str, Array]], tuple[Any, Any]]:
+    def log_joint_and_gradient(self) -> Callable[[Floats, Mapping[str, Floats]], tuple[Any, Any]]:
         """A function of codes (N, K, latent_dim) and inputs: log p(x, z), (N, K), and its gradient in the codes."""
 
-    def encode_features(self, inputs: dict[str, Array]) -> Any:
+    def encode_features(self, inputs: dict[str, Floats]) -> Any:
         """Return the encoder's outputs for a batch, or None."""
 
     def latent_distributions(
-        self, inputs: Mapping[str, Array]
+        self, inputs: Mapping[str, Floats]
     ) -> tuple[ReparameterizedDistribution, LatentDistribution]:
         """Return q(z|x) and p(z) of a batch, for codes (N, K, latent_dim)."""
 
@@ -58,10 +58,11 @@ class LatentTarget:
         self.rows = np.minimum(np.arange(num_images), self.num_images - 1)
         features = [feature[self.rows] for feature in inputs["features"]]
         self.inputs = {key: value[self.rows] for key, value in inputs.items() if key != "features"}
-        self.posterior, self.prior = model.latent_distributions({**self.inputs, "features": features})
+        inputs_with_features: dict[str, Any] = {**self.inputs, "features": features}
+        self.posterior, self.prior = model.latent_distributions(inputs_with_features)
         self.features = features
 
-    def terms(self, codes: Array) -> tuple[Array, Array, Array]:
+    def terms(self, codes: Floats) -> tuple[Floats, Floats, Floats]:
         """Return log p(x|z), log p(z) and log q(z|x) of codes (N, K, D), each (N, K), float64."""
         parts = []
         for chunk in self._chunks(codes, self.codes_at_once):
@@ -70,12 +71,12 @@ class LatentTarget:
         first, second, third = (self._joined(part, codes) for part in zip(*parts, strict=True))
         return first, second, third
 
-    def log_joint(self, codes: Array) -> Array:
+    def log_joint(self, codes: Floats) -> Floats:
         """Return log p(x, z) of codes (N, K, D), (N, K), float64."""
         log_likelihood, log_prior, _ = self.terms(codes)
         return log_likelihood + log_prior
 
-    def log_joint_and_gradient(self, codes: Array) -> tuple[Array, Array]:
+    def log_joint_and_gradient(self, codes: Floats) -> tuple[Floats, Floats]:
         """Return log p(x, z) of codes (N, K, D), (N, K), and its gradient in the codes, (N, K, D), float64.
 
         Values that are not finite become −∞, with a gradient of zero.
@@ -87,16 +88,16 @@ class LatentTarget:
         values, gradients = (self._joined(part, codes) for part in zip(*parts, strict=True))
         return np.where(np.isfinite(values), values, -np.inf), np.where(np.isfinite(gradients), gradients, 0.0)
 
-    def posterior_moments(self) -> tuple[Array, Array]:
+    def posterior_moments(self) -> tuple[Floats, Floats]:
         """Return the means and standard deviations of the posterior, each (N, 1, D), float64."""
         mean, log_var = self.posterior.mean, self.posterior.log_var
         return self._to_array(mean), np.exp(0.5 * self._to_array(log_var))
 
-    def sample_posterior(self, noise: Array) -> Array:
+    def sample_posterior(self, noise: Floats) -> Floats:
         """Return samples from the posterior, (N, K, D), computed from standard normal noise (N, K, D)."""
         return self._to_array(self.posterior.rsample(ops.convert_to_tensor(self._padded(noise))).z)
 
-    def sample_prior(self, noise: Array, generators: list[np.random.Generator]) -> Array:
+    def sample_prior(self, noise: Floats, generators: list[np.random.Generator]) -> Floats:
         """Return samples from the prior, (N, K, D).
 
         Args:
@@ -120,19 +121,19 @@ class LatentTarget:
         samples = [ops.convert_to_numpy(prior.sample(count, seed)) for seed in seeds]
         if samples[0].shape != noise.shape[1:]:
             raise InputError(
-                f"prior = {type(prior).__name__}: its samples given a condition are not a function of normal noise; set "
-                "proposal = 'posterior'"
+                f"prior = {type(prior).__name__}: its samples given a condition are not a function of normal noise; "
+                "set proposal = 'posterior'"
             )
         return np.stack(samples).astype("float64")
 
-    def _padded(self, values: Array) -> Array:
+    def _padded(self, values: Floats) -> Floats:
         return np.asarray(values[self.rows], "float32")
 
-    def _to_array(self, tensor: Any) -> Array:
-        array: Array = np.asarray(ops.convert_to_numpy(tensor), "float64")[: self.num_images]
+    def _to_array(self, tensor: Any) -> Floats:
+        array: Floats = np.asarray(ops.convert_to_numpy(tensor), "float64")[: self.num_images]
         return array
 
-    def _chunks(self, codes: Array, at_most: int) -> Iterator[Array]:
+    def _chunks(self, codes: Floats, at_most: int) -> Iterator[Floats]:
         """Yield codes in chunks of equal size, float32; the last code is repeated."""
         count = codes.shape[1]
         size = -(-count // -(-count // at_most))
@@ -140,6 +141,6 @@ class LatentTarget:
             columns = np.minimum(np.arange(start, start + size), count - 1)
             yield self._padded(codes[:, columns])
 
-    def _joined(self, parts: Any, codes: Array) -> Array:
-        joined: Array = np.concatenate(parts, axis=1)[: self.num_images, : codes.shape[1]].astype("float64")
+    def _joined(self, parts: Any, codes: Floats) -> Floats:
+        joined: Floats = np.concatenate(parts, axis=1)[: self.num_images, : codes.shape[1]].astype("float64")
         return joined

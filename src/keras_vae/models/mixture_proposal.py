@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_vae.core.typing import Array
+from keras_vae.core.typing import Floats
 from keras_vae.models.importance_sampling import Block, Proposal
 from keras_vae.models.latent_target import LatentTarget
 
@@ -23,11 +23,11 @@ class NormalMixture:
         scales: \(L\), lower triangular with a positive diagonal, (N, C, D, D).
     """
 
-    weights: Array
-    means: Array
-    scales: Array
+    weights: Floats
+    means: Floats
+    scales: Floats
 
-    def sample(self, noise: Array, offsets: Array) -> Array:
+    def sample(self, noise: Floats, offsets: Floats) -> Floats:
         """Return codes (N, K, D).
 
         The components are chosen by systematic sampling: component c yields the share of the K codes that is its
@@ -49,12 +49,12 @@ class NormalMixture:
             ]
         )
 
-    def log_prob(self, codes: Array) -> Array:
+    def log_prob(self, codes: Floats) -> Floats:
         """Return the log-densities of codes (N, K, D), in nats, (N, K)."""
         whitened = (codes[:, None] - self.means[:, :, None]) @ np.swapaxes(np.linalg.inv(self.scales), -1, -2)
         log_dets = np.log(np.diagonal(self.scales, axis1=-2, axis2=-1)).sum(axis=-1)
         constants = np.log(self.weights) - log_dets - 0.5 * codes.shape[-1] * _LOG_TWO_PI
-        result: Array = np.logaddexp.reduce(constants[..., None] - 0.5 * np.square(whitened).sum(axis=-1), axis=1)
+        result: Floats = np.logaddexp.reduce(constants[..., None] - 0.5 * np.square(whitened).sum(axis=-1), axis=1)
         return result
 
 
@@ -71,9 +71,9 @@ class MixtureProposal(Proposal):
        covariance. The expected gradient and Hessian come from gradients at the \(2D\) points of the spherical cubature
        rule, \(\mu \pm \sqrt D L e_d\) (Arasaratnam and Haykin, 2009).
 
-    Each fit is used with its own scale and a wider one, and weighted by its ELBO. The weight of a draw from any component
-    is \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas, 1995).
-    The search has its own noise, so the weights average to p(x) exactly.
+    Each fit is used with its own scale and a wider one, and weighted by its ELBO. The weight of a draw from any
+    component is \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas,
+    1995). The search has its own noise, so the weights average to p(x) exactly.
 
     A search costs about 100 decodes, and 270 gradients of three decodes each, plus 4D gradients per fitted mode (up to
     4·200 in total, more above 100 dimensions).
@@ -95,7 +95,7 @@ class MixtureProposal(Proposal):
     name = "mixture"
     draws_at_once = 50
 
-    def log_weights(self, block: Block) -> Iterator[Array]:
+    def log_weights(self, block: Block) -> Iterator[Floats]:
         """Yield the log importance weights of a block, (N, ·), float64."""
         target = LatentTarget(block.model, block.inputs, block.size, block.draws)
         normals = self.fit(target, block.generators(3))
@@ -133,8 +133,8 @@ class MixtureProposal(Proposal):
         # A tenth of the prior's deviation is small compared with its structure, and large compared with a posterior.
         modes, heights = ascend(target, starts, 0.1 * candidates.std(axis=1, keepdims=True), self.steps)
         num_modes = min(max(1, self.fitted_points // (2 * dim)), self.starts + 1)
-        posterior_scale = deviation[..., None] * np.eye(dim)
-        scales = np.repeat(posterior_scale, num_modes, axis=1)
+        posterior_scale: Floats = deviation[..., None] * np.eye(dim)
+        scales: Floats = np.repeat(posterior_scale, num_modes, axis=1)
         means, scales, elbos = fit_normals(target, _best(modes, heights, num_modes), scales, self.rounds)
         # The ELBOs can be wrong, so a fifth of the weight is spread evenly.
         weights = np.exp(elbos - elbos.max(axis=1, keepdims=True))
@@ -148,7 +148,7 @@ class MixtureProposal(Proposal):
         )
 
 
-def ascend(target: LatentTarget, codes: Array, step_size: Array, steps: int) -> tuple[Array, Array]:
+def ascend(target: LatentTarget, codes: Floats, step_size: Floats, steps: int) -> tuple[Floats, Floats]:
     """Ascend log p(x, z) with Adam, whose steps decrease along half a cosine, and return the highest points visited.
 
     Args:
@@ -175,11 +175,12 @@ def ascend(target: LatentTarget, codes: Array, step_size: Array, steps: int) -> 
     return best, heights
 
 
-def fit_normals(target: LatentTarget, means: Array, scales: Array, rounds: int) -> tuple[Array, Array, Array]:
+def fit_normals(target: LatentTarget, means: Floats, scales: Floats, rounds: int) -> tuple[Floats, Floats, Floats]:
     r"""Fit normal distributions to p(z|x) by Gaussian variational inference.
 
-    Each round is a Newton step: \(\Sigma \leftarrow -E[\nabla^2 f]^{-1}\) and \(\mu \leftarrow \mu + \Sigma E[\nabla f]\)
-    for \(f(z) = \log p(x, z)\), with expectations under the current normal. It is exact for a quadratic f.
+    Each round is a Newton step for \(f(z) = \log p(x, z)\): \(\Sigma \leftarrow -E[\nabla^2 f]^{-1}\) and
+    \(\mu \leftarrow \mu + \Sigma E[\nabla f]\), with expectations under the current normal. It is exact for a
+    quadratic f.
 
     Args:
         target: The joint density of N images.
@@ -213,10 +214,10 @@ def fit_normals(target: LatentTarget, means: Array, scales: Array, rounds: int) 
     return means, scales, elbos
 
 
-def _best(codes: Array, values: Array, count: int) -> Array:
+def _best(codes: Floats, values: Floats, count: int) -> Floats:
     """Return the `count` codes of each image with the highest values, (N, count, D)."""
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    chosen: Array = np.take_along_axis(codes, order[..., None], axis=1)
+    chosen: Floats = np.take_along_axis(codes, order[..., None], axis=1)
     return chosen
 
 

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from keras_vae.core.typing import Array
+from keras_vae.core.typing import Floats
 
 _SMALLEST_TAIL = 5
 
 
-def pareto_shape(log_weights: Array) -> Array:
+def pareto_shape(log_weights: Floats) -> Floats:
     r"""Return the shape \(\hat k\) of the generalized Pareto distribution of the largest weights of each image.
 
     The mean of K weights is reliable if \(\hat k < \min(1 - 1/\log_{10} K, 0.7)\); above, it converges so slowly that
@@ -41,7 +41,7 @@ def reliable_shape(samples: int) -> float:
     return min(1 - 1 / math.log10(samples), 0.7) if samples > 1 else -math.inf
 
 
-def _fit(excesses: Array) -> float:
+def _fit(excesses: Floats) -> float:
     """Return the shape of sorted excesses over a threshold, the profile posterior mean of Zhang and Stephens."""
     # The largest weight is at most one. Rounding errors of equal weights have no meaningful tail.
     if excesses[-1] <= 0.01:

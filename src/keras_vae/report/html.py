@@ -113,8 +113,9 @@ def _likelihood(likelihood: Mapping[str, Any]) -> str:
     if "nll" in likelihood:
         size = likelihood["effective_sample_size"]
         note += (
-            f" NLL estimated from {likelihood['samples']:,} importance samples per image (proposal: {likelihood['proposal']});"
-            f" effective sample size {size['median']:,.0f} (median), {size['percentile_5']:,.1f} (5th percentile)."
+            f" NLL estimated from {likelihood['samples']:,} importance samples per image (proposal:"
+            f" {likelihood['proposal']}); effective sample size {size['median']:,.0f} (median),"
+            f" {size['percentile_5']:,.1f} (5th percentile)."
         )
     warnings = [
         warning
