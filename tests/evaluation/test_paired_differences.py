@@ -63,7 +63,7 @@ def test_a_small_difference_on_the_same_images_is_decisive(tmp_path: Path) -> No
     model = second.load_model()
     model.decoder.set_weights([1.004 * weight for weight in model.decoder.get_weights()])
     second.save_model(model)
-    config = EvaluationConfig(samples=10, seed=5)
+    config = EvaluationConfig(samples=100, seed=5)
     for run in (first, second):
         evaluate(run, digits, config, stages=["likelihood"])
     comparison = compare([first, second])
