@@ -101,10 +101,10 @@ class LatentTarget:
         Args:
             noise: Standard normal noise, (N, K, D).
             generators: One per image. They choose the components of a mixture, and the seed of priors whose samples
-                are no function of noise, so that those depend on the backend.
+                are not a function of noise, so that those depend on the backend.
 
         Raises:
-            InputError: The prior depends on a condition, and its samples are no function of noise.
+            InputError: The prior depends on a condition, and its samples are not a function of noise.
         """
         (_, prior), count = self._distributions(), noise.shape[1]
         if isinstance(prior, Mixture):
