@@ -195,4 +195,3 @@ def _listed(names: Sequence[str]) -> str:
     """Return names separated by commas; if there are very many, the first ones and their number."""
     shown = [*names[:_MAX_LISTED], *([f"… ({len(names)} in all)"] if len(names) > _MAX_LISTED else [])]
     return ", ".join(shown)
-
