@@ -126,7 +126,7 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
     Example:
         >>> print(compare(["mnist-2d", "mnist-16d"]))  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
                               mnist-2d          mnist-16d
-        nll              146.81 ± 0.50       89.03 ± 0.25
+        nll                 144.2 ± 1.5      88.68 ± 0.25
         ...
     """
     require_list("runs", runs)

@@ -273,4 +273,6 @@ def untrusted_reason(likelihood: Mapping[str, Any]) -> str:
     if missed is not None and missed["mean"] > 0:
         found = f"nll is too high by {missed['mean']:.2f} nats on {missed['images']} images"
         return f"{found}, on which --proposal mixture finds more modes"
+    if likelihood["pareto_shape"] is None or likelihood["samples"] < 50:
+        return f"{likelihood['samples']} draws per image are too few to judge the estimate; use --samples 100 or more"
     return "a few draws dominate the estimate, so nll is likely too high; use more --samples"

@@ -42,7 +42,7 @@ def fit_trend(losses: Sequence[float]) -> Trend | None:
     r"""Fit a line to the last fifth of a loss curve, at least three epochs if there are as many.
 
     A line through the hyperbola \(c / t\) at the epochs a and n has the slope \(c / (a n)\), which gives c. The noise
-    is estimated from second differences, which contain little of the curve itself.
+    is estimated from the second differences that remain after the hyperbola is subtracted.
 
     Args:
         losses: One value per epoch.
@@ -54,17 +54,21 @@ def fit_trend(losses: Sequence[float]) -> Trend | None:
         >>> trend = fit_trend([160.0, 130.0])  # 100 + 60 / t
         >>> round(trend.slope, 9), round(trend.remaining, 9)
         (30.0, 30.0)
+        >>> round(fit_trend([160.0, 130.0, 120.0, 115.0]).slope_error, 9)
+        0.0
     """
     values, count = np.asarray(losses, "float64"), len(losses)
     if count < 2 or not np.isfinite(values).all():
         return None
     span = min(count, max(3, math.ceil(count / 5)))
     slope = -float(np.polyfit(np.arange(span), values[-span:], 1)[0])
-    bends = np.diff(values[-max(span, 5) :], n=2)
+    remaining = slope * (count - span + 1)
+    last = np.arange(max(0, count - max(span, 5)), count)
+    bends = np.diff(values[last] - remaining * count / (last + 1), n=2)
     # The second difference of independent noise has six times its variance.
     noise = math.sqrt(float(np.square(bends).mean()) / 6) if len(bends) else 0.0
     slope_error = noise / math.sqrt(span * (span**2 - 1) / 12)
-    return Trend(count, span, slope, slope_error, float(values[-1]), slope * (count - span + 1))
+    return Trend(count, span, slope, slope_error, float(values[-1]), remaining)
 
 
 def recent_improvement(losses: Sequence[float], span: int) -> float:
