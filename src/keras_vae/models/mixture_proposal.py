@@ -77,8 +77,8 @@ class MixtureProposal(Proposal):
     component is \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas,
     1995). The search has its own noise, so the weights average to p(x) exactly.
 
-    A search costs about 100 decodes, and 270 gradients of three decodes each, plus 4D gradients per fitted mode: at most
-    200 in total, or 4D above 50 dimensions.
+    A search costs about 100 decodes, and 270 gradients of three decodes each, plus 4D gradients per fitted mode: at
+    most 200 in total, or 4D above 50 dimensions.
 
     Args:
         candidates: Number of draws from the prior among which starts are chosen.
