@@ -56,11 +56,8 @@ class LatentTarget:
         self.model, self.latent_dim, self.codes_at_once = model, model.latent_dim, codes_at_once
         self.num_images = len(inputs["images"])
         self.rows = np.minimum(np.arange(num_images), self.num_images - 1)
-        features = [feature[self.rows] for feature in inputs["features"]]
+        self.features = [feature[self.rows] for feature in inputs["features"]]
         self.inputs = {key: value[self.rows] for key, value in inputs.items() if key != "features"}
-        inputs_with_features: dict[str, Any] = {**self.inputs, "features": features}
-        self.posterior, self.prior = model.latent_distributions(inputs_with_features)
-        self.features = features
 
     def terms(self, codes: Floats) -> tuple[Floats, Floats, Floats]:
         """Return log p(x|z), log p(z) and log q(z|x) of codes (N, K, D), each (N, K), float64."""
@@ -90,12 +87,13 @@ class LatentTarget:
 
     def posterior_moments(self) -> tuple[Floats, Floats]:
         """Return the means and standard deviations of the posterior, each (N, 1, D), float64."""
-        mean, log_var = self.posterior.mean, self.posterior.log_var
-        return self._to_array(mean), np.exp(0.5 * self._to_array(log_var))
+        posterior, _ = self._distributions()
+        return self._to_array(posterior.mean), np.exp(0.5 * self._to_array(posterior.log_var))
 
     def sample_posterior(self, noise: Floats) -> Floats:
         """Return samples from the posterior, (N, K, D), computed from standard normal noise (N, K, D)."""
-        return self._to_array(self.posterior.rsample(ops.convert_to_tensor(self._padded(noise))).z)
+        posterior, _ = self._distributions()
+        return self._to_array(posterior.rsample(ops.convert_to_tensor(self._padded(noise))).z)
 
     def sample_prior(self, noise: Floats, generators: list[np.random.Generator]) -> Floats:
         """Return samples from the prior, (N, K, D).
@@ -108,7 +106,7 @@ class LatentTarget:
         Raises:
             InputError: The prior depends on a condition, and its samples are no function of noise.
         """
-        prior, count = self.prior, noise.shape[1]
+        (_, prior), count = self._distributions(), noise.shape[1]
         if isinstance(prior, Mixture):
             probs = np.cumsum(ops.convert_to_numpy(ops.softmax(prior.logits)), dtype="float64")
             uniform = self._padded(np.stack([generator.random(count) for generator in generators]))
@@ -125,6 +123,11 @@ class LatentTarget:
                 "set proposal = 'posterior'"
             )
         return np.stack(samples).astype("float64")
+
+    def _distributions(self) -> tuple[ReparameterizedDistribution, LatentDistribution]:
+        """Return q(z|x) and p(z) for immediate use: on JAX, a prediction replaces the tensors of the weights."""
+        inputs: dict[str, Any] = {**self.inputs, "features": self.features}
+        return self.model.latent_distributions(inputs)
 
     def _padded(self, values: Floats) -> Floats:
         return np.asarray(values[self.rows], "float32")
