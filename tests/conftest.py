@@ -18,18 +18,18 @@ from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.networks import Conv
 
 
-def _find_mnist() -> Path | None:
+def _find(name: str) -> Path | None:
     variable = os.environ.get("KERAS_VAE_DATA")
     places = [Path(variable).expanduser()] if variable else []
     for place in (*places, Path(__file__).resolve().parents[2] / "shared" / "data"):
-        file = place / "mnist.npz" if place.is_dir() else place
-        if file.name == "mnist.npz" and file.exists():
-            return file
+        found = place / name if place.is_dir() else place
+        if found.name == name and found.exists():
+            return found
     return None
 
 
-# Find the file before any test changes the environment.
-MNIST = _find_mnist()
+# Find the data before any test changes the environment.
+MNIST, CLOTHING = _find("mnist.npz"), _find("clothing")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,6 +44,14 @@ def real_mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("no mnist.npz in $KERAS_VAE_DATA or ../shared/data")
     monkeypatch.setenv("KERAS_VAE_DATA", str(MNIST))
     return MNIST
+
+
+@pytest.fixture
+def clothing() -> Path:
+    """The folder of photographs of clothing; skip the test if it is missing."""
+    if CLOTHING is None:
+        pytest.skip("no folder clothing in $KERAS_VAE_DATA or ../shared/data")
+    return CLOTHING
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a complete run folder")
     parser.add_argument("name", help="the name of the pretrained run")
     parser.add_argument("--samples", type=int, default=1000, help="K, the number of samples per image for −log p(x)")
+    parser.add_argument("--images", type=int, help="number of test images to measure, evenly spaced; by default all")
     arguments = parser.parse_args()
     run = Run.open(arguments.run)
     run.require_complete()
@@ -55,9 +56,10 @@ def main() -> None:
         packaged.save_model(model)
         test = splits.test.subsample_evenly(IMAGES)
         np.savez_compressed(packaged.path / "images.npz", images=test.images, labels=test.labels.astype("uint8"))
+        measured = splits.test if arguments.images is None else splits.test.subsample_evenly(arguments.images)
         evaluate(
             packaged,
-            splits,
+            splits._replace(test=measured),
             stages=("likelihood", "latents"),
             config=EvaluationConfig(samples=arguments.samples, seed=run.experiment.seed),
             progress=functools.partial(track, Console(stderr=True)),

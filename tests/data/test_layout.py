@@ -1,4 +1,3 @@
-import os
 import re
 from pathlib import Path
 
@@ -85,9 +84,6 @@ def test_other_layouts_are_rejected(tmp_path: Path, names: tuple[str, ...], mess
         list_images(tree(tmp_path, *names))
 
 
-def test_clothing_has_splits() -> None:
-    folder = Path(os.environ.get("KERAS_VAE_DATA", "")) / "clothing"
-    if not folder.is_dir():
-        pytest.skip("no clothing folder in $KERAS_VAE_DATA")
-    parts = list_images(folder).parts
+def test_clothing_has_splits(clothing: Path) -> None:
+    parts = list_images(clothing).parts
     assert [(part.split, len(part.files)) for part in parts] == [("train", 3409), ("test", 372)]

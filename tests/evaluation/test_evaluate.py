@@ -137,3 +137,20 @@ def test_unfinished_run_unknown_stage_and_invalid_numbers_are_rejected(run: Run,
     (run.path / "checkpoint" / "state.npz").write_bytes(b"")
     with pytest.raises(InputError, match="unfinished; complete it with `vae train --resume"):
         evaluate(run, splits)
+
+
+def test_labels_of_other_images_are_matched_by_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    images, labels = rng.integers(0, 256, (30, 6, 7, 1), dtype="uint8"), np.arange(30) % 3 + 1
+    own = split(Dataset.from_arrays(images, labels, name="own"), None, validation=0, test_size=6, holdout=True, seed=0)
+    run = trainer.train(experiment("model.condition=label"), own, tmp_path / "run")
+    assert run.class_names == ("1", "2", "3")
+    # Without images of class 1, these labels alone are numbered from 0.
+    others = Dataset.from_arrays(images[labels > 1], labels[labels > 1], name="others", split="test")
+    assert others.labels.max() == 1
+    found = evaluate(run, own._replace(test=others), QUICK, stages=["likelihood"], on="others")["likelihood"]
+    expected = -run.load_model().elbo(others.images, condition=(labels[labels > 1] - 1), seed=0).mean()
+    assert found["negative_elbo"]["mean"] == pytest.approx(expected, rel=1e-5)
+    unknown = Dataset.from_arrays(images, labels + 1, name="unknown", split="test")
+    with pytest.raises(InputError, match=r"data = unknown: .*4.*1, 2, 3"):
+        evaluate(run, own._replace(test=unknown), QUICK, stages=["likelihood"], on="unknown")

@@ -11,6 +11,7 @@ from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs.build import build, build_model, resolve
+from keras_vae.runs.run import Run
 from keras_vae.runs.validate import validate
 from keras_vae.training.trainer import train
 
@@ -85,3 +86,20 @@ def test_invalid_combinations_are_rejected_before_anything_is_written(
     with pytest.raises(InputError, match=message):
         train(small(*settings), splits, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_conditioning_on_classes_without_training_images_is_rejected(images: Array, tmp_path: Path) -> None:
+    labels = np.arange(24) % 3
+    train = Dataset.from_arrays(images[labels < 2], labels[labels < 2], name="frames").with_classes(("0", "1", "2"))
+    test = Dataset.from_arrays(images, labels, name="frames", split="test")
+    message = "model.condition = label: no training images of 2, which test images have"
+    with pytest.raises(InputError, match=message):
+        condition_on(Splits(train, None, test), tmp_path / "run")
+    other = Dataset.from_arrays(images, labels + 1, name="frames", split="test")
+    with pytest.raises(InputError, match="the classes of test images, 1, 2, 3, are not those of the training images"):
+        condition_on(Splits(train, None, other), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def condition_on(splits: Splits, folder: Path) -> Run:
+    return train(small("model.condition=label"), splits, folder)

@@ -149,7 +149,7 @@ def say_findings(run: Path, findings: "Sequence[Finding]") -> None:
     count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
     say(f"{count} found; `vae doctor {quoted(run)}` explains {'it' if len(findings) == 1 else 'them'}:")
     for finding in findings:
-        # The first sentence has the most telling numbers.
+        # The first sentence contains the most important numbers.
         say(f"  {finding.name}: {finding.observation.partition('. ')[0].rstrip('.')}")
 
 
@@ -181,7 +181,7 @@ def say(message: str) -> None:
 
 
 def class_name(run: "Run", label: str | None) -> str | None:
-    """Return the name of the class that `--label` means.
+    """Return the name of the class that `--label` selects; None without a label.
 
     Raises:
         InputError: There is no such class, or the model is not conditioned on labels.

@@ -151,9 +151,9 @@ def _literals(annotation: Any) -> list[str]:
 
 def _with_test_images(splits: "Splits", loaded: "LoadedData") -> "Splits":
     """Return a run's splits with other images in place of the test images."""
-    images = loaded.test or loaded.train
+    images = loaded.test or loaded.validation or loaded.train
     # Without positions, the images are binarized in the same way as the test images of a source.
-    test = replace(images, split="test" if loaded.test else "all", positions=None)
+    test = replace(images, split="all" if images is loaded.train else images.split, positions=None)
     return splits._replace(test=test)
 
 

@@ -12,7 +12,7 @@ from keras_vae.core.typing import Tensor
 
 
 class _Wrapper(keras.optimizers.Optimizer):
-    """Base class of optimizers that wrap another one. A file then contains its variables once, under its own name."""
+    """Base class of optimizers that wrap another one, whose variables Keras saves separately, under its own name."""
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         for index, variable in enumerate(self._variables):
@@ -128,7 +128,7 @@ class SkippingOptimizer(_Wrapper, keras.optimizers.LossScaleOptimizer):
 
     @property
     def skipped_in_a_row(self) -> int:
-        """Number of updates that were skipped since the last update."""
+        """Number of updates skipped since the last one that was made."""
         # `step_counter` is the number of updates since the last skipped one.
         return int(self.last_run) if int(self.step_counter) == 0 else 0
 

@@ -5,7 +5,8 @@ import importlib.metadata
 import itertools
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +73,22 @@ def prefers_matmul_for_few_filters() -> bool:
     return runs_faster_without_xla() or prefers_matmul_to_convolution()
 
 
-def may_have_wrong_gradient(layer: Any) -> bool:
+def warn_of_wrong_gradients(layers: Iterable[Any]) -> None:
+    """Warn of the layers of a model whose gradients TensorFlow may compute incorrectly.
+
+    Args:
+        layers: Built layers of any kind.
+    """
+    for layer in filter(_may_have_wrong_gradient, layers):
+        warnings.warn(
+            f"{layer.name}: TensorFlow's oneDNN may compute a wrong gradient for its 1×1 kernel with strides "
+            f"{layer.strides} and {layer.kernel.shape[-2]} channels; set TF_ENABLE_ONEDNN_OPTS=0, or use a larger "
+            "kernel",
+            stacklevel=3,
+        )
+
+
+def _may_have_wrong_gradient(layer: Any) -> bool:
     """Return whether the gradient of a layer's kernel may be wrong: a defect of oneDNN in TensorFlow 2.21.
 
     Among kernels up to 4×4, strides up to 3 and up to 32 channels, it affects strided 1×1 kernels over at most four

@@ -2,13 +2,14 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.typing import Array, Tensor
+from keras_vae.core.typing import Array, Floats, Tensor
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -76,6 +77,11 @@ def image_generators(images: Array, *seed: int) -> list[np.random.Generator]:
     shape = np.array(images.shape[1:], "<u4").tobytes()
     digests = [hashlib.blake2b(shape + image.tobytes(), digest_size=8).digest() for image in levels]
     return [np.random.default_rng([*seed, int.from_bytes(digest, "little")]) for digest in digests]
+
+
+def normal_noise(generators: Sequence[np.random.Generator], shape: tuple[int, ...]) -> Floats:
+    """Return standard normal noise from one generator per image, (N, *shape), float32."""
+    return np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
 
 
 def _are_levels(dtype: str) -> bool:

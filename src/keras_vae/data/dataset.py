@@ -335,7 +335,10 @@ def with_same_classes(train: Dataset, *others: Dataset | None) -> list[Any]:
 
     Args:
         train: Images with or without labels.
-        *others: More images, with labels if `train` has labels; None is returned as None.
+        *others: More images, with labels if `train` has labels, or None.
+
+    Returns:
+        The data sets in the order of the arguments; None remains None.
     """
     parts = [train, *others]
     classes = united(*(part.classes for part in parts if part is not None))

@@ -9,9 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from keras_vae.core.errors import InputError, suggestion
 from keras_vae.data.validation import numeric_array
 
+_MAX_LISTED = 20
+
 
 def class_index(names: Sequence[str], label: str | int, *, argument: str = "label") -> int:
-    """Return the number of the class that one label means, by the rule that every entry point follows.
+    """Return the number of the class that a label refers to, by the rule that every entry point follows.
 
     A label given as text is a class name. If no class name is a number, text of digits is a class number, counted
     from 0. A label given as an integer is a class number, as in `Dataset.labels`; it is rejected if classes are named
@@ -103,13 +105,16 @@ def encode_labels(
 def renumber(
     numbers: NDArray[np.integer[Any]], names: Sequence[str], target: Sequence[str], *, argument: str = "data"
 ) -> NDArray[np.int64]:
-    """Return class numbers that follow other names: the class of each number keeps its name.
+    """Return the class numbers of the same classes in another list of names.
 
     Args:
         numbers: Class numbers, (N,).
         names: Names of the classes 0, 1, … so far.
         target: Names of the classes 0, 1, … of the result.
         argument: Name of the argument, for messages.
+
+    Returns:
+        int64 (N,).
 
     Raises:
         InputError: `target` lacks the name of a number that occurs.
@@ -187,9 +192,6 @@ def _unknown_label(argument: str, label: str | int, names: Sequence[str]) -> Inp
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names as a list in words; of very many, the first ones."""
+    """Return names separated by commas; if there are very many, the first ones and their number."""
     shown = [*names[:_MAX_LISTED], *([f"… ({len(names)} in all)"] if len(names) > _MAX_LISTED else [])]
     return ", ".join(shown)
-
-
-_MAX_LISTED = 20

@@ -160,8 +160,8 @@ def evaluate(
         run: A complete run, its folder, or the name of a pretrained run, which is copied before writing.
         splits: Its images, or other images in place of the test images; None loads those of the run.
         config: The settings.
-        stages: The stages to measure; by default all available ones. Other stages keep
-            the numbers measured with the same weights.
+        stages: The stages to measure; by default all available ones. Other stages keep the numbers measured with
+            the same weights.
         prior: `"original"` or `"fitted"`; None prefers the fitted prior.
         model: The run's model, if already loaded.
         on: A name for images that are not the run's own; their numbers are written to `evaluation-NAME.json`.
@@ -176,10 +176,7 @@ def evaluate(
     Example:
         >>> evaluate("runs/digits", config=EvaluationConfig(samples=100), stages=["likelihood"])  # doctest: +SKIP
     """
-    require_list("stages", stages)
-    for stage in stages:
-        if stage not in STAGES:
-            raise unknown("stage", stage, STAGES)
+    _check_stages(stages)
     run = Run.open(run)
     run.require_complete()
     splits = given_or_own_splits(run, splits, progress)
@@ -187,8 +184,7 @@ def evaluate(
     config = config or EvaluationConfig()
     seed = run.experiment.seed if config.seed is None else config.seed
     model = model or run.load_model(prior)
-    fingerprint = run.model_fingerprint(prior)
-    checksum = (splits.held_out or splits.train).checksum
+    fingerprint, checksum = run.model_fingerprint(prior), (splits.held_out or splits.train).checksum
     key = {"schema": SCHEMA, "model": fingerprint, **({} if on is None else {"checksum": checksum})}
     evaluation = _continued_evaluation(run, on, key, config)
     identity = f"{fingerprint['checksum']} {checksum} {config.samples} {config.proposal} {seed}"
@@ -206,6 +202,14 @@ def evaluate(
     if "likelihood" in stages:
         partial.unlink(missing_ok=True)
     return evaluation
+
+
+def _check_stages(stages: Sequence[str]) -> None:
+    """Reject unknown stages."""
+    require_list("stages", stages)
+    for stage in stages:
+        if stage not in STAGES:
+            raise unknown("stage", stage, STAGES)
 
 
 def _continued_evaluation(run: Run, on: str | None, key: dict[str, Any], config: EvaluationConfig) -> dict[str, Any]:

@@ -18,8 +18,10 @@ Doubles = NDArray[np.float64]
 
 KL_PARTS = (
     "kl_monte_carlo",
-    *("mutual_information", "mutual_information_bounds"),
-    *("marginal_kl", "marginal_kl_bounds"),
+    "mutual_information",
+    "mutual_information_bounds",
+    "marginal_kl",
+    "marginal_kl_bounds",
 )
 """Keys of the result of `decompose_kl`."""
 
@@ -164,11 +166,7 @@ def _mean(values: Doubles, influence: Doubles) -> dict[str, float | None]:
     return {"mean": float(values.mean()), "standard_error": error}
 
 
-def _bounds(
-    lower: Doubles, lower_influence: Doubles, upper: Doubles, upper_influence: Doubles
-) -> dict[str, Any] | None:
-    if len(lower) < 2:
-        return None
+def _bounds(lower: Doubles, lower_influence: Doubles, upper: Doubles, upper_influence: Doubles) -> dict[str, Any]:
     return {"lower": _mean(lower, lower_influence), "upper": _mean(upper, upper_influence)}
 
 

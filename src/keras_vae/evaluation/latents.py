@@ -57,8 +57,7 @@ def measure_latents(
 
     Returns:
         The section `latents` of `evaluation.json`, in nats, and whether each probe is correct for each image. Numbers
-        that are not defined for this model are
-        None, and `notes` explain why.
+        that are not defined for this model are None, and `notes` explain why.
 
     Raises:
         InputError: The codes of the model are not vectors, or `images` is below one.

@@ -113,15 +113,13 @@ def measure_likelihood(
 
     Returns:
         The section `likelihood` of `evaluation.json`: means and standard errors over images in nats per image, the
-        settings of the measurement, and whether the estimate can be trusted. The terms of the ELBO, `nll` and the
-        effective sample size are also returned per image.
+        settings of the measurement, and whether the estimate can be trusted. The terms of the ELBO, `nll`, the
+        effective sample size and the Pareto shape are also returned per image.
 
     Raises:
         InputError: `samples` is negative, or the proposal is unknown or does not suit the model.
     """
     from keras import ops
-
-    from keras_vae.core import registry
 
     if samples < 0:
         raise InputError(
@@ -135,13 +133,7 @@ def measure_likelihood(
     }
     section: dict[str, Any] = {
         **provenance(splits, measured, seed),
-        "likelihood": registry.spec("likelihood", model.likelihood)["name"],
-        "binarization": getattr(model.likelihood, "binarize", "none"),
-        "binarization_seed": BINARIZATION_SEED if model.likelihood.stochastic_binarization else None,
-        "condition": None if model.condition is None else registry.spec("condition", model.condition)["name"],
-        "normalized": model.likelihood.is_normalized_on(measured.images),
-        "density": model.likelihood.is_density,
-        "bound": model.has_bound,
+        **_describe_model(model, measured),
         **{name: mean_and_error(values) for name, values in per_image.items()},
         **model.describe_codes(measured.images, terms=terms, condition=condition),
     }
@@ -152,6 +144,21 @@ def measure_likelihood(
         section |= weighted.section
         per_image |= weighted.per_image
     return StageResult(section, per_image)
+
+
+def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
+    """Return the properties of the model on which the meaning of its likelihood depends."""
+    from keras_vae.core import registry
+
+    return {
+        "likelihood": registry.spec("likelihood", model.likelihood)["name"],
+        "binarization": getattr(model.likelihood, "binarize", "none"),
+        "binarization_seed": BINARIZATION_SEED if model.likelihood.stochastic_binarization else None,
+        "condition": None if model.condition is None else registry.spec("condition", model.condition)["name"],
+        "normalized": model.likelihood.is_normalized_on(measured.images),
+        "density": model.likelihood.is_density,
+        "bound": model.has_bound,
+    }
 
 
 def _importance_weighted(

@@ -24,8 +24,7 @@ class StageResult:
 
     Args:
         section: The section of `evaluation.json`.
-        per_image: Arrays (N,) by name, one value per measured image, in the order of the images. The mean of an array
-            is the number of the same name in the section.
+        per_image: Arrays (N,) by name, one value per measured image, in the order of the images.
     """
 
     section: dict[str, Any]

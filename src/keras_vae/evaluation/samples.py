@@ -92,8 +92,6 @@ def measure_samples(
     images = _collect_images(model, splits, features.reserved, n, binarization, seed, progress)
     vectors = _extract_features(features, images, progress)
     count, numbers, floor = _compare(vectors, seed, progress)
-    held_out = vectors.held_out
-    copying = None if held_out is None else memorization(vectors.samples, held_out, vectors.train, progress=progress)
     return {
         **provenance(splits, splits.held_out or splits.train, seed),
         "images": count,
@@ -105,7 +103,7 @@ def measure_samples(
         "neighbors": NEIGHBORS,
         **numbers,
         "floor": floor,
-        "memorization": copying,
+        "memorization": _test_memorization(vectors, progress),
         "notes": [*features.notes, *_notes(splits, n, count, vectors)],
     }
 
@@ -185,6 +183,13 @@ def _binarization(model: "BaseVAE", scored: Scored) -> Bernoulli | None:
     if not isinstance(likelihood, Bernoulli):
         raise InputError(f"scored = 'draws': {likelihood} is not a Bernoulli likelihood; use scored = 'means'")
     return likelihood if likelihood.binarize != "none" else replace(likelihood, binarize="dynamic")
+
+
+def _test_memorization(vectors: _Sets, progress: Progress) -> dict[str, Any] | None:
+    """Return the result of the memorization test; None if no images were held out."""
+    if vectors.held_out is None:
+        return None
+    return memorization(vectors.samples, vectors.held_out, vectors.train, progress=progress)
 
 
 def _binarize(likelihood: Bernoulli, images: Images, seed: list[int]) -> Images:

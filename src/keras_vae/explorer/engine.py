@@ -103,7 +103,7 @@ class Engine:
         return None if self.model.condition is None else self.model.condition.encode(np.array([label]))
 
     def _name(self, label: Any) -> Any:
-        """Return the name of one class number, because a model reads a single number as a name; else the argument."""
+        """Return the name of a single class number, which models reject if numbers name classes; else the argument."""
         condition = self.model.condition
         return label if condition is None or not isinstance(label, int) else condition.class_names[label]
 

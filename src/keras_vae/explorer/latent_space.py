@@ -89,7 +89,7 @@ class LatentSpace:
         return first, second
 
     def is_active(self, dimension: int) -> bool:
-        """Whether the posterior mean of a dimension varies over images; True if it was not evaluated without images."""
+        """Whether the posterior mean of a dimension varies over images; True if not known."""
         return self._active_units is None or dimension in self._active_units
 
     @functools.cached_property

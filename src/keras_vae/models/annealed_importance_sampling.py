@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_vae.core.images import normal_noise
 from keras_vae.core.typing import Floats
 from keras_vae.models.importance_sampling import Block, Proposal
 from keras_vae.models.latent_target import LatentTarget
@@ -65,7 +66,7 @@ class AnnealedImportanceSampling(Proposal):
         target = LatentTarget(block.model, block.inputs, block.size, block.draws)
         pilot = block.generators(3)
         shape = (_PRIOR_SAMPLES, target.latent_dim)
-        noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in pilot])
+        noise = normal_noise(pilot, shape)
         samples = target.sample_prior(noise, pilot)
         space = _WhitenedSpace(target, samples.mean(axis=1, keepdims=True), samples.std(axis=1, keepdims=True))
         _, step_sizes = self._anneal(space, pilot, min(block.samples, _PILOT_CHAINS), None)

@@ -1,7 +1,6 @@
 """`BaseVAE`: the loss of every model, its metrics, and the methods that Keras calls."""
 
 import abc
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -194,13 +193,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         except InputError as error:
             # While tracing, Keras wraps an error in another one with a longer message.
             raise (error.__context__ or error) from None
-        for layer in filter(backend.may_have_wrong_gradient, self._flatten_layers()):
-            warnings.warn(
-                f"{layer.name}: TensorFlow's oneDNN may compute a wrong gradient for its 1×1 kernel with strides "
-                f"{layer.strides} and {layer.kernel.shape[-2]} channels; set TF_ENABLE_ONEDNN_OPTS=0, or use a larger "
-                "kernel",
-                stacklevel=2,
-            )
+        backend.warn_of_wrong_gradients(self._flatten_layers())
         self.image_shape = image_shape
         self.built = True
         self._build_metrics()

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_vae.core import backend
+from keras_vae.core.images import normal_noise
 from keras_vae.core.typing import Array, Shape
 from keras_vae.models.pareto import pareto_shape
 
@@ -98,8 +99,8 @@ class Proposal(abc.ABC):
 class PosteriorProposal(Proposal):
     r"""The posterior q(z|x) as the proposal, with weights \(p(x|z) p(z) / q(z|x)\) (Burda et al., arXiv 1509.00519).
 
-    Most published numbers use this estimator. It is unbiased, but misses modes of p(z|x) that the encoder misses, so
-    that nearly all draws of K underestimate p(x).
+    Most published numbers use this estimator. It is unbiased, but misses modes of p(z|x) that the encoder misses.
+    Nearly all estimates are then below log p(x).
     """
 
     name = "posterior"
@@ -110,7 +111,7 @@ class PosteriorProposal(Proposal):
         generators = block.generators(2)
         for start in range(0, block.samples, block.draws):
             shape = (min(block.draws, block.samples - start), block.model.latent_dim)
-            noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
+            noise = normal_noise(generators, shape)
             terms = block.model.predict_on_batch({**block.inputs, "noise": noise}).terms
             yield ops.convert_to_numpy(terms.log_weight).astype("float64")
 

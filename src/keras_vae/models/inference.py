@@ -13,7 +13,7 @@ from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms
 from keras_vae.core.errors import InputError
-from keras_vae.core.images import image_generators, to_unit
+from keras_vae.core.images import image_generators, normal_noise, to_unit
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
 from keras_vae.models.image_models import ImageDecoder, ImageEncoder
@@ -253,14 +253,12 @@ class Inference(abc.ABC):
         check_count("draws", draws)
         inputs, shape = self._prepare_inputs(x, condition, seed, by_content=by_content), (draws, self.latent_dim)
         if not by_content:
-            row_shape = (len(inputs["images"]), *shape)
-            inputs["noise"] = np.random.default_rng(seed).standard_normal(row_shape, dtype="float32")
+            rng = np.random.default_rng(seed)
+            inputs["noise"] = rng.standard_normal((len(inputs["images"]), *shape), dtype="float32")
 
         def terms_of_batch(batch: dict[str, Array]) -> ELBOTerms:
             if by_content:
-                generators = image_generators(batch["images"], seed)
-                noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
-                batch = {**batch, "noise": noise}
+                batch = {**batch, "noise": normal_noise(image_generators(batch["images"], seed), shape)}
             terms: ELBOTerms = self.predict_on_batch(batch).terms
             return terms
 
@@ -323,8 +321,7 @@ class Inference(abc.ABC):
                 needs a random latent vector.
         """
         sampling = self.importance_sampling(x, samples=samples, seed=seed, condition=condition, proposal=proposal)
-        estimates = [estimate.log_likelihood for estimate in sampling.over(sampling.blocks)]
-        return np.concatenate(estimates).astype("float32")
+        return np.concatenate([found.log_likelihood for found in sampling.over(sampling.blocks)]).astype("float32")
 
     def importance_sampling(
         self,

@@ -101,10 +101,10 @@ class LatentTarget:
         Args:
             noise: Standard normal noise, (N, K, D).
             generators: One per image. They choose the components of a mixture, and the seed of priors whose samples
-                are no function of noise, so that those depend on the backend.
+                are not a function of noise, so that those depend on the backend.
 
         Raises:
-            InputError: The prior depends on a condition, and its samples are no function of noise.
+            InputError: The prior depends on a condition, and its samples are not a function of noise.
         """
         (_, prior), count = self._distributions(), noise.shape[1]
         if isinstance(prior, Mixture):
@@ -124,8 +124,11 @@ class LatentTarget:
             )
         return np.stack(samples).astype("float64")
 
-    def _distributions(self) -> tuple[ReparameterizedDistribution, LatentDistribution]:
-        """Return q(z|x) and p(z) for immediate use: on JAX, a prediction replaces the tensors of the weights."""
+    def _distributions(self) -> tuple[Any, Any]:
+        """Return q(z|x) and p(z) of the images.
+
+        They are not kept: on JAX, each prediction of Keras deletes the values of the variables and assigns new ones.
+        """
         inputs: dict[str, Any] = {**self.inputs, "features": self.features}
         return self.model.latent_distributions(inputs)
 

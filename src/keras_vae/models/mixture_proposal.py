@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_vae.core.images import normal_noise
 from keras_vae.core.typing import Floats
 from keras_vae.models.importance_sampling import Block, Proposal
 from keras_vae.models.latent_target import LatentTarget
@@ -71,7 +72,8 @@ class MixtureProposal(Proposal):
        covariance. The expected gradient and Hessian come from gradients at the \(2D\) points of the spherical cubature
        rule, \(\mu \pm \sqrt D L e_d\) (Arasaratnam and Haykin, 2009).
 
-    Each fit is used with its own scale and a wider one, and weighted by its ELBO. The weight of a draw from any
+    Each fit is used with its own scale and a wider one, and weighted by its ELBO. A tenth of these draws come from a
+    normal at the posterior mean that is wider than the posterior. The weight of a draw from any
     component is \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas,
     1995). The search has its own noise, so the weights average to p(x) exactly.
 
@@ -102,7 +104,7 @@ class MixtureProposal(Proposal):
         count, dim = block.samples, target.latent_dim
         defensive = count // 10
         generators = block.generators(4)
-        noise = np.stack([generator.standard_normal((count, dim), dtype="float32") for generator in generators])
+        noise = normal_noise(generators, (count, dim))
         offsets = np.array([generator.random() for generator in generators])
         parts = [normals.sample(noise[:, 2 * defensive :], offsets)]
         if defensive:
@@ -127,7 +129,7 @@ class MixtureProposal(Proposal):
         dim = target.latent_dim
         mean, deviation = target.posterior_moments()
         shape = (self.candidates, dim)
-        noise = np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
+        noise = normal_noise(generators, shape)
         candidates = target.sample_prior(noise, generators)
         starts = np.concatenate([mean, _best(candidates, target.log_joint(candidates), self.starts)], axis=1)
         # A tenth of the prior's deviation is small compared with its structure, and large compared with a posterior.

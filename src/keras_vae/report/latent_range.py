@@ -229,9 +229,9 @@ def prior_samples(model: "BaseVAE", dataset: Dataset | None, count: int, label: 
 
     Args:
         model: A model whose codes are vectors.
-        dataset: The images whose labels a conditional model is given in turn, if any.
+        dataset: The images whose conditions a conditional model uses in turn, if any.
         count: Number of samples.
-        label: The label that it is given without images; None gives all labels in turn.
+        label: The label to condition on without images; None uses all labels in turn.
     """
     condition: Any = None if dataset is None else dataset_condition(model, dataset)
     if condition is not None:
@@ -251,7 +251,7 @@ def transform_noise(model: "BaseVAE", noise: NDArray[np.float32], label: str | i
         label: The label of a conditional model; None uses the first.
 
     Raises:
-        InputError: The prior does not transform noise, as a mixture.
+        InputError: The prior does not transform noise; a mixture, for example.
     """
     from keras import ops
 

@@ -116,9 +116,9 @@ def grid(
     """Plot the images decoded from an n×n grid over two latent dimensions.
 
     If the prior is a normal distribution or a flow, and the codes of images follow it, the grid covers the quantiles of
-    the normal noise that the prior transforms into codes, so that all images represent an equal share of the prior. A
-    standard normal prior uses the noise as the code. Otherwise, or with `dims`, it covers the quantiles of the codes of
-    images; without images, of samples from the prior.
+    the normal noise that the prior transforms into codes, so that all images represent an equal share of the prior.
+    For a standard normal prior, the noise is the code. Otherwise, and if `dims` selects dimensions of the code under
+    another prior, the grid covers the quantiles of the codes of images; without images, of samples from the prior.
 
     Args:
         context: The run or model.

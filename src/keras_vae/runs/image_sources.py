@@ -39,7 +39,7 @@ class ImageSources(NamedTuple):
 def load_sources(run: Run, progress: Progress | None = None) -> ImageSources:
     """Load the images of a run, or those in its folder if its data is not on this machine.
 
-    Data is downloaded if necessary, unless the run's folder holds images.
+    Data is downloaded if necessary, unless the run folder contains images.
 
     Args:
         run: The run.

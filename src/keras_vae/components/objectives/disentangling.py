@@ -25,8 +25,8 @@ class BetaTC(Objective):
     bias of their logarithms.
 
     The loss is in nats for either estimator. The weights of the weighted estimator, 1/NM for a batch of M from N
-    images, do not sum to 1, which would add about \((\alpha + \beta (D - 1) - \gamma D) \log NM\). They determine the
-    gradient alone; the value uses 1/N for the image itself, and equal weights for the others.
+    images, do not sum to 1, which would add about \((\alpha + \beta (D - 1) - \gamma D) \log NM\). They determine only
+    the gradient; the value uses 1/N for the image itself, and equal weights for the others.
 
     Args:
         beta: Weight of the total correlation \(KL(q(z) \| \prod_d q(z_d))\).

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_vae.evaluation.diagnostics.thresholds import CONVERGED_SHARE, MAX_LENGTHENING
 
@@ -71,6 +72,6 @@ def recent_improvement(losses: Sequence[float], span: int) -> float:
     return losses[-span - 1] - min(losses[-span:])
 
 
-def moving_average(values: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def moving_average(values: Sequence[float]) -> NDArray[np.float64]:
     """Return the means of every three successive epochs."""
     return np.convolve(values, np.ones(3) / 3, mode="valid") if len(values) > 2 else np.empty(0)
