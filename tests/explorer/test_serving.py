@@ -133,7 +133,12 @@ def test_the_api_returns_the_results_of_the_model(address: str, run: Run, frames
 @pytest.mark.slow
 def test_ctrl_c_ends_the_page_without_a_traceback(run: Run) -> None:
     process = subprocess.Popen(
-        [*VAE, "explore", run.path, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*VAE, "explore", run.path, "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # The tests may run in the background of a shell, which ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     port = int(process.stdout.readline().rpartition(":")[2])

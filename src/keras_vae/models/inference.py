@@ -299,8 +299,8 @@ class Inference(abc.ABC):
         estimate is a lower bound that rises with K toward log p(x).
 
         * `"mixture"` searches the modes of p(z|x) and combines them with the posterior and the prior; see
-          `MixtureProposal`. The search costs as much as about 1,100 draws. It is the default of models with a random
-          latent vector.
+          `MixtureProposal`. The search costs as much as about 1,300 to 2,100 draws. It is the default of models with a
+          random latent vector.
         * `"posterior"`, \(q(z|x)\), is the estimator of most published numbers (Burda et al., arXiv 1509.00519). If the
           encoder misses modes, it is many nats too low, also with large K. It is the default of all other models.
         * `"ais"` anneals Markov chains from the prior, without the encoder; see `AnnealedImportanceSampling`. A chain,

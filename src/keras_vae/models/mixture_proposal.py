@@ -77,8 +77,13 @@ class MixtureProposal(Proposal):
     component is \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas,
     1995). The search has its own noise, so the weights average to p(x) exactly.
 
+    <<<<<<< HEAD
     A search costs about 100 decodes, and 270 gradients of three decodes each, plus 4D gradients per fitted mode: at
     most 200 in total, or 4D above 50 dimensions.
+    =======
+    A search costs about 100 decodes, 270 gradients of the ascent, and up to 400 gradients of the fits (8D above 50
+    dimensions). A gradient costs as much as three decodes.
+    >>>>>>> h-nll
 
     Args:
         candidates: Number of draws from the prior among which starts are chosen.
@@ -91,7 +96,7 @@ class MixtureProposal(Proposal):
     candidates: int = 100
     starts: int = 8
     steps: int = 30
-    rounds: int = 2
+    rounds: int = 4
     fitted_points: int = 100
 
     name = "mixture"
