@@ -73,17 +73,12 @@ class MixtureProposal(Proposal):
        rule, \(\mu \pm \sqrt D L e_d\) (Arasaratnam and Haykin, 2009).
 
     Each fit is used with its own scale and a wider one, and weighted by its ELBO. A tenth of these draws come from a
-    normal at the posterior mean that is wider than the posterior. The weight of a draw from any
-    component is \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas,
-    1995). The search has its own noise, so the weights average to p(x) exactly.
+    normal at the posterior mean that is wider than the posterior. The weight of a draw from any component is
+    \(p(x, z) / q(z)\), with the density q of the whole mixture, the balance heuristic (Veach and Guibas, 1995). The
+    search has its own noise, so the weights average to p(x) exactly.
 
-    <<<<<<< HEAD
-    A search costs about 100 decodes, and 270 gradients of three decodes each, plus 4D gradients per fitted mode: at
-    most 200 in total, or 4D above 50 dimensions.
-    =======
     A search costs about 100 decodes, 270 gradients of the ascent, and up to 400 gradients of the fits (8D above 50
     dimensions). A gradient costs as much as three decodes.
-    >>>>>>> h-nll
 
     Args:
         candidates: Number of draws from the prior among which starts are chosen.
