@@ -51,7 +51,7 @@ def test_metrics_compare_images_with_reconstructions(make_vae: MakeVAE, images: 
     error = np.abs(x - vae.reconstruct(images))
     for prefix in ("", "val_"):
         assert history[f"{prefix}mean_absolute_error"][0] == pytest.approx(error.mean(), rel=0.02)
-        assert history[f"{prefix}largest_error"][0] == pytest.approx(error.max(), rel=0.1)
+        assert history[f"{prefix}largest_error"][0] == pytest.approx(error.max(), rel=0.25)
     vae.save(tmp_path / "vae.keras")
     loaded = keras.saving.load_model(tmp_path / "vae.keras")
     assert set(loaded.fit(images, verbose=0).history) == {name for name in history if not name.startswith("val_")}
