@@ -10,7 +10,6 @@ import pytest
 from keras_vae.core import registry
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.diagnostics import CHECKS, Finding, RunDiagnostics, run_checks
-from keras_vae.evaluation.diagnostics.curves import fit_trend
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import Metrics
 
@@ -396,13 +395,3 @@ def test_harmless_changes_are_not_reported(case: str) -> None:
 def test_beta_is_the_weight_of_the_kl_only_under_the_elbo() -> None:
     assert RunDiagnostics(experiment=experiment("model.objective.beta=4.0"), metrics={}).beta == 4
     assert RunDiagnostics(experiment=experiment(preset="beta-tcvae"), metrics={}).beta == 1
-
-
-def test_the_bend_of_a_short_curve_is_not_noise() -> None:
-    # Losses of a real training of three epochs, which was far from its end.
-    trend = fit_trend([500.5, 390.9, 362.0])
-    assert trend is not None
-    assert trend.slope > 10 * trend.slope_error
-    noisy = fit_trend([362.0, 391.0, 361.0])
-    assert noisy is not None
-    assert noisy.slope < noisy.slope_error

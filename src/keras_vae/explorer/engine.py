@@ -105,7 +105,7 @@ class Engine:
     def _name(self, label: Any) -> Any:
         """Return the name of a single class number, which models reject if numbers name classes; else the argument."""
         condition = self.model.condition
-        return label if condition is None or not isinstance(label, int) else condition.class_names[label]
+        return label if condition is None or not isinstance(label, int | np.integer) else condition.class_names[label]
 
     def score(self, images: Array, label: Any = None) -> Scores:
         """Return the anomaly scores of images, in nats."""
