@@ -125,3 +125,9 @@ def test_one_hot_labels_are_their_own_encoding() -> None:
     label, one_hot = ClassLabel(3), np.eye(3, dtype="float32")[[2, 0]]
     np.testing.assert_array_equal(np.asarray(label.encode(np.array([2, 0]))), one_hot)
     np.testing.assert_array_equal(np.asarray(label.encode(one_hot)), one_hot)
+
+
+def test_bytes_that_are_not_utf_8_are_escaped() -> None:
+    numbers, classes = encode_labels(np.array([b"caf\xc3\xa9", b"caf\xe9"]), 2)
+    assert numbers.tolist() == [1, 0]
+    assert classes == ("caf\\xe9", "café")

@@ -181,7 +181,7 @@ def _text(labels: ArrayLike) -> NDArray[np.str_] | None:
     except ValueError:
         return None
     if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8")
+        return np.char.decode(array, "utf-8", "backslashreplace")
     is_object_text = array.dtype.kind == "O" and all(isinstance(value, str) for value in array.ravel())
     return array.astype(np.str_) if array.dtype.kind == "U" or is_object_text else None
 
