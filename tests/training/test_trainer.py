@@ -219,5 +219,5 @@ def test_label_condition_is_saved_with_the_run(splits: Splits, tmp_path: Path) -
     assert not np.array_equal(model.sample(2, seed=0, condition=0), model.sample(2, seed=0, condition=1))
     with pytest.raises(InputError, match="condition = None"):
         model.sample(2)
-    with pytest.raises(InputError, match="pass labels from 0 to 2"):
+    with pytest.raises(InputError, match="condition = 3: unknown; accepted: 0, 1, 2"):
         model.sample(2, condition=3)
