@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import check_destination, reading, replacing, replacing_folder, write_text
 
 
@@ -17,7 +17,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
             temporary.write_text("half of the ne")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunError, match="cannot be written: No space left"):
         fill_the_disk()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from helpers import on_tensorflow
+from keras_vae import InputError
+from keras_vae.integrations.hub import pull, push
 
 pytest.importorskip("huggingface_hub", reason="keras-vae[hub] is not installed")
 pytestmark = on_tensorflow("files are pushed and pulled without Keras")
@@ -156,7 +158,8 @@ def run(tmp_path: Path) -> Path:
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
-    environment = {"versions": {"keras-vae": "0"}, "backend": "tensorflow", "data": {"name": "digits"}}
+    data = {"name": "digits", "image_shape": [8, 8, 1], "images": {"train": 9}, "classes": 0, "class_names": []}
+    environment = {"versions": {"keras-vae": "0"}, "backend": "tensorflow", "data": {**data, "checksum": ""}}
     run = Run.create(tmp_path / "mine", Experiment.preset("classic"), environment)
     (run.path / "model.keras").write_bytes(os.urandom(3000))
     run.write_metrics({"epoch": [1.0], "total_loss": [3.0]})
@@ -214,6 +217,25 @@ def test_pull_ignores_formats_that_can_run_code(hub: Hub, run: Path) -> None:
     hub.repositories["someone/digits"] |= {"evil.py": b"1", "model.pkl": b"2", "report.html": b"<script>"}
     assert vae("pull", "someone/digits", "--out", "theirs").returncode == 0
     assert {file for file in contents(Path("theirs")) if file.endswith((".py", ".pkl", ".html"))} == set()
+
+
+@pytest.mark.parametrize("name", ["figures/../../evil.png", "code//tmp/evil.py"])
+def test_pull_refuses_file_names_that_are_paths(name: str, hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["someone/digits"] = {"experiment.toml": b"", "environment.json": b"{}", name: b"evil"}
+    hub.private["someone/digits"] = False
+    outcome = vae("pull", "someone/digits")
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert f"vae: repository = 'someone/digits': its file {name!r} is a path; pull another" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not Path("runs/digits").exists()
+
+
+@pytest.mark.parametrize("repository", ["someone/..", "../x", "/x", "someone/", "a/b\0"])
+def test_repository_name_is_not_a_path(repository: str) -> None:
+    for call in (pull, lambda name: push("mnist-2d", name)):
+        with pytest.raises(InputError, match="^repository = "):
+            call(repository)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import Interrupt, assert_equal_runs, small
 from keras_vae.core import files
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
@@ -192,7 +192,7 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", fail_at_the_third_write)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(RunError, match="cannot be written: No space left"):
             train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1, 2]

@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from keras_vae import __version__
-from keras_vae.cli import explorer, inspecting, measuring, shipping, training, using
+from keras_vae.cli import common, explorer, inspecting, measuring, shipping, training, using
 from keras_vae.core.errors import InputError, RunError, unknown
 
 
@@ -77,6 +77,8 @@ def main() -> None:
         _fail(f"{error.name} is not installed; run `pip install {error.name}`, or install the extra that needs it", 1)
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    finally:
+        common.release_locks()
 
 
 def _fail(message: str, code: int) -> None:

@@ -15,6 +15,7 @@ from keras_vae.cli.common import (
     JsonOption,
     PriorOption,
     RunArgument,
+    hold,
     import_keras,
     load_own_splits,
     open_to_write,
@@ -24,6 +25,7 @@ from keras_vae.cli.common import (
     with_data,
 )
 from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.locks import locked
 
 if TYPE_CHECKING:
     from keras_vae.data.dataset import LoadedData, Splits
@@ -173,6 +175,7 @@ def compare(
 
     comparison = compare(runs)
     if out is not None:
+        hold(locked(out, argument="--out"))
         if out.exists() and not force:
             raise InputError(f"--out = {out}: the folder exists; choose another folder, or write into it with --force")
         from keras_vae.report import figures

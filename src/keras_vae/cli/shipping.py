@@ -61,7 +61,7 @@ def export(
     if form is not Target.SPACE:
         FORMATS[form.value].check_installed()
     opened = open_to_write(run) if out is None else Run.open(run)
-    folder = out or opened.path / "export" / form.value
+    folder = out or opened.path_to_write("export") / form.value
     if form is Target.SPACE:
         from keras_vae.explorer import write_space
 

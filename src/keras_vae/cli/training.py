@@ -80,7 +80,7 @@ def train(
             say(f"{resume} is complete: nothing to resume")
             print_evaluation(interrupted, as_json)
             return
-        experiment, path = interrupted.experiment, resume
+        experiment, path = interrupted.experiment, open_to_write(resume).path
         backend = backend or Backend(interrupted.environment["backend"])
     else:
         experiment = _load_experiment(source or "classic", data, image_size, color, background, settings or [])

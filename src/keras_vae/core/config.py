@@ -87,6 +87,8 @@ def _at_most(limits: Mapping[str, Any]) -> str:
 def _first_error(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> InputError:
     first = error.errors()[0]
     keys = [key for key in first["loc"] if isinstance(key, str)]
+    if first["type"] == "missing":
+        return InputError(f"{'.'.join(keys)}: missing; add it")
     if first["type"] != "extra_forbidden":
         # pydantic adds the alternatives of a union to the location.
         fields = [key for key in keys if "[" not in key and key not in ("int", "float", "keep")]

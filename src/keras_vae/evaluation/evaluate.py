@@ -181,7 +181,21 @@ def evaluate(
     run.require_complete()
     splits = given_or_own_splits(run, splits, progress)
     run = run.writable_copy()
-    config = config or EvaluationConfig()
+    with run.lock():
+        return _evaluate(run, splits, config or EvaluationConfig(), stages, prior, model, on, progress)
+
+
+def _evaluate(
+    run: Run,
+    splits: Splits,
+    config: EvaluationConfig,
+    stages: Sequence[str],
+    prior: str | None,
+    model: "BaseVAE | None",
+    on: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Evaluate a run that is locked, and return the content of `evaluation.json`."""
     seed = run.experiment.seed if config.seed is None else config.seed
     model = model or run.load_model(prior)
     fingerprint, checksum = run.model_fingerprint(prior), (splits.held_out or splits.train).checksum

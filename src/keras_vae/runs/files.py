@@ -6,11 +6,15 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
+from pydantic import Field
 
-from keras_vae.core.files import reading, replacing, write_text
+from keras_vae.core.config import ConfigModel
+from keras_vae.core.errors import InputError
+from keras_vae.core.files import reading, replacing, replacing_folder, write_text, writing
 from keras_vae.core.typing import Array
 
 Metrics = dict[str, list[float]]
@@ -20,12 +24,77 @@ Sections = Mapping[str, Mapping[str, Array]]
 """Arrays by section and name."""
 
 
+class _Saved(ConfigModel):
+    """A table that a run may extend."""
+
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+
+class _Images(_Saved):
+    """Numbers of images."""
+
+    train: Annotated[int, Field(ge=1)]
+
+
+class _Data(_Saved):
+    """The images of a run, as `environment.json` describes them."""
+
+    name: str
+    image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+    images: _Images
+    classes: Annotated[int, Field(ge=0)]
+    class_names: list[str]
+    checksum: str
+
+
+class _Environment(_Saved):
+    """The content of `environment.json` on which the package depends."""
+
+    versions: dict[str, str]
+    backend: str
+    data: _Data
+    code: list[str] = Field([])
+
+
+def create_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a new folder, given the content of each file by its path in the folder.
+
+    Raises:
+        InputError: The folder exists.
+    """
+    with replacing_folder(path, replace=False) as folder:
+        for name, content in contents.items():
+            file = folder / name
+            with writing(path / name):
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(content)
+
+
+def read_environment(file: Path) -> dict[str, Any]:
+    """Return the content of `environment.json`.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    content = read_json(file)
+    if content is None:
+        raise InputError(f"{file}: missing; restore the file")
+    _Environment.from_tables(content, str(file))
+    return content
+
+
 def read_json(file: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file, or None if there is no such file."""
+    """Return the content of a JSON file, or None if there is no such file.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     if not file.exists():
         return None
     with reading(file):
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise InputError(f"contains a {type(content).__name__}, not an object; restore the file")
     return content
 
 

@@ -80,7 +80,8 @@ def train(
     environment = describe_environment(splits, info)
     path = free_path(experiment.name) if out is None else Path(out)
     run = Run.create(path, resolved.experiment, environment, code)
-    _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
+    with run.lock():
+        _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
 
 
@@ -102,11 +103,19 @@ def resume(
     Raises:
         InputError: The images or the backend are not those that the training started with, or the run needs Python
             files that are not trusted.
-        RunError: The loss became NaN or infinite.
+        RunError: The loss became NaN or infinite, or another process writes to the run.
     """
     run = Run.open(run)
-    if run.is_complete:
-        return run
+    if not run.is_complete:
+        with run.lock():
+            # Another process may have completed it in the meantime.
+            if not run.is_complete:
+                _resume(run, splits, callbacks)
+    return run
+
+
+def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Resume the training of a locked run."""
     saved = run.environment["backend"]
     if saved != backend.name():
         raise InputError(
@@ -118,7 +127,6 @@ def resume(
     experiment = run.experiment
     model = build(resolve(experiment, DatasetInfo.from_splits(splits)))
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
-    return run
 
 
 def describe_environment(splits: Splits, info: DatasetInfo) -> dict[str, Any]:
