@@ -64,7 +64,7 @@ def test_lock_of_a_killed_process_is_recovered(tmp_path: Path) -> None:
 def test_damaged_lock_file_does_not_hide_the_message(tmp_path: Path, content: str) -> None:
     with held_elsewhere(locked(tmp_path / "a")):
         (tmp_path / ".a.lock").write_text(content)
-        with pytest.raises(RunError, match="in use by another process; wait until it ends$"), locked(tmp_path / "a"):
+        with pytest.raises(RunError, match=r"in use by another process; wait until it ends$"), locked(tmp_path / "a"):
             pass
 
 

@@ -234,7 +234,7 @@ def test_pull_refuses_file_names_that_are_paths(name: str, hub: Hub, tmp_path: P
 @pytest.mark.parametrize("repository", ["someone/..", "../x", "/x", "someone/", "a/b\0"])
 def test_repository_name_is_not_a_path(repository: str) -> None:
     for call in (pull, lambda name: push("mnist-2d", name)):
-        with pytest.raises(InputError, match="^repository = "):
+        with pytest.raises(InputError, match=r"^repository = "):
             call(repository)
 
 

@@ -123,7 +123,7 @@ def test_nothing_is_written_through_links_out_of_a_run(run: Run, tmp_path: Path)
     for write in writers:
         with pytest.raises(InputError, match=f"a link that leaves {run.path}, to {elsewhere}; replace the link"):
             write()
-    with pytest.raises(InputError, match="figure = '../x': contains '/'"):
+    with pytest.raises(InputError, match=r"figure = '../x': contains '/'"):
         run.figure_path("../x")
     assert list(elsewhere.iterdir()) == []
 

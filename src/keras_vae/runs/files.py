@@ -1,9 +1,10 @@
-"""Reading and writing of the files of a run (JSON, metrics, checkpoints), and unused names of run folders."""
+"""Reading and writing of the files of a run (JSON, metrics, arrays), and unused names of run folders."""
 
 import csv
 import io
 import itertools
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +13,11 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from keras_vae.core.archives import read_npz
 from keras_vae.core.config import ConfigModel
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import reading, replacing, replacing_folder, write_text, writing
+from keras_vae.core.locks import locked
 from keras_vae.core.typing import Array
 
 Metrics = dict[str, list[float]]
@@ -22,6 +25,13 @@ Metrics = dict[str, list[float]]
 
 Sections = Mapping[str, Mapping[str, Array]]
 """Arrays by section and name."""
+
+
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+"""The folder of the pretrained runs."""
+
+_COPY_TIMEOUT = 60
+"""Seconds to wait while another process copies a folder."""
 
 
 class _Saved(ConfigModel):
@@ -68,6 +78,17 @@ def create_folder(path: Path, contents: Mapping[str, bytes]) -> None:
             with writing(path / name):
                 file.parent.mkdir(exist_ok=True)
                 file.write_bytes(content)
+
+
+def copy_once(source: Path, path: Path) -> None:
+    """Copy the files of a folder to a new folder, unless it exists; wait if another process does so."""
+    with locked(path, timeout=_COPY_TIMEOUT):
+        if not path.exists():
+            with replacing_folder(path) as folder:
+                for file in source.iterdir():
+                    # Do not copy permissions: a package may be installed read-only.
+                    with writing(path / file.name):
+                        shutil.copyfile(file, folder / file.name)
 
 
 def read_environment(file: Path) -> dict[str, Any]:
@@ -126,36 +147,12 @@ def write_metrics(file: Path, metrics: Mapping[str, Sequence[float]]) -> None:
     write_text(file, text.getvalue())
 
 
-def read_checkpoint(file: Path) -> tuple[dict[str, list[Array]], Metrics] | None:
-    """Return the groups of arrays and the metrics of a checkpoint, or None if there is no such file."""
-    if not file.is_file():
-        return None
-    state: dict[str, list[Array]] = {}
-    with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-        metrics: Metrics = json.loads(str(archive["metrics"]))
-        # An archive keeps the order in which its arrays were written.
-        for name in archive.files:
-            if name != "metrics":
-                state.setdefault(name.partition("/")[0], []).append(archive[name])
-    return state, metrics
-
-
-def write_checkpoint(file: Path, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
-    """Write groups of arrays and the metrics to one file."""
-    arrays = {f"{group}/{index}": array for group, values in state.items() for index, array in enumerate(values)}
-    file.parent.mkdir(exist_ok=True)
-    with replacing(file) as temporary:
-        np.savez(temporary, allow_pickle=False, metrics=np.array(json.dumps(metrics)), **arrays)
-
-
 def read_sections(file: Path) -> Sections:
     """Return arrays by section and name, or an empty dict if there is no such file."""
     sections: dict[str, dict[str, Array]] = {}
-    if file.is_file():
-        with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            for path in archive.files:
-                section, _, name = path.partition("/")
-                sections.setdefault(section, {})[name] = archive[path]
+    for path, array in (read_npz(file) if file.exists() else {}).items():
+        section, _, name = path.partition("/")
+        sections.setdefault(section, {})[name] = array
     return sections
 
 
@@ -178,3 +175,8 @@ def free_path(name: str) -> Path:
     """Return the first of `runs/NAME`, `runs/NAME-2`, … that does not exist."""
     paths = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(path for path in paths if not path.exists())
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the pretrained runs, sorted."""
+    return sorted(file.parent.name for file in PRETRAINED.glob("*/experiment.toml"))

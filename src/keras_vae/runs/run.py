@@ -13,15 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_vae.core.errors import InputError, RunError
-from keras_vae.core.files import (
-    check_name,
-    remove_unfinished,
-    replacing,
-    replacing_folder,
-    require_inside,
-    write_text,
-    writing,
-)
+from keras_vae.core.files import check_name, remove_unfinished, replacing, require_inside, write_text, writing
 from keras_vae.core.locks import locked
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array
@@ -29,8 +21,9 @@ from keras_vae.data import sources
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
+from keras_vae.runs.checkpoint import State, read_checkpoint, restored_model, write_checkpoint
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.files import Metrics, Sections
+from keras_vae.runs.files import PRETRAINED, Metrics, Sections, pretrained_names
 from keras_vae.runs.model_file import read_model, weights_checksum
 
 if TYPE_CHECKING:
@@ -38,11 +31,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 """Version of the keys of `evaluation.json`."""
-
-_COPY_TIMEOUT = 60
-"""Seconds to wait while another process copies a pretrained run."""
-
-_PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -123,7 +111,7 @@ class Run:
                     f"run = {path}: does not exist; train a run with `vae train`, or use a pretrained one: "
                     f"{' or '.join(pretrained_names())}"
                 )
-            path = _PRETRAINED / path
+            path = PRETRAINED / path
         run = cls(path)
         for file in (run._experiment_file, path / "environment.json"):
             if not file.is_file():
@@ -133,7 +121,7 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the run while a block writes to it; reading needs no lock. A thread may lock a run repeatedly.
+        """Lock the run while a block writes to it. Reading needs no lock. A thread may lock a run repeatedly.
 
         Raises:
             InputError: The run is pretrained.
@@ -153,12 +141,7 @@ class Run:
         if not self.is_pretrained:
             return self
         copy = Run(Path("runs") / self.name)
-        with locked(copy.path, timeout=_COPY_TIMEOUT):
-            if not copy.path.exists():
-                with replacing_folder(copy.path) as folder:
-                    for file in self.path.iterdir():
-                        # Do not copy permissions: a package may be installed read-only.
-                        shutil.copyfile(file, folder / file.name)
+        files.copy_once(self.path, copy.path)
         if not (copy.is_complete and copy.model_fingerprint("original") == self.model_fingerprint("original")):
             raise InputError(
                 f"run = {self.name}: read-only, and the folder of its copy, {copy.path}, contains something else; "
@@ -308,12 +291,12 @@ class Run:
     @property
     def is_pretrained(self) -> bool:
         """Whether the run belongs to the package, and is therefore read-only."""
-        return self.path.resolve().parent == _PRETRAINED
+        return self.path.resolve().parent == PRETRAINED
 
     @property
     def is_complete(self) -> bool:
         """Whether training is complete."""
-        return self._model_file.is_file() and not self._checkpoint_file.is_file()
+        return self._model_file.is_file() and not self.checkpoint_file.is_file()
 
     def import_code(self, *, trusted: bool = False) -> None:
         """Import the Python files in the run, which register components of the user.
@@ -358,11 +341,7 @@ class Run:
         checkpoint = self.read_checkpoint()
         if checkpoint is None:
             raise InputError(f"run = {self.path}: no epoch is complete; continue with `vae train --resume {self.path}`")
-        from keras_vae.runs.build import build_model
-
-        model = build_model(self.experiment, self.info)
-        model.set_weights(checkpoint[0]["weights"])
-        return model
+        return restored_model(self.checkpoint_file, checkpoint[0], self.experiment, self.info)
 
     def save_model(self, model: "BaseVAE", *, fitted: bool = False) -> None:
         """Write `model.keras`, or `fitted.keras` for a model whose prior was fitted after training."""
@@ -375,21 +354,33 @@ class Run:
         """Whether a prior was fitted to the codes of the trained model."""
         return self._fitted_file.is_file()
 
-    def write_checkpoint(self, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
+    def write_checkpoint(self, state: State, metrics: Mapping[str, Sequence[float]]) -> None:
         """Write the state from which training resumes, groups of arrays, and the columns of `metrics.csv` so far."""
         self.path_to_write("checkpoint")
-        files.write_checkpoint(self._checkpoint_file, state, metrics)
+        write_checkpoint(self.checkpoint_file, state, metrics)
         self.write_metrics(metrics)
 
     def read_checkpoint(self) -> tuple[dict[str, list[Array]], Metrics] | None:
-        """Return the latest state and metrics, or None if there is no checkpoint."""
-        return files.read_checkpoint(self._checkpoint_file)
+        """Return the latest state and metrics, or None if no epoch was completed.
+
+        Raises:
+            InputError: The checkpoint is damaged or missing.
+        """
+        checkpoint = read_checkpoint(self.checkpoint_file)
+        if checkpoint is None and (epochs := len(self.metrics.get("epoch", ()))):
+            raise InputError(
+                f"run = {self.path}: {epochs} epochs were completed, but their weights, checkpoint/state.npz, are "
+                f"missing; restore the file, or train again with `vae train {self._experiment_file}`"
+            )
+        return checkpoint
 
     def complete(self, model: "BaseVAE") -> None:
         """Write `model.keras`, then remove the checkpoint and incomplete files of processes that were killed."""
         self.save_model(model)
         remove_unfinished(self.path)
-        shutil.rmtree(self._checkpoint_file.parent, ignore_errors=True)
+        if (folder := self.checkpoint_file.parent).exists():
+            with writing(folder):
+                shutil.rmtree(folder)
 
     @property
     def _experiment_file(self) -> Path:
@@ -404,10 +395,6 @@ class Run:
         return self.path / "fitted.keras"
 
     @property
-    def _checkpoint_file(self) -> Path:
+    def checkpoint_file(self) -> Path:
+        """The file of the state from which training resumes."""
         return self.path / "checkpoint" / "state.npz"
-
-
-def pretrained_names() -> list[str]:
-    """Return the names of the pretrained runs, sorted."""
-    return sorted(file.parent.name for file in _PRETRAINED.glob("*/experiment.toml"))

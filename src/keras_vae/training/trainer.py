@@ -17,7 +17,7 @@ from keras_vae.models.base import BaseVAE
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import build, resolve
 from keras_vae.runs.experiment import Experiment, TrainingConfig
-from keras_vae.runs.files import free_path
+from keras_vae.runs.files import free_path, write_json
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
@@ -124,9 +124,39 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
     splits = given_or_own_splits(run, splits)
     run.require_same_images(splits)
     run.import_code()
+    if changed := _changed_versions(run):
+        versions = {"resumed_with": backend.describe_software()["versions"]}
+        write_json(run.path_to_write("environment.json"), run.environment | versions)
+        warnings.warn(changed, stacklevel=3)
     experiment = run.experiment
     model = build(resolve(experiment, DatasetInfo.from_splits(splits)))
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
+
+
+def notes_on_resuming(run: Run) -> list[str]:
+    """Return after which epoch a training resumes, and which versions differ from those at its start, if any."""
+    epochs = len(run.metrics.get("epoch", ()))
+    start = (
+        f"after epoch {epochs} of {run.experiment.training.epochs}"
+        if epochs
+        else "from the start: no epoch is complete"
+    )
+    changed = _changed_versions(run)
+    return [f"resuming {run.path} {start}", *([changed] if changed else [])]
+
+
+def _changed_versions(run: Run) -> str | None:
+    """Return which versions differ from those that a run was started with, in words; None if all are the same."""
+    current, started = backend.describe_software()["versions"], run.environment["versions"]
+    others = {"tensorflow", "jax", "torch"} - {backend.name()}
+    changes = [
+        f"{name} {started[name]} → {version}"
+        for name, version in current.items()
+        if started.get(name, version) != version and name.removesuffix("-cpu") not in others
+    ]
+    if not changes:
+        return None
+    return f"{run.path} was started with other versions ({', '.join(changes)}): the result may differ slightly"
 
 
 def describe_environment(splits: Splits, info: DatasetInfo) -> dict[str, Any]:
