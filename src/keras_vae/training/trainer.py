@@ -15,7 +15,7 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
-from keras_vae.runs.build import build, resolve
+from keras_vae.runs.build import ResolvedExperiment, build, resolve
 from keras_vae.runs.experiment import Experiment, TrainingConfig
 from keras_vae.runs.files import free_path, write_json
 from keras_vae.runs.loading import given_or_own_splits
@@ -75,8 +75,7 @@ def train(
     info = DatasetInfo.from_splits(splits)
     resolved = resolve(experiment, info)
     validate(resolved, splits)
-    model = build(resolved)
-    model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=experiment.seed)
+    model = _initial_model(resolved, splits)
     environment = describe_environment(splits, info)
     path = free_path(experiment.name) if out is None else Path(out)
     run = Run.create(path, resolved.experiment, environment, code)
@@ -129,8 +128,16 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
         write_json(run.path_to_write("environment.json"), run.environment | versions)
         warnings.warn(changed, stacklevel=3)
     experiment = run.experiment
-    model = build(resolve(experiment, DatasetInfo.from_splits(splits)))
+    # Without a checkpoint, the training starts again.
+    model = _initial_model(resolve(experiment, DatasetInfo.from_splits(splits)), splits)
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
+
+
+def _initial_model(resolved: ResolvedExperiment, splits: Splits) -> BaseVAE:
+    """Build the compiled model with its initial weights, some of which depend on the images."""
+    model, seed = build(resolved), resolved.experiment.seed
+    model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=seed)
+    return model
 
 
 def notes_on_resuming(run: Run) -> list[str]:
