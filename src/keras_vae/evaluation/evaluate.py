@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_vae.core.errors import InputError, require_list, unknown
+from keras_vae.core.files import writing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
@@ -214,7 +215,8 @@ def _evaluate(
         run.write_evaluation(evaluation, on, per_image)
     # If the likelihood was not measured now, an interrupted measurement can still resume later.
     if "likelihood" in stages:
-        partial.unlink(missing_ok=True)
+        with writing(partial):
+            partial.unlink(missing_ok=True)
     return evaluation
 
 
