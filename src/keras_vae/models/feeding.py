@@ -211,7 +211,8 @@ class CheckedModel(Inference, keras.Model):
                     self._restore_jax_state(function, *state)
                     raise
                 args = (*state, batches)
-            return step_function(*args)
+            with backend.expected_tracing():
+                return step_function(*args)
 
         setattr(self, attribute, checked)
         return checked

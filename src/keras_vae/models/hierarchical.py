@@ -12,6 +12,7 @@ from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
@@ -239,7 +240,7 @@ class HierarchicalVAE(BaseVAE):
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the bottom-up features of a batch."""
         features: list[Tensor] = keras.tree.flatten(
-            self.bottom_up.predict_on_batch(concat_condition(*self._preprocess(inputs)))
+            backend.predict_on_batch(self.bottom_up, concat_condition(*self._preprocess(inputs)))
         )
         return features
 

@@ -194,7 +194,7 @@ class VAE(BaseVAE):
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's outputs for a batch."""
-        return self._features(self.encoder.predict_on_batch(concat_condition(*self._preprocess(inputs))))
+        return self._features(backend.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the moments of the posterior; only `z_mean` if it is deterministic."""
