@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
@@ -43,18 +44,33 @@ def train(
         typer.Argument(
             metavar="[PRESET | EXPERIMENT.toml]",
             help="A preset (`vae presets`) or an experiment file. Default: classic.",
+            autocompletion=completion.presets,
         ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Resume an interrupted run.", autocompletion=completion.runs),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder of images.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="A source (`vae data`), a .npz, a .npy, or a folder of images.",
+            autocompletion=completion.sources,
+        ),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     background: BackgroundOption = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder. Default: runs/NAME.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting; may be repeated.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     imports: Annotated[
         list[Path] | None,
@@ -101,7 +117,13 @@ def train(
 
 def fit_prior(
     run: RunArgument,
-    prior: Annotated[str, typer.Option(help="A prior that can be learned: realnvp or mixture.")] = "realnvp",
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="A prior that can be learned: realnvp or mixture.",
+            autocompletion=completion.words("realnvp", "mixture"),
+        ),
+    ] = "realnvp",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the prior; may be repeated."),

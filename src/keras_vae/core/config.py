@@ -104,12 +104,25 @@ def unknown_setting(table: type[ConfigModel], keys: Sequence[str], value: Any) -
             break
         inner, outer = nested, [*outer, key]
     accepted = inner.model_fields
-    elsewhere = [name for name in _dotted_names(table) if name.rpartition(".")[2] == keys[-1]]
+    elsewhere = [name for name in dotted_names(table) if name.rpartition(".")[2] == keys[-1]]
     hint = suggestion(key, accepted) or (f"did you mean '{elsewhere[0]}'? " if elsewhere else "")
     within = f" in [{'.'.join(outer)}]" if outer else ""
     return InputError(
         f"{'.'.join(keys)} = {shown(value)}: no such setting; {hint}accepted{within}: {listed([*accepted])}"
     )
+
+
+def dotted_names(table: type[ConfigModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the settings of a table and of the tables in it.
+
+    Args:
+        table: The table.
+        prefix: A prefix of all names, such as `"training."`.
+    """
+    for key in table.model_fields:
+        yield prefix + key
+        if nested := _nested(table, key):
+            yield from dotted_names(nested, f"{prefix}{key}.")
 
 
 def check_depth(tables: Any, where: str) -> None:
@@ -161,11 +174,3 @@ def _nested(table: type[ConfigModel], key: str) -> type[ConfigModel] | None:
     """Return the table at a key of another table, or None if a value or nothing is there."""
     annotation = table.model_fields[key].annotation if key in table.model_fields else None
     return annotation if isinstance(annotation, type) and issubclass(annotation, ConfigModel) else None
-
-
-def _dotted_names(table: type[ConfigModel], prefix: str = "") -> Iterator[str]:
-    """Yield the settings of a table and the tables in it, with dotted names."""
-    for key in table.model_fields:
-        yield prefix + key
-        if nested := _nested(table, key):
-            yield from _dotted_names(nested, f"{prefix}{key}.")

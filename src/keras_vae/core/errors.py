@@ -118,9 +118,15 @@ def suggestion(value: Any, accepted: Iterable[str]) -> str:
         >>> suggestion("RATE_DISTORTION", ["grid", "rate-distortion"])
         "did you mean 'rate-distortion'? "
     """
+    close = closest(value, accepted)
+    return f"did you mean '{close}'? " if close else ""
+
+
+def closest(value: Any, accepted: Iterable[str]) -> str | None:
+    """Return the accepted value closest to `value`, by the rule of `suggestion`; None if none is close."""
     names = {_plain(name): name for name in accepted}
     close = difflib.get_close_matches(_plain(value[:_MAX_SHOWN]), names, n=1) if isinstance(value, str) else []
-    return f"did you mean '{names[close[0]]}'? " if close else ""
+    return names[close[0]] if close else None
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.typing import Array
-from keras_vae.evaluation.likelihood import mean_and_error
+from keras_vae.evaluation.per_image import mean_and_error
 
 TIE = 2.0
 """Number of standard errors of a difference within which two numbers tie."""
