@@ -57,7 +57,7 @@ def main() -> None:
     """Run the command line; report an error as one line and an exit code."""
     try:
         # Without its standalone mode, Typer raises errors instead of printing them in several lines.
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(prog_name="vae", standalone_mode=False) or 0)
     except _UsageError as error:
         _fail(_usage_problem(error), 2)
     except InputError as error:
@@ -84,8 +84,7 @@ def _usage_problem(error: Any) -> str:
     from keras_vae.core.config import problem
 
     parameter, message = getattr(error, "param", None), error.message.removeprefix("Value error, ").removesuffix(".")
-    path = "" if error.ctx is None else error.ctx.command_path
-    usage = f"see `{' '.join(['vae', *path.split()[1:], '--help'])}`"
+    usage = f"see `{'vae' if error.ctx is None else error.ctx.command_path} --help`"
     if message.startswith("No such option"):
         return _unknown_option(error.option_name, error.ctx)
     if parameter is None:

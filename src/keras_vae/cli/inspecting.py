@@ -95,6 +95,9 @@ def plot(
     if kind == ALL:
         _plot_all(run, out, options, force)
         return
+    most = math.isqrt(MAX_SHEET) if kind == "grid" else MAX_SHEET
+    if n is not None and kind != "latents" and n > most:
+        raise InputError(f"n = {n}: too many images for one figure; choose at most {most:,}")
     check_out(out, (".png", ".svg", ".pdf", ".gif"), force)
     opened = Run.open(run)
     if label is not None:
