@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, suggestion
 from keras_vae.core.files import replacing, replacing_folder, write_text
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array
@@ -121,8 +121,9 @@ class Run:
         path = Path(source).expanduser()
         if not path.exists():
             if str(path) not in pretrained_names():
+                hint = suggestion(str(path), [*pretrained_names(), *files.run_paths()])
                 raise InputError(
-                    f"run = {path}: does not exist; train a run with `vae train`, or use a pretrained one: "
+                    f"run = {path}: does not exist; {hint}train a run with `vae train`, or use a pretrained one: "
                     f"{' or '.join(pretrained_names())}"
                 )
             path = _PRETRAINED / path
