@@ -50,7 +50,7 @@ def test_converted_images_have_the_target_shape(
     channels = {None: images.shape[-1], "gray": 1, "rgb": 3}[color]
     converted, notes = convert(make_dataset(images), Conversion(size, color))
     assert converted.image_shape == (*size, channels)
-    assert notes[0] == f"resized to {size[0]}x{size[1]} (H x W): 4 of 4 images"
+    assert notes[0] == f"resized to {size[0]}x{size[1]} (H x W, fit = crop): 4 of 4 images"
 
 
 def test_uniform_image_stays_uniform() -> None:
