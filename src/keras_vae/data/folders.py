@@ -64,7 +64,8 @@ def load_folder(
     broken = [*checked.broken, *read.broken]
     if broken and not (skip_broken and read.positions):
         raise broken_error(folder, broken, len(listing.files))
-    kept = listing.subset([checked.positions[position] for position in read.positions])
+    checked = checked.subset(read.positions)
+    kept = listing.subset(checked.positions)
     labels = [label for part in kept.parts for label in part.labels or ()] or None
     name = printable(folder.resolve().name) or "images"
     with reading(folder):

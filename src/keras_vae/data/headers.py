@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +72,13 @@ class CheckedFiles(NamedTuple):
     positions: list[int]
     headers: list[Header]
     broken: list[BrokenFile]
+
+    def subset(self, positions: Sequence[int]) -> "CheckedFiles":
+        """Return the files at the given positions among the usable files."""
+        return self._replace(
+            positions=[self.positions[position] for position in positions],
+            headers=[self.headers[position] for position in positions],
+        )
 
     def shape(self, conversion: Conversion) -> ImageShape:
         """Return the (H, W, C) of the converted images."""
@@ -175,11 +183,14 @@ def skipped_note(folder: Path, broken: Sequence[BrokenFile], total: int) -> str:
 
 
 def listed(folder: Path, broken: Sequence[BrokenFile]) -> str:
-    """Return the names of unusable files, relative to their folder, and their problems; of many, the first ones."""
-    shown = []
+    """Return the problems of unusable files and their names, relative to their folder; of many, the first ones."""
+    names: dict[str, list[str]] = {}
     for file, message in broken[:_MAX_LISTED]:
         problem = message.removeprefix(f"{printable(file)}: ").removeprefix("cannot be read: ").partition("; ")[0]
-        shown.append(f"{printable(file.relative_to(folder))} ({problem})")
+        # Pillow counts the bytes that are left, which differ from file to file.
+        problem = re.sub(r" \(\d+ bytes not processed\)", "", problem)
+        names.setdefault(problem, []).append(printable(file.relative_to(folder)))
+    shown = [f"{', '.join(found)} ({problem})" for problem, found in names.items()]
     return ", ".join(shown) + (", …" if len(broken) > _MAX_LISTED else "")
 
 

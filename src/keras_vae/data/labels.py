@@ -39,7 +39,8 @@ def class_index(names: Sequence[str], label: str | int, *, argument: str = "labe
     if isinstance(label, str):
         if label in names:
             return names.index(label)
-        if not named_by_numbers and label.isdecimal() and int(label) < len(names):
+        is_text_of_number = label.isdecimal() and len(label) < 10
+        if not named_by_numbers and is_text_of_number and int(label) < len(names):
             return int(label)
         raise _unknown_label(argument, label, names)
     number = int(label)
