@@ -30,7 +30,7 @@ class DataConfig(ConfigModel):
     color: Literal["gray", "rgb", "keep"] = "keep"
     fit: Literal["crop", "pad", "stretch"] = "crop"
     background: str = "refuse"
-    scale: Annotated[int | float, Field(gt=0)] | Literal["refuse"] = "refuse"
+    scale: float | Literal["refuse"] = "refuse"
     skip_broken: bool = False
     validation: Annotated[int | float, Field(ge=0)] = 0.1
     test: Annotated[int | float, Field(ge=0)] = 0.1
@@ -41,4 +41,11 @@ class DataConfig(ConfigModel):
     def _check_two_sides(cls, value: list[int] | str) -> list[int] | str:
         if isinstance(value, list) and len(value) != 2:
             raise ValueError("not two sizes; pass [height, width]")
+        return value
+
+    @pydantic.field_validator("scale")
+    @classmethod
+    def _check_white(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and not 0 < value < float("inf"):
+            raise ValueError("not a positive number; pass the value of white, such as 65535")
         return value

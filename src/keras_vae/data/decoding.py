@@ -75,6 +75,10 @@ class Decoder:
         Args:
             file: A path or an open file.
         """
+        if isinstance(file, Path):
+            # Pillow maps TIFF files that it opens itself into memory, and then confuses the sides of turned images.
+            with file.open("rb") as content:
+                return self(content)
         with open_image(file, self) as opened:
             upright, transparent = _upright(opened, file, self.scale)
             image = _flatten(upright, self.background, transparent)
@@ -82,11 +86,11 @@ class Decoder:
             return DecodedImage(self.conversion.pixels(image), size, COLORS[image.mode], transparent)
 
 
-def open_image(file: Path | BinaryIO, decoder: Decoder) -> "ImageFile":
+def open_image(file: BinaryIO, decoder: Decoder) -> "ImageFile":
     """Open an image file and read its header, but not its pixels.
 
     Args:
-        file: A path or an open file.
+        file: An open file.
         decoder: The decoder of the image.
 
     Raises:
@@ -144,7 +148,7 @@ def _check_deep(image: "ImageFile", scale: float | None) -> None:
         raise InputError(f"more than 8 bits per channel with {kind}; convert it to 8 bits")
 
 
-def _upright(opened: "ImageFile", file: Path | BinaryIO, scale: float | None) -> tuple["Image", bool]:
+def _upright(opened: "ImageFile", file: BinaryIO, scale: float | None) -> tuple["Image", bool]:
     """Return an image with 8 bits per channel in its EXIF orientation, and whether it has transparent pixels."""
     from PIL import ExifTags, Image, ImageOps
 
@@ -161,7 +165,7 @@ def _upright(opened: "ImageFile", file: Path | BinaryIO, scale: float | None) ->
     return ImageOps.exif_transpose(image), False
 
 
-def _low_bytes(file: Path | BinaryIO) -> NDArray[np.uint8]:
+def _low_bytes(file: BinaryIO) -> NDArray[np.uint8]:
     """Return the low bytes of an image with 16 bits per channel, of which Pillow decodes only the high bytes."""
     from PIL import Image
 
@@ -170,8 +174,7 @@ def _low_bytes(file: Path | BinaryIO) -> NDArray[np.uint8]:
     def swap(mode: str) -> str:
         return re.sub(r"(?<=;16)[LBN]", lambda match: swapped[match[0]], mode)
 
-    if not isinstance(file, Path):
-        file.seek(0)
+    file.seek(0)
     with Image.open(file, formats=FORMATS) as opened:
         for index, tile in enumerate(opened.tile):
             mode, *others = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)

@@ -237,8 +237,9 @@ def _has_gray_palette(image: "Image") -> bool:
 def _upright_size(image: "ImageFile") -> tuple[int, int]:
     from PIL import ExifTags
 
-    # For a PNG file without EXIF data in its header, `getexif` would decode the image.
-    if image.format == "PNG" and not image.info.keys() & {"exif", "Raw profile type exif"}:
+    # Pillow has already turned the size of a TIFF file, and would decode a PNG file without EXIF data in its header.
+    has_exif = image.format != "PNG" or image.info.keys() & {"exif", "Raw profile type exif"}
+    if image.format == "TIFF" or not has_exif:
         return image.height, image.width
     is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     return (image.width, image.height) if is_turned else (image.height, image.width)
