@@ -29,6 +29,7 @@ _PACKAGES = (
     "keras",
     "tensorflow-cpu",
     "gradio",
+    "jinja2",
     "matplotlib",
     "numpy",
     "pillow",
