@@ -33,6 +33,10 @@ class Comparison:
     notes: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, Sequence[float]]]
 
+    def __repr__(self) -> str:
+        """Return the names of the runs and of the numbers in one line."""
+        return f"Comparison({', '.join(map(repr, self.names))}: {', '.join(self.columns)})"
+
     def __str__(self) -> str:
         """Return the table as text: one row per number, one column per run, `*` at the best."""
         rows = self._rows(lambda text, best: f"{text} {'*' if best else ' '}")
