@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.files import write_text
+from keras_vae.core.markdown import escape
 from keras_vae.evaluation.descriptions import format_mean
 from keras_vae.evaluation.per_image import load_per_image
 from keras_vae.evaluation.ranking import COLUMNS, Cell, MeasuredRun, rank
@@ -52,10 +53,11 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, with the best numbers in bold."""
-        head, *rows = self._rows(lambda text, best: f"**{text}**" if best else text)
+        (_, *names), *rows = self._rows(lambda text, best: f"**{text}**" if best else text)
+        head = ["", *map(escape, names)]
         rule = ["---", *("---:" for _ in self.names)]
         lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-        notes = "\n\n".join([*self._legend("Bold"), *self.notes])
+        notes = "\n\n".join([*self._legend("Bold"), *map(escape, self.notes)])
         return "\n".join([*lines, "", notes, ""])
 
     def to_json(self) -> dict[str, Any]:
