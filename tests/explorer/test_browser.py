@@ -10,9 +10,9 @@ from helpers import on_tensorflow
 pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
 pytest.importorskip("selenium", reason="selenium is not installed")
 
-from browser_page import HAS_BROWSER, Page, opened  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from test_serving import VAE, served  # noqa: E402
+from browser_page import HAS_BROWSER, Page, opened
+from selenium.webdriver.common.keys import Keys
+from test_serving import VAE, served
 
 pytestmark = [
     on_tensorflow("the page is the same on every backend"),

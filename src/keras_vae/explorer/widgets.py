@@ -75,15 +75,16 @@ def on_events(
     """
     handler = _with_messages(function, len(outputs), 0 if errors is None else outputs.index(errors))
     settings: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    actions = actions or {}
     if actions:
         last, handled = gr.JSON(visible=False), gr.State(None)
         for name, event in actions.items():
-            # This runs in the browser, before the event is sent or kept.
+            # This runs in the browser at once. The function is connected to the change of `last` because Gradio repeats
+            # everything that is connected to an event when it sends the event that it kept.
             event(None, None, last, js=f"() => [[{json.dumps(name)}, performance.now()]]", **settings)
         handler = _with_action(handler, len(outputs))
+        events = [*events, last.change]
         inputs, outputs = [last, handled, *inputs], [*outputs, handled]
-    gr.on([*events, *actions.values()], handler, [*inputs], [*outputs], trigger_mode="always_last", **settings)
+    gr.on([*events], handler, [*inputs], [*outputs], trigger_mode="always_last", **settings)
 
 
 def _with_messages(function: Callable[..., Any], num_outputs: int, place: int) -> Callable[..., Any]:
