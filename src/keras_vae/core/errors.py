@@ -5,7 +5,9 @@ out: `name: problem; remedy`. A message about a file starts with its path.
 """
 
 import difflib
+import numbers
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 
@@ -53,6 +55,21 @@ def require_list(name: str, value: Any) -> None:
         raise InputError(f"{name} = {value!r}: a string; pass a list, such as [{value!r}]")
     if not isinstance(value, Iterable):
         raise InputError(f"{name} = {value!r}: not a list; pass a list")
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: its representation if it is short, otherwise the name of its class.
+
+    Args:
+        value: Any object.
+
+    Example:
+        >>> shown(1.5), shown("x" * 100)
+        ('1.5', 'str')
+    """
+    is_plain = value is None or isinstance(value, str | bytes | numbers.Number | list | tuple | dict | PurePath)
+    text = repr(value) if is_plain else ""
+    return text if 0 < len(text) <= 60 and "\n" not in text else type(value).__name__
 
 
 def alternatives(values: Sequence[str]) -> str:
