@@ -19,6 +19,7 @@ from keras_vae.core.files import (
     write_text,
     writing,
 )
+from keras_vae.core.markdown import code_block, escape
 from keras_vae.evaluation.summary import summarize
 from keras_vae.runs.run import Run
 
@@ -187,18 +188,16 @@ def wrap_errors(repository: str) -> Iterator[None]:
 
 
 def _card(run: Run, repository: str) -> str:
-    numbers = "\n".join(summarize(run.evaluation or {}))
+    numbers = code_block("\n".join(summarize(run.evaluation or {})))
     return f"""---
 library_name: keras-vae
 tags: [variational-autoencoder, keras]
 ---
-# {run.name}
+# {escape(run.name)}
 
-{run.experiment.description}
+{escape(run.experiment.description)}
 
-```
 {numbers}
-```
 
 `vae pull {repository}` downloads this run to `runs/{repository.rpartition("/")[2]}`, for use with `vae sample`,
 `vae evaluate` and `keras_vae.load`. `experiment.toml` contains all settings, `environment.json` the versions and the

@@ -15,13 +15,16 @@ from pydantic import Field
 
 from keras_vae.core.archives import read_npz
 from keras_vae.core.config import ConfigModel
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, suggestion
 from keras_vae.core.files import reading, replacing, replacing_folder, write_text, writing
 from keras_vae.core.locks import locked
 from keras_vae.core.typing import Array
 
 Metrics = dict[str, list[float]]
 """Columns by name, with one value per epoch."""
+
+MONITORED = "val_total_loss"
+"""The column that determines the best epoch: the objective without annealing, on the validation images."""
 
 Sections = Mapping[str, Mapping[str, Array]]
 """Arrays by section and name."""
@@ -177,6 +180,32 @@ def free_path(name: str) -> Path:
     return next(path for path in paths if not path.exists())
 
 
+def find_run(name: str | Path) -> Path:
+    """Return the folder of a run, given its path or the name of a pretrained run; a folder takes precedence.
+
+    Raises:
+        InputError: There is no such run.
+    """
+    path = Path(name).expanduser()
+    if not path.exists():
+        if str(path) not in pretrained_names():
+            hint = suggestion(str(path), [*pretrained_names(), *run_paths()])
+            raise InputError(
+                f"run = {path}: does not exist; {hint}train a run with `vae train`, or use a pretrained one: "
+                f"{' or '.join(pretrained_names())}"
+            )
+        path = PRETRAINED / path
+    for file in ("experiment.toml", "environment.json"):
+        if not (path / file).is_file():
+            raise InputError(f"run = {path}: not a run folder ({file} is missing); pass another folder")
+    return path
+
+
 def pretrained_names() -> list[str]:
     """Return the names of the pretrained runs, sorted."""
     return sorted(file.parent.name for file in PRETRAINED.glob("*/experiment.toml"))
+
+
+def run_paths() -> list[str]:
+    """Return the paths of the runs in `runs/`, sorted."""
+    return sorted(str(file.parent) for file in Path("runs").glob("*/experiment.toml"))
