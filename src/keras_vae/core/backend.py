@@ -10,6 +10,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import GeneratorType
 from typing import Any, Literal
 
 import keras
@@ -367,6 +368,13 @@ def is_concrete(tensor: Any) -> bool:
 
         return not isinstance(tensor, jax.core.Tracer)
     return bool(tensor.device.type != "meta")
+
+
+def is_data_source(x: Any) -> bool:
+    """Return whether Keras reads batches from an object: a `PyDataset`, a generator, or a data set of a library."""
+    libraries = {cls.__module__.partition(".")[0] for cls in type(x).__mro__}
+    is_library_data = bool(libraries & {"tensorflow", "torch", "grain"}) and not keras.ops.is_tensor(x)
+    return isinstance(x, keras.utils.PyDataset | GeneratorType) or is_library_data
 
 
 def peek(batches: Any, count: int = 1) -> tuple[Any, Any]:

@@ -72,6 +72,28 @@ def shown(value: Any) -> str:
     return text if 0 < len(text) <= 60 and "\n" not in text else type(value).__name__
 
 
+def check_count(name: str, value: Any, *, maximum: int | None = None) -> None:
+    """Reject a value that is not a whole number of at least one.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        maximum: Largest accepted value; None for no bound.
+
+    Raises:
+        InputError: The value is not an integer, is below one, or exceeds the maximum.
+    """
+    if not is_integer(value) or value < 1:
+        raise InputError(f"{name} = {shown(value)}: not a positive integer; pass an integer ≥ 1")
+    if maximum is not None and value > maximum:
+        raise InputError(f"{name} = {value}: too large; pass an integer from 1 to {maximum}")
+
+
+def is_integer(value: Any) -> bool:
+    """Return whether a value is a whole number of Python or NumPy; True and False are not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def alternatives(values: Sequence[str]) -> str:
     """Return values as a list in words, such as `".npz, .csv or .parquet"`.
 

@@ -20,6 +20,7 @@ from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.feeding import CheckedModel
 from keras_vae.models.image_models import export_graph, reconstruction_graph
+from keras_vae.models.inputs import check_input_shape, check_optimizer, check_seed
 
 
 class Batch(NamedTuple):
@@ -91,6 +92,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         check_component("likelihood", likelihood, Likelihood)
         check_component("objective", objective, Objective)
         check_component("condition", condition, Condition)
+        check_seed(seed)
         super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
@@ -186,8 +188,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         Raises:
             InputError: The components do not fit together.
         """
-        shape = input_shape["images"] if isinstance(input_shape, dict) else input_shape
-        image_shape = tuple(shape[1:])
+        image_shape = check_input_shape(input_shape, self.image_shape if self.built else None)
         if image_shape[-1] is not None:
             self.likelihood.check_images(image_shape)
         try:
@@ -323,6 +324,7 @@ class BaseVAE(CheckedModel, abc.ABC):
                     f"{name} = {value!r}: not supported, a model minimizes its objective; pass objective=… and "
                     "likelihood=… to the model, and metrics=… to compile"
                 )
+        check_optimizer(optimizer)
         super().compile(optimizer, metrics=[metrics] if isinstance(metrics, str) else metrics, **kwargs)
         self._build_metrics()
 

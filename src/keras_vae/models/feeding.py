@@ -7,10 +7,10 @@ from typing import Any
 import keras
 
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, shown
 from keras_vae.models.batching import split_off
 from keras_vae.models.inference import Inference
-from keras_vae.models.inputs import check_assignment, is_array
+from keras_vae.models.inputs import check_assignment, check_options, check_source, is_array
 
 
 class CheckedModel(Inference, keras.Model):
@@ -82,7 +82,11 @@ class CheckedModel(Inference, keras.Model):
             InputError: The images do not fit the model or have floats outside [0, 1]; or this model does not support
                 the targets, weights or callbacks. Of a data source, only the first batch is checked.
         """
-        _check_monitors(callbacks)
+        check_options(
+            **{"batch_size": batch_size, "epochs": epochs, "verbose": verbose, "shuffle": shuffle},
+            **{"validation_split": validation_split, **kwargs},
+        )
+        _check_callbacks(callbacks)
         x, y = self._checked_data("train", x, y, **kwargs)
         if validation_data is None:
             x, validation_data = split_off(x, validation_split)
@@ -113,6 +117,7 @@ class CheckedModel(Inference, keras.Model):
         **kwargs: Any,
     ) -> Any:
         """Evaluate the model as `keras.Model.evaluate` does, after a check; arguments and errors as for `fit`."""
+        check_options(batch_size=batch_size, verbose=verbose, **kwargs)
         # `fit` calls this method with validation data that it has already checked.
         if not kwargs.get("_use_cached_eval_dataset"):
             x, y = self._checked_data("test", x, y, **kwargs)
@@ -122,6 +127,7 @@ class CheckedModel(Inference, keras.Model):
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Return the outputs for images as `keras.Model.predict` does, after a check; errors as for `fit`."""
+        check_options(batch_size=batch_size, verbose=verbose, **kwargs)
         x, _ = self._checked_data("predict", x)
         if not kwargs.get("steps"):
             x, _ = backend.array_pipeline(x, batch_size)
@@ -131,12 +137,12 @@ class CheckedModel(Inference, keras.Model):
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """Run one training step as `keras.Model.train_on_batch` does, after a check; arguments as for `fit`."""
-        x, _ = self._checked_data("train", x, y, sample_weight=sample_weight, class_weight=class_weight)
+        x, _ = self._checked_data("train", x, y, sample_weight=sample_weight, class_weight=class_weight, source=False)
         return super().train_on_batch(x, return_dict=return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Evaluate one batch as `keras.Model.test_on_batch` does, after a check; arguments as for `fit`."""
-        x, _ = self._checked_data("test", x, y, sample_weight=sample_weight)
+        x, _ = self._checked_data("test", x, y, sample_weight=sample_weight, source=False)
         return super().test_on_batch(x, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -168,13 +174,16 @@ class CheckedModel(Inference, keras.Model):
         """Return the output for a batch in any form that `predict` accepts."""
         return self._step(super().predict_step, args, ignore_targets=True)
 
-    def _checked_data(self, function: str, x: Any, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def _checked_data(
+        self, function: str, x: Any, y: Any = None, *, source: bool = True, **kwargs: Any
+    ) -> tuple[Any, Any]:
         """Return the `x` and `y` to pass to Keras: checked arrays and None, or a source to be checked by `function`.
 
         Args:
             function: Name of the Keras function, `"train"`, `"test"` or `"predict"`.
             x: Inputs of `fit`, `evaluate` or `predict`.
             y: Targets.
+            source: Whether `x` may be a data source.
             **kwargs: Their other arguments. Weights of images or classes raise an error.
         """
         backend.check_replicas()
@@ -184,11 +193,12 @@ class CheckedModel(Inference, keras.Model):
         joined = checks.join(x, y, kwargs.get("sample_weight"))
         images = joined.get("images") if isinstance(joined, Mapping) else joined
         self._unchecked_sources.discard(function)
-        if is_array(images) or isinstance(joined, Mapping):
+        if is_array(images) or isinstance(joined, Mapping) or not source:
             joined = checks.check(joined)
             if not self.built:
                 self.build((None, *images.shape[1:]))  # type: ignore[union-attr]
             return joined, None
+        check_source(joined)
         self._unchecked_sources.add(function)
         return (_as_tuples(x) if inspect.isgenerator(x) else x), y
 
@@ -246,9 +256,15 @@ def _as_tuples(batches: Iterable[Any]) -> Iterator[Any]:
         yield batch if isinstance(batch, tuple) else (batch,)
 
 
-def _check_monitors(callbacks: Any) -> None:
-    """Reject callbacks that monitor Keras's `loss`, which this model does not report."""
-    for callback in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
+def _check_callbacks(callbacks: Any) -> None:
+    """Reject objects that are not callbacks, and those that monitor Keras's `loss`, which this model does not report."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    for callback in keras.tree.flatten(callbacks):
+        if callback is not None and not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(
+                f"callbacks = {shown(callback)}: not a callback; pass instances of keras.callbacks.Callback"
+            )
         if isinstance(callback, keras.callbacks.TerminateOnNaN):
             raise InputError(
                 "callbacks = TerminateOnNaN: it monitors `loss`, but this model reports total_loss; write a callback "

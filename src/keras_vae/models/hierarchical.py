@@ -320,7 +320,7 @@ class HierarchicalVAE(BaseVAE):
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
         """Return samples from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
-        vectors = self._check_sample(n, condition)
+        vectors = self._check_sample(n, seed, condition)
         noise = ops.convert_to_tensor(self._noise(n, seed, condition))
         noise_per_group = self._split_groups(noise)
         samples: list[Tensor] = []
@@ -334,7 +334,7 @@ class HierarchicalVAE(BaseVAE):
 
     def _noise(self, n: int, seed: int | None, condition: Any) -> Array:
         """Check the arguments of `sample`, and return standard normal noise (n, latent_dim)."""
-        self._check_sample(n, condition)
+        self._check_sample(n, seed, condition)
         if seed is None:
             return ops.convert_to_numpy(self.sampler.noise((n, self.latent_dim)))
         return np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype="float32")

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
-from keras import ops
 
 from keras_vae.components.conditions import Condition
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Tensor
-from keras_vae.models.inputs import is_array, is_symbolic
+from keras_vae.models.inputs import check_options, is_symbolic
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -57,7 +56,9 @@ class _ImageModel(keras.Model, abc.ABC):
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Return the outputs as `keras.Model.predict` does, after a check of arrays; data sources are not checked."""
-        self._check(x)
+        check_options(batch_size=batch_size, verbose=verbose, **kwargs)
+        if not backend.is_data_source(x):
+            self._check(x)
         with backend.expected_tracing():
             return super().predict(x, batch_size, verbose, **kwargs)
 
@@ -148,8 +149,8 @@ class ImageDecoder(_ImageModel):
             raise InputError(
                 f'condition = None: this model is conditioned on {self._condition}; pass {{"codes": z, "condition": c}}'
             )
-        if is_array(inputs):
-            codes = self._check_codes(ops.convert_to_numpy(inputs))
+        if not is_symbolic(inputs):
+            codes = self._check_codes(inputs)
             if not is_symbolic(condition):
                 self._input_checks.conditions(condition, len(codes))
 

@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,13 +13,13 @@ from keras import ops
 from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, check_count
 from keras_vae.core.images import image_generators, normal_noise, to_unit
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
 from keras_vae.models.image_models import ImageDecoder, ImageEncoder
 from keras_vae.models.importance_sampling import ImportanceSampling, Proposal
-from keras_vae.models.inputs import ModelInputs, check_count
+from keras_vae.models.inputs import ModelInputs, check_memory, check_numbers, check_seed
 from keras_vae.models.proposals import choose_proposal
 
 
@@ -181,7 +182,7 @@ class Inference(abc.ABC):
             InputError: The codes or conditions do not fit the model.
         """
         self._check_built()
-        codes = self._check_codes(np.asarray(z))
+        codes = self._check_codes(z)
         conditions = self._input_checks.conditions(condition, len(codes))
         inputs = {"codes": codes} if conditions is None else {"codes": codes, "condition": conditions}
         return self._in_batches(self.image_decoder.predict_on_batch, inputs, batch_size)
@@ -252,6 +253,7 @@ class Inference(abc.ABC):
         """
         check_count("draws", draws)
         inputs, shape = self._prepare_inputs(x, condition, seed, by_content=by_content), (draws, self.latent_dim)
+        check_memory("draws", draws, 1 if by_content else len(inputs["images"]) * draws * self.latent_dim)
         if not by_content:
             rng = np.random.default_rng(seed)
             inputs["noise"] = rng.standard_normal((len(inputs["images"]), *shape), dtype="float32")
@@ -352,7 +354,9 @@ class Inference(abc.ABC):
 
     @property
     def _input_checks(self) -> ModelInputs:
-        return ModelInputs(self.image_shape if self.built else (None, None, None), self.condition)
+        if not self.built:
+            return ModelInputs((None, None, None), self.condition)
+        return ModelInputs(self.image_shape, self.condition, self.latent_dim)
 
     def _prepare_inputs(self, x: Any, condition: Any, seed: int, *, by_content: bool = False) -> dict[str, Array]:
         """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires.
@@ -363,6 +367,7 @@ class Inference(abc.ABC):
             seed: Seed of the noise.
             by_content: Whether the noise follows from the pixels of each image and the seed, instead of its row.
         """
+        check_seed(seed)
         inputs = self._input_checks.arrays(x, condition)
         images = inputs["images"]
         if not self.built:
@@ -378,16 +383,19 @@ class Inference(abc.ABC):
         if not self.built:
             raise InputError("built = False: the image size is not known yet; call fit or build((None, H, W, C))")
 
-    def _check_codes(self, z: Array) -> Array:
+    def _check_codes(self, z: Any) -> Array:
         """Check codes, and return them as float32."""
-        if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
-            raise InputError(f"z.shape = {z.shape}: this model decodes vectors; pass (n, {self.latent_dim}), n ≥ 1")
-        return z.astype("float32")
+        codes = check_numbers("z", z)
+        if codes.ndim != 2 or codes.shape[1] != self.latent_dim or len(codes) == 0:
+            raise InputError(f"z.shape = {codes.shape}: this model decodes vectors; pass (n, {self.latent_dim}), n ≥ 1")
+        return codes
 
-    def _check_sample(self, n: int, condition: Any) -> Array | None:
+    def _check_sample(self, n: int, seed: int | None, condition: Any) -> Array | None:
         """Check the arguments of `sample`, and return the encoded conditions (n, size), or None."""
         check_count("n", n)
+        check_seed(seed)
         self._check_built()
+        check_memory("n", n, int(n) * max(math.prod(size or 1 for size in self.image_shape), self.latent_dim))
         conditions = self._input_checks.conditions(condition, n)
         return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))
 

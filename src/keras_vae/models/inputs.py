@@ -1,7 +1,7 @@
 """Checks of a model's inputs: one object that `fit`, `evaluate`, `encode` and all other entry points use."""
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from keras import ops
 from keras_vae.components.conditions import Condition
 from keras_vae.components.objectives import Objective
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError, shown, suggestion
+from keras_vae.core.errors import InputError, check_count, is_integer, shown, suggestion
 from keras_vae.core.images import check_images
 from keras_vae.core.registry import check_component, settings
 from keras_vae.core.typing import Array, Shape
@@ -25,6 +25,12 @@ _DICT = '{"images": x, "condition": c}'
 _NAMES = ("images", "condition", "noise", "pixel_noise", "features", "codes")
 """Names of all inputs of `call`."""
 
+_COUNTS = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps")
+"""Arguments of Keras's methods that are integers of at least one, or None."""
+
+_MAX_FLOATS = 2**30
+"""Largest number of floats of one result, which take 4 GiB."""
+
 
 @dataclass(frozen=True)
 class ModelInputs:
@@ -36,10 +42,12 @@ class ModelInputs:
     Args:
         image_shape: (H, W, C) of the model's images; None for a size that is not fixed.
         condition: The model's condition, or None.
+        latent_dim: Number of latent dimensions; None if the model is not built.
     """
 
     image_shape: Shape
     condition: Condition | None
+    latent_dim: int | None = None
 
     def unpack(self, data: Any, *, ignore_targets: bool = False) -> Any:
         """Return the inputs in one batch of a data source, in the form that `join` returns.
@@ -87,7 +95,7 @@ class ModelInputs:
         return {**x, "condition": y}
 
     def check(self, x: Any) -> Any:
-        """Return images and conditions as checked NumPy arrays; return data sources and symbolic tensors unchanged.
+        """Return images and conditions as checked NumPy arrays; return symbolic tensors unchanged.
 
         Args:
             x: Inputs in the form that `join` returns.
@@ -101,10 +109,14 @@ class ModelInputs:
         images = x.get("images") if isinstance(x, Mapping) else x
         if isinstance(x, Mapping) and isinstance(images, list | tuple):
             images = _to_numpy(images)
+        if isinstance(x, Mapping):
+            x = {**x, **self._check_replacements(x, images)}
         if not is_array(images):
+            if images is not None and not is_symbolic(images):
+                raise _not_images(images)
             return x
         condition = x.get("condition") if isinstance(x, Mapping) else None
-        images = _to_numpy(images)
+        images = _to_images(images)
         check_images(images, self.image_shape)
         conditions = condition if is_symbolic(condition) else self.conditions(condition, len(images))
         if not isinstance(x, Mapping):
@@ -125,8 +137,8 @@ class ModelInputs:
             raise InputError('condition, x["condition"]: the condition is given twice; pass one of the two')
         x = self.join(x)
         inputs = dict(x) if isinstance(x, Mapping) else {"images": x}
-        check_names(inputs)
-        images = _to_numpy(inputs["images"])
+        check_names(inputs, ("images", "condition"))
+        images = _to_images(inputs["images"])
         check_images(images, self.image_shape)
         conditions = self.conditions(inputs.get("condition") if condition is None else condition, len(images))
         return {"images": images} | ({} if conditions is None else {"condition": conditions})
@@ -152,6 +164,23 @@ class ModelInputs:
             raise InputError(f"condition of length {len(values)}: there are {n} images; pass 1 or {n} values")
         return values
 
+    def _check_replacements(self, inputs: Mapping[str, Any], images: Any) -> dict[str, Any]:
+        """Return the checked arrays that replace random numbers or codes in a dict of inputs."""
+        checked = {}
+        for name in ("noise", "pixel_noise", "codes"):
+            value = inputs.get(name)
+            if value is None or is_symbolic(value):
+                continue
+            checked[name] = array = check_numbers(name, value)
+            expected: Shape = (None, self.latent_dim) if images is None else (None, None, self.latent_dim)
+            if name == "pixel_noise":
+                expected = (None, *self.image_shape)
+            if is_array(images):
+                expected = (len(images), *expected[1:])
+            if not _fits(array.shape, expected):
+                raise InputError(f"{name}.shape = {array.shape}: does not fit the images; pass {expected}")
+        return checked
+
     def missing_condition(self) -> InputError:
         """Return the error of a missing condition."""
         return InputError(
@@ -160,18 +189,120 @@ class ModelInputs:
         )
 
 
-def check_count(name: str, value: Any) -> None:
-    """Reject a value that is not a whole number of at least one.
+def check_seed(seed: Any) -> None:
+    """Reject a seed that is not an integer from 0 to 2³² − 1; None is accepted.
+
+    Raises:
+        InputError: The seed is something else.
+    """
+    if seed is not None and not (is_integer(seed) and 0 <= seed < 2**32):
+        raise InputError(f"seed = {shown(seed)}: not a seed; pass an integer from 0 to {2**32 - 1}")
+
+
+def check_memory(name: str, value: int, floats: int) -> None:
+    """Reject a number of results that would not fit in memory.
+
+    Args:
+        name: Name of the argument that determines their number.
+        value: Its value.
+        floats: Number of floats of all results.
+
+    Raises:
+        InputError: They need more than 4 GiB.
+    """
+    if floats > _MAX_FLOATS:
+        raise InputError(
+            f"{name} = {value}: needs {floats / 2**28:,.1f} GiB of memory; pass at most "
+            f"{max(1, _MAX_FLOATS * int(value) // floats)}, in several calls with different seeds"
+        )
+
+
+def check_numbers(name: str, values: Any) -> Array:
+    """Return values as a float32 array.
 
     Args:
         name: Name of the argument.
-        value: Its value.
+        values: An array, a tensor or a nested list.
 
     Raises:
-        InputError: The value is not an integer, or it is below one.
+        InputError: The values are not numbers, have rows of different lengths, or are not finite in float32.
     """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} = {value!r}: not a positive integer; pass an integer ≥ 1")
+    array = _to_numpy(values)
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise InputError(f"{name} = {shown(values)}: not an array of numbers; pass floats")
+    with np.errstate(over="ignore"):
+        floats: Array = array.astype("float32")
+    if not np.isfinite(floats).all():
+        raise InputError(f"{name}: NaN, infinite or beyond the range of float32; pass finite numbers")
+    return floats
+
+
+def check_options(**options: Any) -> None:
+    """Reject invalid arguments of `fit`, `evaluate` and `predict` that Keras would misinterpret.
+
+    Args:
+        **options: Their arguments by name. Names without a rule are accepted.
+
+    Raises:
+        InputError: A value is invalid.
+    """
+    for name, value in options.items():
+        if name == "epochs" or (name in _COUNTS and value is not None):
+            check_count(name, value)
+        elif name == "initial_epoch" and not (is_integer(value) and value >= 0):
+            raise InputError(f"initial_epoch = {shown(value)}: not an epoch; pass an integer ≥ 0")
+        elif name == "validation_freq" and not isinstance(value, list | tuple | set | range):
+            check_count(name, value)
+        elif name == "validation_split" and not (_is_real(value) and 0 <= value < 1):
+            raise InputError(f"validation_split = {shown(value)}: not a fraction; pass a number in [0, 1)")
+        elif name == "verbose" and not (
+            value == "auto" or (isinstance(value, numbers.Integral) and value in (0, 1, 2))
+        ):
+            raise InputError(f"verbose = {shown(value)}: unknown; pass 0, 1, 2 or 'auto'")
+        elif name == "shuffle" and not isinstance(value, bool | np.bool):
+            raise InputError(f"shuffle = {shown(value)}: not a truth value; pass True or False")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Reject a value that is not an optimizer, or the name or configuration of one.
+
+    Raises:
+        InputError: Keras cannot interpret the value.
+    """
+    try:
+        found = keras.optimizers.get(optimizer)
+    except (ValueError, TypeError):
+        found = None
+    if found is None:
+        raise InputError(
+            f"optimizer = {shown(optimizer)}: not an optimizer; pass a name, such as 'adam', or an instance of "
+            "keras.optimizers.Optimizer"
+        )
+
+
+def check_input_shape(input_shape: Any, built_for: Shape | None) -> Shape:
+    """Return the shape (H, W, C) in an argument of `build`.
+
+    Args:
+        input_shape: (None, H, W, C), or a dict with this shape under `images`.
+        built_for: (H, W, C) of a model that is built already, otherwise None.
+
+    Raises:
+        InputError: The argument has another form, or the model was built for another shape.
+    """
+    shape = input_shape.get("images") if isinstance(input_shape, Mapping) else input_shape
+    if not isinstance(shape, list | tuple) or len(shape) != 4:
+        raise InputError(f"input_shape = {shown(input_shape)}: not the shape of images; pass (None, H, W, C)")
+    image_shape = tuple(shape[1:])
+    if built_for is not None and image_shape != built_for:
+        raise InputError(
+            f"input_shape = {shown(input_shape)}: the model was built for images of {built_for}; build a new model"
+        )
+    return image_shape
 
 
 def check_assignment(model: Any, name: str, value: Any) -> None:
@@ -199,15 +330,19 @@ def check_assignment(model: Any, name: str, value: Any) -> None:
         )
 
 
-def check_names(inputs: Mapping[str, Any]) -> None:
+def check_names(inputs: Mapping[str, Any], accepted: Sequence[str] = _NAMES) -> None:
     """Reject a dict of inputs without images, or with an unknown name.
+
+    Args:
+        inputs: The dict.
+        accepted: The accepted names.
 
     Raises:
         InputError: A name is unknown, or there are neither images nor noise, which a hierarchical model decodes.
     """
     for name in inputs:
-        if name not in _NAMES:
-            hint = suggestion(str(name), _NAMES)
+        if name not in accepted:
+            hint = suggestion(str(name), accepted)
             raise InputError(f"x = dict of {', '.join(map(str, inputs))}: unknown {name!r}; {hint}pass {_DICT}")
     if inputs.get("images") is None and inputs.get("noise") is None:
         raise InputError(f"x = dict of {', '.join(inputs) or 'nothing'}: no images; pass {_DICT}")
@@ -223,9 +358,44 @@ def is_array(images: Any) -> bool:
     return isinstance(images, np.ndarray) or (ops.is_tensor(images) and backend.is_concrete(images))
 
 
-def _to_numpy(values: Any) -> Array:
-    array: Array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+def check_source(x: Any) -> None:
+    """Reject an object that is neither an array nor a source of batches.
+
+    Raises:
+        InputError: The object is something else.
+    """
+    if not (is_array(x) or backend.is_data_source(x)):
+        raise InputError(
+            f"x = {shown(x)}: not images; pass an array of images, or batches of images (tf.data.Dataset, DataLoader, "
+            "PyDataset or generator)"
+        )
+
+
+def _not_images(x: Any) -> InputError:
+    return InputError(f"x = {shown(x)}: not images; pass an array of images")
+
+
+def _to_images(images: Any) -> Array:
+    """Return images as an array of numbers."""
+    array = _to_numpy(images)
+    if array.dtype.kind in "OUSmM":
+        raise _not_images(images)
     return array
+
+
+def _fits(shape: Shape, expected: Shape) -> bool:
+    return len(shape) == len(expected) and all(size in (None, got) for got, size in zip(shape, expected, strict=True))
+
+
+def _to_numpy(values: Any) -> Array:
+    """Return values as an array; rows of different lengths become an array of objects."""
+    if ops.is_tensor(values):
+        array: Array = ops.convert_to_numpy(values)
+        return array
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.array(None, dtype=object)
 
 
 def dataset_condition(model: "BaseVAE", dataset: Dataset) -> Array | None:
