@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+MAX_SIZE = 2**16
+"""Largest number of units, codes or components of a layer: larger layers do not fit in memory."""
+
 
 class InputError(ValueError):
     """Invalid input: an argument, a setting, a file or an image."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.core import backend
+from keras_vae.core import tracing
 from keras_vae.core.errors import check_count
 from keras_vae.core.typing import Array, Shape, Tensor
 
@@ -77,7 +77,7 @@ def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int)
     """
     check_count("batch_size", batch_size)
     count = len(keras.tree.flatten(arrays)[0])
-    with backend.expected_tracing():
+    with tracing.expected_tracing():
         batch_results = [
             keras.tree.map_structure(
                 _to_numpy,

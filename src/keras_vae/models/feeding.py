@@ -6,11 +6,12 @@ from typing import Any
 
 import keras
 
-from keras_vae.core import backend
+from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
+from keras_vae.models.arguments import check_assignment, check_options
 from keras_vae.models.batching import split_off
 from keras_vae.models.inference import Inference
-from keras_vae.models.inputs import check_assignment, check_options, check_source, is_array
+from keras_vae.models.inputs import check_source, is_array
 
 
 class CheckedModel(Inference, keras.Model):
@@ -90,6 +91,11 @@ class CheckedModel(Inference, keras.Model):
         x, y = self._checked_data("train", x, y, **kwargs)
         if validation_data is None:
             x, validation_data = split_off(x, validation_split)
+            if validation_split and validation_data is None:
+                raise InputError(
+                    f"validation_split = {validation_split}: leaves no images for training, or cannot split a data "
+                    "source; pass a smaller fraction, or validation_data"
+                )
         else:
             # Only a tuple is a pair `(x, c)`; `join` handles a list.
             held_out = validation_data if isinstance(validation_data, tuple) else (validation_data,)
@@ -105,8 +111,7 @@ class CheckedModel(Inference, keras.Model):
         # If the optimizer were built inside the first step, TensorFlow would trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        split = 0.0 if validation_data is not None else validation_split
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, split, validation_data, shuffle, **kwargs)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
 
     def evaluate(
         self,
@@ -221,7 +226,7 @@ class CheckedModel(Inference, keras.Model):
                     self._restore_jax_state(function, *state)
                     raise
                 args = (*state, batches)
-            with backend.expected_tracing():
+            with tracing.expected_tracing():
                 return step_function(*args)
 
         setattr(self, attribute, checked)
@@ -257,11 +262,11 @@ def _as_tuples(batches: Iterable[Any]) -> Iterator[Any]:
 
 
 def _check_callbacks(callbacks: Any) -> None:
-    """Reject objects that are not callbacks, and those that monitor Keras's `loss`, which this model does not report."""
+    """Reject objects that are not callbacks, and callbacks that monitor `loss`, which this model does not report."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
-    for callback in keras.tree.flatten(callbacks):
-        if callback is not None and not isinstance(callback, keras.callbacks.Callback):
+    for callback in [] if callbacks is None else keras.tree.flatten(callbacks):
+        if not isinstance(callback, keras.callbacks.Callback):
             raise InputError(
                 f"callbacks = {shown(callback)}: not a callback; pass instances of keras.callbacks.Callback"
             )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 import keras
 
 from keras_vae.components.conditions import Condition
-from keras_vae.core import backend
+from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Tensor
-from keras_vae.models.inputs import check_options, is_symbolic
+from keras_vae.models.arguments import check_options
+from keras_vae.models.inputs import is_symbolic
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -59,13 +60,13 @@ class _ImageModel(keras.Model, abc.ABC):
         check_options(batch_size=batch_size, verbose=verbose, **kwargs)
         if not backend.is_data_source(x):
             self._check(x)
-        with backend.expected_tracing():
+        with tracing.expected_tracing():
             return super().predict(x, batch_size, verbose, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
         self._check(x)
-        with backend.expected_tracing():
+        with tracing.expected_tracing():
             return super().predict_on_batch(x)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Lik
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
 from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
-from keras_vae.core import backend
+from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
@@ -194,7 +194,7 @@ class VAE(BaseVAE):
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's outputs for a batch."""
-        return self._features(backend.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
+        return self._features(tracing.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the moments of the posterior; only `z_mean` if it is deterministic."""
@@ -312,6 +312,7 @@ class VAE(BaseVAE):
         Raises:
             InputError: The images do not fit the model.
         """
+        self._input_checks.arrays(x, condition)
         if isinstance(self.prior, VampPrior):
             inputs = self._prepare_inputs(x, condition, seed)
             count = len(inputs["images"])

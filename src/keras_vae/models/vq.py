@@ -17,7 +17,7 @@ from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.models.inputs import check_numbers
-from keras_vae.networks.base import Network, SpatialNetwork
+from keras_vae.networks.base import Network, SpatialNetwork, check_image_shape, check_positive
 
 
 class VQVAEOutput(NamedTuple):
@@ -141,6 +141,8 @@ class VQVAE(BaseVAE):
         """
         if not isinstance(network, SpatialNetwork):
             raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
+        check_image_shape(image_shape)
+        check_positive(code_dim=code_dim)
         likelihood = likelihood or Bernoulli()
         likelihood.check_images(image_shape)
         condition_dim = 0 if condition is None else condition.dim

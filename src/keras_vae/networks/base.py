@@ -8,15 +8,13 @@ from typing import ClassVar
 import keras
 from keras import layers
 
-from keras_vae.core.errors import InputError, check_count, is_integer, shown
+from keras_vae.core.errors import MAX_SIZE, InputError, check_count, is_integer, shown
 from keras_vae.core.registry import Component
 from keras_vae.core.typing import ImageShape, Tensor
 from keras_vae.networks.convolutions import Conv2D
 
-MAX_UNITS, MAX_PIXELS = 2**16, 2**24
-"""Largest numbers of units in a layer and of values in an image; larger networks would not fit in memory."""
-
-_MAX_BLOCKS = 1000
+MAX_BLOCKS, MAX_PIXELS = 1000, 2**24
+"""Largest numbers of blocks, and of values in an image: larger networks do not fit in memory."""
 
 
 class Network(Component, abc.ABC):
@@ -188,7 +186,7 @@ class SpatialNetwork(Network):
         excess = [size - target for size, target in zip(outputs.shape[1:3], target_size, strict=True)]
         if any(excess):
             cropping = tuple((pixels // 2, pixels - pixels // 2) for pixels in excess)
-            outputs = layers.Cropping2D(cropping, dtype="float32")(outputs)
+            outputs = layers.Cropping2D(cropping, data_format="channels_last", dtype="float32")(outputs)
         return outputs
 
 
@@ -210,7 +208,7 @@ def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:
     widths = tuple(widths)
     if not widths or not all(is_integer(width) and width >= 1 for width in widths):
         raise InputError(f"widths = {list(widths)}: empty or below 1; pass at least one width, each ≥ 1")
-    check_count("widths", max(widths), maximum=MAX_UNITS)
+    check_count("widths", max(widths), maximum=MAX_SIZE)
     return widths
 
 
@@ -227,7 +225,7 @@ def check_positive(**sizes: int) -> None:
         >>> check_positive(dense_units=16, blocks=1)
     """
     for name, size in sizes.items():
-        check_count(name, size, maximum=_MAX_BLOCKS if name == "blocks" else MAX_UNITS)
+        check_count(name, size, maximum=MAX_BLOCKS if name == "blocks" else MAX_SIZE)
 
 
 def check_image_shape(image_shape: ImageShape) -> None:

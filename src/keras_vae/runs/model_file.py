@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from keras_vae.core.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -47,6 +49,12 @@ def read_model(file: Path) -> "BaseVAE":
         raise InputError(f"{file}: cannot be read: {first_line(error)}") from None
     if not isinstance(model, BaseVAE):
         raise InputError(f"{file}: contains a {type(model).__name__}, not a VAE; pass a model of this package")
+    damaged = [weight.path for weight in model.weights if not np.isfinite(keras.ops.convert_to_numpy(weight)).all()]
+    if damaged:
+        others = f" and {len(damaged) - 1} others" if len(damaged) > 1 else ""
+        raise InputError(
+            f"{file}: NaN or infinite weights ({damaged[0]}{others}); train the model again, or restore the file"
+        )
     return model
 
 
