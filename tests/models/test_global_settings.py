@@ -56,6 +56,14 @@ def test_default_networks_of_a_model_are_channels_last() -> None:
     assert VAE(seed=0).sample(2, seed=0).shape == (2, 28, 28, 1)
 
 
+def test_float_type_of_keras_does_not_change_a_model() -> None:
+    expected = result()
+    for floatx, tolerance in (("float64", 1e-5), ("float16", 0.02)):
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy("float32")
+        np.testing.assert_allclose(result(), expected, rtol=tolerance, atol=tolerance)
+
+
 SETTINGS: dict[str, tuple[Callable[[], None], float]] = {
     "epsilon": (functools.partial(keras.config.set_epsilon, 1e-2), 1e-6),
     "mixed_bfloat16": (functools.partial(keras.config.set_dtype_policy, "mixed_bfloat16"), 0.02),

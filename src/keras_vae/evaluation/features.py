@@ -279,7 +279,7 @@ def _network(image_shape: ImageShape, classes: int, seed: int) -> keras.Model:
         maps = _convolution(maps, _WIDTHS[min(index, len(_WIDTHS) - 1)], _KERNEL, 1)
         maps = layers.MaxPooling2D(2, padding="same", data_format="channels_last", dtype="float32")(maps)
     hidden = layers.Dense(DIMENSIONS, "relu", dtype="float32", kernel_initializer="zeros", name="features")(
-        layers.Flatten()(maps)
+        layers.Flatten(data_format="channels_last")(maps)
     )
     model = _model(inputs, layers.Dense(classes, dtype="float32", kernel_initializer="zeros")(hidden))
     rng = np.random.default_rng(seed)

@@ -266,7 +266,7 @@ class BaseVAE(CheckedModel, abc.ABC):
                 raise InputError(
                     f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
                 )
-        penalty = terms.penalty + sum(self.losses, ops.zeros(()))
+        penalty = terms.penalty + sum(self.losses, ops.zeros((), "float32"))
         objective = self.objective if training else without_annealing(self.objective)
         total_loss = objective(terms, latents, self.step) + penalty
         weight = num_images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")

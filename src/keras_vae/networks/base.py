@@ -170,7 +170,9 @@ class SpatialNetwork(Network):
         channels = self.bottleneck_channels(*features.shape[1:3])
         if channels != features.shape[-1]:
             features = Conv2D(channels, 1)(features)
-        return layers.Dense(self.dense_units, activation=self.activation)(layers.Flatten()(features))
+        return layers.Dense(self.dense_units, activation=self.activation)(
+            layers.Flatten(data_format="channels_last")(features)
+        )
 
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
         """Return the float32 outputs (N, H, W, C) for z (N, latent_dim); both are symbolic tensors."""
