@@ -143,7 +143,7 @@ class VampPrior(ComponentLayer, Prior):
         pseudo_inputs = ops.convert_to_tensor(self.pseudo_inputs)
         images = clip_keeping_gradients(pseudo_inputs[..., : self.channels], 0.0, 1.0)
         pseudo_inputs = ops.concatenate([images, pseudo_inputs[..., self.channels :]], axis=-1)
-        return Mixture(ops.zeros((self.num_components,)), inputs.encode(pseudo_inputs))
+        return Mixture(ops.zeros((self.num_components,), "float32"), inputs.encode(pseudo_inputs))
 
 
 @register("realnvp")
