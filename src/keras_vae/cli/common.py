@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -15,16 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.core import startup
 from keras_vae.core.errors import InputError, alternatives, unknown
 from keras_vae.core.files import printable, to_path
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import TextIO
+
     from rich.console import Console
 
     from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.diagnostics import Finding
+    from keras_vae.models.base import BaseVAE
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -35,6 +41,10 @@ class Backend(StrEnum):
     TENSORFLOW = "tensorflow"
     JAX = "jax"
     TORCH = "torch"
+
+
+LIBRARIES = {Backend.TENSORFLOW: "TensorFlow", Backend.JAX: "JAX", Backend.TORCH: "PyTorch"}
+"""The names of the backends in messages."""
 
 
 class Color(StrEnum):
@@ -60,7 +70,12 @@ class PriorChoice(StrEnum):
 
 
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, or a pretrained run: mnist-2d or mnist-16d.")
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or a pretrained run: mnist-2d or mnist-16d.",
+        autocompletion=completion.runs,
+    ),
 ]
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
 ColorOption = Annotated[Color | None, typer.Option(help="Convert images to gray or to color.")]
@@ -196,11 +211,11 @@ def print_table(rows: Iterable[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def console() -> "Console":
-    """Return the console of messages and progress bars: stderr."""
+def console(file: "TextIO | None" = None) -> "Console":
+    """Return the console of messages and progress bars: stderr, or a copy of it."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True) if file is None else Console(file=file)
 
 
 def progress() -> "Progress":
@@ -208,6 +223,19 @@ def progress() -> "Progress":
     from keras_vae.core.progress import track
 
     return functools.partial(track, console())
+
+
+def working(title: str) -> "AbstractContextManager[None]":
+    """Show that work of unknown length is in progress, until the context ends."""
+    from keras_vae.core.progress import spinner
+
+    return spinner(console(), title)
+
+
+def load_model(run: "Run", prior: PriorChoice | None = None) -> "BaseVAE":
+    """Load the model of a run, and show that it is being loaded."""
+    with working(f"loading {run.name}"):
+        return run.load_model(None if prior is None else prior.value)
 
 
 def say(message: str) -> None:
@@ -237,11 +265,12 @@ def quoted(path: Path) -> str:
 
 def parse_size(text: str) -> tuple[int, int]:
     """Parse `HxW` into height and width."""
-    height, _, width = text.lower().partition("x")
-    # `isdigit` accepts `²`, which `int` rejects.
-    if not all(side.isdecimal() and len(side) < 10 and int(side) for side in (height, width)):
+    sides = text.lower().split("x")
+    # Other digits, such as ², are not integers, and Python refuses to convert thousands of digits.
+    height, width = (int(side) if re.fullmatch("[0-9]{1,6}", side) else 0 for side in (sides * 2)[:2])
+    if len(sides) != 2 or not (height and width):
         raise InputError(f"--image-size = {text}: not a size; write height x width in pixels, such as 64x48")
-    return int(height), int(width)
+    return height, width
 
 
 def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
@@ -268,14 +297,18 @@ def import_keras(backend: Backend | None = None) -> None:
     chosen = os.environ.get("KERAS_BACKEND", Backend.TENSORFLOW)
     if chosen not in list(Backend):
         raise unknown("$KERAS_BACKEND", chosen, list(Backend))
+    chosen = Backend(chosen)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow warns about retracing for inputs of different shapes, which is intended here.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with tempfile.TemporaryFile() as messages:
-        stderr = os.dup(2)
+    if "keras_vae.models.registration" in sys.modules:
+        return
+    from keras_vae.core.progress import spinner
+
+    with tempfile.TemporaryFile() as messages, os.fdopen(os.dup(2), "w") as stderr:
         os.dup2(messages.fileno(), 2)
         try:
-            importlib.import_module("keras_vae.models.registration")
+            with spinner(console(stderr), f"loading {LIBRARIES[chosen]}"):
+                importlib.import_module("keras_vae.models.registration")
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            os.dup2(stderr.fileno(), 2)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
@@ -34,6 +35,7 @@ from keras_vae.cli.common import (
 from keras_vae.core.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.diagnostics import Finding
     from keras_vae.runs.experiment import Experiment
@@ -46,11 +48,20 @@ def train(
         typer.Argument(
             metavar="[PRESET | EXPERIMENT.toml]",
             help="A preset (`vae presets`) or an experiment file. Default: classic.",
+            autocompletion=completion.presets,
         ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Resume an interrupted run.", autocompletion=completion.runs),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder of images.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="A source (`vae data`), a .npz, a .npy, or a folder of images.",
+            autocompletion=completion.sources,
+        ),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
@@ -60,7 +71,13 @@ def train(
     skip_broken: SkipBrokenOption = False,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder. Default: runs/NAME.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting; may be repeated.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     imports: Annotated[
         list[Path] | None,
@@ -114,11 +131,19 @@ def train(
     findings = _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
     print_evaluation(Run(path), as_json)
     say_findings(path, findings)
+    if not as_json:
+        _say_next_commands(Run(path))
 
 
 def fit_prior(
     run: RunArgument,
-    prior: Annotated[str, typer.Option(help="A prior that can be learned: realnvp or mixture.")] = "realnvp",
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="A prior that can be learned: realnvp or mixture.",
+            autocompletion=completion.words("realnvp", "mixture"),
+        ),
+    ] = "realnvp",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the prior; may be repeated."),
@@ -144,14 +169,14 @@ def fit_prior(
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"run = {run}: has a fitted prior; replace it with --force")
+    from keras_vae.evaluation.descriptions import format_value
+
     result = fit_prior(opened, spec, splits, progress=progress())
     if as_json:
         print(json.dumps(result))
         return
     for name, evaluation in result.items():
-        value = evaluation["negative_elbo"]
-        error = value["standard_error"] or 0
-        print(f"{name:<9} prior: negative_elbo {value['mean']:9.2f} ± {error:.2f} nats per image")
+        print(f"{name:<9} prior: negative_elbo {format_value(evaluation['negative_elbo']):>9} nats per image")
 
 
 def trust(run: RunArgument) -> None:
@@ -203,7 +228,7 @@ def _train(
             else:
                 run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
             terminal.print("evaluating and drawing figures …", style="dim")
-            return _report(run, splits)
+            return _report(run, splits, progress())
     except KeyboardInterrupt as interrupt:
         rows.close()
         say(f"stopped; all completed epochs are saved: continue with {resume}" if path.exists() else "stopped")
@@ -216,7 +241,7 @@ def _train(
         rows.close()
 
 
-def _report(run: "Run", splits: "Splits") -> "Sequence[Finding]":
+def _report(run: "Run", splits: "Splits", progress: "Progress") -> "Sequence[Finding]":
     """Evaluate the ELBO of a complete run, unless it has been evaluated, write the report, and return the problems."""
     from keras_vae.evaluation.diagnostics import diagnose
     from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
@@ -224,10 +249,27 @@ def _report(run: "Run", splits: "Splits") -> "Sequence[Finding]":
 
     model = run.load_model()
     if run.evaluation is None:
-        evaluate(run, splits, EvaluationConfig(samples=0), stages=("likelihood",), model=model)
-    findings = diagnose(run, splits, model)
-    write_report(run, splits, model=model, findings=findings)
+        config = EvaluationConfig(samples=0)
+        evaluate(run, splits, config, stages=("likelihood",), model=model, progress=progress)
+    findings = diagnose(run, splits, model, progress=progress)
+    write_report(run, splits, model=model, findings=findings, progress=progress)
     return findings
+
+
+def _say_next_commands(run: "Run") -> None:
+    """Print commands that use a trained run."""
+    path, posterior = quoted(run.path), run.experiment.model.posterior or {}
+    commands = {
+        f"vae explore {path}": "look at the model in a browser",
+        f"vae sample {path} --out samples.png": "draw new images",
+        f"vae evaluate {path}": "measure the likelihood, the latent space and samples",
+    }
+    if posterior.get("name") == "deterministic":
+        commands = {f"vae fit-prior {path}": "fit a prior, which samples need", **commands}
+    width = max(map(len, commands))
+    say("next:")
+    for command, purpose in commands.items():
+        say(f"  {command:<{width}}  {purpose}")
 
 
 def _tensorboard(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """The `[data]` table of an experiment file."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -36,11 +36,14 @@ class DataConfig(ConfigModel):
     test: Annotated[int | float, Field(ge=0)] = 0.1
     holdout: bool = True
 
-    @pydantic.field_validator("image_size")
+    @pydantic.field_validator("image_size", mode="before")
     @classmethod
-    def _check_two_sides(cls, value: list[int] | str) -> list[int] | str:
-        if isinstance(value, list) and len(value) != 2:
-            raise ValueError("not two sizes; pass [height, width]")
+    def _check_two_sides(cls, value: Any) -> Any:
+        are_sizes = (
+            isinstance(value, list) and len(value) == 2 and all(type(side) is int and side > 0 for side in value)
+        )
+        if not are_sizes and value != "keep":
+            raise ValueError('not two sizes; pass [height, width] in pixels, or "keep"')
         return value
 
     @pydantic.field_validator("scale")

@@ -1,7 +1,7 @@
 """Known factors of variation of images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ class Factors:
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    values: NDArray[np.int64]
+    values: NDArray[np.int64] = field(repr=False)
 
     def __post_init__(self) -> None:
         """Check the fields."""
