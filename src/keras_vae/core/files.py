@@ -116,11 +116,11 @@ def samples(opened: BinaryIO, count: int) -> list[bytes]:
         count: Number of parts, at least 2; a file of fewer parts is read completely.
     """
     size = os.fstat(opened.fileno()).st_size
-    step = max(_SAMPLE_BYTES, (size - _SAMPLE_BYTES) // (count - 1))
-    starts = [min(number * step, max(0, size - _SAMPLE_BYTES)) for number in range(count)]
+    last = max(0, size - _SAMPLE_BYTES)
+    intervals = min(count - 1, -(-last // _SAMPLE_BYTES))
     parts = [size.to_bytes(8, "little")]
-    for start in dict.fromkeys(starts):
-        opened.seek(start)
+    for number in range(intervals + 1):
+        opened.seek(number * last // max(1, intervals))
         parts.append(opened.read(_SAMPLE_BYTES))
     return parts
 
