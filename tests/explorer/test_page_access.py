@@ -28,9 +28,11 @@ TABS = ["Latent map", "Sliders", "Draw", "Interpolate", "Arithmetic", "Samples",
 TEXTS = """
 const styles = [];
 for (const element of document.querySelectorAll("body *")) {
-  const words = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join(" ").trim();
+  const own = [...element.childNodes].filter((node) => node.nodeType === 3);
+  const words = own.map((node) => node.textContent.trim()).join(" ").trim();
   const style = getComputedStyle(element), box = element.getBoundingClientRect();
-  if (!words || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || box.width < 2) continue;
+  const isVisible = element.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+  if (!words || !isVisible || box.width < 2) continue;
   const backgrounds = [];
   for (let each = element; each; each = each.parentElement) backgrounds.push(getComputedStyle(each).backgroundColor);
   const color = element instanceof SVGElement ? style.fill : style.color;

@@ -26,6 +26,7 @@ THEME = gr.themes.Soft(
     color_accent="*primary_600",
     checkbox_label_background_fill_selected="*primary_600",
     checkbox_label_background_fill_selected_dark="*primary_600",
+    button_secondary_background_fill_hover_dark="*neutral_700",
     button_primary_background_fill="*primary_600",
     button_primary_background_fill_hover="*primary_700",
     button_primary_background_fill_dark="*primary_600",
