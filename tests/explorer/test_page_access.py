@@ -189,6 +189,13 @@ def test_the_keyboard_reaches_every_control_and_moves_the_ring(address: str) -> 
         page.change(lambda: ActionChains(page.browser).send_keys("0").perform(), "#latent-map .canvas", "href")
         assert page.find("#latent-map svg.map").get_attribute("data-view") == before
 
+        # The keys work after a click, too.
+        page.at("#latent-map .canvas", 20, 30).click().perform()
+        x, y = ring()
+        ActionChains(page.browser).send_keys(Keys.ARROW_UP).perform()
+        assert ring()[1] < y
+        page.at("#latent-map .canvas", 20, 30).click().perform()
+
         more = []
         for _ in range(40):
             ActionChains(page.browser).send_keys(Keys.TAB).perform()
