@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.data.validation import numeric_array
 
+MAX_SIZE = 65_536
+"""Largest number of values of a factor."""
+
 
 @dataclass(frozen=True, eq=False)
 class Factors:
@@ -39,6 +42,8 @@ class Factors:
                 f"factors: {values.shape[1]} columns, names {self.names}, sizes {self.sizes}; "
                 "pass one unique name and one size per column"
             )
+        if max(self.sizes) > MAX_SIZE:
+            raise InputError(f"factors: sizes {self.sizes}; number the values of each factor 0, 1, …, below {MAX_SIZE}")
         low, high = values.min(0), values.max(0)
         if (low < 0).any() or (high >= self.sizes).any():
             raise InputError(

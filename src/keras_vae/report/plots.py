@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, alternatives, unknown
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
@@ -46,7 +46,7 @@ def plot(
         kind: Name of the plot, a key of `PLOTS`.
         splits: Images to use instead of the run's own: splits, a data set, or an array `(N, height, width, channels)`.
             A model has no images of its own.
-        out: A `.png` file to write, or a `.gif` for an animation of `traversals` or `interpolation`.
+        out: A `.png`, `.svg` or `.pdf` file to write, or a `.gif` for an animation of `traversals` or `interpolation`.
         **options: Options of the plot: the keyword arguments of its function in this module, such as `n`.
 
     Returns:
@@ -63,8 +63,9 @@ def plot(
     """
     check_options(kind, options)
     out = None if out is None else Path(out)
-    if out is not None and out.suffix not in (accepted := (".png", ".gif") if kind in ANIMATED else (".png",)):
-        raise InputError(f"out = {out}: cannot write a {kind} plot as {out.suffix!r}; use {' or '.join(accepted)}")
+    accepted = (*figures.FORMATS, *([".gif"] if kind in ANIMATED else []))
+    if out is not None and out.suffix not in accepted:
+        raise InputError(f"out = {out}: cannot write a {kind} plot as {out.suffix!r}; use {alternatives(accepted)}")
     context = PlotContext.of(run, splits)
     if kind in LATENT_VECTOR_PLOTS and not context.model.has_latent_vector:
         raise InputError(

@@ -112,3 +112,8 @@ def free_path(name: str) -> Path:
     """Return the first of `runs/NAME`, `runs/NAME-2`, … that does not exist."""
     paths = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(path for path in paths if not path.exists())
+
+
+def run_paths() -> list[str]:
+    """Return the paths of the runs in `runs/`, sorted."""
+    return sorted(str(file.parent) for file in Path("runs").glob("*/experiment.toml"))

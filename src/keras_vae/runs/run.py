@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.core.errors import InputError
-from keras_vae.core.files import replacing, replacing_folder, write_text
+from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.files import replacing, replacing_folder, to_path, write_text
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
@@ -126,8 +126,9 @@ class Run:
         path = Path(source).expanduser()
         if not path.exists():
             if str(path) not in pretrained_names():
+                hint = suggestion(str(path), [*pretrained_names(), *files.run_paths()])
                 raise InputError(
-                    f"run = {path}: does not exist; train a run with `vae train`, or use a pretrained one: "
+                    f"run = {path}: does not exist; {hint}train a run with `vae train`, or use a pretrained one: "
                     f"{' or '.join(pretrained_names())}"
                 )
             path = _PRETRAINED / path
@@ -171,7 +172,7 @@ class Run:
     def require_source(self) -> None:
         """Raise an `InputError` if the training images were moved or deleted."""
         source = self.experiment.data.source
-        if source not in sources.SOURCES and not Path(source).expanduser().exists():
+        if source not in sources.SOURCES and not to_path(source).exists():
             raise InputError(
                 f"run = {self.path}: its training images, {source}, do not exist any more; restore them, or write "
                 f"their new path into {self._experiment_file} (data.source)"

@@ -17,6 +17,13 @@ from keras_vae.report.latent_grid import Grid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL import Image
+
+SHEET_SIDE = 640
+"""Longest side up to which sheets of images are enlarged, in pixels."""
+
+MAX_SCALE = 12
+"""Largest factor by which sheets of images are enlarged."""
 
 
 def tile_images(
@@ -262,7 +269,7 @@ def save_animation(strips: ImageStrips, path: Path, *, milliseconds: int = 80) -
 
 
 def save_images(images: Array, path: Path) -> None:
-    """Write images tiled into one PNG, pixel for pixel.
+    """Write images tiled into one PNG, in which each pixel of an image covers a whole number of pixels.
 
     Args:
         images: (N, H, W, C), floats in [0, 1] or uint8.
@@ -270,8 +277,17 @@ def save_images(images: Array, path: Path) -> None:
     """
     from PIL import Image
 
+    sheet = _enlarge(Image.fromarray(tile_images(images)))
     with replacing(path) as temporary:
-        Image.fromarray(tile_images(images)).save(temporary)
+        sheet.save(temporary, format="PNG")
+
+
+def _enlarge(picture: "Image.Image") -> "Image.Image":
+    """Enlarge a small picture by a whole number, so that a single image of 28 x 28 pixels is legible."""
+    from PIL import Image
+
+    scale = min(max(1, SHEET_SIDE // max(picture.size)), MAX_SCALE)
+    return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
 
 
 def _to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
