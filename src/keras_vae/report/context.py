@@ -111,8 +111,9 @@ class PlotContext:
         if self._splits is not None:
             # Labels are matched by name: other images may lack a class, and number the others differently.
             names = getattr(self.model.condition, "names", ())
-            parts = (part if part is None or not names else part.with_classes(names) for part in self._splits)
-            return Splits(*parts)
+            if not names:
+                return self._splits
+            return Splits._make(None if part is None else part.with_classes(names) for part in self._splits)
         if self._run is None:
             raise InputError(f"splits = None: {self.name} has no images of its own; pass splits or an array of images")
         return self._sources.splits or self._run.load_splits(self._progress)
