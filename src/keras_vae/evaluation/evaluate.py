@@ -12,9 +12,9 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.evaluation.per_image import CHECKSUM, StageResult, load_per_image, stored, values_checksum
-from keras_vae.runs.evaluation_file import Evaluation
+from keras_vae.runs.evaluation_file import SCHEMA, Evaluation
 from keras_vae.runs.loading import given_or_own_splits
-from keras_vae.runs.run import SCHEMA, Run
+from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE

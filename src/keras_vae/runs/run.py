@@ -22,7 +22,7 @@ from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
 from keras_vae.runs.checkpoint import State, read_checkpoint, restored_model, write_checkpoint
-from keras_vae.runs.evaluation_file import Evaluation, check_evaluation
+from keras_vae.runs.evaluation_file import Evaluation, read_evaluation
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import PRETRAINED, Metrics, Sections
 from keras_vae.runs.model_file import read_model, weights_checksum
@@ -30,8 +30,6 @@ from keras_vae.runs.model_file import read_model, weights_checksum
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
-SCHEMA = 3
-"""Version of the keys of `evaluation.json`."""
 
 
 @dataclass(frozen=True)
@@ -242,17 +240,8 @@ class Run:
         return self.read_evaluation()
 
     def read_evaluation(self, on: str | None = None) -> Evaluation | None:
-        """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own.
-
-        Raises:
-            InputError: The file is damaged, or contains text where numbers belong.
-        """
-        file = self.path / files.evaluation_name(on)
-        evaluation = files.read_json(file)
-        if evaluation is None:
-            return None
-        check_evaluation(evaluation, str(file))
-        return Evaluation(evaluation)
+        """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own."""
+        return read_evaluation(self.path / files.evaluation_name(on))
 
     def write_evaluation(
         self, evaluation: Mapping[str, Any], on: str | None = None, per_image: Sections | None = None
