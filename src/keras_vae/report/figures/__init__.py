@@ -17,9 +17,10 @@ from keras_vae.report.figures.image_grids import (
     tile_images,
 )
 from keras_vae.report.figures.scatter import latents
-from keras_vae.report.figures.style import PALETTE, save
+from keras_vae.report.figures.style import FORMATS, PALETTE, save
 
 __all__ = [
+    "FORMATS",
     "PALETTE",
     "ImageStrips",
     "curves",
