@@ -168,8 +168,8 @@ def run(tmp_path: Path) -> Path:
     return run.path
 
 
-def vae(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from keras_vae.cli import main; main()"
+def vae(*arguments: object, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"{before}\nfrom keras_vae.cli import main; main()"
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
 
 
@@ -268,6 +268,7 @@ def test_invalid_token_is_rejected(hub: Hub, run: Path, monkeypatch: pytest.Monk
 def test_unreachable_hub_is_reported(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     for arguments in (["push", run, "someone/digits"], ["pull", "someone/digits"]):
-        outcome = vae(*arguments)
+        # The client waits before it tries again.
+        outcome = vae(*arguments, before="import time; time.sleep = lambda seconds: None")
         assert outcome.returncode == 1
         assert "cannot be reached" in outcome.stderr

@@ -26,33 +26,28 @@ from keras_vae.runs.run import Run
 from keras_vae.training.trainer import train
 
 
-@pytest.fixture
-def complete(splits: Splits, tmp_path: Path) -> Run:
-    return train(small("training.epochs=1"), splits, tmp_path / "complete")
-
-
-def test_existing_folder_is_rejected_and_not_changed(complete: Run, splits: Splits) -> None:
-    before = {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()}
+def test_existing_folder_is_rejected_and_not_changed(trained_run: Run, splits: Splits) -> None:
+    before = {path: path.read_bytes() for path in trained_run.path.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="exists; choose another folder"):
-        train(small(), splits, complete.path)
-    assert {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()} == before
+        train(small(), splits, trained_run.path)
+    assert {path: path.read_bytes() for path in trained_run.path.rglob("*") if path.is_file()} == before
 
 
-def test_missing_newer_and_damaged_runs_are_rejected(complete: Run, tmp_path: Path) -> None:
+def test_missing_newer_and_damaged_runs_are_rejected(trained_run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist; train"):
         Run.open(tmp_path / "nowhere")
     with pytest.raises(InputError, match="not a run folder"):
         Run.open(tmp_path)
-    model = complete.path / "model.keras"
+    model = trained_run.path / "model.keras"
     content = model.read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"not a zip at all"):
         model.write_bytes(damaged)
         with pytest.raises(InputError, match=r"cannot be read|not a \.keras archive"):
-            complete.load_model()
-    newer = complete.experiment.to_toml().replace(f"format = {FORMAT}", f"format = {FORMAT + 1}")
-    files.write_text(complete.path / "experiment.toml", newer)
+            trained_run.load_model()
+    newer = trained_run.experiment.to_toml().replace(f"format = {FORMAT}", f"format = {FORMAT + 1}")
+    files.write_text(trained_run.path / "experiment.toml", newer)
     with pytest.raises(InputError, match="newer keras-vae"):
-        Run.open(complete.path)
+        Run.open(trained_run.path)
 
 
 @pytest.mark.parametrize("source", [None, 3])
@@ -69,8 +64,8 @@ def test_splits_of_the_wrong_type_are_rejected(splits: Any, name: str) -> None:
             call("mnist-2d", splits)
 
 
-def test_path_of_a_run_may_be_a_string(complete: Run) -> None:
-    assert Run(str(complete.path)).is_complete
+def test_path_of_a_run_may_be_a_string(trained_run: Run) -> None:
+    assert Run(str(trained_run.path)).is_complete
 
 
 def test_model_file_with_code_is_rejected(tmp_path: Path, make_vae: Callable[..., keras.Model]) -> None:
@@ -88,8 +83,8 @@ def test_model_file_without_a_vae_is_rejected(tmp_path: Path) -> None:
         keras_vae.load(tmp_path / "other.keras")
 
 
-def test_moved_run_can_be_opened(complete: Run, tmp_path: Path) -> None:
-    shutil.move(complete.path, tmp_path / "elsewhere")
+def test_moved_run_can_be_opened(trained_run: Run, tmp_path: Path) -> None:
+    shutil.move(trained_run.path, tmp_path / "elsewhere")
     assert Run.open(tmp_path / "elsewhere").load_model().latent_dim == 2
 
 

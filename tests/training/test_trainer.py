@@ -20,8 +20,8 @@ from keras_vae.runs.run import Run
 from keras_vae.training.trainer import resume, train
 
 
-def test_training_writes_only_weights_and_metrics(splits: Splits, tmp_path: Path) -> None:
-    run = train(small(), splits, tmp_path / "run")
+def test_training_writes_only_weights_and_metrics(trained_run: Run, splits: Splits) -> None:
+    run = trained_run
     assert run.is_complete
     names = {path.name for path in run.path.iterdir()}
     assert names == {"experiment.toml", "environment.json", "metrics.csv", "model.keras"}
@@ -109,8 +109,8 @@ def test_resume_after_the_last_epoch_writes_the_model(
         np.testing.assert_array_equal(left, right)
 
 
-def test_resume_returns_a_complete_run_unchanged(splits: Splits, tmp_path: Path) -> None:
-    run = train(small("training.epochs=1"), splits, tmp_path / "run")
+def test_resume_returns_a_complete_run_unchanged(trained_run: Run, splits: Splits) -> None:
+    run = trained_run
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     assert resume(run, splits) == run
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
@@ -180,8 +180,9 @@ def test_kill_between_checkpoint_and_metrics_loses_no_row(
     assert resume(run, splits).metrics["epoch"] == [1, 2, 3, 4]
 
 
-def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(small(), splits, tmp_path / "whole")
+def test_full_disk_leaves_a_run_that_resumes(
+    trained_run: Run, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writes, save = [], np.savez
 
     def fail_at_the_third_write(file: object, **arrays: object) -> None:
@@ -197,7 +198,7 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
             train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1, 2]
-    assert_equal_runs(resume(run, splits), whole)
+    assert_equal_runs(resume(run, splits), trained_run)
 
 
 def test_resume_rejects_other_images_and_another_backend(splits: Splits, tmp_path: Path) -> None:
