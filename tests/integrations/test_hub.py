@@ -248,4 +248,7 @@ def test_unreachable_hub_is_reported(hub: Hub, run: Path, monkeypatch: pytest.Mo
     for arguments in (["push", run, "someone/digits"], ["pull", "someone/digits"]):
         outcome = vae(*arguments)
         assert outcome.returncode == 1
-        assert "cannot be reached" in outcome.stderr
+        # `push` first names the files.
+        *announced, error = outcome.stderr.splitlines()
+        assert len(announced) == (arguments[0] == "push")
+        assert "cannot be reached" in error

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -120,9 +121,15 @@ def _check_name(repository: str) -> None:
 
 @contextlib.contextmanager
 def wrap_errors(repository: str) -> Iterator[None]:
-    """Convert errors of the client library to a one-line `InputError` or `RunError`."""
+    """Convert errors of the client library to a one-line `InputError` or `RunError`, and suppress its warnings.
+
+    The library would print two lines for every attempt to reach the Hub.
+    """
     from huggingface_hub import errors
 
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     except errors.HFValidationError as error:
@@ -144,6 +151,8 @@ def wrap_errors(repository: str) -> Iterator[None]:
         raise RunError(
             f"repository = {repository!r}: the Hub cannot be reached ({first_line(error)}); check the network"
         ) from None
+    finally:
+        logger.setLevel(level)
 
 
 def _card(run: Run, repository: str) -> str:
