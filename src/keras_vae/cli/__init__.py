@@ -4,6 +4,7 @@ Results go to stdout, messages to stderr. A wrong call exits with 2 and a failur
 explanation. Keras and its backend take seconds to import, so every command imports what it needs when it runs.
 """
 
+import io
 import re
 import sys
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ import typer.core
 from keras_vae import __version__
 from keras_vae.cli import explorer, inspecting, measuring, shipping, training, using
 from keras_vae.core.errors import InputError, RunError, is_out_of_memory, unknown
+from keras_vae.core.files import printable
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """The base class of errors in the words of a command; Typer does not export it."""
@@ -55,6 +57,9 @@ for command in (
 
 def main() -> None:
     """Run the command line; report an error as one line and an exit code."""
+    # Paths that are not UTF-8 are printed as they are, for other programs.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         # Without its standalone mode, Typer raises errors instead of printing them in several lines.
         sys.exit(app(prog_name="vae", standalone_mode=False) or 0)
@@ -68,7 +73,6 @@ def main() -> None:
         _fail(f"{error.name} is not installed; run `pip install {error.name}`, or install the extra that needs it", 1)
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
-
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -76,7 +80,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"vae: {message}", file=sys.stderr)
+    print(f"vae: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 
 

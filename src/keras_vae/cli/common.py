@@ -19,6 +19,7 @@ import typer
 from keras_vae.cli import completion
 from keras_vae.core import startup
 from keras_vae.core.errors import InputError, alternatives, unknown
+from keras_vae.core.files import printable, to_path
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -53,6 +54,14 @@ class Color(StrEnum):
     RGB = "rgb"
 
 
+class Fit(StrEnum):
+    """Values of `--fit`."""
+
+    CROP = "crop"
+    PAD = "pad"
+    STRETCH = "stretch"
+
+
 class PriorChoice(StrEnum):
     """Values of `--prior`."""
 
@@ -73,6 +82,18 @@ ColorOption = Annotated[Color | None, typer.Option(help="Convert images to gray 
 BackgroundOption = Annotated[
     str | None, typer.Option(metavar="COLOR", help="Color behind transparent pixels, such as white.")
 ]
+FitOption = Annotated[
+    Fit | None,
+    typer.Option(
+        help="How --image-size changes the aspect ratio: crop the edges, pad with --background (or black), or stretch. "
+        "Default: crop."
+    ),
+]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(metavar="WHITE", help="Value of white in images of more than 8 bits, such as 65535 or 4095."),
+]
+SkipBrokenOption = Annotated[bool, typer.Option("--skip-broken", help="Skip files that cannot be used, and list them.")]
 SeedOption = Annotated[
     int | None, typer.Option(min=0, max=2**31 - 1, help="Random seed; makes the result reproducible.")
 ]
@@ -107,22 +128,36 @@ def load_own_splits(run: "Run") -> "Splits":
 
 
 def with_data(
-    experiment: "Experiment", source: str | None, image_size: str | None, color: Color | None, background: str | None
+    experiment: "Experiment",
+    source: str | None,
+    image_size: str | None,
+    color: Color | None,
+    background: str | None,
+    fit: Fit | None = None,
+    scale: float | None = None,
+    skip_broken: bool = False,
 ) -> "Experiment":
     """Return an experiment with the data of `--data` and its related options; None keeps a setting."""
     from keras_vae.data.sources import SOURCES
 
-    if source is not None and source not in SOURCES and os.path.exists(path := os.path.expanduser(source)):
+    if source is not None and source not in SOURCES and (path := to_path(source)).exists():
         # An absolute path, so that later commands find it from any folder.
-        source = str(Path(path).resolve())
-    settings = {
+        source = printable(path.resolve())
+    settings: dict[str, Any] = {
         "data.source": source,
-        "data.image_size": image_size and parse_size(image_size),
-        "data.color": color and color.value,
+        "data.image_size": None if image_size is None else parse_size(image_size),
+        "data.color": None if color is None else color.value,
+        "data.fit": None if fit is None else fit.value,
         "data.background": background,
+        "data.scale": scale,
+        "data.skip_broken": skip_broken or None,
     }
+    if source not in (None, experiment.data.source) and not to_path(source or "").is_dir():
+        # Settings of the folder on which a run was trained do not apply to other sources.
+        unset = {"data.background": "refuse", "data.scale": "refuse", "data.skip_broken": False}
+        settings |= {key: value for key, value in unset.items() if settings[key] is None}
     return experiment.with_overrides(
-        [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value]
+        [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value is not None]
     )
 
 

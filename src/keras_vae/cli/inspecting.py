@@ -11,13 +11,16 @@ from keras_vae.cli import completion
 from keras_vae.cli.common import (
     BackgroundOption,
     ColorOption,
+    FitOption,
     ForceOption,
     ImageSizeOption,
     JsonOption,
     LabelOption,
     PriorOption,
     RunArgument,
+    ScaleOption,
     SeedOption,
+    SkipBrokenOption,
     check_out,
     class_name,
     import_keras,
@@ -253,7 +256,10 @@ def data(
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the data sources, or describe one of them."""
@@ -270,7 +276,10 @@ def data(
         source,
         image_size=None if image_size is None else parse_size(image_size),
         color=None if color is None else color.value,
+        fit="crop" if fit is None else fit.value,
         background=background,
+        scale=scale,
+        skip_broken=skip_broken,
         progress=progress(),
     )
     for note in loaded.notes:

@@ -12,10 +12,13 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    FitOption,
     ImageSizeOption,
     JsonOption,
     PriorOption,
     RunArgument,
+    ScaleOption,
+    SkipBrokenOption,
     import_keras,
     load_model,
     load_own_splits,
@@ -97,7 +100,10 @@ def evaluate(
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     backend: Annotated[Backend | None, typer.Option(help="Backend. Default: the backend of the training.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,8 +122,14 @@ def evaluate(
         seed=seed,
     )
     chosen = tuple(stage.strip() for stage in (stages or "").split(",") if stage.strip())
-    other = None if data is None else with_data(opened.experiment, data, image_size, color, background)
+    other = (
+        None
+        if data is None
+        else with_data(opened.experiment, data, image_size, color, background, fit, scale, skip_broken)
+    )
     loaded = None if other is None else load_source(other.data, progress())
+    for note in loaded.notes if loaded is not None else ():
+        say(note)
     splits = load_own_splits(opened)
     opened.require_same_images(splits)
     opened = open_to_write(run)

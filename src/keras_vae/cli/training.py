@@ -14,9 +14,12 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    FitOption,
     ImageSizeOption,
     JsonOption,
     RunArgument,
+    ScaleOption,
+    SkipBrokenOption,
     console,
     import_keras,
     load_own_splits,
@@ -62,7 +65,10 @@ def train(
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder. Default: runs/NAME.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -85,13 +91,20 @@ def train(
 ) -> None:
     """Train a model into a new run folder, evaluate it, and write a report with figures."""
     from keras_vae.runs import user_code
+    from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.files import free_path
     from keras_vae.runs.run import Run
 
     if resume is not None:
-        names = ("PRESET", "--data", "--image-size", "--color", "--background", "--out", "--set", "--import")
-        values = (source, data, image_size, color, background, out, settings, imports)
-        _reject_with_resume(dict(zip(names, values, strict=True)))
+        given: dict[str, Any] = {
+            "PRESET": source,
+            "--data": data,
+            "--image-size": image_size,
+            "--color": color,
+            "--fit": fit,
+        }
+        given |= {"--background": background, "--scale": scale, "--skip-broken": skip_broken}
+        _reject_with_resume({**given, "--out": out, "--set": settings, "--import": imports})
         interrupted = Run.open(resume)
         if interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report:
             say(f"{resume} is complete: nothing to resume")
@@ -100,7 +113,11 @@ def train(
         experiment, path = interrupted.experiment, resume
         backend = backend or Backend(interrupted.environment["backend"])
     else:
-        experiment = _load_experiment(source or "classic", data, image_size, color, background, settings or [])
+        # The source of the experiment file becomes an absolute path as well.
+        experiment = Experiment.load(source or "classic")
+        experiment = with_data(
+            experiment, data or experiment.data.source, image_size, color, background, fit, scale, skip_broken
+        ).with_overrides(settings or [])
         path = out or free_path(experiment.name)
         if path.exists():
             raise InputError(
@@ -174,17 +191,6 @@ def trust(run: RunArgument) -> None:
         print(folder / name)
     if not names:
         say(f"{run} contains no Python files: nothing to trust")
-
-
-def _load_experiment(
-    source: str, data: str | None, image_size: str | None, color: Any, background: str | None, settings: list[str]
-) -> "Experiment":
-    from keras_vae.runs.experiment import Experiment
-
-    experiment = Experiment.load(source)
-    # The source of the experiment file becomes an absolute path as well.
-    experiment = with_data(experiment, data or experiment.data.source, image_size, color, background)
-    return experiment.with_overrides(settings)
 
 
 def _reject_with_resume(given: dict[str, Any]) -> None:

@@ -5,8 +5,10 @@ out: `name: problem; remedy`. A message about a file starts with its path.
 """
 
 import difflib
+import numbers
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 _MAX_LISTED = 20
@@ -70,12 +72,6 @@ def _in_natural_order(value: str) -> tuple[bool, int, str]:
     return not is_number, len(value) if is_number else 0, value
 
 
-def shown(value: Any) -> str:
-    """Return a value as error messages show it: its `repr`, shortened if it is long."""
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
-
-
 def require_list(name: str, value: Any) -> None:
     """Raise an error for one value where several are expected; the characters of a string are not meant.
 
@@ -93,6 +89,22 @@ def require_list(name: str, value: Any) -> None:
         raise InputError(f"{name} = {value!r}: a string; pass a list, such as [{value!r}]")
     if not isinstance(value, Iterable):
         raise InputError(f"{name} = {value!r}: not a list; pass a list")
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: its `repr`, shortened if it is long, or the name of its class.
+
+    Args:
+        value: Any object. Only the `repr` of plain values, such as text and numbers, is short enough for a message.
+
+    Example:
+        >>> shown(1.5), shown(object())
+        ('1.5', 'object')
+    """
+    if not (value is None or isinstance(value, str | bytes | numbers.Number | list | tuple | dict | PurePath)):
+        return type(value).__name__
+    text = " ".join(repr(value).split("\n"))
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def alternatives(values: Sequence[str]) -> str:

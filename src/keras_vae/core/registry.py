@@ -53,6 +53,15 @@ class ComponentLayer(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. The settings of a built layer are fixed, because compiled steps do not read them again."""
+        if getattr(self, "built", False) and name in settings(type(self)):
+            raise InputError(
+                f"{name} = {shown(value)}: fixed when {type(self).__name__} was built; build a new model with "
+                f"{type(self).__name__}({name}=…)"
+            )
+        super().__setattr__(name, value)
+
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """Add a weight that remains float32 in a model with mixed precision."""
         return super().add_weight(*args, **{"autocast": False, **kwargs})
@@ -230,8 +239,7 @@ def check_component(name: str, value: Any, base: type) -> None:
         names = own | {class_name.lower(): class_name for class_name in own.values()}
         close = difflib.get_close_matches(value.lower(), names, n=1)
         remedy = f"pass {PACKAGE}.{kind}s.{names[close[0]]}()" if close else remedy
-    shown = repr(value) if isinstance(value, str | float | int) else type(value).__name__
-    raise InputError(f"{name} = {shown}: not an instance of {base.__name__}; {remedy}")
+    raise InputError(f"{name} = {shown(value)}: not an instance of {base.__name__}; {remedy}")
 
 
 def settings(cls: type) -> dict[str, inspect.Parameter]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.files import write_text
+from keras_vae.core.markdown import escape
 from keras_vae.evaluation.descriptions import format_number, format_value
 from keras_vae.evaluation.per_image import load_per_image
 from keras_vae.evaluation.ranking import COLUMNS, Cell, MeasuredRun, rank
@@ -33,6 +34,10 @@ class Comparison:
     notes: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, Sequence[float]]]
 
+    def __repr__(self) -> str:
+        """Return the names of the runs and of the numbers in one line."""
+        return f"Comparison({', '.join(map(repr, self.names))}: {', '.join(self.columns)})"
+
     def __str__(self) -> str:
         """Return the table as text: one row per number, one column per run, `*` at the best."""
         rows = self._rows(lambda text, best: f"{text} {'*' if best else ' '}")
@@ -48,10 +53,11 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, with the best numbers in bold."""
-        head, *rows = self._rows(lambda text, best: f"**{text}**" if best else text)
+        (_, *names), *rows = self._rows(lambda text, best: f"**{text}**" if best else text)
+        head = ["", *map(escape, names)]
         rule = ["---", *("---:" for _ in self.names)]
         lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-        notes = "\n\n".join([*self._legend("Bold"), *self.notes])
+        notes = "\n\n".join([*self._legend("Bold"), *map(escape, self.notes)])
         return "\n".join([*lines, "", notes, ""])
 
     def to_json(self) -> dict[str, Any]:

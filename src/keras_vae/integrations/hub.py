@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from keras_vae.core.errors import InputError, RunError, first_line
 from keras_vae.core.files import check_destination, replacing_folder, write_text
+from keras_vae.core.markdown import code_block, escape
 from keras_vae.evaluation.summary import summarize
 from keras_vae.runs.run import Run
 
@@ -126,10 +126,10 @@ def wrap_errors(repository: str) -> Iterator[None]:
     The library would print two lines for every attempt to reach the Hub.
     """
     from huggingface_hub import errors
+    from huggingface_hub.utils import logging
 
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     except errors.HFValidationError as error:
@@ -152,22 +152,20 @@ def wrap_errors(repository: str) -> Iterator[None]:
             f"repository = {repository!r}: the Hub cannot be reached ({first_line(error)}); check the network"
         ) from None
     finally:
-        logger.setLevel(level)
+        logging.set_verbosity(level)
 
 
 def _card(run: Run, repository: str) -> str:
-    numbers = "\n".join(summarize(run.evaluation or {}))
+    numbers = code_block("\n".join(summarize(run.evaluation or {})))
     return f"""---
 library_name: keras-vae
 tags: [variational-autoencoder, keras]
 ---
-# {run.name}
+# {escape(run.name)}
 
-{run.experiment.description}
+{escape(run.experiment.description)}
 
-```
 {numbers}
-```
 
 `vae pull {repository}` downloads this run to `runs/{repository.rpartition("/")[2]}`, for use with `vae sample`,
 `vae evaluate` and `keras_vae.load`. `experiment.toml` contains all settings, `environment.json` the versions and the

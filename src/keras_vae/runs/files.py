@@ -16,6 +16,9 @@ from keras_vae.core.typing import Array
 Metrics = dict[str, list[float]]
 """Columns by name, with one value per epoch."""
 
+MONITORED = "val_total_loss"
+"""The column that determines the best epoch: the objective without annealing, on the validation images."""
+
 Sections = Mapping[str, Mapping[str, Array]]
 """Arrays by section and name."""
 

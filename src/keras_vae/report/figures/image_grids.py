@@ -26,18 +26,20 @@ MAX_SCALE = 12
 """Largest factor by which sheets of images are enlarged."""
 
 
-def tile_images(images: Array, *, columns: int | None = None, pad: int = 1, fill: int = 255) -> NDArray[np.uint8]:
+def tile_images(
+    images: Array, *, columns: int | None = None, pad: int = 1, fill: int | None = 255
+) -> NDArray[np.uint8]:
     """Return images tiled row by row into one picture.
 
     Args:
         images: Floats in [0, 1] or uint8, `(N, height, width, channels)`, 1 or 3 channels.
         columns: Images per row; None makes the picture about square.
         pad: Pixels between neighbors; there is no margin around the outside.
-        fill: Level from 0 to 255 of the gaps and of the places after the last image.
+        fill: Level from 0 to 255 of the gaps and of the places after the last image; None makes them transparent.
 
     Returns:
-        Gray `(rows * (height + pad) - pad, columns * (width + pad) - pad)`, or the same with a last axis of 3, as
-        Pillow's `Image.fromarray` expects.
+        Gray `(rows * (height + pad) - pad, columns * (width + pad) - pad)`, or the same with a last axis of 3 for RGB
+        or, with transparent gaps, of 4 for RGBA, as Pillow's `Image.fromarray` expects.
 
     Raises:
         InputError: The images have the wrong shape, dtype or range, or a number is out of range.
@@ -54,16 +56,30 @@ def tile_images(images: Array, *, columns: int | None = None, pad: int = 1, fill
         raise InputError(f"columns = {columns}: a row holds at least 1 image; pass 1 or more")
     if pad < 0:
         raise InputError(f"pad = {pad}: a gap cannot be negative; pass 0 or more pixels")
+    if fill is None:
+        return _tile(_with_opacity(tiles), columns, pad, 0)
     if not 0 <= fill <= 255:
         raise InputError(f"fill = {fill}: not a gray level; pass 0 to 255")
+    picture = _tile(tiles, columns, pad, fill)
+    return picture[..., 0] if channels == 1 else picture
+
+
+def _with_opacity(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images as opaque RGBA levels, (N, height, width, 4)."""
+    rgb = np.broadcast_to(tiles, (*tiles.shape[:3], 3))
+    return np.concatenate([rgb, np.full_like(tiles[..., :1], 255)], axis=-1)
+
+
+def _tile(tiles: NDArray[np.uint8], columns: int, pad: int, fill: int) -> NDArray[np.uint8]:
+    """Return images (N, height, width, channels) as one picture (…, …, channels), with gaps of `pad` pixels."""
+    count, height, width, channels = tiles.shape
     rows = math.ceil(count / columns)
     picture = np.full((rows, height + pad, columns, width + pad, channels), fill, np.uint8)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         picture[row, :height, column, :width] = tile
     picture = picture.reshape(rows * (height + pad), columns * (width + pad), channels)
-    picture = picture[: picture.shape[0] - pad, : picture.shape[1] - pad]
-    return picture[..., 0] if channels == 1 else picture
+    return picture[: picture.shape[0] - pad, : picture.shape[1] - pad]
 
 
 def image_grid(images: Array, title: str | None = None, columns: int | None = None) -> "Figure":
@@ -81,7 +97,7 @@ def image_grid(images: Array, title: str | None = None, columns: int | None = No
         InputError: As for `tile_images`.
     """
     with style():
-        figure, _ = _figure_around(tile_images(images, columns=columns), title)
+        figure, _ = _figure_around(tile_images(images, columns=columns, fill=None), title)
     return figure
 
 
@@ -108,7 +124,7 @@ def latent_grid(
     if len(tiles) != len(grid.z):
         raise InputError(f"images = {len(tiles)} images: the grid has {len(grid.z)} points; pass one image per point")
     _, height, width, _ = tiles.shape
-    picture = tile_images(tiles, columns=len(grid.x), pad=0)
+    picture = tile_images(tiles, columns=len(grid.x), pad=0, fill=None)
     with style():
         if not len(grid.y):
             figure, axes = _figure_around(picture, title, bottom=0.5)
@@ -145,16 +161,16 @@ def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int
             raise InputError(
                 f"{name}.shape = {images.shape}: {next(iter(layers))} has {first.shape}; pass the same shape"
             )
-    count, height, width, channels = first.shape
+    count, height, width, _ = first.shape
     if columns is None:
         columns = math.ceil(count / math.ceil(count / 10))
     # The gap between blocks is larger than the gap within a block, so that it is clear which images belong together.
     gap = max(1, round(height / 14))
     step, space = height + gap, 4 * gap
-    tiles = np.full((count, len(layers) * step - gap + space, width, channels), 255, np.uint8)
+    tiles = np.zeros((count, len(layers) * step - gap + space, width, 4), np.uint8)
     for index, images in enumerate(layers.values()):
-        tiles[:, index * step : index * step + height] = images
-    picture = tile_images(tiles, columns=columns, pad=gap)[:-space]
+        tiles[:, index * step : index * step + height] = _with_opacity(images)
+    picture = _tile(tiles, columns, gap, 0)[:-space]
     with style():
         figure, axes = _figure_around(picture, title, left=0.3 + 0.06 * max(map(len, layers)))
         tops = np.arange(0, len(picture), tiles.shape[1] + gap)
@@ -221,7 +237,8 @@ def image_strips(strips: ImageStrips) -> "Figure":
     _, height, width, _ = tiles.shape
     with style():
         left = 0.25 + 0.08 * max(len(line) for name in names for line in name.splitlines())
-        figure, axes = _figure_around(tile_images(tiles, columns=len(values)), title, left=left, bottom=0.5)
+        picture = tile_images(tiles, columns=len(values), fill=None)
+        figure, axes = _figure_around(picture, title, left=left, bottom=0.5)
         axes.set_yticks((np.arange(len(names)) + 0.5) * (height + 1), list(names))
         axes.set_xticks((np.arange(len(values)) + 0.5) * (width + 1), [format_number(float(value)) for value in values])
         axes.tick_params(length=0)
@@ -299,7 +316,7 @@ def _figure_around(
     """Return a figure of a picture in which each of its pixels covers the same whole number of figure pixels.
 
     Args:
-        picture: Gray `(height, width)` or RGB `(height, width, 3)`.
+        picture: RGBA, `(height, width, 4)`.
         title: Title of the figure.
         left: Space for labels on the left, in inches.
         bottom: Space for labels below, in inches.
@@ -327,8 +344,7 @@ def _figure_around(
     wide, high = total_width + 0.01, total_height + 0.01
     figure = NotebookFigure(figsize=(wide / dpi, high / dpi), dpi=dpi)
     axes = figure.add_axes((x / wide, y / high, scale * width / wide, scale * height / high), frameon=False)
-    rgb = picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, axis=2)
-    axes.imshow(rgb, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
+    axes.imshow(picture, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
     axes.set_xticks([])
     axes.set_yticks([])
     if title is not None:

@@ -30,7 +30,8 @@ PALETTE = (
 TRAIN, VALIDATION = "#3f90da", "#e76300"
 
 
-INK, FAINT = "#24292f", "#8c959f"
+INK, SOFT, FAINT, GRID, PAGE = "#24292f", "#59636e", "#8c959f", "#e4e7eb", "#ffffff"
+"""Colors of text, of notes, of axes, of grid lines and of the background."""
 
 
 STYLE: dict[str, Any] = {
@@ -39,6 +40,8 @@ STYLE: dict[str, Any] = {
     "text.color": INK,
     # The name of a run or a class may contain a dollar sign.
     "text.parse_math": False,
+    "figure.facecolor": PAGE,
+    "axes.facecolor": PAGE,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
     "axes.linewidth": 0.8,
@@ -47,7 +50,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "grid.color": "#e4e7eb",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
