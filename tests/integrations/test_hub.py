@@ -271,4 +271,7 @@ def test_unreachable_hub_is_reported(hub: Hub, run: Path, monkeypatch: pytest.Mo
         # The client waits before it tries again.
         outcome = vae(*arguments, before="import time; time.sleep = lambda seconds: None")
         assert outcome.returncode == 1
-        assert "cannot be reached" in outcome.stderr
+        # `push` first names the files.
+        *announced, error = outcome.stderr.splitlines()
+        assert len(announced) == (arguments[0] == "push")
+        assert "cannot be reached" in error

@@ -17,6 +17,7 @@ from keras_vae.cli.common import (
     print_table,
     progress,
     say,
+    working,
 )
 from keras_vae.core.errors import InputError
 
@@ -123,4 +124,6 @@ def pull(
     """Pull a run from the Hugging Face Hub and print its path."""
     from keras_vae.integrations import hub
 
-    print(hub.pull(repository, out, revision=revision, force=force).path)
+    with working(f"pulling {repository}"):
+        pulled = hub.pull(repository, out, revision=revision, force=force)
+    print(pulled.path)

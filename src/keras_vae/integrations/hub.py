@@ -161,9 +161,15 @@ def _check_name(repository: str) -> None:
 
 @contextlib.contextmanager
 def wrap_errors(repository: str) -> Iterator[None]:
-    """Convert errors of the client library to a one-line `InputError` or `RunError`."""
-    from huggingface_hub import errors
+    """Convert errors of the client library to a one-line `InputError` or `RunError`, and suppress its warnings.
 
+    The library would print two lines for every attempt to reach the Hub.
+    """
+    from huggingface_hub import errors
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     except errors.HFValidationError as error:
@@ -185,6 +191,8 @@ def wrap_errors(repository: str) -> Iterator[None]:
         raise RunError(
             f"repository = {repository!r}: the Hub cannot be reached ({first_line(error)}); check the network"
         ) from None
+    finally:
+        logging.set_verbosity(level)
 
 
 def _card(run: Run, repository: str) -> str:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 
-
 @dataclass(frozen=True)
 class Run:
     """A run folder.
