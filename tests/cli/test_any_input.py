@@ -51,10 +51,13 @@ def exit_code(*arguments: str) -> tuple[int, str]:
 
 @bounded
 @given(command=st.sampled_from(COMMANDS), words=st.lists(WORDS, max_size=4))
-def test_any_arguments_end_with_an_exit_code(command: str, words: list[str]) -> None:
+def test_any_arguments_end_with_an_exit_code(
+    command: str, words: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     # The repositories and outputs that these words name do not exist, so that nothing is sent or written.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.chdir(tmp_path_factory.getbasetemp())
         code, stderr = exit_code(command, *(word for word in words if not word.endswith((".csv", ".png"))))
     assert code in (0, 1, 2)
     assert "Traceback" not in stderr

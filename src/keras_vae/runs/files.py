@@ -186,6 +186,8 @@ def find_run(name: str | Path) -> Path:
     Raises:
         InputError: There is no such run.
     """
+    if not isinstance(name, str | Path):
+        raise InputError(f"run = {name!r}: neither a run, a folder nor a pretrained run's name; pass one of these")
     path = Path(name).expanduser()
     if not path.exists():
         if str(path) not in pretrained_names():

@@ -102,10 +102,6 @@ class Run:
         """
         if isinstance(source, Run):
             return source
-        if not isinstance(source, str | Path):
-            raise InputError(
-                f"run = {source!r}: neither a run, a folder nor a pretrained run's name; pass one of these"
-            )
         run = cls(files.find_run(source))
         _ = run.experiment, run.environment
         return run
