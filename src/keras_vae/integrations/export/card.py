@@ -119,8 +119,6 @@ def _notes(manifest: Mapping[str, Any]) -> Iterator[str]:
         )
     names = (manifest["data"] or {}).get("class_names")
     if names and "condition" in manifest["graphs"]["decoder"]["inputs"]:
-        yield (
-            "Conditions are labels: " + ", ".join(f"{number} {escape(name)}" for number, name in enumerate(names)) + "."
-        )
+        yield "Conditions are labels: " + ", ".join(f"{number} {escape(name)}" for number, name in enumerate(names)) + "."
     for name, reason in manifest["omitted"].items():
         yield f"There is no `{name}`: {reason}."

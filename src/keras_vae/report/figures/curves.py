@@ -13,6 +13,7 @@ from keras_vae.report.figures.style import INK, PALETTE, TRAIN, VALIDATION, WIDT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 def kl_per_dimension(values: NDArray[np.float64], active: Sequence[int], title: str | None = None) -> "Figure":
@@ -56,11 +57,13 @@ def overlay(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str | None
         runs: Columns of each run's metrics by the run's name, including `negative_elbo` or `val_negative_elbo`.
         title: Title of the figure.
     """
+    from matplotlib.lines import Line2D
+
     from keras_vae.report.figures.notebook import figure_with_axes
 
     with style():
         figure, axes = figure_with_axes(0.65 * WIDTH, title)
-        lines = list[tuple[NDArray[np.float64], str]]()
+        lines = list[Line2D]()
         for position, (name, metrics) in enumerate(runs.items()):
             column = next((key for key in ("val_negative_elbo", "negative_elbo") if metrics.get(key)), None)
             if column is None:
@@ -71,36 +74,29 @@ def overlay(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str | None
                 label += ", not finite"
             marker = "o" if len(values) <= 30 else None
             color = PALETTE[position % len(PALETTE)]
-            lines.append((values, color))
             epochs = np.arange(1, len(values) + 1)
-            axes.plot(epochs, values, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=label)
-        top = _upper_limit([values for values, _ in lines])
+            lines += axes.plot(epochs, values, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=label)
+        top = _upper_limit([np.asarray(line.get_ydata(), np.float64) for line in lines])
         if top is not None:
-            axes.set_ylim(top=top)
-            for values, color in lines:
-                _mark_above(axes, values, top, color)
+            low = min(float(np.nanmin(line.get_ydata())) for line in lines if np.isfinite(line.get_ydata()).any())
+            axes.set_ylim(low - 0.05 * (top - low), top)
+            for line in lines:
+                _mark_above(axes, line, top)
         axes.set(xlabel="epoch", ylabel="negative ELBO, nats per image")
         axes.grid(axis="y")
         axes.legend(fontsize=9)
     return figure
 
 
-def _mark_above(axes: "Axes", values: NDArray[np.float64], top: float, color: str) -> None:
-    """Mark the epochs of a line that lie above the axis, and name their largest value."""
-    above = np.flatnonzero((values > top) & np.isfinite(values))
-    if not len(above):
-        return
-    axes.plot(above + 1, np.full(len(above), top), color=color, marker="^", markersize=5, linestyle="", clip_on=False)
-    peak = format_number(float(values[above].max()), zeros=True)
-    axes.annotate(
-        f"\N{BLACK UP-POINTING TRIANGLE} up to {peak}",
-        (above[-1] + 1, top),
-        xytext=(5, -3),
-        textcoords="offset points",
-        va="top",
-        color=color,
-        fontsize=8.5,
-    )
+def _mark_above(axes: "Axes", line: "Line2D", top: float) -> None:
+    """Mark the points of a line that lie above the axis, and name their largest value in its label."""
+    epochs, values = np.asarray(line.get_xdata()), np.asarray(line.get_ydata(), np.float64)
+    above = (values > top) & np.isfinite(values)
+    if above.any():
+        places = np.full(int(above.sum()), top)
+        axes.plot(epochs[above], places, color=line.get_color(), marker="^", linestyle="", clip_on=False)
+        peak = format_number(float(values[above].max()), zeros=True)
+        line.set_label(f"{line.get_label()}, \N{BLACK UP-POINTING TRIANGLE} up to {peak}")
 
 
 def rate_distortion(metrics: Mapping[str, Sequence[float]], title: str | None = None) -> "Figure":
