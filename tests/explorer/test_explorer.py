@@ -364,7 +364,7 @@ def test_samples_come_from_the_chosen_prior(make_run: MakeRun) -> None:
     original = sampler.sample(4, 0, prior="original")
     np.testing.assert_allclose(original, model.sample(4, seed=0), atol=1e-5)
     assert np.abs(sampler.sample(4, 0, prior="fitted") - original).max() > 1e-3
-    with pytest.raises(InputError, match="prior = other"):
+    with pytest.raises(InputError, match="prior = 'other': unknown"):
         sampler.sample(1, 0, prior="other")
 
 
