@@ -49,7 +49,7 @@ def test_vectors_encode_themselves(dtype: str) -> None:
             lambda: ClassLabel().check(np.array([-1, 3])),
             "condition = -1: not a class label; pass labels from 0 to 9",
         ),
-        (lambda: ContinuousCondition(size=0), "size = 0: not positive; pass an integer ≥ 1"),
+        (lambda: ContinuousCondition(size=0), "size = 0: not a positive integer; pass an integer ≥ 1"),
         (
             lambda: ContinuousCondition(size=2).check(np.zeros((4, 3))),
             r"shape \(4, 3\): not vectors of size 2; pass numbers, \(n, 2\)",

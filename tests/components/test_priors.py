@@ -213,11 +213,11 @@ def test_model_initializes_its_vamp_prior_with_distinct_images(images: Array) ->
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: MixtureOfNormals(num_components=0), "num_components = 0: not positive; pass an integer ≥ 1"),
-        (lambda: VampPrior(num_components=0), "num_components = 0: not positive; pass an integer ≥ 1"),
+        (lambda: MixtureOfNormals(num_components=0), "num_components = 0: not a positive integer; pass an integer ≥ 1"),
+        (lambda: VampPrior(num_components=0), "num_components = 0: not a positive integer; pass an integer ≥ 1"),
         (lambda: RealNVP(num_couplings=0), "num_couplings = 0, .*: not all positive; pass integers ≥ 1"),
         (lambda: RealNVP(hidden=(8, 0)), r"hidden = \[8, 0\]: not all positive; pass integers ≥ 1"),
-        (lambda: ConditionalNormal(hidden=0), "hidden = 0: not positive; pass an integer ≥ 1"),
+        (lambda: ConditionalNormal(hidden=0), "hidden = 0: not a positive integer; pass an integer ≥ 1"),
         (lambda: built(ConditionalNormal()), "the model has no condition; set condition = 'label'"),
     ],
 )

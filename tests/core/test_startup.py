@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_vae import VAE
-from keras_vae.core import backend
+from keras_vae.core import backend, tracing
 from keras_vae.core.typing import Array
 
 MakeVAE = Callable[..., VAE]
@@ -88,7 +88,7 @@ def test_any_number_of_images_causes_no_warning_and_at_most_two_traces(
 
 def test_warnings_of_other_functions_remain(caplog: pytest.LogCaptureFixture) -> None:
     tf = pytest.importorskip("tensorflow")
-    with backend.expected_tracing():
+    with tracing.expected_tracing():
         pass
 
     @tf.function

@@ -112,3 +112,22 @@ def test_detector_passes_conditions_to_the_model() -> None:
     assert set(detector.predict(images, condition=labels).tolist()) == {-1, 1}
     with pytest.raises(InputError, match=r"^condition = None: "):
         detector.predict(images)
+
+
+def test_transformer_names_its_columns_and_returns_data_frames() -> None:
+    pd = pytest.importorskip("pandas")
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=["a", "b", "c"], index=range(5, 25))
+    vae = VAETransformer(2, network={"name": "mlp", "widths": [4]}, epochs=1).set_output(transform="pandas").fit(rows)
+    assert vae.get_feature_names_out().tolist() == ["vaetransformer0", "vaetransformer1"]
+    codes = vae.transform(rows)
+    assert codes.columns.tolist() == ["vaetransformer0", "vaetransformer1"]
+    assert codes.index.equals(rows.index)
+    np.testing.assert_array_equal(codes.to_numpy(), vae.set_output(transform="default").transform(rows))
+
+
+@on_tensorflow("the contract does not depend on the backend")
+# The tags say that the inputs are images. scikit-learn's other checks, which pass rows, do not apply.
+@pytest.mark.filterwarnings("ignore:Can't test estimator")
+@parametrize_with_checks([AnomalyDetector("mnist-2d", samples=2)])
+def test_detector_passes_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)

@@ -274,7 +274,7 @@ def test_numbers_below_one_are_rejected() -> None:
         vae.elbo_terms(images, draws=0)
     with pytest.raises(InputError, match="samples = 0: not a positive integer; pass an integer ≥ 1"):
         vae.log_likelihood(images, samples=0)
-    with pytest.raises(InputError, match="batch_size = 0: not positive; pass an integer ≥ 1"):
+    with pytest.raises(InputError, match="batch_size = 0: not a positive integer; pass an integer ≥ 1"):
         vae.elbo(images, batch_size=0)
 
 

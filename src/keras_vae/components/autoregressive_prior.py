@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core import tracing
+from keras_vae.core.errors import MAX_SIZE, InputError, check_count
 from keras_vae.core.registry import PACKAGE, ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
 
@@ -39,8 +39,7 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
     def __init__(self, width: int = 64, num_blocks: int = 3, num_heads: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for name, value in {"width": width, "num_blocks": num_blocks, "num_heads": num_heads}.items():
-            if value < 1:
-                raise InputError(f"{name} = {value}: not positive; pass an integer ≥ 1")
+            check_count(name, value, maximum=MAX_SIZE)
         if width % num_heads:
             raise InputError(f"width = {width}: not divisible by num_heads; pass a multiple of {num_heads}")
         self.width, self.num_blocks, self.num_heads = width, num_blocks, num_heads
@@ -95,7 +94,7 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
         """
         indices = np.zeros((n, *self.map_shape[:2]), "int32")
         for position in np.ndindex(*self.map_shape[:2]):
-            log_probs = backend.predict_on_batch(self, _inputs(indices, condition))[:, *position]
+            log_probs = tracing.predict_on_batch(self, _inputs(indices, condition))[:, *position]
             indices[:, *position] = np.argmax(log_probs + generator.gumbel(size=log_probs.shape), axis=-1)
         return indices
 

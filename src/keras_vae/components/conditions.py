@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import MAX_SIZE, InputError, check_count
 from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.data.labels import class_index, encode_labels
@@ -100,6 +100,7 @@ class ClassLabel(Condition):
 
     def __post_init__(self) -> None:
         """Check the number of classes and their names."""
+        check_count("classes", self.classes, maximum=MAX_SIZE)
         if self.classes < 2:
             raise InputError(f"classes = {self.classes}: too few classes; pass an integer ≥ 2")
         if self.classes > MAX_CLASSES:
@@ -175,8 +176,7 @@ class ContinuousCondition(Condition):
 
     def __post_init__(self) -> None:
         """Check the size."""
-        if self.size < 1:
-            raise InputError(f"size = {self.size}: not positive; pass an integer ≥ 1")
+        check_count("size", self.size, maximum=MAX_SIZE)
 
     @property
     def value_shape(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import MAX_SIZE, InputError, check_count
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import Component, ComponentLayer, register
 from keras_vae.core.typing import Array, Shape, Tensor
@@ -76,8 +76,7 @@ class MixtureOfNormals(ComponentLayer, Prior):
 
     def __init__(self, num_components: int = 50, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if num_components < 1:
-            raise InputError(f"num_components = {num_components}: not positive; pass an integer ≥ 1")
+        check_count("num_components", num_components, maximum=MAX_SIZE)
         self.num_components = num_components
 
     def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
@@ -120,8 +119,7 @@ class VampPrior(ComponentLayer, Prior):
 
     def __init__(self, num_components: int = 100, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if num_components < 1:
-            raise InputError(f"num_components = {num_components}: not positive; pass an integer ≥ 1")
+        check_count("num_components", num_components, maximum=MAX_SIZE)
         self.num_components = num_components
 
     def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:
@@ -145,7 +143,7 @@ class VampPrior(ComponentLayer, Prior):
         pseudo_inputs = ops.convert_to_tensor(self.pseudo_inputs)
         images = clip_keeping_gradients(pseudo_inputs[..., : self.channels], 0.0, 1.0)
         pseudo_inputs = ops.concatenate([images, pseudo_inputs[..., self.channels :]], axis=-1)
-        return Mixture(ops.zeros((self.num_components,)), inputs.encode(pseudo_inputs))
+        return Mixture(ops.zeros((self.num_components,), "float32"), inputs.encode(pseudo_inputs))
 
 
 @register("realnvp")
@@ -198,8 +196,7 @@ class ConditionalNormal(ComponentLayer, Prior):
 
     def __init__(self, hidden: int = 64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if hidden < 1:
-            raise InputError(f"hidden = {hidden}: not positive; pass an integer ≥ 1")
+        check_count("hidden", hidden, maximum=MAX_SIZE)
         self.hidden = hidden
 
     def build(self, latent_shape: Shape, input_shape: Shape, condition_shape: Shape) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import MAX_SIZE, InputError, check_count
 from keras_vae.core.registry import PACKAGE, ComponentLayer
 from keras_vae.core.typing import Shape, Tensor
 
@@ -74,6 +74,7 @@ class VectorQuantizerEMA(ComponentLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_count("num_codes", num_codes, maximum=MAX_SIZE)
         if num_codes < 2:
             raise InputError(f"num_codes = {num_codes}: too few codes; pass an integer ≥ 2")
         if not 0 <= commitment < math.inf:

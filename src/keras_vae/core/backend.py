@@ -1,15 +1,14 @@
 """Functions that depend on the backend of Keras."""
 
 import contextlib
-import contextvars
 import importlib.metadata
 import itertools
-import logging
 import os
 import platform
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import GeneratorType
 from typing import Any, Literal
 
 import keras
@@ -18,8 +17,6 @@ import numpy as np
 from keras_vae.core.errors import InputError
 
 _NATIVE_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
-
-_EXPECTS_TRACING: contextvars.ContextVar[bool] = contextvars.ContextVar("expects_tracing", default=False)
 
 
 def name() -> str:
@@ -183,31 +180,6 @@ def check_replicas() -> None:
         )
 
 
-@contextlib.contextmanager
-def expected_tracing() -> Iterator[None]:
-    """Silence TensorFlow's warning of frequent tracing, within a block that traces a bounded number of graphs.
-
-    Keras's steps are traced at most twice per model and form of inputs, the second time for any number of images. But
-    TensorFlow counts the traces of all models together.
-    """
-    logging.getLogger("tensorflow").addFilter(_is_unexpected)
-    token = _EXPECTS_TRACING.set(True)
-    try:
-        yield
-    finally:
-        _EXPECTS_TRACING.reset(token)
-
-
-def predict_on_batch(network: keras.Model, inputs: Any) -> Any:
-    """Return the outputs of a network for a batch, without TensorFlow's warning of frequent tracing."""
-    with expected_tracing():
-        return network.predict_on_batch(inputs)
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not (_EXPECTS_TRACING.get() and "triggered tf.function retracing" in record.getMessage())
-
-
 def batch_pipeline(batches: Any) -> Any:
     """Return the input of `fit`: the batches themselves, or, with TensorFlow, an equivalent `tf.data` pipeline.
 
@@ -367,6 +339,13 @@ def is_concrete(tensor: Any) -> bool:
 
         return not isinstance(tensor, jax.core.Tracer)
     return bool(tensor.device.type != "meta")
+
+
+def is_data_source(x: Any) -> bool:
+    """Return whether Keras reads batches from an object: a `PyDataset`, a generator, or a data set of a library."""
+    libraries = {cls.__module__.partition(".")[0] for cls in type(x).__mro__}
+    is_library_data = bool(libraries & {"tensorflow", "torch", "grain"}) and hasattr(x, "__iter__")
+    return isinstance(x, keras.utils.PyDataset | GeneratorType) or is_library_data
 
 
 def peek(batches: Any, count: int = 1) -> tuple[Any, Any]:

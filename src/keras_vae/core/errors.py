@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
+MAX_SIZE = 2**16
+"""Largest number of units, codes or components of a layer: larger layers do not fit in memory."""
+
 _MAX_LISTED = 20
 _MAX_SHOWN = 100
 
@@ -107,6 +110,28 @@ def shown(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
+def check_count(name: str, value: Any, *, maximum: int | None = None) -> None:
+    """Reject a value that is not a whole number of at least one.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        maximum: Largest accepted value; None for no bound.
+
+    Raises:
+        InputError: The value is not an integer, is below one, or exceeds the maximum.
+    """
+    if not is_integer(value) or value < 1:
+        raise InputError(f"{name} = {shown(value)}: not a positive integer; pass an integer ≥ 1")
+    if maximum is not None and value > maximum:
+        raise InputError(f"{name} = {value}: too large; pass an integer from 1 to {maximum}")
+
+
+def is_integer(value: Any) -> bool:
+    """Return whether a value is a whole number of Python or NumPy; True and False are not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def alternatives(values: Sequence[str]) -> str:
     """Return values as a list in words, such as `".npz, .csv or .parquet"`.
 
@@ -156,3 +181,21 @@ def first_line(error: BaseException) -> str:
         ('KeyError', 'no space left; see the log')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of Python, NumPy or a backend says that memory is exhausted.
+
+    Args:
+        error: Any exception.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+        (True, True)
+    """
+    # The names of the classes, because no backend may be imported here.
+    names = {cls.__name__ for cls in type(error).__mro__}
+    texts = ("RESOURCE_EXHAUSTED", "can't allocate memory", "OOM when allocating")
+    return bool(names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}) or any(
+        text in str(error) for text in texts
+    )

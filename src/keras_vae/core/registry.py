@@ -2,9 +2,12 @@
 
 import dataclasses
 import difflib
+import functools
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
 import keras
 import pydantic
@@ -55,11 +58,14 @@ class ComponentLayer(keras.layers.Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute. The settings of a built layer are fixed, because compiled steps do not read them again."""
-        if getattr(self, "built", False) and name in settings(type(self)):
+        parameter = None if name.startswith("_") else settings(type(self)).get(name)
+        if parameter is not None and getattr(self, "built", False):
             raise InputError(
                 f"{name} = {shown(value)}: fixed when {type(self).__name__} was built; build a new model with "
                 f"{type(self).__name__}({name}=…)"
             )
+        if parameter is not None:
+            _check_number(name, value, parameter.annotation)
         super().__setattr__(name, value)
 
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
@@ -99,6 +105,8 @@ def register(name: str) -> Callable[[ComponentClass], ComponentClass]:
         saved_as = f"{PACKAGE}>{cls.__name__}"
         _check_unused(f"name = {name!r}: the {kind} '{name}'", cls, _CLASSES.get(kind, {}).get(name))
         _check_unused(f"name = {name!r}: a class '{saved_as}'", cls, keras.saving.get_registered_object(saved_as))
+        if issubclass(cls, Component):
+            _check_numbers_when_created(cls)
         keras.saving.register_keras_serializable(PACKAGE)(cls)
         _CLASSES.setdefault(kind, {})[name] = cls
         return cls
@@ -118,6 +126,30 @@ def _check_class(name: str, cls: type) -> None:
         )
     if issubclass(cls, Component) and "__dataclass_params__" not in vars(cls):
         raise InputError(f"{where} is not a dataclass; put @dataclass(frozen=True) between @register and the class")
+
+
+def _check_numbers_when_created(cls: Any) -> None:
+    """Make the constructor of a dataclass reject other values than numbers for parameters that are numbers."""
+    create = cls.__init__
+
+    @functools.wraps(create)
+    def create_checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        parameters = settings(cls) if type(self) is cls else {}
+        for name, value in {**dict(zip(parameters, args, strict=False)), **kwargs}.items():
+            if name in parameters:
+                _check_number(name, value, parameters[name].annotation)
+        create(self, *args, **kwargs)
+
+    cls.__init__ = create_checked
+
+
+def _check_number(name: str, value: Any, annotation: Any) -> None:
+    """Reject a value that is not a number, unless its annotation allows other types."""
+    types = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+    if types <= {int, float, NoneType} and not (value is None and NoneType in types):
+        expected = "a number" if float in types else "an integer"
+        if isinstance(value, bool) or not isinstance(value, numbers.Real if float in types else numbers.Integral):
+            raise InputError(f"{name} = {shown(value)}: not {expected}; pass {expected}")
 
 
 def _check_unused(description: str, cls: type, other: type | None) -> None:

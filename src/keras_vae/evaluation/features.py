@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from keras_vae.core import backend
+from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, RunError, unknown
 from keras_vae.core.files import replacing
 from keras_vae.core.progress import Progress, silent
@@ -83,7 +83,7 @@ class Features:
         size = fitting_batch_size(tuple(max(side, length) for length in images.shape[1:3]))
         return np.concatenate(
             [
-                keras.ops.convert_to_numpy(backend.predict_on_batch(self.network, images[start : start + size]))
+                keras.ops.convert_to_numpy(tracing.predict_on_batch(self.network, images[start : start + size]))
                 for start in progress(range(0, len(images), size), label)
             ]
         )
@@ -277,9 +277,9 @@ def _network(image_shape: ImageShape, classes: int, seed: int) -> keras.Model:
     halvings = max(1, math.ceil(math.log2(side / _MIN_SIDE)))
     for index in range(halvings):
         maps = _convolution(maps, _WIDTHS[min(index, len(_WIDTHS) - 1)], _KERNEL, 1)
-        maps = layers.MaxPooling2D(2, padding="same", dtype="float32")(maps)
+        maps = layers.MaxPooling2D(2, padding="same", data_format="channels_last", dtype="float32")(maps)
     hidden = layers.Dense(DIMENSIONS, "relu", dtype="float32", kernel_initializer="zeros", name="features")(
-        layers.Flatten()(maps)
+        layers.Flatten(data_format="channels_last")(maps)
     )
     model = _model(inputs, layers.Dense(classes, dtype="float32", kernel_initializer="zeros")(hidden))
     rng = np.random.default_rng(seed)
@@ -292,7 +292,14 @@ def _network(image_shape: ImageShape, classes: int, seed: int) -> keras.Model:
 
 def _convolution(maps: Tensor, width: int, kernel: int, stride: int) -> Tensor:
     layer = layers.Conv2D(
-        width, kernel, stride, padding="same", activation="relu", kernel_initializer="zeros", dtype="float32"
+        width,
+        kernel,
+        stride,
+        padding="same",
+        data_format="channels_last",
+        activation="relu",
+        kernel_initializer="zeros",
+        dtype="float32",
     )
     return layer(maps)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from keras_vae.core.errors import InputError
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 
-class VAETransformer(TransformerMixin, BaseEstimator):
+class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Train a VAE on numeric rows or images, and transform them into posterior means.
+
+    `get_feature_names_out` names the columns `vaetransformer0`, …, so that `set_output(transform="pandas")` works.
 
     Columns are scaled to [0, 1] by their minimum and maximum in the training rows. Other values are clipped to [0, 1].
 
@@ -178,6 +180,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     ) -> None:
         self.run, self.score, self.samples = run, score, samples
         self.false_positive_rate, self.seed = false_positive_rate, seed
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's description of the estimator: its inputs are images, not rows."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
 
     def fit(self, X: Array, y: Any = None, *, condition: Any = None) -> Self:
         """Compute the scores of normal images, and the threshold from these scores.

@@ -18,6 +18,7 @@ from keras_vae.core.images import to_unit
 from keras_vae.core.registry import ComponentLayer, check_component
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
+from keras_vae.models.arguments import check_input_shape, check_optimizer, check_seed
 from keras_vae.models.feeding import CheckedModel
 from keras_vae.models.image_models import export_graph, reconstruction_graph
 
@@ -91,6 +92,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         check_component("likelihood", likelihood, Likelihood)
         check_component("objective", objective, Objective)
         check_component("condition", condition, Condition)
+        check_seed(seed)
         super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
@@ -186,8 +188,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         Raises:
             InputError: The components do not fit together.
         """
-        shape = input_shape["images"] if isinstance(input_shape, dict) else input_shape
-        image_shape = tuple(shape[1:])
+        image_shape = check_input_shape(input_shape, self.image_shape if self.built else None)
         if image_shape[-1] is not None:
             self.likelihood.check_images(image_shape)
         try:
@@ -202,7 +203,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         self._build_metrics()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Encode, sample and decode a batch, and compute its loss terms.
+        """Encode, sample and decode a batch, and return a named tuple of tensors that includes its loss terms.
 
         Args:
             inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict with `images` and, for a conditional
@@ -210,15 +211,13 @@ class BaseVAE(CheckedModel, abc.ABC):
                 `features` replaces the encoder's outputs, and `codes` replaces the samples from the posterior.
             training: Whether the call is part of a training step.
 
-        Returns:
-            The output for the batch, a named tuple of tensors.
-
         Raises:
             InputError: The condition is missing, or the model has no latent vector for `codes` to replace.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
         images, condition = self._preprocess(inputs)
-        noise, codes = inputs.get("noise"), inputs.get("codes")
+        given = (inputs.get("noise"), inputs.get("codes"))
+        noise, codes = (None if value is None else ops.cast(value, "float32") for value in given)
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
@@ -267,11 +266,10 @@ class BaseVAE(CheckedModel, abc.ABC):
                 raise InputError(
                     f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
                 )
-        penalty = terms.penalty + sum(self.losses, ops.zeros(()))
+        penalty = terms.penalty + sum(self.losses, ops.zeros((), "float32"))
         objective = self.objective if training else without_annealing(self.objective)
         total_loss = objective(terms, latents, self.step) + penalty
-        num_images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
-        weight = num_images
+        weight = num_images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
         if training and self.compiled and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             # The optimizer skips a step whose loss is not finite, so the means of the epoch leave it out too.
             weight = ops.where(ops.isfinite(ops.mean(total_loss)), num_images, 0.0)
@@ -316,13 +314,13 @@ class BaseVAE(CheckedModel, abc.ABC):
         Raises:
             InputError: An argument that must be None has a value.
         """
-        unsupported = {"loss": loss, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}
-        for name, value in unsupported.items():
+        for name, value in {"loss": loss, "loss_weights": loss_weights, "weighted_metrics": weighted_metrics}.items():
             if value is not None:
                 raise InputError(
                     f"{name} = {value!r}: not supported, a model minimizes its objective; pass objective=… and "
                     "likelihood=… to the model, and metrics=… to compile"
                 )
+        check_optimizer(optimizer)
         super().compile(optimizer, metrics=[metrics] if isinstance(metrics, str) else metrics, **kwargs)
         self._build_metrics()
 

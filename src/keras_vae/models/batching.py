@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core import tracing
+from keras_vae.core.errors import check_count
 from keras_vae.core.typing import Array, Shape, Tensor
 
 Result = TypeVar("Result")
@@ -75,10 +75,9 @@ def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int)
     Raises:
         InputError: `batch_size` is below one.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size = {batch_size}: not positive; pass an integer ≥ 1, or None for a default")
+    check_count("batch_size", batch_size)
     count = len(keras.tree.flatten(arrays)[0])
-    with backend.expected_tracing():
+    with tracing.expected_tracing():
         batch_results = [
             keras.tree.map_structure(
                 _to_numpy,

@@ -6,11 +6,12 @@ from typing import Any
 
 import keras
 
-from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core import backend, tracing
+from keras_vae.core.errors import InputError, shown
+from keras_vae.models.arguments import check_assignment, check_options
 from keras_vae.models.batching import split_off
 from keras_vae.models.inference import Inference
-from keras_vae.models.inputs import check_assignment, is_array
+from keras_vae.models.inputs import check_source, is_array
 
 
 class CheckedModel(Inference, keras.Model):
@@ -82,10 +83,19 @@ class CheckedModel(Inference, keras.Model):
             InputError: The images do not fit the model or have floats outside [0, 1]; or this model does not support
                 the targets, weights or callbacks. Of a data source, only the first batch is checked.
         """
-        _check_monitors(callbacks)
+        check_options(
+            **{"batch_size": batch_size, "epochs": epochs, "verbose": verbose, "shuffle": shuffle},
+            **{"validation_split": validation_split, **kwargs},
+        )
+        _check_callbacks(callbacks)
         x, y = self._checked_data("train", x, y, **kwargs)
         if validation_data is None:
             x, validation_data = split_off(x, validation_split)
+            if validation_split and validation_data is None:
+                raise InputError(
+                    f"validation_split = {validation_split}: leaves no images for training, or cannot split a data "
+                    "source; pass a smaller fraction, or validation_data"
+                )
         else:
             # Only a tuple is a pair `(x, c)`; `join` handles a list.
             held_out = validation_data if isinstance(validation_data, tuple) else (validation_data,)
@@ -101,8 +111,7 @@ class CheckedModel(Inference, keras.Model):
         # If the optimizer were built inside the first step, TensorFlow would trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        split = 0.0 if validation_data is not None else validation_split
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, split, validation_data, shuffle, **kwargs)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
 
     def evaluate(
         self,
@@ -113,6 +122,7 @@ class CheckedModel(Inference, keras.Model):
         **kwargs: Any,
     ) -> Any:
         """Evaluate the model as `keras.Model.evaluate` does, after a check; arguments and errors as for `fit`."""
+        check_options(batch_size=batch_size, verbose=verbose, **kwargs)
         # `fit` calls this method with validation data that it has already checked.
         if not kwargs.get("_use_cached_eval_dataset"):
             x, y = self._checked_data("test", x, y, **kwargs)
@@ -122,6 +132,7 @@ class CheckedModel(Inference, keras.Model):
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Return the outputs for images as `keras.Model.predict` does, after a check; errors as for `fit`."""
+        check_options(batch_size=batch_size, verbose=verbose, **kwargs)
         x, _ = self._checked_data("predict", x)
         if not kwargs.get("steps"):
             x, _ = backend.array_pipeline(x, batch_size)
@@ -131,12 +142,12 @@ class CheckedModel(Inference, keras.Model):
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """Run one training step as `keras.Model.train_on_batch` does, after a check; arguments as for `fit`."""
-        x, _ = self._checked_data("train", x, y, sample_weight=sample_weight, class_weight=class_weight)
+        x, _ = self._checked_data("train", x, y, sample_weight=sample_weight, class_weight=class_weight, source=False)
         return super().train_on_batch(x, return_dict=return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Evaluate one batch as `keras.Model.test_on_batch` does, after a check; arguments as for `fit`."""
-        x, _ = self._checked_data("test", x, y, sample_weight=sample_weight)
+        x, _ = self._checked_data("test", x, y, sample_weight=sample_weight, source=False)
         return super().test_on_batch(x, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -168,13 +179,16 @@ class CheckedModel(Inference, keras.Model):
         """Return the output for a batch in any form that `predict` accepts."""
         return self._step(super().predict_step, args, ignore_targets=True)
 
-    def _checked_data(self, function: str, x: Any, y: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def _checked_data(
+        self, function: str, x: Any, y: Any = None, *, source: bool = True, **kwargs: Any
+    ) -> tuple[Any, Any]:
         """Return the `x` and `y` to pass to Keras: checked arrays and None, or a source to be checked by `function`.
 
         Args:
             function: Name of the Keras function, `"train"`, `"test"` or `"predict"`.
             x: Inputs of `fit`, `evaluate` or `predict`.
             y: Targets.
+            source: Whether `x` may be a data source.
             **kwargs: Their other arguments. Weights of images or classes raise an error.
         """
         backend.check_replicas()
@@ -184,11 +198,12 @@ class CheckedModel(Inference, keras.Model):
         joined = checks.join(x, y, kwargs.get("sample_weight"))
         images = joined.get("images") if isinstance(joined, Mapping) else joined
         self._unchecked_sources.discard(function)
-        if is_array(images) or isinstance(joined, Mapping):
+        if is_array(images) or isinstance(joined, Mapping) or not source:
             joined = checks.check(joined)
             if not self.built:
                 self.build((None, *images.shape[1:]))  # type: ignore[union-attr]
             return joined, None
+        check_source(joined)
         self._unchecked_sources.add(function)
         return (_as_tuples(x) if inspect.isgenerator(x) else x), y
 
@@ -211,7 +226,7 @@ class CheckedModel(Inference, keras.Model):
                     self._restore_jax_state(function, *state)
                     raise
                 args = (*state, batches)
-            with backend.expected_tracing():
+            with tracing.expected_tracing():
                 return step_function(*args)
 
         setattr(self, attribute, checked)
@@ -246,9 +261,15 @@ def _as_tuples(batches: Iterable[Any]) -> Iterator[Any]:
         yield batch if isinstance(batch, tuple) else (batch,)
 
 
-def _check_monitors(callbacks: Any) -> None:
-    """Reject callbacks that monitor Keras's `loss`, which this model does not report."""
-    for callback in callbacks if isinstance(callbacks, Iterable) else [callbacks]:
+def _check_callbacks(callbacks: Any) -> None:
+    """Reject objects that are not callbacks, and callbacks that monitor `loss`, which this model does not report."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
+    for callback in [] if callbacks is None else keras.tree.flatten(callbacks):
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(
+                f"callbacks = {shown(callback)}: not a callback; pass instances of keras.callbacks.Callback"
+            )
         if isinstance(callback, keras.callbacks.TerminateOnNaN):
             raise InputError(
                 "callbacks = TerminateOnNaN: it monitors `loss`, but this model reports total_loss; write a callback "

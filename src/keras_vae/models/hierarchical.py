@@ -12,15 +12,15 @@ from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
-from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core import tracing
+from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import DiagonalNormal
 from keras_vae.models.base import BaseVAE, Batch
-from keras_vae.networks.base import validate_widths
+from keras_vae.networks.base import check_image_shape, validate_widths
 from keras_vae.networks.ladder import LadderNetworks
 
 
@@ -109,6 +109,8 @@ class HierarchicalVAE(BaseVAE):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_image_shape(image_shape)
+        require_list("groups", groups)
         super().__init__(
             likelihood=likelihood or Bernoulli(),
             objective=objective or ELBO(),
@@ -240,7 +242,7 @@ class HierarchicalVAE(BaseVAE):
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the bottom-up features of a batch."""
         features: list[Tensor] = keras.tree.flatten(
-            backend.predict_on_batch(self.bottom_up, concat_condition(*self._preprocess(inputs)))
+            tracing.predict_on_batch(self.bottom_up, concat_condition(*self._preprocess(inputs)))
         )
         return features
 
@@ -320,21 +322,26 @@ class HierarchicalVAE(BaseVAE):
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
         """Return samples from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
-        vectors = self._check_sample(n, condition)
-        noise = ops.convert_to_tensor(self._noise(n, seed, condition))
-        noise_per_group = self._split_groups(noise)
-        samples: list[Tensor] = []
+        vectors = self._check_sample(n, seed, condition)
+        inputs = {"noise": self._noise(n, seed, condition)} | ({} if vectors is None else {"condition": vectors})
 
-        def sample_group(group: int, features: Tensor) -> Tensor:
-            samples.append(_diagonal_normal(self.priors[group](features)).rsample(noise_per_group[group]).z)
-            return samples[-1]
+        def sample_batch(batch: dict[str, Array]) -> Tensor:
+            noise = ops.convert_to_tensor(batch["noise"])
+            noise_per_group = self._split_groups(noise)
+            samples: list[Tensor] = []
 
-        self._top_down(self._start(noise, vectors), sample_group)
-        return ops.convert_to_numpy(ops.concatenate(samples, axis=-1))
+            def sample_group(group: int, features: Tensor) -> Tensor:
+                samples.append(_diagonal_normal(self.priors[group](features)).rsample(noise_per_group[group]).z)
+                return samples[-1]
+
+            self._top_down(self._start(noise, batch.get("condition")), sample_group)
+            return ops.concatenate(samples, axis=-1)
+
+        return self._in_batches(sample_batch, inputs, None)
 
     def _noise(self, n: int, seed: int | None, condition: Any) -> Array:
         """Check the arguments of `sample`, and return standard normal noise (n, latent_dim)."""
-        self._check_sample(n, condition)
+        self._check_sample(n, seed, condition)
         if seed is None:
             return ops.convert_to_numpy(self.sampler.noise((n, self.latent_dim)))
         return np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype="float32")

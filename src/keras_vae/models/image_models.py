@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
-from keras import ops
 
 from keras_vae.components.conditions import Condition
-from keras_vae.core import backend
+from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Tensor
-from keras_vae.models.inputs import is_array, is_symbolic
+from keras_vae.models.arguments import check_options
+from keras_vae.models.inputs import is_symbolic
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -57,14 +57,16 @@ class _ImageModel(keras.Model, abc.ABC):
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Return the outputs as `keras.Model.predict` does, after a check of arrays; data sources are not checked."""
-        self._check(x)
-        with backend.expected_tracing():
+        check_options(batch_size=batch_size, verbose=verbose, **kwargs)
+        if not backend.is_data_source(x):
+            self._check(x)
+        with tracing.expected_tracing():
             return super().predict(x, batch_size, verbose, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
         self._check(x)
-        with backend.expected_tracing():
+        with tracing.expected_tracing():
             return super().predict_on_batch(x)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
@@ -148,8 +150,8 @@ class ImageDecoder(_ImageModel):
             raise InputError(
                 f'condition = None: this model is conditioned on {self._condition}; pass {{"codes": z, "condition": c}}'
             )
-        if is_array(inputs):
-            codes = self._check_codes(ops.convert_to_numpy(inputs))
+        if not is_symbolic(inputs):
+            codes = self._check_codes(inputs)
             if not is_symbolic(condition):
                 self._input_checks.conditions(condition, len(codes))
 

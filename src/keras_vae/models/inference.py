@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ from keras import ops
 from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, check_count
 from keras_vae.core.images import image_generators, normal_noise, to_unit
 from keras_vae.core.typing import Array, Shape, Tensor
+from keras_vae.models.arguments import check_memory, check_seed
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
 from keras_vae.models.image_models import ImageDecoder, ImageEncoder
 from keras_vae.models.importance_sampling import ImportanceSampling, Proposal
-from keras_vae.models.inputs import ModelInputs, check_count
+from keras_vae.models.inputs import ModelInputs, check_numbers
 from keras_vae.models.proposals import choose_proposal
 
 
@@ -157,12 +159,10 @@ class Inference(abc.ABC):
         """
         inputs = self._prepare_inputs(x, condition, seed, by_content=True)
 
-        def encode_batch(batch: dict[str, Array]) -> dict[str, Array]:
-            # TensorFlow rounds the division by 255 differently inside a graph.
+        def encode_batch(batch: dict[str, Array]) -> Any:
+            # TensorFlow rounds the division by 255 differently inside a graph. The inputs are checked already.
             images = to_unit(ops.convert_to_tensor(batch["images"]))
-            # The inputs are checked already.
-            tensors: dict[str, Array] = keras.Model.predict_on_batch(self.image_encoder, {**batch, "images": images})
-            return tensors
+            return keras.Model.predict_on_batch(self.image_encoder, {**batch, "images": images})
 
         return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
 
@@ -181,7 +181,7 @@ class Inference(abc.ABC):
             InputError: The codes or conditions do not fit the model.
         """
         self._check_built()
-        codes = self._check_codes(np.asarray(z))
+        codes = self._check_codes(z)
         conditions = self._input_checks.conditions(condition, len(codes))
         inputs = {"codes": codes} if conditions is None else {"codes": codes, "condition": conditions}
         return self._in_batches(self.image_decoder.predict_on_batch, inputs, batch_size)
@@ -252,15 +252,15 @@ class Inference(abc.ABC):
         """
         check_count("draws", draws)
         inputs, shape = self._prepare_inputs(x, condition, seed, by_content=by_content), (draws, self.latent_dim)
+        check_memory("draws", draws, len(inputs["images"]) * draws * self.latent_dim)
         if not by_content:
-            rng = np.random.default_rng(seed)
-            inputs["noise"] = rng.standard_normal((len(inputs["images"]), *shape), dtype="float32")
+            full_shape = (len(inputs["images"]), *shape)
+            inputs["noise"] = np.random.default_rng(seed).standard_normal(full_shape, dtype="float32")
 
-        def terms_of_batch(batch: dict[str, Array]) -> ELBOTerms:
+        def terms_of_batch(batch: dict[str, Array]) -> Any:
             if by_content:
                 batch = {**batch, "noise": normal_noise(image_generators(batch["images"], seed), shape)}
-            terms: ELBOTerms = self.predict_on_batch(batch).terms
-            return terms
+            return self.predict_on_batch(batch).terms
 
         return self._in_batches(terms_of_batch, inputs, batch_size, draws)
 
@@ -352,7 +352,8 @@ class Inference(abc.ABC):
 
     @property
     def _input_checks(self) -> ModelInputs:
-        return ModelInputs(self.image_shape if self.built else (None, None, None), self.condition)
+        image_shape, latent_dim = (self.image_shape, self.latent_dim) if self.built else ((None, None, None), None)
+        return ModelInputs(image_shape, self.condition, latent_dim)
 
     def _prepare_inputs(self, x: Any, condition: Any, seed: int, *, by_content: bool = False) -> dict[str, Array]:
         """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires.
@@ -363,6 +364,7 @@ class Inference(abc.ABC):
             seed: Seed of the noise.
             by_content: Whether the noise follows from the pixels of each image and the seed, instead of its row.
         """
+        check_seed(seed)
         inputs = self._input_checks.arrays(x, condition)
         images = inputs["images"]
         if not self.built:
@@ -378,22 +380,21 @@ class Inference(abc.ABC):
         if not self.built:
             raise InputError("built = False: the image size is not known yet; call fit or build((None, H, W, C))")
 
-    def _check_codes(self, z: Array) -> Array:
+    def _check_codes(self, z: Any) -> Array:
         """Check codes, and return them as float32."""
-        if z.ndim != 2 or z.shape[1] != self.latent_dim or len(z) == 0:
-            raise InputError(f"z.shape = {z.shape}: this model decodes vectors; pass (n, {self.latent_dim}), n ≥ 1")
-        return z.astype("float32")
+        codes = check_numbers("z", z)
+        if codes.ndim != 2 or codes.shape[1] != self.latent_dim or len(codes) == 0:
+            raise InputError(f"z.shape = {codes.shape}: this model decodes vectors; pass (n, {self.latent_dim}), n ≥ 1")
+        return codes
 
-    def _check_sample(self, n: int, condition: Any) -> Array | None:
+    def _check_sample(self, n: int, seed: int | None, condition: Any) -> Array | None:
         """Check the arguments of `sample`, and return the encoded conditions (n, size), or None."""
         check_count("n", n)
+        check_seed(seed)
         self._check_built()
+        check_memory("n", n, int(n) * max(math.prod(size or 1 for size in self.image_shape), self.latent_dim))
         conditions = self._input_checks.conditions(condition, n)
         return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))
 
-    def _in_batches(
-        self, function: Callable[..., Result], inputs: Any, batch_size: int | None, draws: int = 1
-    ) -> Result:
-        return in_batches(
-            function, inputs, batch_size=self.fitting_batch_size(draws) if batch_size is None else batch_size
-        )
+    def _in_batches(self, function: Callable[..., Result], inputs: Any, size: int | None, draws: int = 1) -> Result:
+        return in_batches(function, inputs, batch_size=self.fitting_batch_size(draws) if size is None else size)

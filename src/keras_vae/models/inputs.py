@@ -1,7 +1,6 @@
 """Checks of a model's inputs: one object that `fit`, `evaluate`, `encode` and all other entry points use."""
 
-import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition
-from keras_vae.components.objectives import Objective
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, shown, suggestion
 from keras_vae.core.images import check_images
-from keras_vae.core.registry import check_component, settings
 from keras_vae.core.typing import Array, Shape
 from keras_vae.data.dataset import Dataset
 
@@ -36,10 +33,12 @@ class ModelInputs:
     Args:
         image_shape: (H, W, C) of the model's images; None for a size that is not fixed.
         condition: The model's condition, or None.
+        latent_dim: Number of latent dimensions; None if the model is not built.
     """
 
     image_shape: Shape
     condition: Condition | None
+    latent_dim: int | None = None
 
     def unpack(self, data: Any, *, ignore_targets: bool = False) -> Any:
         """Return the inputs in one batch of a data source, in the form that `join` returns.
@@ -87,7 +86,7 @@ class ModelInputs:
         return {**x, "condition": y}
 
     def check(self, x: Any) -> Any:
-        """Return images and conditions as checked NumPy arrays; return data sources and symbolic tensors unchanged.
+        """Return images and conditions as checked NumPy arrays; return symbolic tensors unchanged.
 
         Args:
             x: Inputs in the form that `join` returns.
@@ -101,10 +100,14 @@ class ModelInputs:
         images = x.get("images") if isinstance(x, Mapping) else x
         if isinstance(x, Mapping) and isinstance(images, list | tuple):
             images = _to_numpy(images)
+        if isinstance(x, Mapping):
+            x = {**x, **self._check_replacements(x, images)}
         if not is_array(images):
+            if images is not None and not is_symbolic(images):
+                raise _not_images(images)
             return x
         condition = x.get("condition") if isinstance(x, Mapping) else None
-        images = _to_numpy(images)
+        images = _to_images(images)
         check_images(images, self.image_shape)
         conditions = condition if is_symbolic(condition) else self.conditions(condition, len(images))
         if not isinstance(x, Mapping):
@@ -125,8 +128,8 @@ class ModelInputs:
             raise InputError('condition, x["condition"]: the condition is given twice; pass one of the two')
         x = self.join(x)
         inputs = dict(x) if isinstance(x, Mapping) else {"images": x}
-        check_names(inputs)
-        images = _to_numpy(inputs["images"])
+        check_names(inputs, ("images", "condition"))
+        images = _to_images(inputs["images"])
         check_images(images, self.image_shape)
         conditions = self.conditions(inputs.get("condition") if condition is None else condition, len(images))
         return {"images": images} | ({} if conditions is None else {"condition": conditions})
@@ -152,6 +155,26 @@ class ModelInputs:
             raise InputError(f"condition of length {len(values)}: there are {n} images; pass 1 or {n} values")
         return values
 
+    def _check_replacements(self, inputs: Mapping[str, Any], images: Any) -> dict[str, Any]:
+        """Return the checked arrays that replace random numbers or codes in a dict of inputs."""
+        checked = {}
+        for name in ("noise", "pixel_noise", "codes"):
+            value = inputs.get(name)
+            if value is None or is_symbolic(value):
+                continue
+            checked[name] = array = check_numbers(name, value)
+            expected: Shape = (None, self.latent_dim) if images is None else (None, None, self.latent_dim)
+            if name == "pixel_noise":
+                expected = (None, *self.image_shape)
+            if is_array(images):
+                expected = (len(images), *expected[1:])
+            if not _fits(array.shape, expected):
+                raise InputError(f"{name}.shape = {array.shape}: does not fit the images; pass {expected}")
+        for feature in keras.tree.flatten(inputs.get("features")):
+            if not (feature is None or is_array(feature) or is_symbolic(feature)):
+                raise InputError(f"features = {shown(feature)}: not arrays; pass the result of encode_features")
+        return checked
+
     def missing_condition(self) -> InputError:
         """Return the error of a missing condition."""
         return InputError(
@@ -160,54 +183,39 @@ class ModelInputs:
         )
 
 
-def check_count(name: str, value: Any) -> None:
-    """Reject a value that is not a whole number of at least one.
+def check_numbers(name: str, values: Any) -> Array:
+    """Return values as a float32 array.
 
     Args:
         name: Name of the argument.
-        value: Its value.
+        values: An array, a tensor or a nested list.
 
     Raises:
-        InputError: The value is not an integer, or it is below one.
+        InputError: The values are not numbers, have rows of different lengths, or are not finite in float32.
     """
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} = {value!r}: not a positive integer; pass an integer ≥ 1")
+    array = _to_numpy(values)
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise InputError(f"{name} = {shown(values)}: not an array of numbers; pass floats")
+    with np.errstate(over="ignore"):
+        floats: Array = array.astype("float32")
+    if not np.isfinite(floats).all():
+        raise InputError(f"{name}: NaN, infinite or beyond the range of float32; pass finite numbers")
+    return floats
 
 
-def check_assignment(model: Any, name: str, value: Any) -> None:
-    """Reject a new value of an attribute that a built model does not read again.
+def check_names(inputs: Mapping[str, Any], accepted: Sequence[str] = _NAMES) -> None:
+    """Reject a dict of inputs without images, or with an unknown name.
 
     Args:
-        model: A built model.
-        name: Name of the attribute.
-        value: Its new value.
-
-    Raises:
-        InputError: The attribute is fixed, belongs to the objective, or is an objective that does not fit the model.
-    """
-    if name == "objective":
-        if value is None:
-            raise InputError("objective = None: a model needs an objective; pass one, such as ELBO()")
-        check_component(name, value, Objective)
-        model._check_objective(value)
-    elif name in model.part_names or (name in ("seed", "image_shape", "latent_dim") and value != getattr(model, name)):
-        raise InputError(f"{name} = {shown(value)}: fixed when the model was built; build a new model with {name}=…")
-    elif name in settings(type(model.objective)) and not hasattr(model, name):
-        family = type(model.objective).__name__
-        raise InputError(
-            f"{name} = {shown(value)}: a setting of the objective; set model.objective = {family}({name}=…)"
-        )
-
-
-def check_names(inputs: Mapping[str, Any]) -> None:
-    """Reject a dict of inputs without images, or with an unknown name.
+        inputs: The dict.
+        accepted: The accepted names.
 
     Raises:
         InputError: A name is unknown, or there are neither images nor noise, which a hierarchical model decodes.
     """
     for name in inputs:
-        if name not in _NAMES:
-            hint = suggestion(str(name), _NAMES)
+        if name not in accepted:
+            hint = suggestion(str(name), accepted)
             raise InputError(f"x = dict of {', '.join(map(str, inputs))}: unknown {name!r}; {hint}pass {_DICT}")
     if inputs.get("images") is None and inputs.get("noise") is None:
         raise InputError(f"x = dict of {', '.join(inputs) or 'nothing'}: no images; pass {_DICT}")
@@ -223,9 +231,44 @@ def is_array(images: Any) -> bool:
     return isinstance(images, np.ndarray) or (ops.is_tensor(images) and backend.is_concrete(images))
 
 
-def _to_numpy(values: Any) -> Array:
-    array: Array = ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+def check_source(x: Any) -> None:
+    """Reject an object that is neither an array nor a source of batches.
+
+    Raises:
+        InputError: The object is something else.
+    """
+    if not (is_array(x) or backend.is_data_source(x)):
+        raise InputError(
+            f"x = {shown(x)}: not images; pass an array of images, or batches of images (tf.data.Dataset, DataLoader, "
+            "PyDataset or generator)"
+        )
+
+
+def _not_images(x: Any) -> InputError:
+    return InputError(f"x = {shown(x)}: not images; pass an array of images")
+
+
+def _to_images(images: Any) -> Array:
+    """Return images as an array of numbers."""
+    array = _to_numpy(images)
+    if array.dtype.kind in "OUSmM":
+        raise _not_images(images)
     return array
+
+
+def _fits(shape: Shape, expected: Shape) -> bool:
+    return len(shape) == len(expected) and all(size in (None, got) for got, size in zip(shape, expected, strict=True))
+
+
+def _to_numpy(values: Any) -> Array:
+    """Return values as an array; rows of different lengths become an array of objects."""
+    if ops.is_tensor(values):
+        array: Array = ops.convert_to_numpy(values)
+        return array
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.array(None, dtype=object)
 
 
 def dataset_condition(model: "BaseVAE", dataset: Dataset) -> Array | None:

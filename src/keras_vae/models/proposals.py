@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, shown, unknown
 from keras_vae.models.annealed_importance_sampling import AnnealedImportanceSampling
 from keras_vae.models.importance_sampling import PosteriorProposal, Proposal
 from keras_vae.models.mixture_proposal import MixtureProposal
@@ -31,6 +31,8 @@ def choose_proposal(model: Any, proposal: str | Proposal | None) -> Proposal:
         if proposal not in PROPOSALS:
             raise unknown("proposal", proposal, PROPOSALS)
         proposal = PROPOSALS[proposal]()
+    if not isinstance(proposal, Proposal):
+        raise InputError(f"proposal = {shown(proposal)}: not a proposal; pass one of {', '.join(PROPOSALS)}")
     if proposal.requires_latent_vector and not has_density:
         raise InputError(
             f"proposal = {proposal.name}: searches vectors with a posterior density, which this {type(model).__name__} "

@@ -14,14 +14,14 @@ from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Lik
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
 from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
-from keras_vae.core import backend
+from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import LatentDistribution, ReparameterizedDistribution, SampleWithLogProb
 from keras_vae.models.base import BaseVAE, Batch
-from keras_vae.models.inputs import check_count
+from keras_vae.networks.base import check_image_shape, check_positive
 from keras_vae.networks.conv import Conv
 
 
@@ -104,7 +104,7 @@ class VAE(BaseVAE):
         check_component("prior", prior, Prior)
         check_component("posterior", posterior, Posterior)
         _check_arguments(encoder, decoder, latent_dim, image_shape, objective, beta)
-        height, width, channels = (28, 28, 1) if image_shape is None else image_shape
+        height, width, channels = map(int, (28, 28, 1) if image_shape is None else image_shape)
         super().__init__(
             likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
             objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
@@ -115,7 +115,7 @@ class VAE(BaseVAE):
         self.prior, self.posterior = prior or StandardNormal(), posterior or DiagonalNormal()
         dim = self._condition_dim
         if encoder is None or decoder is None:
-            size = 2 if latent_dim is None else latent_dim
+            size = 2 if latent_dim is None else int(latent_dim)
             self.likelihood.check_images((height, width, channels))
             encoder = Conv().encoder((height, width, channels + dim), size, self.posterior.param_sizes(size))
             decoder = Conv().decoder(size + dim, (height, width, self.likelihood.decoder_channels(channels)))
@@ -194,7 +194,7 @@ class VAE(BaseVAE):
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's outputs for a batch."""
-        return self._features(backend.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
+        return self._features(tracing.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the moments of the posterior; only `z_mean` if it is deterministic."""
@@ -312,6 +312,7 @@ class VAE(BaseVAE):
         Raises:
             InputError: The images do not fit the model.
         """
+        self._input_checks.arrays(x, condition)
         if isinstance(self.prior, VampPrior):
             inputs = self._prepare_inputs(x, condition, seed)
             count = len(inputs["images"])
@@ -321,7 +322,7 @@ class VAE(BaseVAE):
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
         """Return samples from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""
-        prior = self.prior(self._prior_inputs(self._check_sample(n, condition)))
+        prior = self.prior(self._prior_inputs(self._check_sample(n, seed, condition)))
         return ops.convert_to_numpy(prior.sample(n, self.sampler.seed_generator if seed is None else seed))
 
     def _features(self, outputs: Any) -> list[Tensor]:
@@ -386,10 +387,6 @@ def _check_arguments(
     if objective is not None and beta is not None:
         raise InputError(f"beta = {beta}: objective = {objective!r} sets its own weights; pass one of the two")
     if latent_dim is not None:
-        check_count("latent_dim", latent_dim)
-    if image_shape is not None and not (
-        isinstance(image_shape, Sequence)
-        and len(image_shape) == 3
-        and all(isinstance(size, int) and size >= 1 for size in image_shape)
-    ):
-        raise InputError(f"image_shape = {image_shape!r}: not three integers ≥ 1; pass (height, width, channels)")
+        check_positive(latent_dim=latent_dim)
+    if image_shape is not None:
+        check_image_shape(image_shape)

@@ -16,7 +16,8 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.models.base import BaseVAE, Batch
-from keras_vae.networks.base import Network, SpatialNetwork
+from keras_vae.models.inputs import check_numbers
+from keras_vae.networks.base import Network, SpatialNetwork, check_image_shape, check_positive
 
 
 class VQVAEOutput(NamedTuple):
@@ -140,6 +141,8 @@ class VQVAE(BaseVAE):
         """
         if not isinstance(network, SpatialNetwork):
             raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
+        check_image_shape(image_shape)
+        check_positive(code_dim=code_dim)
         likelihood = likelihood or Bernoulli()
         likelihood.check_images(image_shape)
         condition_dim = 0 if condition is None else condition.dim
@@ -261,14 +264,16 @@ class VQVAE(BaseVAE):
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
         """Return maps of indices from the prior, (n, rows, columns); arguments and errors as for `sample`."""
-        conditions = self._check_sample(n, condition)
+        conditions = self._check_sample(n, seed, condition)
         if seed is None:
             state = ops.convert_to_numpy(self.sampler.seed_generator.next())
         generator = np.random.default_rng(state.astype("uint32") if seed is None else seed)
         return self.prior.sample(n, generator, conditions)
 
-    def _check_codes(self, z: Array) -> Array:
+    def _check_codes(self, z: Any) -> Array:
         """Check maps of indices, and return them as int32."""
+        check_numbers("z", z)
+        z = ops.convert_to_numpy(z)
         if z.shape[1:] != self.map_shape or len(z) == 0:
             raise InputError(
                 f"z.shape = {z.shape}: this model decodes maps of indices; pass {('n', *self.map_shape)}, n ≥ 1"

@@ -1,16 +1,20 @@
 """Base classes of network families, with the layers that families with a feature map share."""
 
 import abc
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import keras
 from keras import layers
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import MAX_SIZE, InputError, check_count, is_integer, shown
 from keras_vae.core.registry import Component
 from keras_vae.core.typing import ImageShape, Tensor
 from keras_vae.networks.convolutions import Conv2D
+
+MAX_BLOCKS, MAX_PIXELS = 1000, 2**24
+"""Largest numbers of blocks, and of values in an image: larger networks do not fit in memory."""
 
 
 class Network(Component, abc.ABC):
@@ -43,7 +47,8 @@ class Network(Component, abc.ABC):
         param_sizes = {"z_mean": latent_dim, "z_log_var": latent_dim} if param_sizes is None else param_sizes
         if not param_sizes:
             raise InputError("param_sizes = {}: the encoder has no output; pass at least one, such as {'z_mean': 2}")
-        check_positive(**param_sizes)
+        for name, size in param_sizes.items():
+            check_count(name, size)
         images = _image_input(image_shape)
         features = self.features(images)
         outputs = [layers.Dense(size, name=name, dtype="float32")(features) for name, size in param_sizes.items()]
@@ -165,7 +170,9 @@ class SpatialNetwork(Network):
         channels = self.bottleneck_channels(*features.shape[1:3])
         if channels != features.shape[-1]:
             features = Conv2D(channels, 1)(features)
-        return layers.Dense(self.dense_units, activation=self.activation)(layers.Flatten()(features))
+        return layers.Dense(self.dense_units, activation=self.activation)(
+            layers.Flatten(data_format="channels_last")(features)
+        )
 
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
         """Return the float32 outputs (N, H, W, C) for z (N, latent_dim); both are symbolic tensors."""
@@ -181,7 +188,7 @@ class SpatialNetwork(Network):
         excess = [size - target for size, target in zip(outputs.shape[1:3], target_size, strict=True)]
         if any(excess):
             cropping = tuple((pixels // 2, pixels - pixels // 2) for pixels in excess)
-            outputs = layers.Cropping2D(cropping, dtype="float32")(outputs)
+            outputs = layers.Cropping2D(cropping, data_format="channels_last", dtype="float32")(outputs)
         return outputs
 
 
@@ -201,8 +208,9 @@ def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:
     if not isinstance(widths, Iterable) or isinstance(widths, str):
         raise InputError(f"widths = {widths!r}: not a list; pass integers, such as [32, 64]")
     widths = tuple(widths)
-    if not widths or min(widths) < 1:
+    if not widths or not all(is_integer(width) and width >= 1 for width in widths):
         raise InputError(f"widths = {list(widths)}: empty or below 1; pass at least one width, each ≥ 1")
+    check_count("widths", max(widths), maximum=MAX_SIZE)
     return widths
 
 
@@ -213,25 +221,27 @@ def check_positive(**sizes: int) -> None:
         **sizes: Sizes by argument name.
 
     Raises:
-        InputError: A size is below one.
+        InputError: A size is not an integer, is below one, or is so large that its weights would not fit in memory.
 
     Example:
         >>> check_positive(dense_units=16, blocks=1)
     """
     for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"{name} = {size}: not positive; pass an integer ≥ 1")
+        check_count(name, size, maximum=MAX_BLOCKS if name == "blocks" else MAX_SIZE)
 
 
 def check_image_shape(image_shape: ImageShape) -> None:
-    """Raise an error unless an image shape consists of three positive sizes.
+    """Raise an error unless an image shape consists of three positive integers.
 
     Raises:
-        InputError: There are not three sizes, or a size is below one.
+        InputError: There are not three sizes, a size is not an integer ≥ 1, or an image would have too many values.
     """
-    if len(image_shape) != 3 or min(image_shape) < 1:
+    is_shape = isinstance(image_shape, Sequence) and not isinstance(image_shape, str) and len(image_shape) == 3
+    if not is_shape or not all(is_integer(size) and size >= 1 for size in image_shape):
+        raise InputError(f"image_shape = {shown(image_shape)}: not three integers ≥ 1; pass (height, width, channels)")
+    if math.prod(map(int, image_shape)) > MAX_PIXELS:
         raise InputError(
-            f"image_shape = {tuple(image_shape)}: not three positive sizes; pass (height, width, channels)"
+            f"image_shape = {shown(image_shape)}: too large; pass a shape with at most {MAX_PIXELS} values per image"
         )
 
 

@@ -2,8 +2,11 @@
 
 On a CPU, XLA (JAX) runs plain convolutions at a fraction of the speed of matrix products, and strided and transposed
 convolutions and their gradients at a hundredth of it. TensorFlow is slow only for convolutions with few filters, which
-leave most of its vector registers empty. The layers have the same weights, outputs and configuration as Keras's layers.
+leave most of its vector registers empty. The layers have the same weights, outputs and configuration as Keras's layers,
+but their images are always (N, H, W, C), whatever `keras.config.image_data_format()` is.
 """
+
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -26,6 +29,9 @@ class Conv2D(layers.Conv2D):
         (1, 4, 3, 8)
     """
 
+    def __init__(self, filters: int, kernel_size: Any, *, data_format: str = "channels_last", **kwargs: Any) -> None:
+        super().__init__(filters, kernel_size, data_format=data_format, **kwargs)
+
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         """Return the convolution of inputs (N, H, W, C) with a kernel (h, w, C, F)."""
         if not _has_product_form(self, inputs):
@@ -47,6 +53,9 @@ class Conv2DTranspose(layers.Conv2DTranspose):
         >>> tuple(Conv2DTranspose(8, 3, strides=2, padding="same")(ops.zeros((1, 7, 5, 3))).shape)
         (1, 14, 10, 8)
     """
+
+    def __init__(self, filters: int, kernel_size: Any, *, data_format: str = "channels_last", **kwargs: Any) -> None:
+        super().__init__(filters, kernel_size, data_format=data_format, **kwargs)
 
     def call(self, inputs: Tensor) -> Tensor:
         """Return the transposed convolution of inputs (N, H, W, C)."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, is_integer
 from keras_vae.core.typing import ImageShape, Tensor
-from keras_vae.networks.base import check_image_shape, check_positive
+from keras_vae.networks.base import MAX_BLOCKS, check_image_shape, check_positive
 from keras_vae.networks.convolutions import Conv2D
 from keras_vae.networks.resnet import normalize, residual_block
 
@@ -41,10 +41,11 @@ class LadderNetworks:
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         check_positive(latent_channels=self.latent_channels, blocks=self.blocks)
         check_image_shape(self.image_shape)
-        if len(self.groups) != len(self.widths) or min(self.groups) < 0:
+        are_counts = all(is_integer(groups) and 0 <= groups <= MAX_BLOCKS for groups in self.groups)
+        if len(self.groups) != len(self.widths) or not are_counts:
             raise InputError(
-                f"groups = {list(self.groups)}: needs one number ≥ 0 for each of the {len(self.widths)} widths "
-                f"{list(self.widths)}; pass the number of groups after each halving"
+                f"groups = {list(self.groups)}: needs one number from 0 to {MAX_BLOCKS} for each of the "
+                f"{len(self.widths)} widths {list(self.widths)}; pass the number of groups after each halving"
             )
         if self.groups[-1] == 0:
             raise InputError(
@@ -119,9 +120,9 @@ class LadderNetworks:
 
     def _upsample(self, features: Tensor, level: int) -> Tensor:
         """Double a map and crop it to the size of a level."""
-        features = layers.UpSampling2D()(features)
+        features = layers.UpSampling2D(data_format="channels_last")(features)
         excess = [size - target for size, target in zip(features.shape[1:3], self.size(level), strict=True)]
-        features = layers.Cropping2D(tuple((0, pixels) for pixels in excess))(features)
+        features = layers.Cropping2D(tuple((0, pixels) for pixels in excess), data_format="channels_last")(features)
         return Conv2D(self._width(level), 3, padding="same")(features)
 
     def _residual_blocks(self, features: Tensor, width: int) -> Tensor:

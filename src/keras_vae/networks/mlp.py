@@ -54,7 +54,7 @@ class MLP(Network):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the features (N, widths[-1]) of images (N, H, W, C); both are symbolic tensors."""
-        return self._dense_stack(layers.Flatten()(images), self.widths)
+        return self._dense_stack(layers.Flatten(data_format="channels_last")(images), self.widths)
 
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
         """Return the float32 outputs (N, H, W, C) for z (N, latent_dim); both are symbolic tensors."""

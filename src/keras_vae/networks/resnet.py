@@ -79,7 +79,7 @@ class ResNet(SpatialNetwork):
         if self.attention:
             features = self_attention(features, self.groups)
         for width, next_width in zip(self.widths[::-1], (*self.widths[-2::-1], self.widths[0]), strict=True):
-            features = layers.UpSampling2D()(self._residual_blocks(features, width))
+            features = layers.UpSampling2D(data_format="channels_last")(self._residual_blocks(features, width))
             features = Conv2D(next_width, 3, padding="same")(features)
         return normalize(features, self.groups)
 

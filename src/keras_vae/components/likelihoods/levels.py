@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from keras import ops
 
 from keras_vae.components.likelihoods.base import Likelihood, soft_clip
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import MAX_SIZE, check_count
 from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import Tensor
 from keras_vae.distributions import image
@@ -42,8 +42,7 @@ class DiscretizedLogistic(Component, Likelihood):
 
     def __post_init__(self) -> None:
         """Check the number of components."""
-        if self.num_components < 1:
-            raise InputError(f"num_components = {self.num_components}: not positive; pass an integer ≥ 1")
+        check_count("num_components", self.num_components, maximum=MAX_SIZE)
 
     def __call__(self, outputs: Tensor) -> image.DiscretizedLogistic:
         """Return p(x|z), given the outputs of the decoder, (…, H, W, `decoder_channels`)."""
