@@ -74,6 +74,9 @@ def test_every_tab_responds_to_its_events(page: Page) -> None:
     page.change(page.find("#new-samples").click, "#sample-grid img")
 
     page.open("Report")
-    assert "negative ELBO" in (page.find("#report iframe").get_attribute("srcdoc") or "")
+    report = page.find("#report iframe").get_attribute("srcdoc") or ""
+    assert "negative ELBO" in report
+    # Links of the table of contents stay inside the frame.
+    assert '<base href="about:srcdoc">' in report
 
     assert page.hosts() == {"127.0.0.1"}

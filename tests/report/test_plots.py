@@ -102,7 +102,7 @@ def test_plot_writes_a_file_and_leaves_no_figure_in_pyplot(make_vae: Callable[..
         ("mnist-2d", "worst", {}, "'worst': .*worst-reconstructions"),
         ("mnist-2d", "samples", {"seeds": 1}, "samples plot: option.* 'seeds'.*did you mean 'seed'"),
         ("mnist-2d", "samples", {"out": "samples.gif"}, r"out = samples.gif: cannot write .* as '.gif'; use .png"),
-        ("mnist-2d", "interpolation", {"out": "a.jpg"}, r"use .png or .gif"),
+        ("mnist-2d", "interpolation", {"out": "a.jpg"}, r"use \.png, \.svg, \.pdf or \.gif"),
         ("mnist-3d", "samples", {}, "mnist-3d"),
         ("mnist-2d", None, {}, "kind = None: unknown; accepted: "),
         (3, "samples", {}, "run = 3: neither a run nor a model"),

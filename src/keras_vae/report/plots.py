@@ -117,7 +117,7 @@ PLOTS: dict[str, Callable[..., "Figure | ImageStrips"]] = {}
 _ARGUMENTS = """run: A run, the path of a run folder, the name of a pretrained run, or a model.
     splits: Images to use instead of the run's own: splits, a data set, or an array `(N, height, width, channels)`.
         A model has no images of its own.
-    out: A `.png` file to write, or a `.gif` for an animation of `traversals` or `interpolation`."""
+    out: A `.png`, `.svg` or `.pdf` file to write, or a `.gif` for an animation of `traversals` or `interpolation`."""
 
 
 def _named(draw: Callable[..., "Figure | ImageStrips"]) -> Callable[..., "Figure"]:

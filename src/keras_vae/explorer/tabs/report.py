@@ -21,4 +21,6 @@ class ReportTab:
 
     def show(self) -> str:
         """Return the report in a sandboxed frame."""
-        return f'<iframe sandbox srcdoc="{escape(self._explorer.report.html)}" title="report of the run"></iframe>'
+        # Without a base of its own, the links of the table of contents would open the explorer inside the frame.
+        page = self._explorer.report.html.replace("<head>", '<head>\n<base href="about:srcdoc">', 1)
+        return f'<iframe sandbox srcdoc="{escape(page)}" title="report of the run"></iframe>'
