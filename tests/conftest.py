@@ -1,31 +1,34 @@
 """Fixtures that all tests share: small images and small models."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # JAX compiles a program for each shape in the tests, and optimizing these programs would take most of the time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# TensorFlow reads these flags, too, and may not know this one.
+if os.environ["KERAS_BACKEND"] == "jax":
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # Each worker uses one core. More threads would wait for each other.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-    os.environ.setdefault(_variable, "1")
-# The workers and the processes that tests start share the compiled programs of a session.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _PROGRAMS = tempfile.TemporaryDirectory(prefix="keras-vae-tests-", ignore_cleanup_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _PROGRAMS.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import numpy as np
 import pytest
 
-from keras_vae import VAE
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
-from keras_vae.networks import Conv
+
+# The process that distributes the tests does without Keras.
+if TYPE_CHECKING:
+    from keras_vae import VAE, Run
 
 
 def _find(name: str) -> Path | None:
@@ -40,6 +43,16 @@ def _find(name: str) -> Path | None:
 
 # Find the data before any test changes the environment.
 MNIST, CLOTHING = _find("mnist.npz"), _find("clothing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the workers, and the processes that tests start, share the programs that JAX compiles in a session."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="keras-vae-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,26 +77,55 @@ def clothing() -> Path:
     return CLOTHING
 
 
-@pytest.fixture
-def images() -> Array:
-    """Noisy dark images with a bright center, of an odd, non-square size that no stride divides."""
+@pytest.fixture(scope="session")
+def shared_images() -> Array:
+    """The original of `images`, which no test may change."""
     images = np.random.default_rng(7).integers(0, 60, (24, 9, 11, 1), dtype="uint8")
     images[:, 2:7, 3:8] += 190
     return images
 
 
 @pytest.fixture
+def images(shared_images: Array) -> Array:
+    """Noisy dark images with a bright center, of an odd, non-square size that no stride divides."""
+    return shared_images.copy()
+
+
+@pytest.fixture
 def splits(images: Array) -> Splits:
     """The images with three labels: 16 for training, 4 for validation and 4 for testing."""
+    return split_images(images)
+
+
+def split_images(images: Array) -> Splits:
     dataset = Dataset.from_arrays(images, np.arange(24) % 3, name="frames")
     return split(dataset, None, validation=4, test_size=4, holdout=True, seed=0)
 
 
-@pytest.fixture
-def make_vae() -> Callable[..., VAE]:
-    """Return a function that builds a small VAE."""
+@pytest.fixture(scope="session")
+def shared_run(shared_images: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The original of `trained_run`, which no test may change."""
+    from helpers import small
+    from keras_vae import train
 
-    def make(image_shape: tuple[int, int, int] = (9, 11, 1), latent_dim: int = 3, **kwargs: object) -> VAE:
+    return train(small(), split_images(shared_images), tmp_path_factory.mktemp("trained") / "run").path
+
+
+@pytest.fixture
+def trained_run(shared_run: Path, tmp_path: Path) -> "Run":
+    """A copy of the run that `train(small(), splits)` writes."""
+    from keras_vae import Run
+
+    return Run(Path(shutil.copytree(shared_run, tmp_path / "trained")))
+
+
+@pytest.fixture
+def make_vae() -> Callable[..., "VAE"]:
+    """Return a function that builds a small VAE."""
+    from keras_vae import VAE
+    from keras_vae.networks import Conv
+
+    def make(image_shape: tuple[int, int, int] = (9, 11, 1), latent_dim: int = 3, **kwargs: object) -> "VAE":
         network = Conv(widths=(4, 6), dense_units=8)
         kwargs.setdefault("seed", 5)
         return VAE(network.encoder(image_shape, latent_dim), network.decoder(latent_dim, image_shape), **kwargs)

@@ -1,11 +1,23 @@
 """Reading of files with one-line errors, and atomic writing of files and folders."""
 
+import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from keras_vae.core.errors import InputError
-from keras_vae.core.files import check_destination, reading, replacing, replacing_folder, write_text
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.files import (
+    check_destination,
+    printable,
+    reading,
+    replacing,
+    replacing_folder,
+    samples,
+    to_path,
+    write_text,
+)
 
 
 def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -17,7 +29,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
             temporary.write_text("half of the ne")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RunError, match="cannot be written: No space left"):
         fill_the_disk()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -88,3 +100,47 @@ def test_destination_is_replaced_only_by_force_and_only_if_it_has_the_marker(tmp
         check_destination(tmp_path, force=True, marker="manifest.json", kind="export")
     (tmp_path / "manifest.json").write_text("{}")
     check_destination(tmp_path, force=True, marker="manifest.json", kind="export")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("photo 1.png", "photo 1.png"),
+        ("日本/é ☃.png", "日本/é ☃.png"),
+        ("a\\b", "a\\b"),
+        (os.fsdecode(b"caf\xe9"), r"caf\xe9"),
+        ("line\nbreak\r\t", r"line\nbreak\r\t"),
+        ("\x1b[31mred\x7f", r"\x1b[31mred\x7f"),
+        ("next\x85line\u2028and\u2029paragraph", r"next\u0085line\u2028and\u2029paragraph"),
+        ("gnp.\u202eexe", r"gnp.\u202eexe"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_names_are_one_line_of_valid_unicode(name: str, shown: str) -> None:
+    assert printable(name) == printable(Path(name)) == shown
+    assert shown.encode("utf-8").decode() == shown
+    assert len(shown.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems reject such names")
+@pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb\x01", "\x85\u2028".encode(), b"a\\xe9", b"plain", b"back\\slash"])
+def test_paths_are_found_by_their_escaped_names(tmp_path: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    path.touch()
+    assert to_path(printable(path)) == to_path(path) == path
+    assert to_path(printable(path) + "x") == Path(printable(path) + "x")
+
+
+def test_samples_cover_a_file_from_start_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    content = np.random.default_rng(0).integers(0, 256, 100_000, "uint8").tobytes()
+    path.write_bytes(content)
+    with path.open("rb") as opened:
+        size, *parts = samples(opened, 4)
+    # Thirds of 100,000 - 4096 = 95,904.
+    assert int.from_bytes(size, "little") == 100_000
+    assert parts == [content[start : start + 4096] for start in (0, 31_968, 63_936, 95_904)]
+    path.write_bytes(content[:5000])
+    with path.open("rb") as opened:
+        parts = samples(opened, 64)[1:]
+    assert parts == [content[:4096], content[904:5000]]

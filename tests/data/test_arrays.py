@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.data.arrays import load_arrays
+from keras_vae.data.config import DataConfig
+from keras_vae.data.sources import load_splits, stream
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (7, 6, 5), np.uint8)
@@ -191,3 +193,75 @@ def test_other_members_of_the_archive_are_ignored(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("README.txt", "about these images")
     np.testing.assert_array_equal(load_arrays(path).train.images[..., 0], X)
+
+
+@pytest.mark.parametrize("suffix", ["val", "valid", "validation", "dev"])
+def test_validation_images_are_a_split_when_loaded_and_streamed(tmp_path: Path, suffix: str) -> None:
+    arrays = {"x_train": X[:4], "y_train": Y[:4], f"x_{suffix}": X[4:6], f"y_{suffix}": Y[4:6]}
+    path = saved(tmp_path, **arrays)
+    train, test, notes, validation = load_arrays(path)
+    assert test is None
+    assert validation is not None
+    assert (train.split, validation.split, notes) == ("train", "validation", ())
+    np.testing.assert_array_equal(validation.images[..., 0], X[4:6])
+    streamed = stream(path)
+    assert streamed.read(0).names == ("validation/0", "validation/1")
+    np.testing.assert_array_equal(streamed.read(0).images[..., 0], X[4:6])
+    whole = stream(saved(tmp_path, **arrays, x_test=X[6:], y_test=Y[6:]))
+    assert [whole.read(number).names[0] for number in range(3)] == ["test/0", "validation/0", "train/0"]
+    splits, _ = load_splits(DataConfig(source=str(path)))
+    assert splits.validation is not None
+    np.testing.assert_array_equal(splits.validation.images[..., 0], X[4:6])
+
+
+def test_labels_of_all_splits_are_required(tmp_path: Path) -> None:
+    path = saved(tmp_path, x_train=X, y_train=Y, x_val=X, x_test=X, y_test=Y)
+    for read in (load_arrays, stream):
+        with pytest.raises(InputError, match=r"only y_train and y_test is present; pass labels for train, validation"):
+            read(path)
+
+
+def npy(shape: tuple[int, ...], dtype: str = "|u1", content: bytes = bytes(64)) -> bytes:
+    """Return a `.npy` file whose header claims a shape."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return header.getvalue() + content
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((10**11, 28, 28), "|u1"), ((10**11, 28, 28), "|V0"), ((10**11, 0, 28), "|u1"), ((-5, 28, 28), "<f8")],
+)
+@pytest.mark.parametrize("key", ["images", "labels", None])
+def test_claims_of_headers_are_checked(tmp_path: Path, shape: tuple[int, ...], dtype: str, key: str | None) -> None:
+    path = tmp_path / ("x.npz" if key else "x.npy")
+    if key is None:
+        path.write_bytes(npy(shape, dtype))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"{key}.npy", npy(shape, dtype))
+            if key == "labels":
+                archive.writestr("images.npy", npy((4, 4, 4)))
+    for read in (load_arrays, stream):
+        with pytest.raises(InputError, match=rf"^{path}: ") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_arrays_larger_than_memory_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keras_vae.data.arrays.total_memory", lambda: 100)
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, images=np.full((9, 8, 8), 7, np.uint8))
+    with pytest.raises(InputError, match=r"x\.npz: arrays of .* GiB, and this machine has .* use a part of them"):
+        load_arrays(path)
+    assert len(stream(path)) == 9
+
+
+def test_values_of_factors_are_bounded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"factors: sizes \(1000000001,\); number the values of each factor"):
+        load_arrays(saved(tmp_path, images=X[:2], factors=[[10**9], [0]]))
+
+
+def test_large_labels_are_as_many_classes_as_there_are_labels(tmp_path: Path) -> None:
+    train = load_arrays(saved(tmp_path, images=X[:2], labels=[10**9, 5])).train
+    assert train.classes == ("5", "1000000000")

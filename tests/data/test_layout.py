@@ -1,4 +1,6 @@
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,11 @@ def tree(folder: Path, *names: str) -> Path:
         level = int(re.findall(r"\d+", path.name)[0]) if path.suffix == ".png" else 0
         Image.fromarray(np.full((3, 2), level, "uint8")).save(path)
     return folder
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def test_split_folders_are_splits_and_classes_are_one_level_below(tmp_path: Path) -> None:
@@ -87,3 +94,45 @@ def test_other_layouts_are_rejected(tmp_path: Path, names: tuple[str, ...], mess
 def test_clothing_has_splits(clothing: Path) -> None:
     parts = list_images(clothing).parts
     assert [(part.split, len(part.files)) for part in parts] == [("train", 3409), ("test", 372)]
+
+
+SYSTEM = (
+    *(".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", ".thumbnails/a.png"),
+    *("__MACOSX/cat/._a.png", "__MACOSX/cat/b.png", "#recycle/a.png", "lost+found/a.png", "$RECYCLE.BIN/a.png"),
+    *("cat/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "cat/.hidden/a.png", "cat/.cache.png"),
+)
+
+
+def test_thumbnails_and_metadata_of_systems_are_ignored(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    for name in (*SYSTEM, "cat/a.png", "dog/b.png"):
+        touch(folder / name)
+    listing = list_images(folder)
+    assert [str(file.relative_to(folder)) for file in listing.files] == ["cat/a.png", "dog/b.png"]
+    assert listing.classes == ("cat", "dog")
+    (note,) = listing.notes
+    assert note.startswith("ignored, hidden or system files: 13 (")
+
+
+def test_a_hidden_folder_can_be_read_itself(tmp_path: Path) -> None:
+    touch(tmp_path / ".photos" / "a.png")
+    assert len(list_images(tmp_path / ".photos").files) == 1
+
+
+def test_image_formats_that_are_not_read_are_named_as_such(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    touch(folder / "b.HEIC")
+    with pytest.raises(InputError, match=r"no images that can be read, only b\.HEIC; accepted: \.png, "):
+        list_images(folder)
+    touch(folder / "a.png")
+    assert list_images(folder).notes == ("ignored, image formats that are not read: 1 (b.HEIC)",)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems reject such names")
+def test_names_of_classes_are_escaped(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"line\nbreak", "naïve".encode()):
+        touch(Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)) / "a.png")
+    assert list_images(tmp_path).classes == (r"caf\xe9", r"line\nbreak", "naïve")
+    touch(tmp_path / r"caf\xe9" / "a.png")
+    with pytest.raises(InputError, match=r"two classes are named caf\\xe9 when escaped; rename one of them"):
+        list_images(tmp_path)

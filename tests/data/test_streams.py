@@ -1,5 +1,7 @@
 """Streams return the same images as loading an entire source."""
 
+import os
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -194,3 +196,78 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
     tracemalloc.stop()
     assert count == 20_000
     assert peak < size / 4
+
+
+def same_time(first: Path, *others: Path) -> None:
+    """Give files the size and time that identify them to tools which do not read them."""
+    for other in others:
+        assert other.stat().st_size == first.stat().st_size
+        os.utime(other, ns=(first.stat().st_atime_ns, first.stat().st_mtime_ns))
+
+
+def test_files_of_the_same_name_size_and_time_have_different_fingerprints(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 6, 5), dtype="uint8")
+    paths = [tmp_path / name / "x.npy" for name in "ab"]
+    for path, pixels in zip(paths, images, strict=True):
+        path.parent.mkdir()
+        np.save(path, pixels)
+    same_time(*paths)
+    before = sources.stream(paths[0]).fingerprint
+    assert sources.stream(paths[1]).fingerprint != before
+    shutil.copy(paths[1], paths[0])
+    same_time(paths[1], paths[0])
+    assert sources.stream(paths[0]).fingerprint != before
+    # Equal content in another place, too: the path is part of the fingerprint.
+    assert sources.stream(paths[0]).fingerprint != sources.stream(paths[1]).fingerprint
+
+
+def test_folders_of_the_same_names_sizes_and_times_have_different_fingerprints(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 30, 30), dtype="uint8")
+    paths = [tmp_path / name / "photos" / "0.bmp" for name in "ab"]
+    for path, image in zip(paths, pixels, strict=True):
+        path.parent.mkdir(parents=True)
+        Image.fromarray(image).save(path)
+    same_time(*paths)
+    before = sources.stream(paths[0].parent).fingerprint
+    assert sources.stream(paths[1].parent).fingerprint != before
+    shutil.copy(paths[1], paths[0])
+    same_time(paths[1], paths[0])
+    assert sources.stream(paths[0].parent).fingerprint != before
+
+
+@pytest.mark.parametrize("option", [{"fit": "pad"}, {"scale": 255.0}, {"background": "red"}])
+def test_fingerprint_depends_on_options(folder: Path, option: dict[str, object]) -> None:
+    plain = sources.stream(folder, image_size=(5, 6))
+    assert sources.stream(folder, image_size=(5, 6), **option).fingerprint != plain.fingerprint  # type: ignore[arg-type]
+
+
+def test_fingerprint_depends_on_labels(tmp_path: Path) -> None:
+    images, found = np.random.default_rng(0).integers(0, 256, (6000, 6, 5), dtype="uint8"), []
+    for labels in (np.zeros(6000, int), np.arange(6000) == 3210):
+        np.savez(tmp_path / "x.npz", images=images, labels=labels.astype(int))
+        os.utime(tmp_path / "x.npz", ns=(0, 0))
+        found.append(sources.stream(tmp_path / "x.npz").fingerprint)
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "bool"])
+def test_streams_have_the_notes_of_loaded_files(tmp_path: Path, dtype: str) -> None:
+    images = (np.random.default_rng(0).integers(0, 2, (9, 6, 5)) * {"uint8": 9}.get(dtype, 1)).astype(dtype)
+    np.savez(tmp_path / "x.npz", images=images, extra=np.zeros(3))
+    options = {"image_size": (4, 4), "color": "rgb"}
+    notes = sources.stream(tmp_path / "x.npz", **options).notes  # type: ignore[arg-type]
+    assert notes == sources.load(tmp_path / "x.npz", **options).notes  # type: ignore[arg-type]
+    assert len(notes) == 3 + (dtype != "uint8")
+
+
+def test_streams_have_the_notes_of_loaded_folders(folder: Path) -> None:
+    Image.fromarray(np.zeros((9, 9, 3), "uint8")).save(folder / "a" / "color.png")
+    (folder / "a" / "notes.txt").touch()
+    options = {"image_size": (6, 5), "color": "gray", "fit": "stretch"}
+    notes = sources.stream(folder, **options).notes  # type: ignore[arg-type]
+    assert notes == sources.load(folder, **options).notes  # type: ignore[arg-type]
+    assert notes == (
+        "ignored, not images: 1 (notes.txt)",
+        "resized to 6x5 (H x W, fit = stretch): 1 of 12 images",
+        "RGB converted to gray (luma): 1 of 12 images",
+    )

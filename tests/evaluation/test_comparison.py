@@ -9,7 +9,8 @@ import pytest
 from keras_vae.core.errors import InputError
 from keras_vae.evaluation.comparison import compare
 from keras_vae.evaluation.ranking import COLUMNS, DIFFERENT
-from keras_vae.runs.run import SCHEMA, Run
+from keras_vae.runs.evaluation_file import SCHEMA
+from keras_vae.runs.run import Run
 
 LIKELIHOOD = {
     "split": "test",

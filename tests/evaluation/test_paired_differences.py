@@ -17,8 +17,9 @@ from keras_vae.data.dataset import split
 from keras_vae.evaluation.comparison import Comparison, compare
 from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
 from keras_vae.evaluation.per_image import CHECKSUM, load_per_image, stored, values_checksum
+from keras_vae.runs.evaluation_file import SCHEMA
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.run import SCHEMA, Run
+from keras_vae.runs.run import Run
 from keras_vae.training import trainer
 
 MODEL = {"prior": "original", "checksum": "weights"}

@@ -28,10 +28,10 @@ def frames() -> tuple[Array, Array]:
 def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Array]) -> MakeRun:
     """Return a function that writes a complete run of an untrained model on `frames` with the given settings."""
 
-    def make(*settings: str, images: Array | None = None, name: str = "run") -> Run:
+    def make(*settings: str, images: Array | None = None, labels: Array | None = None, name: str = "run") -> Run:
         folder = tmp_path_factory.mktemp("explored")
         data = folder / "frames.npz"
-        labels = frames[1]
+        labels = frames[1] if labels is None else labels
         np.savez(data, x_train=frames[0] if images is None else images, y_train=labels)
         experiment = Experiment(name="explored").with_overrides([f'data.source="{data}"', "seed=4", *settings])
         splits, _ = sources.load_splits(experiment.data, experiment.seed)
@@ -50,6 +50,6 @@ def facts(splits: Splits) -> dict[str, object]:
         "image_shape": list(splits.train.image_shape),
         "images": {"train": len(splits.train)},
         "classes": 3,
-        "class_names": [],
+        "class_names": list(splits.train.classes),
         "checksum": splits.checksum,
     }

@@ -1,6 +1,7 @@
 """The arrays that the page shows."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from helpers import on_tensorflow
 from keras_vae import Run
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.explorer import pictures
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.explorer import NUM_INTERPOLATED, Explorer
 from keras_vae.explorer.latent_space import grid_sizes
@@ -226,6 +228,27 @@ def test_a_conditional_model_is_conditioned_on_the_chosen_label(make_run: MakeRu
     space = explorer.latent_space
     assert space.codes.shape == (len(space.dataset), 2)
     assert explorer.analyzer.analyze(frames[0][0], 1).code is not None
+
+
+def test_classes_named_by_numbers_are_found_by_their_names(make_run: MakeRun, frames: tuple[Array, Array]) -> None:
+    explorer = Explorer(make_run(*CLASSIC, 'model.condition="label"', labels=frames[1] + 1))
+    model, names = explorer.engine.model, ("1", "2", "3")
+    assert explorer.classes == names
+    assert [explorer.label_index(name) for name in names] == [0, 1, 2]
+    with pytest.raises(InputError, match="label = '0': unknown; accepted: 1, 2, 3"):
+        explorer.label_index("0")
+    code = np.zeros(2, "float32")
+    for name in names:
+        expected = model.decode(code[None], condition=name)[0]
+        np.testing.assert_allclose(explorer.decode(code, explorer.label_index(name)), expected, atol=1e-6)
+        one = explorer.sampler.sample(2, 5, label=explorer.label_index(name))
+        np.testing.assert_allclose(one, model.sample(2, seed=5, condition=name), atol=1e-5)
+    every = explorer.sampler.sample(6, 3)
+    np.testing.assert_allclose(every, model.sample(6, seed=3, condition=[*names, *names]), atol=1e-5)
+    space = explorer.latent_space
+    legend = pictures.legend(space.dataset.labels, space.dataset.classes)
+    shown = {names[label] for label in space.dataset.labels}
+    assert set(re.findall(r'data-name="(\w+)"', legend)) == shown
 
 
 @pytest.mark.slow

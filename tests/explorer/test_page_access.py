@@ -28,9 +28,11 @@ TABS = ["Latent map", "Sliders", "Draw", "Interpolate", "Arithmetic", "Samples",
 TEXTS = """
 const styles = [];
 for (const element of document.querySelectorAll("body *")) {
-  const words = [...element.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join(" ").trim();
+  const own = [...element.childNodes].filter((node) => node.nodeType === 3);
+  const words = own.map((node) => node.textContent.trim()).join(" ").trim();
   const style = getComputedStyle(element), box = element.getBoundingClientRect();
-  if (!words || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) || box.width < 2) continue;
+  const isVisible = element.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+  if (!words || !isVisible || box.width < 2) continue;
   const backgrounds = [];
   for (let each = element; each; each = each.parentElement) backgrounds.push(getComputedStyle(each).backgroundColor);
   const color = element instanceof SVGElement ? style.fill : style.color;
@@ -186,6 +188,13 @@ def test_the_keyboard_reaches_every_control_and_moves_the_ring(address: str) -> 
         page.change(lambda: ActionChains(page.browser).send_keys("+").perform(), "#latent-map .canvas", "href")
         page.change(lambda: ActionChains(page.browser).send_keys("0").perform(), "#latent-map .canvas", "href")
         assert page.find("#latent-map svg.map").get_attribute("data-view") == before
+
+        # The keys work after a click, too.
+        page.at("#latent-map .canvas", 20, 30).click().perform()
+        x, y = ring()
+        ActionChains(page.browser).send_keys(Keys.ARROW_UP).perform()
+        assert ring()[1] < y
+        page.at("#latent-map .canvas", 20, 30).click().perform()
 
         more = []
         for _ in range(40):

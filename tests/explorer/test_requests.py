@@ -18,7 +18,21 @@ from keras_vae.explorer import serving  # noqa: E402
 
 HOST = "http://127.0.0.1:7860"
 
-VALUES = (None, "x", 1e308, -1, [], {}, [None] * 3, {"path": "/etc/passwd"}, True, "data:image/png;base64,AAAA", [[1]])
+VALUES = (
+    None,
+    "x",
+    1e308,
+    -1,
+    [],
+    {},
+    [None] * 3,
+    {"path": "/etc/passwd"},
+    True,
+    "data:image/png;base64,AAAA",
+    [[1]],
+    ["zoom in", 1.0],
+    {"plane": 3, "point": [None, "x"], "mark": [1], "region": 2},
+)
 
 BODIES: tuple[Any, ...] = (
     *({}, [], 3, None, {"fn_index": 0}, {"fn_index": 0, "data": "x"}),

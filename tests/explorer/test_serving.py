@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -230,3 +231,16 @@ def test_a_space_replaces_only_an_earlier_space(run: Run, tmp_path: Path) -> Non
     (out / "left.txt").write_text("left")
     write_space(run, out, force=True)
     assert not (out / "left.txt").exists()
+
+
+def test_name_of_a_folder_does_not_break_the_readme_of_its_space(run: Run, tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    name = 'a: "b" [c]\n---\nsdk: static\n# <b>'
+    copy = tmp_path / name
+    shutil.copytree(run.path, copy)
+    readme = (write_space(Run.open(copy), tmp_path / "space") / "README.md").read_text("utf-8")
+    before, front_matter, body = readme.split("---\n", 2)
+    assert before == ""
+    facts = yaml.safe_load(front_matter)
+    assert (facts["title"], facts["sdk"]) == (" ".join(name.split()), "gradio")
+    assert body.startswith(r'# a: "b" \[c\] --- sdk: static \# \<b\>')

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from helpers import on_tensorflow
+from keras_vae import InputError
+from keras_vae.integrations.hub import pull, push
 
 pytest.importorskip("huggingface_hub", reason="keras-vae[hub] is not installed")
 pytestmark = on_tensorflow("files are pushed and pulled without Keras")
@@ -156,7 +158,8 @@ def run(tmp_path: Path) -> Path:
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
-    environment = {"versions": {"keras-vae": "0"}, "backend": "tensorflow", "data": {"name": "digits"}}
+    data = {"name": "digits", "image_shape": [8, 8, 1], "images": {"train": 9}, "classes": 0, "class_names": []}
+    environment = {"versions": {"keras-vae": "0"}, "backend": "tensorflow", "data": {**data, "checksum": ""}}
     run = Run.create(tmp_path / "mine", Experiment.preset("classic"), environment)
     (run.path / "model.keras").write_bytes(os.urandom(3000))
     run.write_metrics({"epoch": [1.0], "total_loss": [3.0]})
@@ -165,8 +168,8 @@ def run(tmp_path: Path) -> Path:
     return run.path
 
 
-def vae(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from keras_vae.cli import main; main()"
+def vae(*arguments: object, before: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"{before}\nfrom keras_vae.cli import main; main()"
     return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
 
 
@@ -216,6 +219,25 @@ def test_pull_ignores_formats_that_can_run_code(hub: Hub, run: Path) -> None:
     assert {file for file in contents(Path("theirs")) if file.endswith((".py", ".pkl", ".html"))} == set()
 
 
+@pytest.mark.parametrize("name", ["figures/../../evil.png", "code//tmp/evil.py"])
+def test_pull_refuses_file_names_that_are_paths(name: str, hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["someone/digits"] = {"experiment.toml": b"", "environment.json": b"{}", name: b"evil"}
+    hub.private["someone/digits"] = False
+    outcome = vae("pull", "someone/digits")
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert f"vae: repository = 'someone/digits': its file {name!r} is a path; pull another" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not Path("runs/digits").exists()
+
+
+@pytest.mark.parametrize("repository", ["someone/..", "../x", "/x", "someone/", "a/b\0"])
+def test_repository_name_is_not_a_path(repository: str) -> None:
+    for call in (pull, lambda name: push("mnist-2d", name)):
+        with pytest.raises(InputError, match=r"^repository = "):
+            call(repository)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -246,6 +268,10 @@ def test_invalid_token_is_rejected(hub: Hub, run: Path, monkeypatch: pytest.Monk
 def test_unreachable_hub_is_reported(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     for arguments in (["push", run, "someone/digits"], ["pull", "someone/digits"]):
-        outcome = vae(*arguments)
+        # The client waits before it tries again.
+        outcome = vae(*arguments, before="import time; time.sleep = lambda seconds: None")
         assert outcome.returncode == 1
-        assert "cannot be reached" in outcome.stderr
+        # `push` first names the files.
+        *announced, error = outcome.stderr.splitlines()
+        assert len(announced) == (arguments[0] == "push")
+        assert "cannot be reached" in error

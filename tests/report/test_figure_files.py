@@ -9,11 +9,14 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from figure_helpers import metrics, random_images
+from figure_helpers import axes_of, metrics, pixels_of, random_images
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_vae.report import figures
+from keras_vae.report.figures.style import INK, PAGE, to_png
+from keras_vae.report.figures.themes import DARK, on_dark_page, themed_image
 from keras_vae.report.latent_grid import grid_points
 
 
@@ -99,3 +102,60 @@ figures.save(figures.latents(np.zeros((3, 2)), np.arange(3)), Path({str(tmp_path
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def colors_of(figure: Figure, path: Path) -> np.ndarray:
+    return np.asarray(Image.open(figures.save(figure, path)).convert("RGB")).reshape(-1, 3)
+
+
+def test_dark_figures_have_a_dark_page_and_light_texts(tmp_path: Path) -> None:
+    page, ink = (np.array([round(255 * level) for level in to_rgb(DARK[color])]) for color in (PAGE, INK))
+    losses = metrics(9)
+    for figure in (figures.curves(losses, "title"), figures.rate_distortion(losses), figures.latents(np.eye(3))):
+        light = to_png(figure)
+        dark = colors_of(on_dark_page(figure), tmp_path / "dark.png")
+        assert (dark == page).all(axis=1).mean() > 0.5
+        assert (dark == ink).all(axis=1).any()
+        # Nothing of the light page remains, and the figure itself is unchanged.
+        for color in ([255, 255, 255], [round(255 * level) for level in to_rgb(INK)]):
+            assert not (dark == color).all(axis=1).any()
+        with Image.open(io.BytesIO(light)) as picture:
+            assert picture.width * picture.height == len(dark)
+            assert (np.asarray(picture.convert("RGB")) == 255).all(axis=-1).mean() > 0.5
+        assert figure.get_facecolor() == (1, 1, 1, 1)
+
+
+def test_images_are_the_same_on_both_pages(tmp_path: Path) -> None:
+    tiles = random_images(9, 6, 6, 3)
+    figure = figures.image_grid(tiles, "title")
+    (light, scale), (dark, _) = (
+        pixels_of(drawn, tmp_path / f"{index}.png") for index, drawn in enumerate((figure, on_dark_page(figure)))
+    )
+    gaps = np.kron(figures.tile_images(np.full_like(tiles, 1), fill=0)[..., 0], np.ones((scale, scale))) == 0
+    np.testing.assert_array_equal(light[~gaps], dark[~gaps])
+    assert (light[gaps] == 255).all()
+    assert (dark[gaps] == [round(255 * level) for level in to_rgb(DARK[PAGE])]).all()
+
+
+def test_text_on_a_badge_has_enough_contrast() -> None:
+    def luminance(color: Any) -> float:
+        linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in to_rgb(color)]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    means, numbers = np.random.default_rng(0).normal(size=(100, 2)), np.arange(100) % 10
+    badges = [text for text in axes_of(figures.latents(means, numbers))[0].texts if text.get_bbox_patch() is not None]
+    assert len(badges) == 10
+    for badge in badges:
+        one, other = sorted(luminance(color) for color in (badge.get_color(), badge.get_bbox_patch().get_facecolor()))
+        assert (other + 0.05) / (one + 0.05) >= 4.5
+
+
+def test_themed_image_holds_both_pages_without_loss(tmp_path: Path) -> None:
+    figure = figures.image_grid(random_images(1, 6, 6, 1))
+    image = themed_image(figure)
+    for content, drawn in ((image.light, figure), (image.dark, on_dark_page(figure))):
+        with Image.open(io.BytesIO(content)) as opened:
+            assert opened.format == "WEBP"
+            assert opened.size == image.size
+            shown = np.asarray(opened.convert("RGB")).reshape(-1, 3)
+        np.testing.assert_array_equal(shown, colors_of(drawn, tmp_path / "figure.png"))

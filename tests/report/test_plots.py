@@ -1,5 +1,7 @@
 """Plots of runs and models: accepted inputs, the dimensions that they show, and errors."""
 
+import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,17 +10,24 @@ import numpy as np
 import pytest
 from figure_helpers import axes_of
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
+import keras_vae
 from keras_vae import VAE
+from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal
 from keras_vae.components.priors import MixtureOfNormals
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.evaluation.comparison import Comparison
+from keras_vae.evaluation.diagnostics import Finding
+from keras_vae.evaluation.ranking import Cell
 from keras_vae.networks import Conv
 from keras_vae.report import figures
 from keras_vae.report.context import PlotContext
-from keras_vae.report.plots import PLOTS, available_plots, interpolation, kl_per_dimension, latents, plot
+from keras_vae.report.plots import METRICS_PLOTS, PLOTS, available_plots, interpolation, kl_per_dimension, latents, plot
+from keras_vae.runs.evaluation_file import Evaluation
 from keras_vae.runs.run import Run
 
 
@@ -26,10 +35,36 @@ def title(figure: Any) -> str:
     return str(axes_of(figure)[0].get_title(loc="left"))
 
 
+def png(figure: Any) -> bytes:
+    return bytes(figure._repr_png_())
+
+
 def test_plot_accepts_a_run_its_path_and_its_name() -> None:
     run = Run.open("mnist-2d")
-    pngs = {plot(source, "rate-distortion")._repr_png_() for source in (run, run.path, str(run.path), "mnist-2d")}
+    pngs = {png(plot(source, "rate-distortion")) for source in (run, run.path, str(run.path), "mnist-2d")}
     assert len(pngs) == 1
+
+
+@pytest.mark.parametrize("kind", PLOTS)
+def test_function_of_every_plot_accepts_a_run_its_name_and_a_model(kind: str) -> None:
+    function = getattr(keras_vae.plots, kind.replace("-", "_"))
+    options = {"n": 2} if "n" in inspect.signature(function).parameters else {}
+    if kind in METRICS_PLOTS:
+        sources: list[Any] = [Run.open("mnist-2d"), "mnist-2d", Run.open("mnist-2d").path]
+    else:
+        # An array of images fits the model, so that no data is needed.
+        shots = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), dtype="uint8")
+        options["splits"] = shots
+        model = keras_vae.load("mnist-2d")
+        model.name = "mnist-2d"
+        sources = [Run.open("mnist-2d"), "mnist-2d", model]
+    drawn = [*(function(source, **options) for source in sources), plot("mnist-2d", kind, **options)]
+    assert all(isinstance(figure, Figure) for figure in drawn)
+    assert len({png(figure) for figure in drawn}) == 1
+    assert list(inspect.signature(function).parameters)[:3] == ["run", "splits", "out"]
+    assert "pretrained run" in (function.__doc__ or "")
+    with pytest.raises(InputError, match="neither a run nor a model"):
+        function(3)
 
 
 def test_plot_of_a_model_uses_the_images_that_are_given(make_vae: Callable[..., VAE], images: Array) -> None:
@@ -152,3 +187,90 @@ def test_spherical_interpolation_turns_around_the_mean_of_the_codes(
         t = np.linspace(0, 1, 9)[:, None]
         expected = (np.sin((1 - t) * angle) * first + np.sin(t * angle) * last) / np.sin(angle)
         np.testing.assert_allclose(path - mean, expected, atol=1e-2)
+
+
+@pytest.fixture
+def shirts(images: Array) -> Dataset:
+    """Images of the sizes 1, 2 and 3: the names of the classes 0, 1 and 2 are numbers, too."""
+    dataset = Dataset.from_arrays(images, 1 + np.arange(len(images)) % 3, name="shirts", split="test")
+    assert dataset.classes == ("1", "2", "3")
+    return dataset
+
+
+def test_figures_show_the_names_of_classes_that_are_named_by_numbers(
+    make_vae: Callable[..., VAE], shirts: Dataset
+) -> None:
+    context = PlotContext.of(make_vae(latent_dim=2), shirts)
+    figure = latents(context)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1", "2", "3"]
+    badges = [text for text in axes_of(figure)[0].texts if text.get_bbox_patch() is not None]
+    means = context.model.encode(shirts.images).z_mean
+    for name, badge in zip("123", badges, strict=True):
+        assert badge.get_text() == name
+        np.testing.assert_allclose(
+            badge.get_position(), np.median(means[shirts.labels == int(name) - 1], axis=0), atol=0.1
+        )
+    names = PLOTS["interpolation"](context, n=2, rows=3).names
+    assert set("".join(names)) <= set("123 →")
+    assert names[0].startswith("1 → ")
+
+
+def conditions_of(vae: VAE, method: str) -> list[Any]:
+    """Record the conditions that a method of the model receives."""
+    received: list[Any] = []
+    original = getattr(vae, method)
+
+    def recording(*args: Any, condition: Any = None, **options: Any) -> Any:
+        received.append(condition)
+        return original(*args, condition=condition, **options)
+
+    setattr(vae, method, recording)
+    return received
+
+
+def test_labels_of_conditional_plots_are_names(make_vae: Callable[..., VAE], shirts: Dataset) -> None:
+    network = Conv(widths=(4, 6), dense_units=8)
+    condition = ClassLabel(classes=3, names=("1", "2", "3"))
+    vae = VAE(
+        network.encoder((9, 11, 1 + condition.dim), 2),
+        network.decoder(2 + condition.dim, (9, 11, 1)),
+        condition=condition,
+    )
+    decoded = conditions_of(vae, "decode")
+    plot(vae, "grid", splits=shirts, n=2)
+    plot(vae, "grid", splits=shirts, n=2, label="3")
+    assert decoded == ["1", "3"]
+    with pytest.raises(InputError, match="condition = 2: ambiguous"):
+        plot(vae, "grid", splits=shirts, n=2, label=2)
+    with pytest.raises(InputError, match="'4'"):
+        plot(vae, "samples", label="4")
+    # Images without the class 1 number their classes differently.
+    large = Dataset.from_arrays(shirts.images[1:3], [2, 3], name="large", split="test")
+    assert large.labels is not None
+    assert large.labels.tolist() == [0, 1]
+    reconstructed = conditions_of(vae, "reconstruct")
+    plot(vae, "reconstructions", splits=large)
+    assert [labels.tolist() for labels in reconstructed] == [[1, 2]]
+
+
+def test_representations_have_one_line_without_arrays(images: Array, shirts: Dataset, tmp_path: Path) -> None:
+    splits = Splits(shirts.subset(np.arange(20), "train"), None, shirts.subset(np.arange(20, 24), "test"))
+    finding = Finding("posterior collapse", "the KL is 0\nnats", "codes are ignored", "lower β")
+    evaluation = Evaluation(schema=3, likelihood={"nll": {"mean": 88.684}, "kl_loss": {"mean": 25.0}}, latents={})
+    cell = Cell(1.0, 0.1)
+    table = Comparison(("a", "b"), {"epochs": (1.0, 2.0)}, {"nll": (cell, cell)}, (), {"a": {"nll": [1.0] * 99}})
+    expected = {
+        repr(shirts): "Dataset('shirts': 24 test images of 9×11×1, 3 classes)",
+        repr(Dataset.from_arrays(images, name="two\nlines")): "Dataset('two\\nlines': 24 images of 9×11×1)",
+        repr(splits): "Splits('shirts': 20 training, 4 test images of 9×11×1)",
+        repr(Run("runs/digits")): "Run('runs/digits')",
+        repr(finding): "Finding('posterior collapse': the KL is 0 nats)",
+        repr(evaluation): "Evaluation(nll=88.68, kl_loss=25; likelihood, latents)",
+        repr(Evaluation()): "Evaluation()",
+        repr(table): "Comparison('a', 'b': nll)",
+    }
+    for shown, text in expected.items():
+        assert shown == text
+    assert json.loads(json.dumps(evaluation)) == evaluation
+    assert Run.open("mnist-2d").evaluation is not None
+    assert repr(Run.open("mnist-2d").evaluation).startswith("Evaluation(nll=144.2, negative_elbo=152.4, ")

@@ -19,7 +19,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.data import sources
 from keras_vae.evaluation.likelihood import binarize_if_needed, measure_likelihood
 from keras_vae.evaluation.per_image import load_per_image
-from keras_vae.runs.run import pretrained_names
+from keras_vae.runs.files import pretrained_names
 
 NAMES = ("mnist-16d", "mnist-2d")
 FILES = {

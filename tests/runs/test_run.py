@@ -1,10 +1,15 @@
 """Run folders and model files: existing, damaged, unsafe and moved ones."""
 
+import io
+import os
+import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -21,33 +26,28 @@ from keras_vae.runs.run import Run
 from keras_vae.training.trainer import train
 
 
-@pytest.fixture
-def complete(splits: Splits, tmp_path: Path) -> Run:
-    return train(small("training.epochs=1"), splits, tmp_path / "complete")
-
-
-def test_existing_folder_is_rejected_and_not_changed(complete: Run, splits: Splits) -> None:
-    before = {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()}
+def test_existing_folder_is_rejected_and_not_changed(trained_run: Run, splits: Splits) -> None:
+    before = {path: path.read_bytes() for path in trained_run.path.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="exists; choose another folder"):
-        train(small(), splits, complete.path)
-    assert {path: path.read_bytes() for path in complete.path.rglob("*") if path.is_file()} == before
+        train(small(), splits, trained_run.path)
+    assert {path: path.read_bytes() for path in trained_run.path.rglob("*") if path.is_file()} == before
 
 
-def test_missing_newer_and_damaged_runs_are_rejected(complete: Run, tmp_path: Path) -> None:
+def test_missing_newer_and_damaged_runs_are_rejected(trained_run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist; train"):
         Run.open(tmp_path / "nowhere")
     with pytest.raises(InputError, match="not a run folder"):
         Run.open(tmp_path)
-    model = complete.path / "model.keras"
+    model = trained_run.path / "model.keras"
     content = model.read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"not a zip at all"):
         model.write_bytes(damaged)
         with pytest.raises(InputError, match=r"cannot be read|not a \.keras archive"):
-            complete.load_model()
-    newer = complete.experiment.to_toml().replace(f"format = {FORMAT}", f"format = {FORMAT + 1}")
-    files.write_text(complete.path / "experiment.toml", newer)
+            trained_run.load_model()
+    newer = trained_run.experiment.to_toml().replace(f"format = {FORMAT}", f"format = {FORMAT + 1}")
+    files.write_text(trained_run.path / "experiment.toml", newer)
     with pytest.raises(InputError, match="newer keras-vae"):
-        Run.open(complete.path)
+        Run.open(trained_run.path)
 
 
 @pytest.mark.parametrize("source", [None, 3])
@@ -64,8 +64,8 @@ def test_splits_of_the_wrong_type_are_rejected(splits: Any, name: str) -> None:
             call("mnist-2d", splits)
 
 
-def test_path_of_a_run_may_be_a_string(complete: Run) -> None:
-    assert Run(str(complete.path)).is_complete
+def test_path_of_a_run_may_be_a_string(trained_run: Run) -> None:
+    assert Run(str(trained_run.path)).is_complete
 
 
 def test_model_file_with_code_is_rejected(tmp_path: Path, make_vae: Callable[..., keras.Model]) -> None:
@@ -83,6 +83,82 @@ def test_model_file_without_a_vae_is_rejected(tmp_path: Path) -> None:
         keras_vae.load(tmp_path / "other.keras")
 
 
-def test_moved_run_can_be_opened(complete: Run, tmp_path: Path) -> None:
-    shutil.move(complete.path, tmp_path / "elsewhere")
+def test_moved_run_can_be_opened(trained_run: Run, tmp_path: Path) -> None:
+    shutil.move(trained_run.path, tmp_path / "elsewhere")
     assert Run.open(tmp_path / "elsewhere").load_model().latent_dim == 2
+
+
+def test_pipe_in_place_of_a_file_is_rejected_instead_of_waited_for(complete: Run) -> None:
+    readers: dict[str, Callable[[], object]] = {
+        "evaluation.json": lambda: complete.evaluation,
+        "metrics.csv": lambda: complete.metrics,
+        "evaluation.npz": complete.read_per_image,
+        "checkpoint/state.npz": complete.read_checkpoint,
+        "environment.json": lambda: complete.environment,
+    }
+    (complete.path / "checkpoint").mkdir()
+    for name, read in readers.items():
+        (complete.path / name).unlink(missing_ok=True)
+        os.mkfifo(complete.path / name)
+        with pytest.raises(InputError, match=f"{name}: not a regular file"):
+            read()
+    os.mkfifo(complete.path / "pipe.keras")
+    with pytest.raises(InputError, match=r"pipe\.keras"):
+        keras_vae.load(complete.path / "pipe.keras")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_rejected(value: float, complete: Run) -> None:
+    model = complete.load_model()
+    weight = model.weights[1]
+    weight.assign(np.full(weight.shape, value))
+    complete.save_model(model)
+    message = f"the weight {weight.path} contains NaN or infinity; restore the file"
+    for call in (complete.load_model, lambda: keras_vae.load(complete.path / "model.keras")):
+        with pytest.raises(InputError, match=re.escape(message)):
+            call()
+
+
+def test_model_file_that_would_exhaust_memory_is_rejected(complete: Run) -> None:
+    file = complete.path / "model.keras"
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with h5py.File(weights := io.BytesIO(members["model.weights.h5"]), "r+") as opened:
+        opened.create_dataset("huge", (10**10,), "float32", chunks=(10**4,), compression="gzip")
+    for changed, message in (
+        ({"model.weights.h5": weights.getvalue()}, "damaged or hostile: .* MB that expand to 40,0.. MB"),
+        ({"assets/zeros": bytes(300 * 2**20)}, "damaged or hostile: . MB that expand to 31. MB"),
+    ):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, content in (members | changed).items():
+                archive.writestr(name, content)
+        with pytest.raises(InputError, match=message):
+            complete.load_model()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", members["config.json"])
+    for read in (complete.load_model, complete.model_fingerprint):
+        with pytest.raises(InputError, match=r"model\.keras: .*model\.weights\.h5"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{", "null", '"a"', "{}", '{"versions": 3}', "\x00\xff"),
+        '{"versions": {}, "backend": "tensorflow", "data": {}}',
+        '{"versions": {}, "backend": "jax", "data": {"name": "a", "image_shape": [9, 11], "images": {"train": 1}}}',
+    ],
+)
+def test_damaged_environment_is_reported_in_one_line(content: str, complete: Run) -> None:
+    (complete.path / "environment.json").write_text(content, "latin-1")
+    with pytest.raises(InputError, match=r"environment\.json: ") as caught:
+        Run.open(complete.path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "3", "{"])
+def test_damaged_evaluation_is_reported_in_one_line(content: str, complete: Run) -> None:
+    (complete.path / "evaluation.json").write_text(content)
+    with pytest.raises(InputError, match=r"evaluation\.json: ") as caught:
+        _ = complete.evaluation
+    assert len(str(caught.value).splitlines()) == 1

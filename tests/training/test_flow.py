@@ -1,6 +1,8 @@
 """Training, evaluation and report as three separate steps."""
 
+import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +22,20 @@ from keras_vae.report.plots import PLOTS
 ELBO = EvaluationConfig(samples=0)
 
 
+@pytest.fixture(scope="module")
+def folder(shared_images: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images and a run that was trained on them."""
+    with contextlib.chdir(tmp_path_factory.mktemp("flow")):
+        np.savez("frames.npz", images=shared_images)
+        train(small("data.source=frames.npz", "training.epochs=1"), out="run")
+        return Path.cwd()
+
+
 @pytest.fixture
-def run(images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A trained run with neither an evaluation nor a report, whose images can be loaded."""
-    monkeypatch.chdir(tmp_path)
-    np.savez("frames.npz", images=images)
-    return train(small("data.source=frames.npz", "training.epochs=1"), out="run")
+    monkeypatch.chdir(shutil.copytree(folder, tmp_path, dirs_exist_ok=True))
+    return Run.open("run")
 
 
 def test_evaluation_and_report_are_separate_calls_after_training(run: Run) -> None:
@@ -42,8 +52,8 @@ def test_evaluation_and_report_are_separate_calls_after_training(run: Run) -> No
     assert [finding.name for finding in diagnose("run")] == [finding.name for finding in diagnose(run)]
 
 
-def test_evaluation_measures_the_saved_model_on_the_test_images(splits: Splits, tmp_path: Path) -> None:
-    run = train(small(), splits, tmp_path / "run")
+def test_evaluation_measures_the_saved_model_on_the_test_images(trained_run: Run, splits: Splits) -> None:
+    run = trained_run
     evaluation = evaluate(run, splits, ELBO, stages=["likelihood"])["likelihood"]
     bound = -keras_vae.load(run).elbo(splits.test.images, seed=0)
     assert evaluation["split"] == "test"

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 
 from helpers import Interrupt, assert_equal_runs, small
 from keras_vae.core import files
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
@@ -19,8 +20,8 @@ from keras_vae.runs.run import Run
 from keras_vae.training.trainer import resume, train
 
 
-def test_training_writes_only_weights_and_metrics(splits: Splits, tmp_path: Path) -> None:
-    run = train(small(), splits, tmp_path / "run")
+def test_training_writes_only_weights_and_metrics(trained_run: Run, splits: Splits) -> None:
+    run = trained_run
     assert run.is_complete
     names = {path.name for path in run.path.iterdir()}
     assert names == {"experiment.toml", "environment.json", "metrics.csv", "model.keras"}
@@ -108,8 +109,8 @@ def test_resume_after_the_last_epoch_writes_the_model(
         np.testing.assert_array_equal(left, right)
 
 
-def test_resume_returns_a_complete_run_unchanged(splits: Splits, tmp_path: Path) -> None:
-    run = train(small("training.epochs=1"), splits, tmp_path / "run")
+def test_resume_returns_a_complete_run_unchanged(trained_run: Run, splits: Splits) -> None:
+    run = trained_run
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     assert resume(run, splits) == run
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
@@ -179,8 +180,9 @@ def test_kill_between_checkpoint_and_metrics_loses_no_row(
     assert resume(run, splits).metrics["epoch"] == [1, 2, 3, 4]
 
 
-def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(small(), splits, tmp_path / "whole")
+def test_full_disk_leaves_a_run_that_resumes(
+    trained_run: Run, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writes, save = [], np.savez
 
     def fail_at_the_third_write(file: object, **arrays: object) -> None:
@@ -192,11 +194,11 @@ def test_full_disk_leaves_a_run_that_resumes(splits: Splits, tmp_path: Path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", fail_at_the_third_write)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(RunError, match="cannot be written: No space left"):
             train(small(), splits, tmp_path / "run")
     run = Run.open(tmp_path / "run")
     assert run.metrics["epoch"] == [1, 2]
-    assert_equal_runs(resume(run, splits), whole)
+    assert_equal_runs(resume(run, splits), trained_run)
 
 
 def test_resume_rejects_other_images_and_another_backend(splits: Splits, tmp_path: Path) -> None:
@@ -221,3 +223,65 @@ def test_label_condition_is_saved_with_the_run(splits: Splits, tmp_path: Path) -
         model.sample(2)
     with pytest.raises(InputError, match="condition = 3: unknown; accepted: 0, 1, 2"):
         model.sample(2, condition=3)
+
+
+def test_missing_checkpoint_is_not_replaced_by_a_training_from_the_start(splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), splits, tmp_path / "run", callbacks=[Interrupt(2, 0)])
+    run = Run.open(tmp_path / "run")
+    before = (run.path / "metrics.csv").read_text()
+    (run.path / "checkpoint" / "state.npz").unlink()
+    message = f"2 epochs were completed, but their weights, .*missing; .*`vae train {run.path}/experiment.toml`"
+    for call in (lambda: resume(run, splits), run.load_model):
+        with pytest.raises(InputError, match=message):
+            call()
+    assert (run.path / "metrics.csv").read_text() == before
+    # Without a complete epoch, nothing is lost.
+    (run.path / "metrics.csv").unlink()
+    assert resume(run, splits).metrics["epoch"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other shapes", "fewer arrays", "no optimizer", "no metrics"])
+def test_damaged_checkpoint_is_reported_in_one_line(damage: str, splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
+    run = Run.open(tmp_path / "run")
+    file = run.path / "checkpoint" / "state.npz"
+    if damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        with np.load(file) as archive:
+            arrays = dict(archive)
+        arrays = {
+            "other shapes": arrays | {"weights/0": arrays["weights/0"][..., None]},
+            "fewer arrays": {name: array for name, array in arrays.items() if name != "weights/0"},
+            "no optimizer": {name: array for name, array in arrays.items() if not name.startswith("optimizer")},
+            "no metrics": {name: array for name, array in arrays.items() if name != "metrics"},
+        }[damage]
+        np.savez(file, **arrays)
+    with pytest.raises(InputError, match=r"state\.npz: ") as caught:
+        resume(run, splits)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_run_that_is_deleted_during_training_is_reported(splits: Splits, tmp_path: Path) -> None:
+    delete = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: shutil.rmtree(tmp_path / "run") if epoch == 1 else None
+    )
+    with pytest.raises(RunError, match=r"run: was deleted or moved by another process; restore it, or train again$"):
+        train(small(), splits, tmp_path / "run", callbacks=[delete])
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_with_other_versions_is_announced_and_recorded(splits: Splits, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
+    run = Run.open(tmp_path / "run")
+    current = run.environment["versions"]
+    started = current | {"keras": "3.1.0", "numpy": "2.0.0"}
+    files.write_text(run.path / "environment.json", json.dumps(run.environment | {"versions": started}))
+    message = rf"keras 3\.1\.0 → {current['keras']}, numpy 2\.0\.0 → {current['numpy']}\): the result may differ"
+    with pytest.warns(UserWarning, match=message):
+        resume(run, splits)
+    assert run.environment["versions"] == started
+    assert run.environment["resumed_with"] == current

@@ -13,8 +13,8 @@ import typer
 import typer.core
 
 from keras_vae import __version__
-from keras_vae.cli import explorer, inspecting, measuring, shipping, training, using
-from keras_vae.core.errors import InputError, RunError, unknown
+from keras_vae.cli import common, explorer, inspecting, measuring, shipping, training, using
+from keras_vae.core.errors import InputError, RunError, is_out_of_memory, unknown
 from keras_vae.core.files import printable
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -71,10 +71,14 @@ def main() -> None:
         _fail(str(error), 1)
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed; run `pip install {error.name}`, or install the extra that needs it", 1)
-    except MemoryError:
-        _fail("not enough memory; use fewer or smaller images, or a smaller model", 1)
     except OSError as error:
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _fail("not enough memory; use a smaller model, smaller batches, or fewer or smaller images", 1)
+    finally:
+        common.release_locks()
 
 
 def _fail(message: str, code: int) -> None:

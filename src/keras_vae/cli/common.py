@@ -1,5 +1,6 @@
 """Options that several commands share, and functions for their input and output."""
 
+import contextlib
 import functools
 import importlib
 import json
@@ -20,6 +21,7 @@ from keras_vae.cli import completion
 from keras_vae.core import startup
 from keras_vae.core.errors import InputError, alternatives, unknown
 from keras_vae.core.files import printable, to_path
+from keras_vae.core.locks import locked
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -161,14 +163,29 @@ def with_data(
     )
 
 
+_held = contextlib.ExitStack()
+"""The locks that the command holds."""
+
+
+def hold(lock: contextlib.AbstractContextManager[None]) -> None:
+    """Hold a lock until the command ends."""
+    _held.enter_context(lock)
+
+
+def release_locks() -> None:
+    """Release the locks of the command."""
+    _held.close()
+
+
 def open_to_write(path: Path) -> "Run":
-    """Open a run to write into; for a pretrained run, open its copy and print a message."""
+    """Open a run to write into, and lock it; for a pretrained run, open its copy and print a message."""
     from keras_vae.runs.run import Run
 
     run = Run.open(path)
     own = run.writable_copy()
     if own is not run:
         say(f"{run.name} is a pretrained run: written into its copy {own.path}")
+    hold(own.lock())
     return own
 
 
@@ -274,7 +291,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
-    """Reject an output file that cannot be written, or that exists and must not be replaced."""
+    """Lock an output file; reject one that cannot be written, or that exists and must not be replaced."""
     if out is None:
         return
     if out.suffix not in suffixes:
@@ -285,6 +302,7 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
         raise InputError(f"--out = {out}: the folder {out.parent} is not writable; choose another")
     if out.is_dir():
         raise InputError(f"--out = {out}: a folder; choose another name")
+    hold(locked(out, argument="--out"))
     if out.exists() and not force:
         raise InputError(f"--out = {out}: exists; choose another name, or replace it with --force")
 

@@ -17,8 +17,7 @@ def words(*accepted: str) -> Callable[[str], list[str]]:
 
 def runs(incomplete: str) -> list[str]:
     """Complete the name of a pretrained run, or the path of a run in `runs/`."""
-    from keras_vae.runs.files import run_paths
-    from keras_vae.runs.run import pretrained_names
+    from keras_vae.runs.files import pretrained_names, run_paths
 
     return _starting_with(incomplete, [*pretrained_names(), *run_paths()])
 

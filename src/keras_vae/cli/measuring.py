@@ -19,6 +19,7 @@ from keras_vae.cli.common import (
     RunArgument,
     ScaleOption,
     SkipBrokenOption,
+    hold,
     import_keras,
     load_model,
     load_own_splits,
@@ -29,6 +30,7 @@ from keras_vae.cli.common import (
     with_data,
 )
 from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.locks import locked
 
 if TYPE_CHECKING:
     from keras_vae.data.dataset import LoadedData, Splits
@@ -201,6 +203,7 @@ def compare(
 
     comparison = compare(runs)
     if out is not None:
+        hold(locked(out, argument="--out"))
         if out.exists() and not force:
             raise InputError(f"--out = {out}: the folder exists; choose another folder, or write into it with --force")
         from keras_vae.report import figures

@@ -17,6 +17,7 @@ from keras_vae.cli.common import (
     print_table,
     progress,
     say,
+    working,
 )
 from keras_vae.core.errors import InputError
 
@@ -61,7 +62,7 @@ def export(
     if form is not Target.SPACE:
         FORMATS[form.value].check_installed()
     opened = open_to_write(run) if out is None else Run.open(run)
-    folder = out or opened.path / "export" / form.value
+    folder = out or opened.path_to_write("export") / form.value
     if form is Target.SPACE:
         from keras_vae.explorer import write_space
 
@@ -123,4 +124,6 @@ def pull(
     """Pull a run from the Hugging Face Hub and print its path."""
     from keras_vae.integrations import hub
 
-    print(hub.pull(repository, out, revision=revision, force=force).path)
+    with working(f"pulling {repository}"):
+        pulled = hub.pull(repository, out, revision=revision, force=force)
+    print(pulled.path)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import signal
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,7 +111,7 @@ def train(
             say(f"{resume} is complete: nothing to resume")
             print_evaluation(interrupted, as_json)
             return
-        experiment, path = interrupted.experiment, resume
+        experiment, path = interrupted.experiment, open_to_write(resume).path
         backend = backend or Backend(interrupted.environment["backend"])
     else:
         # The source of the experiment file becomes an absolute path as well.
@@ -221,9 +222,13 @@ def _train(
         lambda finding: terminal.print(str(finding), style="yellow", highlight=False),
     )
     try:
-        with StopOnSignal() as stop:
+        with StopOnSignal() as stop, warnings.catch_warnings():
+            # These are printed as notes.
+            warnings.filterwarnings("ignore", ".* was started with other versions")
             callbacks = [rows, findings, stop, *([_tensorboard(path)] if tensorboard else [])]
             if resumes:
+                for note in trainer.notes_on_resuming(watched):
+                    say(note)
                 run = trainer.resume(path, splits, callbacks=callbacks)
             else:
                 run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
@@ -233,10 +238,11 @@ def _train(
         rows.close()
         say(f"stopped; all completed epochs are saved: continue with {resume}" if path.exists() else "stopped")
         raise typer.Exit(128 + (interrupt.args or (signal.SIGINT,))[0]) from None
-    except OSError as error:
-        if not path.exists():
+    except RunError as error:
+        # A file could not be written, for example because the disk is full.
+        if not (isinstance(error.__cause__, OSError) and path.exists()):
             raise
-        raise RunError(f"{error.strerror or error}; all completed epochs are saved: continue with {resume}") from None
+        raise RunError(f"{error}; all completed epochs are saved: continue with {resume}") from None
     finally:
         rows.close()
 

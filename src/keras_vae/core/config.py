@@ -153,6 +153,8 @@ def _first_error(cls: type[ConfigModel], error: pydantic.ValidationError) -> Inp
     keys = _setting(cls, errors[0]["loc"])
     if errors[0]["type"] == "extra_forbidden":
         return unknown_setting(cls, keys, errors[0]["input"])
+    if errors[0]["type"] == "missing":
+        return InputError(f"{'.'.join(keys)}: missing; add it")
     # pydantic reports every alternative of a union. Its last problem other than a wrong type is the most specific one.
     alternatives = [other for other in errors if _setting(cls, other["loc"]) == keys]
     first = max(reversed(alternatives), key=lambda other: "type" not in other["type"])

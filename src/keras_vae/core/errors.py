@@ -181,3 +181,21 @@ def first_line(error: BaseException) -> str:
         ('KeyError', 'no space left; see the log')
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of Python, NumPy or a backend says that memory is exhausted.
+
+    Args:
+        error: Any exception.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+        (True, True)
+    """
+    # The names of the classes, because no backend may be imported here.
+    names = {cls.__name__ for cls in type(error).__mro__}
+    texts = ("RESOURCE_EXHAUSTED", "can't allocate memory", "OOM when allocating")
+    return bool(names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}) or any(
+        text in str(error) for text in texts
+    )

@@ -1,4 +1,4 @@
-"""Names of files in text, reading of files with one-line errors, and atomic writing of files and folders."""
+"""Names of files, reading of files with one-line errors, and atomic writing of files and folders."""
 
 import contextlib
 import os
@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from keras_vae.core.errors import InputError, first_line
+from keras_vae.core.errors import InputError, RunError, first_line
+from keras_vae.core.locks import locked
+
+_UNFINISHED = re.compile(r"\..*\.(\d+)\.part(\.\w+)?", re.DOTALL)
+"""Names of the temporary files of `replacing`."""
+
+_MAX_NAME = 200
+"""Largest number of bytes of a name, so that there is room for prefixes and suffixes; file systems allow 255."""
 
 _BIDIRECTIONAL_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SAMPLE_BYTES = 4096
@@ -84,6 +91,9 @@ def reading(path: Path) -> Iterator[None]:
         Traceback (most recent call last):
         keras_vae.core.errors.InputError: settings.json: cannot be read: invalid literal for int() with base 10: 'seven'
     """
+    # Opening a pipe or a device could wait forever.
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: not a regular file; pass one")
     try:
         yield
     except InputError as error:
@@ -106,13 +116,39 @@ def samples(opened: BinaryIO, count: int) -> list[bytes]:
         count: Number of parts, at least 2; a file of fewer parts is read completely.
     """
     size = os.fstat(opened.fileno()).st_size
-    step = max(_SAMPLE_BYTES, (size - _SAMPLE_BYTES) // (count - 1))
-    starts = [min(number * step, max(0, size - _SAMPLE_BYTES)) for number in range(count)]
+    last = max(0, size - _SAMPLE_BYTES)
+    intervals = min(count - 1, -(-last // _SAMPLE_BYTES))
     parts = [size.to_bytes(8, "little")]
-    for start in dict.fromkeys(starts):
-        opened.seek(start)
+    for number in range(intervals + 1):
+        opened.seek(number * last // max(1, intervals))
         parts.append(opened.read(_SAMPLE_BYTES))
     return parts
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Convert an `OSError` of a block that writes a file to a one-line `RunError` that starts with the path.
+
+    Args:
+        path: The file or folder that the block writes.
+
+    Yields:
+        None.
+
+    Raises:
+        RunError: The block failed.
+
+    Example:
+        >>> with writing(Path("note.txt")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        keras_vae.core.errors.RunError: note.txt: cannot be written: No space left on device; correct this and try again
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise RunError(f"{path}: cannot be written: {reason}; correct this and try again") from error
 
 
 @contextlib.contextmanager
@@ -127,6 +163,9 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields:
         A path in the same folder and with the same suffix, which the block must write.
 
+    Raises:
+        RunError: The file cannot be written.
+
     Example:
         >>> import tempfile
         >>> with replacing(Path(tempfile.mkdtemp()) / "note.txt") as temporary:
@@ -134,48 +173,89 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with writing(path):
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder and its folders.
+
+    Args:
+        folder: The folder.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            found = _UNFINISHED.fullmatch(name)
+            if found and not _is_running(int(found[1])):
+                with contextlib.suppress(OSError):
+                    Path(parent, name).unlink()
+
+
+def _is_running(pid: int) -> bool:
+    """Return whether a process of this machine has a number; on Windows, where a signal would end it, assume so."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield an empty temporary folder that replaces `path` when the block ends.
 
     If the block raises or the process is killed, `path` remains unchanged, except if it is killed between two renames:
-    the old folder is then next to `path`, under a name that ends in `.old`.
+    the old folder is then next to `path`, under a name that ends in `.old`. Other processes cannot write to `path` at
+    the same time.
 
     Args:
         path: The folder to write; its parents are created if necessary.
+        replace: Whether to replace an existing folder.
 
     Yields:
         A folder next to `path`, which the block fills.
+
+    Raises:
+        InputError: The folder exists, and `replace` is not set.
+        RunError: Another process writes the folder, or it cannot be written.
 
     Example:
         >>> import tempfile
         >>> with replacing_folder(Path(tempfile.mkdtemp()) / "notes") as temporary:
         ...     write_text(temporary / "note.txt", "whole")
     """
-    temporary, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("part", "old"))
-    # An earlier process may have been killed.
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for written in (*temporary.rglob("*"), temporary):
-            _sync(written)
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-        _sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    target = path.resolve()
+    temporary, old = (target.with_name(f".{target.name}.{suffix}") for suffix in ("part", "old"))
+    with locked(path):
+        if target.exists() and not replace:
+            raise InputError(f"out = {path}: exists; choose another name")
+        # An earlier process may have been killed.
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            with writing(path):
+                temporary.mkdir()
+            yield temporary
+            with writing(path):
+                for written in (*temporary.rglob("*"), temporary):
+                    _sync(written)
+                if target.exists():
+                    target.rename(old)
+                temporary.rename(target)
+                _sync(target.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_destination(out: Path, *, force: bool, marker: str, kind: str) -> None:
@@ -196,6 +276,61 @@ def check_destination(out: Path, *, force: bool, marker: str, kind: str) -> None
         raise InputError(f"out = {out}: exists; choose another name, or replace it with --force")
     if not (out.is_dir() and ((out / marker).is_file() or not any(out.iterdir()))):
         raise InputError(f"out = {out}: not an earlier {kind}, so --force does not replace it; choose another name")
+
+
+def check_name(argument: str, name: str) -> None:
+    """Reject a name that would not be the name of a file or folder, but a path or a hidden file.
+
+    Args:
+        argument: Name of the argument, for messages.
+        name: The name.
+
+    Raises:
+        InputError: `name_problem` finds a problem.
+
+    Example:
+        >>> check_name("figure", "../elsewhere")
+        Traceback (most recent call last):
+        keras_vae.core.errors.InputError: figure = '../elsewhere': contains '/'; choose a name, not a path
+    """
+    if problem := name_problem(name):
+        raise InputError(f"{argument} = {name!r}: {problem}")
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a string cannot be the name of a file or folder, and what to do, `problem; remedy`; None if it can.
+
+    Args:
+        name: The string. It must not be empty or too long, start with a dot, or contain a slash, a backslash or a
+            control character.
+    """
+    if not name.strip():
+        return "empty; choose a name"
+    if len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME:
+        return f"longer than {_MAX_NAME} bytes; choose a shorter name"
+    for character in name:
+        if character in "/\\" or _is_control(character):
+            return f"contains {character!r}; choose a name, not a path"
+    return "starts with a dot; choose a name that does not" if name.startswith(".") else None
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Zl", "Zp")
+
+
+def require_inside(file: Path, folder: Path) -> None:
+    """Reject a file that a link leads out of a folder.
+
+    Args:
+        file: A path that starts with that of the folder.
+        folder: The folder.
+
+    Raises:
+        InputError: The file lies elsewhere.
+    """
+    target = file.resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise InputError(f"{file}: a link that leaves {folder}, to {target}; replace the link by what it points to")
 
 
 def write_text(path: Path, text: str) -> None:

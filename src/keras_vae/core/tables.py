@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, alternatives
-from keras_vae.core.files import replacing, write_text
+from keras_vae.core.files import replacing, write_text, writing
+from keras_vae.core.locks import locked
 from keras_vae.core.progress import Progress, silent
 
 Columns = Mapping[str, NDArray[Any]]
@@ -48,8 +49,15 @@ def write(
 
     Raises:
         InputError: The suffix is unknown, or the package for the format is missing.
+        RunError: Another process writes the file, or it cannot be written.
     """
     check_format(out)
+    with locked(out):
+        return _write(out, blocks, key, title, progress)
+
+
+def _write(out: Path, blocks: Sequence[Callable[[], Columns]], key: Any, title: str, progress: Progress) -> Path:
+    """Write a table whose file is locked."""
     folder = out.with_name(f".{out.name}.part")
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     key_file = folder / "key"
@@ -65,7 +73,8 @@ def write(
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if not folder.is_dir():
-            folder.mkdir()
+            with writing(folder):
+                folder.mkdir()
             write_text(key_file, digest)
         with replacing(file) as temporary:
             np.savez(temporary, allow_pickle=False, **columns)

@@ -13,7 +13,8 @@ from keras_vae.core.markdown import escape
 from keras_vae.evaluation.descriptions import format_number, format_value
 from keras_vae.evaluation.per_image import load_per_image
 from keras_vae.evaluation.ranking import COLUMNS, Cell, MeasuredRun, rank
-from keras_vae.runs.run import SCHEMA, Run
+from keras_vae.runs.evaluation_file import SCHEMA
+from keras_vae.runs.run import Run
 
 
 @dataclass(frozen=True)

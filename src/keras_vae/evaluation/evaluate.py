@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_vae.core.errors import InputError, require_list, unknown
+from keras_vae.core.files import writing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.evaluation.per_image import CHECKSUM, StageResult, load_per_image, stored, values_checksum
-from keras_vae.runs.evaluation_file import Evaluation
+from keras_vae.runs.evaluation_file import SCHEMA, Evaluation
 from keras_vae.runs.loading import given_or_own_splits
-from keras_vae.runs.run import SCHEMA, Run
+from keras_vae.runs.run import Run
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -182,7 +183,21 @@ def evaluate(
     run.require_complete()
     splits = given_or_own_splits(run, splits, progress)
     run = run.writable_copy()
-    config = config or EvaluationConfig()
+    with run.lock():
+        return _evaluate(run, splits, config or EvaluationConfig(), stages, prior, model, on, progress)
+
+
+def _evaluate(
+    run: Run,
+    splits: Splits,
+    config: EvaluationConfig,
+    stages: Sequence[str],
+    prior: str | None,
+    model: "BaseVAE | None",
+    on: str | None,
+    progress: Progress,
+) -> Evaluation:
+    """Evaluate a run that is locked, and return the content of `evaluation.json`."""
     seed = run.experiment.seed if config.seed is None else config.seed
     model = model or run.load_model(prior)
     fingerprint, checksum = run.model_fingerprint(prior), (splits.held_out or splits.train).checksum
@@ -200,7 +215,8 @@ def evaluate(
         run.write_evaluation(evaluation, on, per_image)
     # If the likelihood was not measured now, an interrupted measurement can still resume later.
     if "likelihood" in stages:
-        partial.unlink(missing_ok=True)
+        with writing(partial):
+            partial.unlink(missing_ok=True)
     return evaluation
 
 

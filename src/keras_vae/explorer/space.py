@@ -9,7 +9,7 @@ from keras_vae import __version__
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.core.markdown import escape, yaml_string
-from keras_vae.integrations.hub import FILES
+from keras_vae.integrations.hub import copy_files
 from keras_vae.runs.run import Run
 
 _APP = '''"""Explore the model in run/. Written by `vae export --format space`."""
@@ -56,19 +56,17 @@ def write_space(run: Run, out: Path, *, force: bool = False) -> Path:
         The folder.
 
     Raises:
-        InputError: The run is not complete, or the folder exists.
+        InputError: The run is not complete, one of its files is a link that leaves it, or the folder exists.
+        RunError: Another process writes to the run or the folder, or the folder cannot be written.
     """
     run.require_complete()
     check_destination(out, force=force, marker="app.py", kind="Space")
-    with replacing_folder(out) as folder:
+    with replacing_folder(out, replace=force) as folder:
         write_text(folder / "app.py", _APP)
         write_text(folder / "requirements.txt", "".join(f"{name}=={_version(name)}\n" for name in _PACKAGES))
         write_text(folder / "README.md", _readme(run))
         write_text(folder / "LICENSE", importlib.metadata.distribution("keras-vae").read_text("licenses/LICENSE") or "")
-        for file in (file for pattern in FILES for file in sorted(run.path.glob(pattern))):
-            copy = folder / "run" / file.relative_to(run.path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+        copy_files(run, folder / "run")
         # The pretrained weights in the package are not needed.
         unwanted = shutil.ignore_patterns("__pycache__", "*.keras", "*.npz")
         shutil.copytree(Path(__file__).parents[1], folder / "keras_vae", ignore=unwanted)

@@ -2,13 +2,23 @@
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from keras_vae.core.errors import InputError, RunError, first_line
-from keras_vae.core.files import check_destination, replacing_folder, write_text
+from keras_vae.core.files import (
+    check_destination,
+    check_name,
+    name_problem,
+    reading,
+    replacing_folder,
+    require_inside,
+    write_text,
+    writing,
+)
 from keras_vae.core.markdown import code_block, escape
 from keras_vae.evaluation.summary import summarize
 from keras_vae.runs.run import Run
@@ -57,10 +67,7 @@ def push(run: Run | str | Path, repository: str, *, public: bool = False) -> str
     with wrap_errors(repository), tempfile.TemporaryDirectory() as folder:
         from huggingface_hub import HfApi
 
-        for file in (file for pattern in FILES for file in sorted(run.path.glob(pattern))):
-            copy = Path(folder) / file.relative_to(run.path)
-            copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, copy)
+        copy_files(run, Path(folder))
         write_text(Path(folder) / "README.md", _card(run, repository))
         api = HfApi(library_name="keras-vae")
         address = api.create_repo(repository, private=not public, exist_ok=True)
@@ -90,18 +97,49 @@ def pull(repository: str, out: str | Path | None = None, *, revision: str | None
     out = Path("runs", repository.rpartition("/")[2]) if out is None else Path(out).expanduser()
     check_destination(out, force=force, marker="experiment.toml", kind="run")
     check_installed()
-    with wrap_errors(repository), replacing_folder(out) as folder:
+    with wrap_errors(repository), replacing_folder(out, replace=force) as folder:
         from huggingface_hub import HfApi, snapshot_download
 
-        if "experiment.toml" not in HfApi(library_name="keras-vae").list_repo_files(repository, revision=revision):
+        names = HfApi(library_name="keras-vae").list_repo_files(repository, revision=revision)
+        if "experiment.toml" not in names:
             raise InputError(f"repository = {repository!r}: contains no run; pull a repository that `vae push` created")
+        for name in names:
+            # Files with a leading dot, such as .gitattributes, are not pulled.
+            if any(name_problem(part.removeprefix(".")) for part in name.split("/")):
+                raise InputError(f"repository = {repository!r}: its file {name!r} is a path; pull another repository")
         snapshot_download(
             repository, revision=revision, local_dir=folder, allow_patterns=list(FILES), library_name="keras-vae"
         )
         # Remove the library's metadata of the download.
         shutil.rmtree(folder / ".cache", ignore_errors=True)
+        for file in folder.rglob("*"):
+            require_inside(file, folder)
         Run.open(folder)
     return Run(out)
+
+
+def copy_files(run: Run, folder: Path) -> None:
+    """Copy the files of a run that are shared, while no other process writes to the run.
+
+    Args:
+        run: The run.
+        folder: The folder to copy them to.
+
+    Raises:
+        InputError: A file is a link that leaves the run, or not a regular file.
+        RunError: Another process writes to the run, or a file cannot be written.
+    """
+    # Nobody writes to a run that is read-only.
+    is_writable = not run.is_pretrained and os.access(run.path, os.W_OK)
+    with run.lock() if is_writable else contextlib.nullcontext():
+        for file in (file for pattern in FILES for file in sorted(run.path.glob(pattern))):
+            require_inside(file, run.path)
+            copy = folder / file.relative_to(run.path)
+            with reading(file):
+                content = file.read_bytes()
+            with writing(copy):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(content)
 
 
 def check_installed() -> None:
@@ -117,13 +155,21 @@ def check_installed() -> None:
 def _check_name(repository: str) -> None:
     if repository.count("/") != 1:
         raise InputError(f"repository = {repository!r}: invalid name; pass OWNER/NAME")
+    for part in repository.split("/"):
+        check_name("repository", part)
 
 
 @contextlib.contextmanager
 def wrap_errors(repository: str) -> Iterator[None]:
-    """Convert errors of the client library to a one-line `InputError` or `RunError`."""
-    from huggingface_hub import errors
+    """Convert errors of the client library to a one-line `InputError` or `RunError`, and suppress its warnings.
 
+    The library would print two lines for every attempt to reach the Hub.
+    """
+    from huggingface_hub import errors
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     except errors.HFValidationError as error:
@@ -145,6 +191,8 @@ def wrap_errors(repository: str) -> Iterator[None]:
         raise RunError(
             f"repository = {repository!r}: the Hub cannot be reached ({first_line(error)}); check the network"
         ) from None
+    finally:
+        logging.set_verbosity(level)
 
 
 def _card(run: Run, repository: str) -> str:

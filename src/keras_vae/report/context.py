@@ -109,7 +109,11 @@ class PlotContext:
     def splits(self) -> Splits:
         """The images the model was trained on, and held-out images."""
         if self._splits is not None:
-            return self._splits
+            # Labels are matched by name: other images may lack a class, and number the others differently.
+            names = getattr(self.model.condition, "names", ())
+            if not names:
+                return self._splits
+            return Splits._make(None if part is None else part.with_classes(names) for part in self._splits)
         if self._run is None:
             raise InputError(f"splits = None: {self.name} has no images of its own; pass splits or an array of images")
         return self._sources.splits or self._run.load_splits(self._progress)
@@ -118,7 +122,7 @@ class PlotContext:
     def _sources(self) -> ImageSources:
         """The images that are available without a download."""
         if self._splits is not None:
-            return ImageSources(self._splits.held_out or self._splits.train, self._splits)
+            return ImageSources(self.splits.held_out or self.splits.train, self.splits)
         return ImageSources() if self._run is None else load_sources(self._run, self._progress)
 
     def images(self, n: int) -> Dataset:

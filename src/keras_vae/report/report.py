@@ -44,16 +44,18 @@ def write_report(
     run.require_complete()
     splits = given_or_own_splits(run, splits, progress)
     run = run.writable_copy()
-    model = model or run.load_model()
-    context = PlotContext(run, model, splits)
-    kinds = plots.available_plots(context)
-    images = {
-        kind: themed_image(plots.plot(context, kind, out=run.figure_path(kind))) for kind in progress(kinds, "figures")
-    }
-    if findings is None:
-        # The diagnostics concern the training, and a prior that was fitted later is not part of it.
-        findings = diagnose(run, splits, None if run.has_fitted_prior else model)
-    return run.write_report(render_run(run, images, findings))
+    with run.lock():
+        model = model or run.load_model()
+        context = PlotContext(run, model, splits)
+        kinds = plots.available_plots(context)
+        images = {
+            kind: themed_image(plots.plot(context, kind, out=run.figure_path(kind)))
+            for kind in progress(kinds, "figures")
+        }
+        if findings is None:
+            # The diagnostics concern the training, and a prior that was fitted later is not part of it.
+            findings = diagnose(run, splits, None if run.has_fitted_prior else model)
+        return run.write_report(render_run(run, images, findings))
 
 
 def render_run(run: Run, figures: Mapping[str, ThemedImage], findings: Sequence[Finding]) -> str:

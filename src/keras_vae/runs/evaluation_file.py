@@ -1,12 +1,17 @@
 """The types of the values in `evaluation.json`, which a program or a person may have changed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict
 
 from keras_vae.core.config import ConfigModel
 from keras_vae.core.errors import InputError
+from keras_vae.runs.files import read_json
+
+SCHEMA = 3
+"""Version of the keys of `evaluation.json`."""
 
 _MISSING: Any = None
 """The default of keys that may be absent, but not null."""
@@ -148,6 +153,22 @@ class Evaluation(dict[str, Any]):
         numbers = ", ".join(f"{name}={value['mean']:.4g}" for name, value in means.items() if value)
         sections = ", ".join(name for name in self if name in _Evaluation.model_fields)
         return f"Evaluation({numbers}{'; ' if numbers and sections else ''}{sections})"
+
+
+def read_evaluation(file: Path) -> Evaluation | None:
+    """Return an evaluation, or None if there is no such file.
+
+    Args:
+        file: An `evaluation.json`.
+
+    Raises:
+        InputError: The file is damaged, or a value has the wrong type.
+    """
+    content = read_json(file)
+    if content is None:
+        return None
+    check_evaluation(content, str(file))
+    return Evaluation(content)
 
 
 def check_evaluation(content: Any, where: str) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from keras_vae.core.config import ConfigModel, unknown_setting
 from keras_vae.core.errors import InputError, first_line, require_list, shown, unknown
+from keras_vae.core.files import name_problem
 from keras_vae.data.config import DataConfig
 
 COMPONENTS = ("architecture", "network", "prior", "posterior", "likelihood", "objective", "condition", "schedule")
@@ -34,6 +35,12 @@ def _spec(value: Any) -> Any:
 
 ComponentSpec = Annotated[dict[str, Any], pydantic.BeforeValidator(_spec)]
 """A component: its short name under `name`, and arguments of its constructor. A string is the name alone."""
+
+
+def _folder_name(value: str) -> str:
+    if problem := name_problem(value):
+        raise ValueError(problem)
+    return value
 
 
 class ModelConfig(ConfigModel):
@@ -125,7 +132,7 @@ class Experiment(ConfigModel):
     """All settings of a training. Together with the data, the backend and the machine, they determine the result.
 
     Args:
-        name: Name of the experiment, and the default name of its run folder.
+        name: Name of the experiment, and the default name of its run folder; a name, not a path.
         description: One-sentence description.
         seed: Seed of the split, the initial weights, the order of the images and the noise.
         data: The `[data]` table.
@@ -139,7 +146,7 @@ class Experiment(ConfigModel):
     """
 
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
-    name: str = "experiment"
+    name: Annotated[str, pydantic.AfterValidator(_folder_name)] = "experiment"
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     data: DataConfig = DataConfig()

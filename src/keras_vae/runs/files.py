@@ -1,16 +1,23 @@
-"""Reading and writing of the files of a run (JSON, metrics, checkpoints), and unused names of run folders."""
+"""Reading and writing of the files of a run (JSON, metrics, arrays), and unused names of run folders."""
 
 import csv
 import io
 import itertools
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
+from pydantic import Field
 
-from keras_vae.core.files import reading, replacing, write_text
+from keras_vae.core.archives import read_npz
+from keras_vae.core.config import ConfigModel
+from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.files import reading, replacing, replacing_folder, write_text, writing
+from keras_vae.core.locks import locked
 from keras_vae.core.typing import Array
 
 Metrics = dict[str, list[float]]
@@ -23,12 +30,95 @@ Sections = Mapping[str, Mapping[str, Array]]
 """Arrays by section and name."""
 
 
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+"""The folder of the pretrained runs."""
+
+_COPY_TIMEOUT = 60
+"""Seconds to wait while another process copies a folder."""
+
+
+class _Saved(ConfigModel):
+    """A table that a run may extend."""
+
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+
+class _Images(_Saved):
+    """Numbers of images."""
+
+    train: Annotated[int, Field(ge=1)]
+
+
+class _Data(_Saved):
+    """The images of a run, as `environment.json` describes them."""
+
+    name: str
+    image_shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
+    images: _Images
+    classes: Annotated[int, Field(ge=0)]
+    class_names: list[str]
+    checksum: str
+
+
+class _Environment(_Saved):
+    """The content of `environment.json` on which the package depends."""
+
+    versions: dict[str, str]
+    backend: str
+    data: _Data
+    code: list[str] = Field([])
+
+
+def create_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a new folder, given the content of each file by its path in the folder.
+
+    Raises:
+        InputError: The folder exists.
+    """
+    with replacing_folder(path, replace=False) as folder:
+        for name, content in contents.items():
+            file = folder / name
+            with writing(path / name):
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(content)
+
+
+def copy_once(source: Path, path: Path) -> None:
+    """Copy the files of a folder to a new folder, unless it exists; wait if another process does so."""
+    with locked(path, timeout=_COPY_TIMEOUT):
+        if not path.exists():
+            with replacing_folder(path) as folder:
+                for file in source.iterdir():
+                    # Do not copy permissions: a package may be installed read-only.
+                    with writing(path / file.name):
+                        shutil.copyfile(file, folder / file.name)
+
+
+def read_environment(file: Path) -> dict[str, Any]:
+    """Return the content of `environment.json`.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    content = read_json(file)
+    if content is None:
+        raise InputError(f"{file}: missing; restore the file")
+    _Environment.from_tables(content, str(file))
+    return content
+
+
 def read_json(file: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file, or None if there is no such file."""
+    """Return the content of a JSON file, or None if there is no such file.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     if not file.exists():
         return None
     with reading(file):
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise InputError(f"contains a {type(content).__name__}, not an object; restore the file")
     return content
 
 
@@ -60,36 +150,12 @@ def write_metrics(file: Path, metrics: Mapping[str, Sequence[float]]) -> None:
     write_text(file, text.getvalue())
 
 
-def read_checkpoint(file: Path) -> tuple[dict[str, list[Array]], Metrics] | None:
-    """Return the groups of arrays and the metrics of a checkpoint, or None if there is no such file."""
-    if not file.is_file():
-        return None
-    state: dict[str, list[Array]] = {}
-    with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-        metrics: Metrics = json.loads(str(archive["metrics"]))
-        # An archive keeps the order in which its arrays were written.
-        for name in archive.files:
-            if name != "metrics":
-                state.setdefault(name.partition("/")[0], []).append(archive[name])
-    return state, metrics
-
-
-def write_checkpoint(file: Path, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
-    """Write groups of arrays and the metrics to one file."""
-    arrays = {f"{group}/{index}": array for group, values in state.items() for index, array in enumerate(values)}
-    file.parent.mkdir(exist_ok=True)
-    with replacing(file) as temporary:
-        np.savez(temporary, allow_pickle=False, metrics=np.array(json.dumps(metrics)), **arrays)
-
-
 def read_sections(file: Path) -> Sections:
     """Return arrays by section and name, or an empty dict if there is no such file."""
     sections: dict[str, dict[str, Array]] = {}
-    if file.is_file():
-        with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            for path in archive.files:
-                section, _, name = path.partition("/")
-                sections.setdefault(section, {})[name] = archive[path]
+    for path, array in (read_npz(file) if file.exists() else {}).items():
+        section, _, name = path.partition("/")
+        sections.setdefault(section, {})[name] = array
     return sections
 
 
@@ -112,6 +178,34 @@ def free_path(name: str) -> Path:
     """Return the first of `runs/NAME`, `runs/NAME-2`, … that does not exist."""
     paths = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(path for path in paths if not path.exists())
+
+
+def find_run(name: str | Path) -> Path:
+    """Return the folder of a run, given its path or the name of a pretrained run; a folder takes precedence.
+
+    Raises:
+        InputError: There is no such run.
+    """
+    if not isinstance(name, str | Path):
+        raise InputError(f"run = {name!r}: neither a run, a folder nor a pretrained run's name; pass one of these")
+    path = Path(name).expanduser()
+    if not path.exists():
+        if str(path) not in pretrained_names():
+            hint = suggestion(str(path), [*pretrained_names(), *run_paths()])
+            raise InputError(
+                f"run = {path}: does not exist; {hint}train a run with `vae train`, or use a pretrained one: "
+                f"{' or '.join(pretrained_names())}"
+            )
+        path = PRETRAINED / path
+    for file in ("experiment.toml", "environment.json"):
+        if not (path / file).is_file():
+            raise InputError(f"run = {path}: not a run folder ({file} is missing); pass another folder")
+    return path
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the pretrained runs, sorted."""
+    return sorted(file.parent.name for file in PRETRAINED.glob("*/experiment.toml"))
 
 
 def run_paths() -> list[str]:

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
+from keras_vae.core.archives import read_npz
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import reading
 from keras_vae.core.progress import Progress
@@ -67,9 +66,8 @@ def _is_remote(source: str) -> bool:
 
 def _read(file: Path, run: Run) -> Dataset:
     data = run.environment["data"]
-    # Open the file here: if np.load opens a damaged file, it does not close it.
-    with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-        labels = archive["labels"] if "labels" in archive.files else None
+    arrays = read_npz(file)
+    with reading(file):
         return Dataset.from_arrays(
-            archive["images"], labels, name=data["name"], split="test", classes=data.get("class_names", ())
+            arrays["images"], arrays.get("labels"), name=data["name"], split="test", classes=data.get("class_names", ())
         )

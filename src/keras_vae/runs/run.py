@@ -1,47 +1,34 @@
-"""Run folders: reading and writing of their files.
+"""Run folders: reading and writing of their files, which `docs/architecture.md` lists.
 
-    experiment.toml   all settings, with every default and the seed
-    environment.json  versions, backend, devices, git revision, and the data's checksum and split
-    code/*.py         the user's own Python files that the experiment needs, if any
-    metrics.csv       one row per epoch
-    checkpoint/       the state that `--resume` needs; removed when training is complete
-    model.keras       the trained model, once training is complete
-    fitted.keras      the same model with a prior that `vae fit-prior` fitted to its codes, if any
-    evaluation.json   figures/*.png   report.html   evaluation.npz (per-image values)
-
-Every file is replaced as a whole. If the process is killed at any moment, the run can be resumed or is complete.
-
-The folder `pretrained/` of the package contains two runs, which are opened by their names. They are read-only:
-`Run.writable_copy` returns a copy. Their `images.npz` contains some of their test images.
+Every file is replaced as a whole, and one process writes at a time (`Run.lock`). If the process is killed at any
+moment, the run can be resumed or is complete. The runs in the package's folder `pretrained/` are read-only.
 """
 
+import contextlib
 import functools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.core.errors import InputError, suggestion
-from keras_vae.core.files import replacing, replacing_folder, to_path, write_text
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.files import check_name, remove_unfinished, replacing, require_inside, to_path, write_text, writing
+from keras_vae.core.locks import locked
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
-from keras_vae.runs.evaluation_file import Evaluation, check_evaluation
+from keras_vae.runs.checkpoint import State, read_checkpoint, restored_model, write_checkpoint
+from keras_vae.runs.evaluation_file import Evaluation, read_evaluation
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.files import Metrics, Sections
+from keras_vae.runs.files import PRETRAINED, Metrics, Sections
 from keras_vae.runs.model_file import read_model, weights_checksum
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
-
-SCHEMA = 3
-"""Version of the keys of `evaluation.json`."""
-
-_PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -92,12 +79,8 @@ class Run:
         if code:
             environment = {**environment, "code": list(code)}
         texts = {"experiment.toml": experiment.to_toml(), "environment.json": files.format_json(environment)}
-        with replacing_folder(path) as unfinished:
-            for name, text in texts.items():
-                write_text(unfinished / name, text)
-            for name, content in (code or {}).items():
-                (unfinished / "code").mkdir(exist_ok=True)
-                (unfinished / "code" / name).write_bytes(content)
+        contents = {name: text.encode() for name, text in texts.items()}
+        files.create_folder(path, contents | {f"code/{name}": content for name, content in (code or {}).items()})
         return cls(path)
 
     @classmethod
@@ -119,27 +102,22 @@ class Run:
         """
         if isinstance(source, Run):
             return source
-        if not isinstance(source, str | Path):
-            raise InputError(
-                f"run = {source!r}: neither a run, a folder nor a pretrained run's name; pass one of these"
-            )
-        path = Path(source).expanduser()
-        if not path.exists():
-            if str(path) not in pretrained_names():
-                hint = suggestion(str(path), [*pretrained_names(), *files.run_paths()])
-                raise InputError(
-                    f"run = {path}: does not exist; {hint}train a run with `vae train`, or use a pretrained one: "
-                    f"{' or '.join(pretrained_names())}"
-                )
-            path = _PRETRAINED / path
-        run = cls(path)
-        for file in (run._experiment_file, path / "environment.json"):
-            if not file.is_file():
-                raise InputError(f"run = {path}: not a run folder ({file.name} is missing); pass another folder")
-        _ = run.experiment
-        if not {"versions", "backend", "data"} <= run.environment.keys():
-            raise InputError(f"{path / 'environment.json'}: versions, backend or data are missing; restore the file")
+        run = cls(files.find_run(source))
+        _ = run.experiment, run.environment
         return run
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Lock the run while a block writes to it. Reading needs no lock. A thread may lock a run repeatedly.
+
+        Raises:
+            InputError: The run is pretrained.
+            RunError: Another process writes to the run, or the folder is read-only.
+        """
+        self.path_to_write(".lock")
+        with locked(self.path, argument="run", inside=True):
+            remove_unfinished(self.path)
+            yield
 
     def writable_copy(self) -> "Run":
         """Return this run, or a copy in `runs/` if it is a pretrained run; an existing copy is used again.
@@ -147,20 +125,31 @@ class Run:
         Raises:
             InputError: The folder of the copy contains something else.
         """
-        if not self._is_pretrained:
+        if not self.is_pretrained:
             return self
         copy = Run(Path("runs") / self.name)
-        if not copy.path.exists():
-            with replacing_folder(copy.path) as folder:
-                for file in self.path.iterdir():
-                    # Do not copy permissions: a package may be installed read-only.
-                    shutil.copyfile(file, folder / file.name)
-        elif not (copy.is_complete and copy.model_fingerprint("original") == self.model_fingerprint("original")):
+        files.copy_once(self.path, copy.path)
+        if not (copy.is_complete and copy.model_fingerprint("original") == self.model_fingerprint("original")):
             raise InputError(
                 f"run = {self.name}: read-only, and the folder of its copy, {copy.path}, contains something else; "
                 f"move that folder, or pass its path if you mean the run in it"
             )
         return copy
+
+    def path_to_write(self, name: str) -> Path:
+        """Return the path of a file or folder of the run that may be written.
+
+        Raises:
+            InputError: The run is pretrained, or the path leads out of it.
+            RunError: The run was deleted.
+        """
+        if self.is_pretrained:
+            raise InputError(f"run = {self.name}: pretrained runs are read-only; write to Run.writable_copy()")
+        if not self.path.is_dir():
+            raise RunError(f"run = {self.path}: was deleted or moved by another process; restore it, or train again")
+        path = self.path / name
+        require_inside(path.parent if path.is_file() else path, self.path)
+        return path
 
     def require_complete(self) -> None:
         """Raise an `InputError` if training is unfinished."""
@@ -179,14 +168,7 @@ class Run:
             )
 
     def require_same_images(self, splits: Splits) -> None:
-        """Raise an error if images differ from those on which the run was trained.
-
-        Args:
-            splits: The images.
-
-        Raises:
-            InputError: Their checksums differ.
-        """
+        """Raise an `InputError` if images differ from those on which the run was trained."""
         actual, expected = splits.checksum, self.environment["data"]["checksum"]
         if actual != expected:
             raise InputError(
@@ -222,15 +204,16 @@ class Run:
     @property
     def environment(self) -> dict[str, Any]:
         """Description of the software, the machine and the data of the training."""
-        return files.read_json(self.path / "environment.json") or {}
+        return files.read_environment(self.path / "environment.json")
 
     @property
     def info(self) -> DatasetInfo:
         """Properties of the training images that determine the shape of the model."""
         data = self.environment["data"]
         height, width, channels = data["image_shape"]
-        names = tuple(data["class_names"])
-        return DatasetInfo((height, width, channels), data["images"]["train"], data["classes"], names)
+        return DatasetInfo(
+            (height, width, channels), data["images"]["train"], data["classes"], tuple(data["class_names"])
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -244,7 +227,7 @@ class Run:
 
     def write_metrics(self, metrics: Mapping[str, Sequence[float]]) -> None:
         """Write `metrics.csv`."""
-        files.write_metrics(self._to_write("metrics.csv"), metrics)
+        files.write_metrics(self.path_to_write("metrics.csv"), metrics)
 
     @property
     def evaluation(self) -> Evaluation | None:
@@ -252,25 +235,16 @@ class Run:
         return self.read_evaluation()
 
     def read_evaluation(self, on: str | None = None) -> Evaluation | None:
-        """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own.
-
-        Raises:
-            InputError: The file is damaged, or contains text where numbers belong.
-        """
-        file = self.path / files.evaluation_name(on)
-        evaluation = files.read_json(file)
-        if evaluation is None:
-            return None
-        check_evaluation(evaluation, str(file))
-        return Evaluation(evaluation)
+        """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own."""
+        return read_evaluation(self.path / files.evaluation_name(on))
 
     def write_evaluation(
         self, evaluation: Mapping[str, Any], on: str | None = None, per_image: Sections | None = None
     ) -> None:
         """Write `evaluation.json` and `evaluation.npz`, or `evaluation-NAME.…` for other images (`on`)."""
         # If the process is killed in between, the checksums in the JSON file do not match.
-        files.write_sections(self._to_write(files.evaluation_name(on, "npz")), per_image or {})
-        files.write_json(self._to_write(files.evaluation_name(on)), evaluation)
+        files.write_sections(self.path_to_write(files.evaluation_name(on, "npz")), per_image or {})
+        files.write_json(self.path_to_write(files.evaluation_name(on)), evaluation)
 
     def read_per_image(self, on: str | None = None) -> Sections:
         """Return the per-image values of an evaluation by section and name, if any; `load_per_image` checks them."""
@@ -289,20 +263,27 @@ class Run:
 
     def write_report(self, html: str) -> Path:
         """Write `report.html`, and return its path."""
-        file = self._to_write("report.html")
+        file = self.path_to_write("report.html")
         write_text(file, html)
         return file
 
     def figure_path(self, name: str) -> Path:
         """Return the path of a figure, and create its folder if necessary."""
-        folder = self._to_write("figures")
-        folder.mkdir(exist_ok=True)
+        check_name("figure", name)
+        folder = self.path_to_write("figures")
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
         return folder / f"{name}.png"
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the run belongs to the package, and is therefore read-only."""
+        return self.path.resolve().parent == PRETRAINED
 
     @property
     def is_complete(self) -> bool:
         """Whether training is complete."""
-        return self._model_file.is_file() and not self._checkpoint_file.is_file()
+        return self._model_file.is_file() and not self.checkpoint_file.is_file()
 
     def import_code(self, *, trusted: bool = False) -> None:
         """Import the Python files in the run, which register components of the user.
@@ -347,15 +328,11 @@ class Run:
         checkpoint = self.read_checkpoint()
         if checkpoint is None:
             raise InputError(f"run = {self.path}: no epoch is complete; continue with `vae train --resume {self.path}`")
-        from keras_vae.runs.build import build_model
-
-        model = build_model(self.experiment, self.info)
-        model.set_weights(checkpoint[0]["weights"])
-        return model
+        return restored_model(self.checkpoint_file, checkpoint[0], self.experiment, self.info)
 
     def save_model(self, model: "BaseVAE", *, fitted: bool = False) -> None:
         """Write `model.keras`, or `fitted.keras` for a model whose prior was fitted after training."""
-        file = self._to_write((self._fitted_file if fitted else self._model_file).name)
+        file = self.path_to_write((self._fitted_file if fitted else self._model_file).name)
         with replacing(file) as temporary:
             model.save(temporary)
 
@@ -364,31 +341,33 @@ class Run:
         """Whether a prior was fitted to the codes of the trained model."""
         return self._fitted_file.is_file()
 
-    def write_checkpoint(self, state: Mapping[str, Sequence[Array]], metrics: Mapping[str, Sequence[float]]) -> None:
+    def write_checkpoint(self, state: State, metrics: Mapping[str, Sequence[float]]) -> None:
         """Write the state from which training resumes, groups of arrays, and the columns of `metrics.csv` so far."""
-        files.write_checkpoint(self._checkpoint_file, state, metrics)
+        self.path_to_write("checkpoint")
+        write_checkpoint(self.checkpoint_file, state, metrics)
         self.write_metrics(metrics)
 
     def read_checkpoint(self) -> tuple[dict[str, list[Array]], Metrics] | None:
-        """Return the latest state and metrics, or None if there is no checkpoint."""
-        return files.read_checkpoint(self._checkpoint_file)
+        """Return the latest state and metrics, or None if no epoch was completed.
+
+        Raises:
+            InputError: The checkpoint is damaged or missing.
+        """
+        checkpoint = read_checkpoint(self.checkpoint_file)
+        if checkpoint is None and (epochs := len(self.metrics.get("epoch", ()))):
+            raise InputError(
+                f"run = {self.path}: {epochs} epochs were completed, but their weights, checkpoint/state.npz, are "
+                f"missing; restore the file, or train again with `vae train {self._experiment_file}`"
+            )
+        return checkpoint
 
     def complete(self, model: "BaseVAE") -> None:
         """Write `model.keras`, then remove the checkpoint and incomplete files of processes that were killed."""
         self.save_model(model)
-        for leftover in self.path.rglob(".*.part*"):
-            leftover.unlink()
-        shutil.rmtree(self._checkpoint_file.parent, ignore_errors=True)
-
-    @property
-    def _is_pretrained(self) -> bool:
-        return self.path.resolve().parent == _PRETRAINED
-
-    def _to_write(self, name: str) -> Path:
-        """Return the path of a file to write, or raise an error if the run is pretrained."""
-        if self._is_pretrained:
-            raise InputError(f"run = {self.name}: pretrained runs are read-only; write to Run.writable_copy()")
-        return self.path / name
+        remove_unfinished(self.path)
+        if (folder := self.checkpoint_file.parent).exists():
+            with writing(folder):
+                shutil.rmtree(folder)
 
     @property
     def _experiment_file(self) -> Path:
@@ -403,10 +382,6 @@ class Run:
         return self.path / "fitted.keras"
 
     @property
-    def _checkpoint_file(self) -> Path:
+    def checkpoint_file(self) -> Path:
+        """The file of the state from which training resumes."""
         return self.path / "checkpoint" / "state.npz"
-
-
-def pretrained_names() -> list[str]:
-    """Return the names of the pretrained runs, sorted."""
-    return sorted(file.parent.name for file in _PRETRAINED.glob("*/experiment.toml"))

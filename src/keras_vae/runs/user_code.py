@@ -14,7 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from keras_vae.core.errors import InputError, first_line
-from keras_vae.core.files import write_text
+from keras_vae.core.files import require_inside, write_text
+from keras_vae.core.locks import locked
+
+_TRUST_TIMEOUT = 10
+"""Seconds to wait while another process writes the list of trusted files."""
 
 _imported: set[str] = set()
 """Checksums of the files that this process has executed."""
@@ -93,16 +97,17 @@ def read_kept(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise InputError(f"{folder / name}: the run needs this file, which is missing; restore it")
+        require_inside(folder / name, folder.parent)
     return {name: (folder / name).read_bytes() for name in names}
 
 
 def trust(sources: Iterable[bytes]) -> None:
     """Allow the execution of Python files with this content from now on."""
-    known = _trusted()
-    new = known | {_checksum(source) for source in sources}
-    if new != known:
-        _trust_file().parent.mkdir(parents=True, exist_ok=True)
-        write_text(_trust_file(), "".join(f"{checksum}\n" for checksum in sorted(new)))
+    new = {_checksum(source) for source in sources}
+    if new <= _trusted():
+        return
+    with locked(_trust_file(), timeout=_TRUST_TIMEOUT):
+        write_text(_trust_file(), "".join(f"{checksum}\n" for checksum in sorted(new | _trusted())))
 
 
 def _import(path: Path, source: bytes) -> None:

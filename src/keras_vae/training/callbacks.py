@@ -15,6 +15,7 @@ from keras_vae.core import progress
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
 from keras_vae.models.base import BaseVAE
+from keras_vae.runs.checkpoint import assign
 from keras_vae.runs.experiment import TrainingConfig
 from keras_vae.runs.files import MONITORED, Metrics
 from keras_vae.runs.run import Run
@@ -141,10 +142,11 @@ class Checkpoint(keras.callbacks.Callback):
         if checkpoint is None:
             return 0
         state, self.metrics = checkpoint
-        for group, variables in self._variables().items():
-            for variable, value in zip(variables, state[group], strict=True):
-                variable.assign(value)
+        groups, file = self._variables(), self.run.checkpoint_file
         self.best = state.get("best", [])
+        # Check the shapes of the best weights in the same way, then replace them by those of the last epoch.
+        for group in (*(["best"] if self.best else []), *groups):
+            assign(file, state.get(group, ()), groups["weights" if group == "best" else group])
         # The process may have been killed after it wrote the checkpoint and before it wrote the metrics.
         self.run.write_metrics(self.metrics)
         return len(self.metrics["epoch"])

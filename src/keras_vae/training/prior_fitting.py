@@ -87,6 +87,14 @@ def fit_prior(
     splits = given_or_own_splits(run, splits, progress)
     run.require_same_images(splits)
     run = run.writable_copy()
+    with run.lock():
+        return _fit_and_measure(run, spec, splits, epochs, progress)
+
+
+def _fit_and_measure(
+    run: Run, spec: Mapping[str, Any], splits: Splits, epochs: int, progress: Progress
+) -> dict[str, Any]:
+    """Fit a prior to the model of a locked run, save it, and return the terms of the ELBO under both priors."""
     model = run.load_model(prior="original")
     if not model.has_latent_vector:
         raise InputError(f"run = {run.path}: a {type(model).__name__} learns its prior in training; choose a VAE")

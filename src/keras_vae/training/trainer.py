@@ -15,9 +15,9 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
-from keras_vae.runs.build import build, resolve
+from keras_vae.runs.build import ResolvedExperiment, build, resolve
 from keras_vae.runs.experiment import Experiment, TrainingConfig
-from keras_vae.runs.files import free_path
+from keras_vae.runs.files import free_path, write_json
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
@@ -75,12 +75,12 @@ def train(
     info = DatasetInfo.from_splits(splits)
     resolved = resolve(experiment, info)
     validate(resolved, splits)
-    model = build(resolved)
-    model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=experiment.seed)
+    model = _initial_model(resolved, splits)
     environment = describe_environment(splits, info)
     path = free_path(experiment.name) if out is None else Path(out)
     run = Run.create(path, resolved.experiment, environment, code)
-    _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
+    with run.lock():
+        _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
 
 
@@ -102,11 +102,19 @@ def resume(
     Raises:
         InputError: The images or the backend are not those that the training started with, or the run needs Python
             files that are not trusted.
-        RunError: The loss became NaN or infinite.
+        RunError: The loss became NaN or infinite, or another process writes to the run.
     """
     run = Run.open(run)
-    if run.is_complete:
-        return run
+    if not run.is_complete:
+        with run.lock():
+            # Another process may have completed it in the meantime.
+            if not run.is_complete:
+                _resume(run, splits, callbacks)
+    return run
+
+
+def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    """Resume the training of a locked run."""
     saved = run.environment["backend"]
     if saved != backend.name():
         raise InputError(
@@ -115,10 +123,47 @@ def resume(
     splits = given_or_own_splits(run, splits)
     run.require_same_images(splits)
     run.import_code()
+    if changed := _changed_versions(run):
+        versions = {"resumed_with": backend.describe_software()["versions"]}
+        write_json(run.path_to_write("environment.json"), run.environment | versions)
+        warnings.warn(changed, stacklevel=3)
     experiment = run.experiment
-    model = build(resolve(experiment, DatasetInfo.from_splits(splits)))
+    # Without a checkpoint, the training starts again.
+    model = _initial_model(resolve(experiment, DatasetInfo.from_splits(splits)), splits)
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
-    return run
+
+
+def _initial_model(resolved: ResolvedExperiment, splits: Splits) -> BaseVAE:
+    """Build the compiled model with its initial weights, some of which depend on the images."""
+    model, seed = build(resolved), resolved.experiment.seed
+    model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=seed)
+    return model
+
+
+def notes_on_resuming(run: Run) -> list[str]:
+    """Return after which epoch a training resumes, and which versions differ from those at its start, if any."""
+    epochs = len(run.metrics.get("epoch", ()))
+    start = (
+        f"after epoch {epochs} of {run.experiment.training.epochs}"
+        if epochs
+        else "from the start: no epoch is complete"
+    )
+    changed = _changed_versions(run)
+    return [f"resuming {run.path} {start}", *([changed] if changed else [])]
+
+
+def _changed_versions(run: Run) -> str | None:
+    """Return which versions differ from those that a run was started with, in words; None if all are the same."""
+    current, started = backend.describe_software()["versions"], run.environment["versions"]
+    others = {"tensorflow", "jax", "torch"} - {backend.name()}
+    changes = [
+        f"{name} {started[name]} → {version}"
+        for name, version in current.items()
+        if started.get(name, version) != version and name.removesuffix("-cpu") not in others
+    ]
+    if not changes:
+        return None
+    return f"{run.path} was started with other versions ({', '.join(changes)}): the result may differ slightly"
 
 
 def describe_environment(splits: Splits, info: DatasetInfo) -> dict[str, Any]:

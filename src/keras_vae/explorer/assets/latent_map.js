@@ -72,7 +72,6 @@ const hideTip = () => { const tip = document.querySelector("#map-tip .tip"); if 
 document.addEventListener("pointerdown", (event) => {
   if (!map() || event.button !== 0 || !isOn(event)) return;
   start = fractionOf(event);
-  if (event.pointerType === "mouse") { event.preventDefault(); map().focus({ preventScroll: true }); }
 });
 document.addEventListener("pointermove", (event) => {
   if (!map()) return;

@@ -57,7 +57,7 @@ def export(
 
     Raises:
         InputError: An argument is invalid, the folder exists, a package is missing, or the run is not complete.
-        RunError: A graph cannot be written or disagrees with the model.
+        RunError: A graph cannot be written or disagrees with the model, or another process writes to the folder.
 
     Example:
         >>> export("runs/classic", "pickle")
@@ -79,11 +79,11 @@ def export(
     if out is None:
         if not isinstance(source, Run):
             raise InputError("out = None: required unless source is a run; pass a folder")
-        out = source.writable_copy().path / "export" / format
+        out = source.writable_copy().path_to_write("export") / format
     out = Path(out).expanduser()
     check_destination(out, force=force, marker="manifest.json", kind="export")
     export_source = _from_run(source, prior) if isinstance(source, Run) else _from_model(source)
-    return _write(export_source, fmt, out, input_dtype, progress)
+    return _write(export_source, fmt, out, input_dtype, force, progress)
 
 
 class ExportSource(NamedTuple):
@@ -141,10 +141,12 @@ def _random_examples(model: "BaseVAE") -> Examples:
     return Examples(images, condition, "random pixels")
 
 
-def _write(source: ExportSource, fmt: Format, out: Path, input_dtype: InputDtype, progress: Progress) -> Path:
+def _write(
+    source: ExportSource, fmt: Format, out: Path, input_dtype: InputDtype, force: bool, progress: Progress
+) -> Path:
     model, examples, origin = source
     graphs = trace(model, input_dtype)
-    with replacing_folder(out) as folder:
+    with replacing_folder(out, replace=force) as folder:
         files = {name: folder / f"{name}{fmt.suffix}" for name in graphs.networks}
         loaded = {}
         for name, network in progress(graphs.networks.items(), f"writing {fmt.name}"):

@@ -100,8 +100,10 @@ def _recolor(artist: Any) -> None:
     if isinstance(artist, Axis):
         # Ticks are created when the figure is drawn.
         artist.set_tick_params(color=DARK[FAINT], labelcolor=DARK[INK], grid_color=DARK[GRID])
-    if getattr(artist, "get_bbox_patch", lambda: None)() is not None:
-        # The text was chosen for the color of its badge.
+    badge = getattr(artist, "get_bbox_patch", lambda: None)()
+    if badge is not None:
+        # The color of the text was chosen for that of its badge.
+        badge.set_edgecolor(DARK_PAGE)
         return
     if artist.get_path_effects():
         artist.set_path_effects([withStroke(linewidth=3, foreground=DARK_PAGE)])
