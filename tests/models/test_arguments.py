@@ -87,7 +87,7 @@ def test_validation_split_is_a_fraction_that_leaves_images(value: Any, vae: VAE,
 )
 def test_options_of_fit_are_checked(arguments: dict[str, Any], message: str, vae: VAE, images: Array) -> None:
     assert_one_line(lambda: vae.fit(images, **arguments), message)
-    history = vae.fit(images, callbacks=[[keras.callbacks.History()]], shuffle=np.bool(False), verbose=0).history
+    history = vae.fit(images, callbacks=[keras.callbacks.History()], shuffle=np.bool(False), verbose=0).history
     assert np.isfinite(history["total_loss"])
 
 
