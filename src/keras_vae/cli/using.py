@@ -116,7 +116,7 @@ def score(
     force: ForceOption = False,
 ) -> None:
     """Compute anomaly scores of images, with their percentiles among the scores of training images."""
-    from keras_vae.evaluation.anomaly import SCORES, Scorer
+    from keras_vae.evaluation.anomaly import REFERENCE_IMAGES, SCORES, Scorer
 
     check_table(out, force)
     check_out(heat_maps, (".png",), force)
@@ -220,10 +220,6 @@ def reconstruct(
         rows = {"original": block.images, "reconstruction": images}
         figures.save(figures.image_rows(rows, title=f"{opened.name}: reconstructions"), out)
     print(out)
-
-
-REFERENCE_IMAGES = 2000
-"""Number of training images whose scores define the percentiles."""
 
 
 def check_table(out: Path, force: bool) -> None:
