@@ -68,7 +68,8 @@ def test_score_is_the_closed_form_at_the_posterior_mean(input_dtype: str, images
 )
 def test_onnx_computes_the_score_of_every_kind_of_model(name: str, images: Array, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    model = classic() if name == "classic" else randomized(name)
+    # Random weights let codes of the codebook tie.
+    model = classic() if name == "classic" else MODELS[name]() if name == "vq" else randomized(name)
     folder = export(model, "onnx", tmp_path / "out")
     manifest = load_manifest(folder)
     if name == "vamp":

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_CAPTIONED_WIDTH = 11.0
+"""Longest side of a figure whose images have captions, in inches."""
+
+_CAPTION_HEIGHT = 0.36
+"""Height of a caption of two lines, with the space below it, in inches."""
+
+_CHARACTER_WIDTH = 0.06
+"""Average width of a character of a caption, in inches."""
+
 
 def tile_images(images: Array, *, columns: int | None = None, pad: int = 1, fill: int = 255) -> NDArray[np.uint8]:
     """Return images tiled row by row into one picture.
@@ -116,7 +125,12 @@ def latent_grid(
     return figure
 
 
-def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int | None = None) -> "Figure":
+def image_rows(
+    rows: Mapping[str, Array],
+    title: str | None = None,
+    columns: int | None = None,
+    captions: Sequence[tuple[str, str]] | None = None,
+) -> "Figure":
     """Return named rows of images, one above another, such as originals and their reconstructions.
 
     Args:
@@ -124,6 +138,7 @@ def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int
             `(N, height, width, channels)`, 1 or 3 channels, the same shape in every row.
         title: Title of the figure.
         columns: Images per row; None uses at most 10; longer rows continue below in blocks of equal length.
+        captions: Two lines below each column; the first is shortened to the width of the column.
 
     Returns:
         The figure; `save` writes it.
@@ -144,20 +159,56 @@ def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int
     # The gap between blocks is larger than the gap within a block, so that it is clear which images belong together.
     gap = max(1, round(height / 14))
     step, space = height + gap, 4 * gap
+    longest = WIDTH
+    if captions is not None:
+        longest = _CAPTIONED_WIDTH
+        blocks = math.ceil(count / columns)
+        for _ in range(2):
+            inches = _inches_per_pixel(blocks * (len(layers) * step + space), columns * (width + gap), longest)
+            space = math.ceil(_CAPTION_HEIGHT / inches)
     tiles = np.full((count, len(layers) * step - gap + space, width, channels), 255, np.uint8)
     for index, images in enumerate(layers.values()):
         tiles[:, index * step : index * step + height] = images
-    picture = tile_images(tiles, columns=columns, pad=gap)[:-space]
+    picture = tile_images(tiles, columns=columns, pad=gap)
+    picture = picture if captions is not None else picture[:-space]
     with style():
-        figure, axes = _figure_around(picture, title, left=0.3 + 0.06 * max(map(len, layers)))
+        figure, axes = _figure_around(picture, title, left=0.3 + 0.06 * max(map(len, layers)), longest=longest)
         tops = np.arange(0, len(picture), tiles.shape[1] + gap)
         middles = tops[:, None] + np.arange(len(layers)) * step + height / 2
         axes.set_yticks(middles.ravel(), list(layers) * len(tops))
         axes.tick_params(axis="y", length=0)
+        characters = int(
+            _inches_per_pixel(picture.shape[0], picture.shape[1], longest) * (width + gap) / _CHARACTER_WIDTH
+        )
+        for index, (name, text) in enumerate(captions or ()):
+            row, column = divmod(index, columns)
+            place = column * (width + gap) + width / 2, tops[row] + len(layers) * step
+            lines = f"{shorten(name, characters)}\n{text}"
+            axes.text(*place, lines, ha="center", va="top", fontsize=6.5, linespacing=1.3)
     return figure
 
 
-def heat_maps(images: Array, reconstructions: Array, errors: Array, title: str | None = None) -> "Figure":
+def shorten(name: str, characters: int) -> str:
+    """Return a name with its middle left out, if it is longer than a number of characters.
+
+    Example:
+        >>> shorten("camera-07/2024-05-01.png", 15)
+        'camera…5-01.png'
+    """
+    if len(name) <= max(characters, 3):
+        return name
+    kept = max(characters, 3) - 1
+    end = math.ceil(kept * 0.57)
+    return f"{name[: kept - end]}…{name[len(name) - end :]}"
+
+
+def heat_maps(
+    images: Array,
+    reconstructions: Array,
+    errors: Array,
+    title: str | None = None,
+    captions: Sequence[tuple[str, str]] | None = None,
+) -> "Figure":
     """Return images above their reconstructions and heat maps of the error of each pixel.
 
     Args:
@@ -165,6 +216,7 @@ def heat_maps(images: Array, reconstructions: Array, errors: Array, title: str |
         reconstructions: The same shape.
         errors: Floats in [0, 1], `(N, height, width, 1)`.
         title: Title of the figure.
+        captions: Two lines for each image, such as its name and its score.
 
     Returns:
         The figure; `save` writes it.
@@ -172,11 +224,21 @@ def heat_maps(images: Array, reconstructions: Array, errors: Array, title: str |
     Raises:
         InputError: As for `image_rows`.
     """
+    image, reconstruction = (np.broadcast_to(array, (*array.shape[:3], 3)) for array in (images, reconstructions))
+    rows = {"image": image, "reconstruction": reconstruction, "error": heat_colors(errors)}
+    return image_rows(rows, title, captions=captions)
+
+
+def heat_colors(errors: Array) -> NDArray[np.uint8]:
+    """Return the colors of errors, from black at 0 to light yellow at 1, (N, H, W, 3).
+
+    Args:
+        errors: Floats in [0, 1], (N, H, W, 1).
+    """
     from matplotlib import colormaps
 
-    heat = colormaps["inferno"](_to_uint8("errors", errors)[..., 0])[..., :3]
-    image, reconstruction = (np.broadcast_to(array, (*array.shape[:3], 3)) for array in (images, reconstructions))
-    return image_rows({"image": image, "reconstruction": reconstruction, "error": heat}, title)
+    colors: NDArray[np.uint8] = colormaps["inferno"](_to_uint8("errors", errors)[..., 0], bytes=True)[..., :3]
+    return colors
 
 
 class ImageStrips(NamedTuple):
@@ -277,8 +339,26 @@ def _to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
     return np.rint(values * 255).astype(np.uint8)
 
 
+def _scale_and_dpi(height: int, width: int, longest: float) -> tuple[int, float]:
+    """Return the figure pixels per picture pixel and the figure pixels per inch."""
+    side = max(height, width)
+    # Small pictures are enlarged for dense screens, but a single tiny image does not fill the whole width.
+    scale = min(math.ceil(1200 / side), 12)
+    return scale, max(160.0, scale * side / longest)
+
+
+def _inches_per_pixel(height: int, width: int, longest: float) -> float:
+    scale, dpi = _scale_and_dpi(height, width, longest)
+    return scale / dpi
+
+
 def _figure_around(
-    picture: NDArray[np.uint8], title: str | None, *, left: float = 0.12, bottom: float = 0.12
+    picture: NDArray[np.uint8],
+    title: str | None,
+    *,
+    left: float = 0.12,
+    bottom: float = 0.12,
+    longest: float = WIDTH,
 ) -> tuple["Figure", "Axes"]:
     """Return a figure of a picture in which each of its pixels covers the same whole number of figure pixels.
 
@@ -287,6 +367,7 @@ def _figure_around(
         title: Title of the figure.
         left: Space for labels on the left, in inches.
         bottom: Space for labels below, in inches.
+        longest: Longest side of the picture, in inches.
 
     Returns:
         The figure, and its axes in pixels of the picture from the top left.
@@ -294,10 +375,7 @@ def _figure_around(
     from keras_vae.report.figures.notebook import NotebookFigure
 
     height, width = picture.shape[:2]
-    side = max(height, width)
-    # Small pictures are enlarged for dense screens, but a single tiny image does not fill the whole width.
-    scale = min(math.ceil(1200 / side), 12)
-    dpi = max(160.0, scale * side / WIDTH)
+    scale, dpi = _scale_and_dpi(height, width, longest)
     right = top = 0.12
     # A figure narrower than its title would cut it off.
     inner_width = max(scale * width / dpi, 3.2)
