@@ -130,7 +130,8 @@ def score(
     images = _rank(scoring, stream, condition, out, n)
     say_highest(images, scoring.score)
     if heat_maps is not None:
-        title = f"{opened.name}: the {len(images)} of {len(stream):,} images with the highest {scoring.score}"
+        highest = f"the {len(images)} of {len(stream):,} images with the highest {scoring.score}"
+        title = f"{opened.name}: {highest}, and their percentiles"
         _plot_heat_maps(images, title, heat_maps)
         print(heat_maps)
     _write_page(opened, scoring, images, out, data, page)

@@ -114,6 +114,8 @@ def printable(text: str) -> str:
         'a\\nb'
     """
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        character
+        if character.isprintable() and character != "\\"
+        else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
