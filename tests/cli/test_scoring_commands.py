@@ -211,6 +211,7 @@ def test_watch_conditions_files_on_their_folder_or_on_the_label(vae: Vae) -> Non
     assert vae(*words).code == 0
     scores = {row["name"]: float(row["nll"]) for row in read_rows()}
     assert scores["cat/a.png"] != scores["dog/a.png"]
+    Path("w.csv").unlink()
     interrupt_after(wait_for_rows(2))
     assert vae(*words, "--label", "dog", "--force").code == 0
     for row in read_rows():
