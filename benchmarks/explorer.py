@@ -45,48 +45,46 @@ def measure(calls: dict[str, Callable[[], object]], repeats: int) -> bool:
 
 def events(path: Path) -> dict[str, Callable[[], object]]:
     """Return calls of the methods that handle the events of the page, by name."""
-    import gradio as gr
-
     from keras_vae import Run
-    from keras_vae.explorer import app
     from keras_vae.explorer.explorer import Explorer
-    from keras_vae.explorer.tabs.latent_map import MapState
-    from keras_vae.explorer.tabs.samples import ALL_LABELS
-    from keras_vae.explorer.tabs.sliders import MAX_SLIDERS
+    from keras_vae.explorer.tabs.arithmetic import ArithmeticTab
+    from keras_vae.explorer.tabs.draw import DrawTab
+    from keras_vae.explorer.tabs.interpolate import InterpolateTab
+    from keras_vae.explorer.tabs.latent_map import LatentMapTab, MapState
+    from keras_vae.explorer.tabs.report import ReportTab
+    from keras_vae.explorer.tabs.samples import ALL_LABELS, SamplesTab
+    from keras_vae.explorer.tabs.sliders import MAX_SLIDERS, SlidersTab
 
     # Suppress warnings about retracing, because retracing for different batch sizes is intended.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     explorer = Explorer(Run.open(path))
     explorer.warm_up()
     explorer.prepare()
-    tab = {function.fn.__qualname__: function.fn for function in app.build(explorer).fns.values()}
-
-    def event(**data: object) -> gr.EventData:
-        return gr.EventData(None, data)
-
-    images = explorer.choices()[0]
-    png = _encode_png(images[0])
-    uri = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    latent_map, sliders, draw = LatentMapTab(explorer), SlidersTab(explorer), DrawTab(explorer)
+    interpolate, arithmetic, samples = InterpolateTab(explorer), ArithmeticTab(explorer), SamplesTab(explorer)
+    contents = [_encode_png(image) for image in explorer.choices()[0][:3]]
+    uris = [f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in contents]
     upload = Path(tempfile.mkdtemp()) / "upload.png"
-    upload.write_bytes(png)
+    upload.write_bytes(contents[0])
     label = explorer.classes[0] if explorer.classes else None
-    space, ends = explorer.latent_space, [images[0], images[1]]
+    space = explorer.latent_space
     plane = space.plane()
-    state = MapState(plane, space.default_view(plane), (0.3, -0.2))
-    box = {"x0": 0.2, "y0": 0.2, "x1": 0.5, "y1": 0.6}
+    state, axes = MapState(plane, space.default_view(plane)), ("dimensions", *space.top_dims)
+    place = {"plane": " ".join(plane.names), "point": [0.3, -0.2], "mark": [0.3, -0.2], "region": [0.2, 0.2, 0.5, 0.6]}
     values = [0.5] * min(space.latent_dim, MAX_SLIDERS)
     return {
-        "map: click": lambda: tab["LatentMapTab.pick"](event(x=0.3, y=0.6), state, label),
-        "map: zoom to a region": lambda: tab["LatentMapTab.zoom_to_region"](event(**box), state, True, label),
-        "map: other plane": lambda: tab["LatentMapTab.change_plane"]("dimensions", *space.top_dims, True, label),
-        "sliders: move": lambda: tab["SlidersTab.move"](space.center, label, *values),
-        "sliders: random code": lambda: tab["SlidersTab.random_code"](label, 1.0),
-        "draw: a stroke": lambda: tab["DrawTab.analyze_sketch"](event(image=uri), label),
-        "draw: an upload": lambda: tab["DrawTab.analyze_upload"](str(upload), False, label),
-        "interpolate: choose an image": lambda: tab["InterpolateTab.choose"](event(index=3), 0, ends, 0, label),
-        "interpolate: GIF": lambda: tab["InterpolateTab.linear_gif"](ends, label),
-        "samples: new samples": lambda: tab["SamplesTab.sample"](explorer.sampler.priors[0], ALL_LABELS),
-        "report: open": lambda: tab["ReportTab.show"](),
+        "map: decode a point": lambda: latent_map.decode(place, *axes, label),
+        "map: zoom to a region": lambda: latent_map.update("region", state, place, *axes, True, label),
+        "map: other plane": lambda: latent_map.update(None, state, place, *axes, True, label),
+        "sliders: move": lambda: sliders.move(space.center, label, *values),
+        "sliders: random code": lambda: sliders.random_code(label, 1.0),
+        "draw: a stroke": lambda: draw.analyze_sketch(uris[0], label),
+        "draw: an upload": lambda: draw.analyze_upload(str(upload), False, label),
+        "interpolate: choose an image": lambda: interpolate.strips(uris[:2], label),
+        "interpolate: GIF": lambda: interpolate.gif("linear interpolation", uris[:2], label),
+        "arithmetic: choose an image": lambda: arithmetic.result(uris, label),
+        "samples: new samples": lambda: samples.sample(explorer.sampler.priors[0], ALL_LABELS),
+        "report: open": ReportTab(explorer).show,
     }
 
 

@@ -13,6 +13,7 @@ from .models.base import BaseVAE
 from .models.hierarchical import HierarchicalVAE
 from .models.vae import VAE
 from .models.vq import VQVAE
+from .report import plots
 from .report.plots import plot
 from .report.report import write_report
 from .runs.experiment import Experiment
@@ -49,6 +50,7 @@ __all__ = [
     "networks",
     "objectives",
     "plot",
+    "plots",
     "posteriors",
     "priors",
     "register",

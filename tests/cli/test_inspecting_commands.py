@@ -1,6 +1,9 @@
 """`vae plot`, `sample`, `info`, `presets` and `data`."""
 
+import importlib
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +12,11 @@ import numpy as np
 import pytest
 from cli_helpers import Vae, assert_rejected
 from PIL import Image, ImageSequence
+from rich.console import Console
 
 from helpers import on_tensorflow
+from keras_vae.cli import common
+from keras_vae.report.plots import PLOTS
 from keras_vae.runs.experiment import preset_names
 from keras_vae.runs.run import Run
 
@@ -42,6 +48,23 @@ def test_plot_draws_every_kind(options: list[str], vae: Vae, run: Path) -> None:
     assert np.asarray(Image.open(outcome.out.strip())).std() > 0
 
 
+def test_plot_all_draws_every_plot_that_the_run_supports(vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, "all", "--out", "figs")
+    assert outcome.code == 0, outcome.err
+    assert [Path(line).stem for line in outcome.out.split()] == list(PLOTS)
+    assert sorted(Path("figs").iterdir()) == sorted(map(Path, outcome.out.split()))
+    assert_rejected(vae("plot", run, "all", "--out", "figs"), "--out = figs: exists; choose another folder")
+    assert_rejected(vae("plot", run, "all", "-n", 3), "kind = all: every plot has its default options; leave out n")
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".svg", b"<?xml"), (".pdf", b"%PDF")])
+@pytest.mark.parametrize("kind", ["curves", "traversals"])
+def test_plot_writes_svg_and_pdf(kind: str, suffix: str, start: bytes, vae: Vae, run: Path) -> None:
+    outcome = vae("plot", run, kind, "--out", f"figure{suffix}")
+    assert outcome.code == 0, outcome.err
+    assert Path(f"figure{suffix}").read_bytes().startswith(start)
+
+
 @pytest.mark.parametrize("kind", ["traversals", "interpolation"])
 def test_plot_writes_an_animation_that_runs_forward_and_back(kind: str, vae: Vae, run: Path) -> None:
     outcome = vae("plot", run, kind, "-n", "4", "--out", "moving.gif")
@@ -55,7 +78,7 @@ def test_plot_writes_an_animation_that_runs_forward_and_back(kind: str, vae: Vae
 def test_plot_rejects_to_animate_a_still_plot(vae: Vae, run: Path) -> None:
     outcome = vae("plot", run, "samples", "--out", "samples.gif")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "cannot write a samples plot as '.gif'; use .png" in outcome.err
+    assert "cannot write a samples plot as '.gif'; use .png, .svg or .pdf" in outcome.err
     assert not Path("samples.gif").exists()
 
 
@@ -84,7 +107,9 @@ def test_sample_writes_a_picture_or_floats_and_is_reproducible(vae: Vae, run: Pa
     with np.load("a.npz") as one, np.load("b.npz") as other:
         assert one["images"].shape == (6, 9, 7, 1)
         np.testing.assert_array_equal(one["images"], other["images"])
-    assert vae("sample", run, "--out", "s.png").code == 0
+    assert vae("sample", run, "-n", 1, "--out", "s.png").code == 0
+    # Twelve times 9 x 7 pixels.
+    assert Image.open("s.png").size == (84, 108)
     before = Path("s.png").read_bytes()
     assert_rejected(vae("sample", run, "--out", "s.png"), "s.png: exists")
     assert Path("s.png").read_bytes() == before
@@ -134,3 +159,42 @@ def test_data_describes_a_source(vae: Vae, folder: Path) -> None:
     assert row["images"] == 30
     assert row["image_shape"] == [8, 8, 3]
     assert row["classes"] == 2
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """The output on stderr if it is a terminal."""
+    output = io.StringIO()
+    monkeypatch.setattr(common, "console", lambda file=None: Console(file=output, force_terminal=True))
+    return output
+
+
+@pytest.mark.parametrize(
+    ("words", "titles"),
+    [
+        (["sample", "-n", "2"], ["loading run", "drawing 2 images"]),
+        (["plot", "samples", "-n", "2"], ["loading run", "drawing samples"]),
+        (["evaluate", "--samples", "2", "--stages", "likelihood"], ["loading run", "K = 2", "figures"]),
+        (["doctor"], ["encoding images"]),
+        (["export", "--format", "keras"], ["writing keras"]),
+    ],
+)
+def test_commands_show_what_they_are_doing_on_a_terminal(
+    words: list[str], titles: list[str], vae: Vae, run: Path, terminal: io.StringIO
+) -> None:
+    outcome = vae(words[0], run, *words[1:])
+    assert outcome.code == 0, outcome.err
+    for title in titles:
+        assert title in terminal.getvalue()
+
+
+def test_import_of_the_backend_is_shown_on_a_terminal(terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "keras_vae.models.registration")
+    monkeypatch.setattr(importlib, "import_module", lambda _: None)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    common.import_keras()
+    assert "loading JAX" in terminal.getvalue()
+
+
+def test_nothing_is_shown_if_stderr_is_not_a_terminal(vae: Vae, run: Path) -> None:
+    assert vae("sample", run, "-n", "2", "--out", "s.npz").err == ""

@@ -1,6 +1,7 @@
 """`vae evaluate`, `compare` and `doctor`."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,13 @@ def test_evaluate_prints_results_and_rewrites_the_report(vae: Vae, run: Path) ->
     outcome = vae("evaluate", run, "--stages", "likelihood,latents", "--samples", "30")
     assert outcome.code == 0, outcome.err
     evaluation = json.loads((run / "evaluation.json").read_text())
-    assert f"{evaluation['likelihood']['nll']['mean']:.2f}" in outcome.out
+    # All commands show a number to the second digit of its standard error.
+    nll = evaluation["likelihood"]["nll"]
+    digits = 1 - math.floor(math.log10(nll["standard_error"]))
+    text = f"{nll['mean']:.{digits}f} ± {nll['standard_error']:.{digits}f}"
+    shutil.copytree(run, "second")
+    for shown in (outcome, vae("info", run), vae("compare", run, "second")):
+        assert text in shown.out
     assert "nll estimated from 30 draws per image" in outcome.out
     assert "not a normalized likelihood" in outcome.out
     assert (run / "report.html").read_text() != before

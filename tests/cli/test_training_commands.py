@@ -1,6 +1,7 @@
 """`vae train`."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def test_train_ends_with_one_line_per_problem(vae: Vae, folder: Path) -> None:
     outcome = vae("train", "--data", folder, "--out", "r", *SMALL)
     findings = json.loads(vae("doctor", "r", "--json").out)
     assert "unsuitable likelihood" in {finding["name"] for finding in findings}
-    lines = outcome.err.splitlines()[-len(findings) - 1 :]
+    problems, _, _ = outcome.err.partition("next:\n")
+    lines = problems.splitlines()[-len(findings) - 1 :]
     assert lines[0].startswith(f"{len(findings)} problem")
     assert "`vae doctor r`" in lines[0]
     for line, finding in zip(lines[1:], findings, strict=True):
@@ -47,9 +49,19 @@ def test_train_ends_with_one_line_per_problem(vae: Vae, folder: Path) -> None:
 def test_train_without_problems_says_so(vae: Vae, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[object] = []
     monkeypatch.setattr(diagnostics, "diagnose", lambda *given, **__: calls.append(given) or ())
-    assert vae("train", "--data", folder, *SMALL).err.splitlines()[-1] == "no problems found"
+    assert "no problems found\nnext:\n" in vae("train", "--data", folder, *SMALL).err
     # The report shows the same findings: the run is diagnosed once.
     assert len(calls) == 1
+
+
+def test_train_ends_with_commands_that_work(vae: Vae, folder: Path) -> None:
+    outcome = vae("train", "--data", folder, "--out", "my run", *SMALL)
+    _, _, suggested = outcome.err.partition("next:\n")
+    commands = [shlex.split(line.split("  ")[1]) for line in suggested.splitlines()]
+    assert [words[:3] for words in commands] == [["vae", name, "my run"] for name in ("explore", "sample", "evaluate")]
+    assert vae(*commands[1][1:]).code == 0
+    assert Path("samples.png").is_file()
+    assert "next:" not in vae("train", "--data", folder, "--out", "r", "--json", *SMALL).err
 
 
 def test_a_longer_training_of_the_same_experiment_works_as_the_doctor_suggests(vae: Vae, run: Path) -> None:

@@ -216,14 +216,14 @@ def test_info_vae_with_alpha_one_ignores_the_rate() -> None:
         (lambda: BetaTC(beta=-1.0), "beta = -1.0"),
         (lambda: BetaTC(alpha=-1.0), "alpha = -1.0"),
         (lambda: BetaTC(gamma=math.nan), "gamma = nan"),
-        (lambda: BetaTC(sampling="all"), "sampling = 'all': unknown estimator; pass 'weighted' or 'stratified'"),
+        (lambda: BetaTC(sampling="all"), "sampling = 'all': unknown; accepted: stratified, weighted"),
         (lambda: BetaTC(images=1), "images = 1: too few training images; pass an integer ≥ 2"),
         (lambda: BetaTC().check_posterior(DiagonalNormal()), r"images = None: .*; pass BetaTC\(images=…\)"),
         (
             lambda: BetaTC(images=9).check_posterior(FullCovarianceNormal()),
             "objective = beta-tc: .* set posterior = 'normal'",
         ),
-        (lambda: DIPVAE(variant="iii"), "variant = 'iii': unknown variant; pass 'i' or 'ii'"),
+        (lambda: DIPVAE(variant="iii"), "variant = 'iii': unknown; did you mean 'ii'? accepted: i, ii"),
         (lambda: DIPVAE(diagonal=-1.0), "^diagonal = -1.0"),
         (lambda: DIPVAE(off_diagonal=-1.0), "off_diagonal = -1.0"),
         (
@@ -234,7 +234,7 @@ def test_info_vae_with_alpha_one_ignores_the_rate() -> None:
         (lambda: InfoVAE(alpha=-math.inf), "alpha = -inf"),
         (lambda: InfoVAE(weight=0.5), "weight = 0.5: out of range; pass a finite number ≥ 1 − alpha = 1"),
         (lambda: InfoVAE(weight=math.inf), "weight = inf"),
-        (lambda: InfoVAE(kernel="linear"), "kernel = 'linear': unknown kernel; pass 'imq' or 'rbf'"),
+        (lambda: InfoVAE(kernel="linear"), "kernel = 'linear': unknown; accepted: imq, rbf"),
     ],
 )
 def test_invalid_objective_is_rejected(act: Callable[[], object], message: str) -> None:

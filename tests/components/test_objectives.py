@@ -284,7 +284,7 @@ def test_gradients_stay_finite_if_importance_weights_underflow() -> None:
         (lambda: IWAE(groups=0), "groups = 0: not both positive; pass integers ≥ 1"),
         (lambda: IWAE(elbo_weight=1.5), r"elbo_weight = 1.5: out of range; pass a number in \[0, 1\]"),
         (lambda: IWAE(elbo_weight=math.nan), "elbo_weight = nan"),
-        (lambda: IWAE(gradient="none"), "gradient = 'none': unknown estimator; pass 'plain', 'stl' or 'dreg'"),
+        (lambda: IWAE(gradient="none"), "gradient = 'none': unknown; accepted: dreg, plain, stl"),
         (
             lambda: IWAE().check_posterior(Deterministic()),
             "objective = iwae, posterior = deterministic: .* set posterior = 'normal'",

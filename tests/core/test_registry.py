@@ -141,7 +141,7 @@ def test_component_keeps_densities_float32_under_mixed_precision(kind: str, name
     ("kind", "spec", "message"),
     [
         ("prior", {"name": "standart-normal"}, "did you mean 'standard-normal'"),
-        ("prior", {"name": "vamp", "num_components": 0}, "prior vamp: num_components = 0: not positive"),
+        ("prior", {"name": "vamp", "num_components": 0}, "prior.num_components = 0: not positive"),
         ("posterior", {"name": "iaf", "hidden": [0]}, "hidden = [0]"),
         ("objective", {"name": "elbo", "betta": 2}, "did you mean 'beta'"),
         ("objective", {"name": "elbo", "beta": "much"}, "beta = 'much'"),

@@ -23,10 +23,13 @@ def test_rows_accumulate_over_several_openings(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     append(open_log(out), "a", "b, c")
     append(open_log(out), 'd "e"')
+    append(open_log(out), "=1+1")
+    assert "\n'=1+1," in out.read_text(), "no spreadsheet may evaluate a name"
     assert open_log(out).rows() == [
         {"name": "a", "value": "0.5"},
         {"name": "b, c", "value": "1.5"},
         {"name": 'd "e"', "value": "0.5"},
+        {"name": "=1+1", "value": "0.5"},
     ]
 
 

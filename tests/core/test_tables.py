@@ -1,5 +1,6 @@
 """Tables: writing block by block, resuming, and equal content in all formats."""
 
+import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,44 @@ def test_missing_package_is_reported_with_the_extra_to_install(tmp_path: Path, m
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-vae\[parquet\]'"):
         write(tmp_path / "t.parquet", [])
+
+
+NAMES = [
+    '=HYPERLINK("http://example.com")',
+    "+1+1",
+    "-2+3|cmd",
+    "@SUM(A1)",
+    "  =1",
+    "\t=1",
+    "\r=1",
+    "＝1+1",
+    "two\nlines, and a comma",
+    "bell\x07",
+    "line\u2028separator",
+    "undecodable\udcff",
+    "back\\slash",
+    "=back\\x0aslash\\",
+    "'quoted",
+    "''",
+    "cat-1.png",
+    "-12.5",
+    "",
+    "Zoë+1",
+]
+
+
+def test_no_text_in_a_csv_file_is_a_formula_and_all_texts_can_be_read_back(tmp_path: Path) -> None:
+    numbers = np.linspace(-1, 1, len(NAMES))
+    columns = {"name": np.array(NAMES), "score": numbers, "label": np.arange(len(NAMES)) - 3}
+    out = tables.write(tmp_path / "t.csv", [lambda: columns], key=1, title="")
+    with out.open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [tables.unescape_cell(row["name"]) for row in rows] == NAMES
+    for row in rows:
+        assert row["name"] in ("", "-12.5") or row["name"].strip()[0] not in "=+-@＝"
+        assert all(character.isprintable() for character in row["name"])
+    # Numbers stay numbers, and most names stay the same.
+    np.testing.assert_allclose(tables.read_column(out, "score"), numbers, rtol=1e-8)
+    assert [int(row["label"]) for row in rows] == columns["label"].tolist()
+    for name in ("back\\slash", "cat-1.png", "-12.5", "Zoë+1"):
+        assert tables.escape_cell(name) == name

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from keras_vae.data.arrivals import Arrivals, Signature, printable
+from keras_vae.data.arrivals import Arrivals, Signature
 
 
 class Clock:
@@ -67,10 +67,3 @@ def test_other_files_and_vanished_folders_are_no_error(tmp_path: Path) -> None:
     shutil.rmtree(folder)
     assert names(arrivals) == []
     assert not arrivals.is_available
-
-
-def test_names_are_printable_and_distinct() -> None:
-    odd = ["a\nb", "a\\nb", "tab\t", "\udcff", "é 日本", "plain.png"]
-    assert all(printable(name).isprintable() and "\n" not in printable(name) for name in odd)
-    assert printable("é 日本") == "é 日本"
-    assert len({printable(name) for name in odd}) == len(odd)

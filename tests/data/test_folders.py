@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from keras_vae.core.errors import InputError
-from keras_vae.data import folders
+from keras_vae.data import folders, headers
 from keras_vae.data.convert import Conversion
 from keras_vae.data.folders import load_folder
 
@@ -88,7 +88,10 @@ def test_other_files_are_ignored_and_noted(folder: Path) -> None:
     train, _, notes, _ = load_folder(folder, Conversion())
     assert len(train) == 1
     assert train.classes == ("cat",)
-    assert notes == ("ignored, not images: 4 (.hidden, ._a.png, dog, …)",)
+    assert notes == (
+        "ignored, hidden or system files: 2 (.hidden, ._a.png)",
+        "ignored, not images: 2 (dog, labels.csv)",
+    )
 
 
 @pytest.mark.parametrize("names", [(), ("notes.txt", "mnist.npz")])
@@ -112,7 +115,7 @@ def test_damaged_file_is_rejected_with_its_path(folder: Path, suffix: str, damag
     assert str(caught.value).count(str(bad)) == 1
     assert "\n" not in str(caught.value)
     if damage != "truncated":
-        assert "not a complete PNG, JPEG, WEBP, BMP or GIF image" in str(caught.value)
+        assert "not a complete PNG, JPEG, WEBP, BMP, GIF, TIFF or PGM/PPM image" in str(caught.value)
 
 
 def test_different_sizes_are_rejected_with_both_files(folder: Path) -> None:
@@ -126,7 +129,7 @@ def test_different_sizes_are_rejected_with_both_files(folder: Path) -> None:
     train, _, notes, _ = load_folder(folder, Conversion((9, 7)))
     np.testing.assert_array_equal(train.images[0, ..., 0], GRAY[0])
     assert train.image_shape == (9, 7, 1)
-    assert notes == ("resized to 9x7 (H x W): 1 of 2 images",)
+    assert notes == ("resized to 9x7 (H x W, fit = crop): 1 of 2 images",)
 
 
 def test_mixed_colors_need_a_conversion(folder: Path) -> None:
@@ -273,7 +276,7 @@ def test_named_pipe_with_an_image_suffix_does_not_block(folder: Path) -> None:
 @pytest.mark.parametrize("threaded", [True, False])
 def test_threads_change_neither_order_nor_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch, threaded: bool) -> None:
     monkeypatch.setattr(folders, "_MIN_THREADED_PIXELS", 1 if threaded else 10**9)
-    monkeypatch.setattr(folders, "_THREADED_BATCH", 4)
+    monkeypatch.setattr(headers, "_THREADED_BATCH", 4)
     images = RNG.integers(0, 256, (30, 5, 5), np.uint8)
     for index, pixels in enumerate(images):
         write(folder / f"{index:02}.png", pixels)
@@ -286,7 +289,8 @@ def test_threads_change_neither_order_nor_pixels(folder: Path, monkeypatch: pyte
 
     found = load_folder(folder, Conversion(), progress=show).train
     np.testing.assert_array_equal(found.images[..., 0], images)
-    assert seen == [(path, "reading images") for path in sorted(folder.iterdir())]
+    labels = ("checking images", "reading images")
+    assert seen == [(path, label) for label in labels for path in sorted(folder.iterdir())]
 
 
 def test_current_folder_can_be_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_train_and_test_images_of_different_shapes_need_a_size(tmp_path: Path) -
     loaded = load(str(path), image_size=(5, 7))
     assert loaded.test is not None
     assert loaded.test.image_shape == loaded.train.image_shape == (5, 7, 3)
-    assert loaded.notes == ("resized to 5x7 (H x W): 6 of 6 images",)
+    assert loaded.notes == ("resized to 5x7 (H x W, fit = crop): 6 of 6 images",)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_train_and_test_images_of_different_shapes_need_a_size(tmp_path: Path) -
         ("x" * 5000, "no file or folder"),
         ("a\0b", "no file or folder"),
         ("notes.txt", r"^data = /.*/notes.txt: not images; pass a .npz or .npy file, a folder of images"),
-        ("a.png", r"^data = /.*/a.png: not images; pass a .npz or .npy file, a folder of images"),
+        ("a.png", r"^data = /.*/a.png: a single image; pass a folder of images"),
     ],
 )
 def test_unknown_sources_are_rejected(

@@ -8,6 +8,7 @@ import pytest
 
 from keras_vae.core.errors import InputError
 from keras_vae.evaluation.comparison import compare
+from keras_vae.evaluation.ranking import COLUMNS, DIFFERENT
 from keras_vae.runs.run import SCHEMA, Run
 
 LIKELIHOOD = {
@@ -52,12 +53,16 @@ def test_the_best_number_and_its_ties_are_marked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"split": "validation"}, "split (a: test, b: validation)"),
-        ({"checksum": "xyz"}, "checksum (a: abc, b: xyz); their differences have unpaired errors"),
-        ({"binarization": "none"}, "binarization (a: dynamic, b: none)"),
-        ({"likelihood": "normal"}, "likelihood (a: bernoulli, b: normal)"),
-        ({"samples": 1000}, "samples (a: 5000, b: 1000)"),
-        ({"condition": "label"}, "condition (a: None, b: label)"),
+        ({"split": "validation"}, "on different splits (a: test, b: validation)"),
+        ({"checksum": "xyz"}, "on different images; their differences have unpaired errors"),
+        (
+            {"checksum": "xyz", "images": 1000},
+            "on different images (a: 100, b: 1,000); their differences have unpaired errors",
+        ),
+        ({"binarization": "none"}, "on images that were binarized differently (a: dynamic, b: none)"),
+        ({"likelihood": "normal"}, "under different likelihoods (a: bernoulli, b: normal)"),
+        ({"samples": 1000}, "with different numbers of samples (a: 5,000, b: 1,000)"),
+        ({"condition": "label"}, "under different conditions (a: none, b: label)"),
     ],
 )
 def test_numbers_measured_differently_are_shown_but_not_ranked(
@@ -70,8 +75,26 @@ def test_numbers_measured_differently_are_shown_but_not_ranked(
     comparison = compare(runs)
     assert [cell.mean for cell in comparison.columns["nll"]] == [86, 80]
     assert not any(cell.best for cell in comparison.columns["nll"])
-    assert comparison.notes == (f"nll is not ranked: the runs differ in {reason}",)
+    assert comparison.notes == (f"nll is not ranked: measured {reason}",)
     assert comparison.notes[0] in str(comparison)
+    # Nothing is marked, so there is no mark to explain.
+    assert "*" not in str(comparison)
+    assert "Bold" not in comparison.to_markdown()
+
+
+def test_one_note_names_all_numbers_that_are_not_ranked_for_the_same_reason(tmp_path: Path) -> None:
+    elbo = {"negative_elbo": {"mean": 9, "standard_error": 0.1}}
+    changes = ({}, {"checksum": "xyz"})
+    runs = [
+        run_of(tmp_path / name, likelihood=likelihood(86, **elbo, **change))
+        for name, change in zip("ab", changes, strict=True)
+    ]
+    (note,) = compare(runs).notes
+    assert note.startswith("nll, negative_elbo are not ranked: measured on different images")
+
+
+def test_every_difference_that_prevents_a_rank_has_a_description() -> None:
+    assert {key for column in COLUMNS if column.better for key in column.same} <= DIFFERENT.keys()
 
 
 def test_runs_without_held_out_images_are_noted(tmp_path: Path) -> None:
@@ -79,7 +102,7 @@ def test_runs_without_held_out_images_are_noted(tmp_path: Path) -> None:
     assert compare(runs).notes[1:] == ("a: no held-out data", "b: no held-out data")
     runs[0] = run_of(tmp_path / "c", likelihood=likelihood(86))
     ranked, marked = compare(runs).notes
-    assert ranked == "nll is not ranked: the runs differ in held_out (c: True, b: False)"
+    assert ranked == "nll is not ranked: measured partly on training images (c: held out, b: not held out)"
     assert marked == "b: no held-out data"
 
 

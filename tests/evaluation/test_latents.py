@@ -12,7 +12,7 @@ from keras_vae.core.typing import Array
 from keras_vae.evaluation import kl_decomposition
 from keras_vae.evaluation.kl_decomposition import aggregate_densities
 from keras_vae.evaluation.latents import active_units, aggregate_moments, probe_hits
-from keras_vae.evaluation.likelihood import mean_and_error
+from keras_vae.evaluation.per_image import mean_and_error
 
 
 def normal(z: Array, mean: Array | float = 0.0, log_var: Array | float = 0.0) -> Array:

@@ -40,7 +40,8 @@ def test_a_point_of_the_map_decodes_to_the_image_of_its_grid_cell(classic: Explo
     view = space.default_view(plane)
     grid = space.decode_grid(plane, view)
     assert grid.shape == (space.grid_size**2, 9, 11, 1)
-    center_of_top_left = view.point_at(0.5 / space.grid_size, 1 - 0.5 / space.grid_size)
+    half_cell = view.half / space.grid_size
+    center_of_top_left = (view.u - view.half + half_cell, view.v + view.half - half_cell)
     image = classic.decode(plane.codes([center_of_top_left])[0])
     np.testing.assert_allclose(image, grid[0], atol=1e-5)
 
@@ -91,6 +92,16 @@ def test_interpolations_start_and_end_at_the_reconstructions(classic: Explorer, 
         assert strip.shape == (NUM_INTERPOLATED, 9, 11, 1)
         ends = classic.engine.model.reconstruct(np.stack([first, second]))
         np.testing.assert_allclose(strip[[0, -1]], ends, atol=1e-4)
+
+
+def test_arithmetic_decodes_a_plus_b_minus_c(classic: Explorer, frames: tuple[Array, Array]) -> None:
+    model, (a, b, c) = classic.engine.model, frames[0][[0, 4, 8]]
+    images = classic.arithmetic(a, b, c)
+    code_a, code_b, code_c = model.encode(np.stack([a, b, c])).z_mean
+    expected = model.decode(np.stack([code_a, code_a + 0.5 * (code_b - code_c), code_a + code_b - code_c]))
+    np.testing.assert_allclose(images[[0, len(images) // 2, -1]], expected, atol=1e-4)
+    # b − b is nothing.
+    np.testing.assert_allclose(classic.arithmetic(a, b, b)[-1], model.reconstruct(a[None])[0], atol=1e-4)
 
 
 def test_neighbors_are_the_nearest_training_images(classic: Explorer) -> None:
@@ -221,10 +232,10 @@ def test_a_conditional_model_is_conditioned_on_the_chosen_label(make_run: MakeRu
 @pytest.mark.parametrize(
     ("settings", "tabs"),
     [
-        ((*CLASSIC, 'model.condition="label"'), "Latent map, Sliders, Draw, Interpolate, Samples, Report"),
-        ((*CLASSIC, "model.latent_dim=70"), "Latent map, Sliders, Draw, Interpolate, Samples, Report"),
-        ((*CLASSIC, "model.latent_dim=1"), "Sliders, Draw, Interpolate, Samples, Report"),
-        (LADDER, "Draw, Interpolate, Samples, Report"),
+        ((*CLASSIC, 'model.condition="label"'), "Latent map, Sliders, Draw, Interpolate, Arithmetic, Samples, Report"),
+        ((*CLASSIC, "model.latent_dim=70"), "Latent map, Sliders, Draw, Interpolate, Arithmetic, Samples, Report"),
+        ((*CLASSIC, "model.latent_dim=1"), "Sliders, Draw, Interpolate, Arithmetic, Samples, Report"),
+        (LADDER, "Draw, Interpolate, Arithmetic, Samples, Report"),
         (VQ, "Draw, Samples, Report"),
     ],
 )
@@ -253,6 +264,8 @@ def test_other_architectures_offer_the_methods_that_apply(
     if not has_lines:
         with pytest.raises(InputError, match="its code is discrete"):
             explorer.interpolate(*frames[0][:2])
+        with pytest.raises(InputError, match="its code is discrete"):
+            explorer.arithmetic(*frames[0][:3])
 
 
 def test_a_run_without_its_data_can_be_explored(make_run: MakeRun) -> None:

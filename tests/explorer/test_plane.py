@@ -39,16 +39,13 @@ def test_equal_dimensions_are_rejected() -> None:
         coordinate_plane(np.zeros(3), (1, 1))
 
 
-def test_fractions_of_a_view_start_at_its_lower_left_corner() -> None:
-    view = View(1.0, 2.0, 0.5)
-    assert view.point_at(0, 0) == (0.5, 1.5)
-    assert view.point_at(1, 1) == (1.5, 2.5)
-
-
 def test_a_region_is_the_smallest_square_around_a_box() -> None:
-    assert View(0, 0, 2).region(0.25, 0.5, 0.75, 0.75) == View(0.0, 0.5, 1.0)
+    assert View.around(-1.0, 0.0, 1.0, 1.0) == View(0.0, 0.5, 1.0)
     # Drawn from any corner.
-    assert View(0, 0, 2).region(0.75, 0.75, 0.25, 0.5) == View(0.0, 0.5, 1.0)
+    assert View.around(1.0, 1.0, -1.0, 0.0) == View(0.0, 0.5, 1.0)
+    # A point, and a region that is too large.
+    assert View.around(2.0, 3.0, 2.0, 3.0).half > 0
+    assert View.around(-1e30, 0.0, 1e30, 0.0).half == 500
 
 
 def test_zooming_in_stops_before_points_coincide() -> None:

@@ -13,6 +13,8 @@ from keras_vae.explorer.explorer import Explorer
 gradio = pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
 pytestmark = on_tensorflow("the page is the same on every backend")
 
+from keras_vae.explorer import pictures  # noqa: E402
+from keras_vae.explorer.tabs.choosing import ImageChooser  # noqa: E402
 from keras_vae.explorer.tabs.draw import DrawTab  # noqa: E402
 from keras_vae.explorer.tabs.interpolate import InterpolateTab  # noqa: E402
 from keras_vae.explorer.tabs.latent_map import LatentMapTab, MapState  # noqa: E402
@@ -24,39 +26,57 @@ def explorer(make_run: MakeRun) -> Explorer:
     return Explorer(make_run(*CLASSIC, "model.latent_dim=3"))
 
 
-def event(**data: object) -> gradio.EventData:
-    return gradio.EventData(None, data)
+def cursor(tab: LatentMapTab, **values: object) -> dict[str, object]:
+    """Return the value of the cursor on the first plane, as the browser sends it."""
+    plane = tab._space.plane()
+    return {"plane": " ".join(plane.names), "point": [0.0, 0.0], "mark": [0.0, 0.0], "region": None, **values}
 
 
-def test_the_map_zooms_around_the_clicked_point_and_resets(explorer: Explorer) -> None:
+def test_the_map_zooms_around_the_ring_and_resets(explorer: Explorer) -> None:
     tab, plane = LatentMapTab(explorer), explorer.latent_space.plane()
-    start = MapState(plane, explorer.latent_space.default_view(plane), (0.0, 0.0))
-    *_, state = tab.pick(event(x=0.75, y=0.25), start, None)
-    half = start.view.half
-    assert state.mark == pytest.approx((start.view.u + half / 2, start.view.v - half / 2))
-    _, closer = tab.zoom_in(state, True, None)
-    assert closer.view == pytest.approx((*state.mark, half / 2))
-    _, farther = tab.zoom_out(closer, True, None)
-    assert farther.view == pytest.approx((*state.mark, half))
-    _, region = tab.zoom_to_region(event(x0=0.0, y0=0.0, x1=0.5, y1=0.5), start, True, None)
-    assert region.view == pytest.approx((start.view.u - half / 2, start.view.v - half / 2, half / 2))
+    start = MapState(plane, explorer.latent_space.default_view(plane))
+    (u, v, half), dims = start.view, explorer.latent_space.top_dims
+    mark = (u + half / 2, v - half / 2)
+
+    def act(action: str, state: MapState, **values: object) -> MapState:
+        return tab.update(action, state, cursor(tab, mark=mark, **values), "dimensions", *dims, True, None)[1]
+
+    closer = act("zoom in", start)
+    assert closer.view == pytest.approx((*mark, half / 2))
+    farther = act("zoom out", closer)
+    assert farther.view == pytest.approx((*mark, half))
+    region = act("region", start, region=[u - half, v - half, u, v])
+    assert region.view == pytest.approx((u - half / 2, v - half / 2, half / 2))
     for zoomed in (closer, farther, region):
-        assert tab.reset_view(zoomed, True, None)[1].view == start.view
+        assert act("reset", zoomed).view == start.view
 
 
 def test_the_map_shows_the_chosen_plane(explorer: Explorer) -> None:
-    svg, _, facts, state = LatentMapTab(explorer).change_plane("dimensions", 2, 0, True, None)
+    tab, plane = LatentMapTab(explorer), explorer.latent_space.plane()
+    state = MapState(plane, explorer.latent_space.default_view(plane))
+    svg, state = tab.update(None, state, cursor(tab), "dimensions", 2, 0, True, None)
     assert state.plane.names == ("z[2]", "z[0]")
-    assert "z[2]" in facts
     assert svg.count('r="7"') > 0
+    assert "z[2]" in tab.decode(cursor(tab), "dimensions", 2, 0, None)[1]
     with pytest.raises(InputError, match=r"dims = \(1, 1\)"):
-        LatentMapTab(explorer).change_plane("dimensions", 1, 1, True, None)
+        tab.decode(cursor(tab), "dimensions", 1, 1, None)
+    # The map stays; the message is shown below it.
+    assert tab.update(None, state, cursor(tab), "dimensions", 1, 1, True, None)[1] is state
+
+
+def test_a_point_of_another_plane_is_not_decoded(explorer: Explorer) -> None:
+    tab = LatentMapTab(explorer)
+    u, v = explorer.latent_space.default_view(explorer.latent_space.plane("dimensions", (2, 0))).center
+    facts = tab.decode(cursor(tab, point=[50.0, 50.0]), "dimensions", 2, 0, None)[1]
+    assert f"<dd>{u:.2f}</dd>".replace("-", "\N{MINUS SIGN}") in facts
+    assert f"<dd>{v:.2f}</dd>".replace("-", "\N{MINUS SIGN}") in facts
 
 
 def test_points_of_the_map_can_be_hidden(explorer: Explorer) -> None:
     tab, plane = LatentMapTab(explorer), explorer.latent_space.plane()
-    state = MapState(plane, explorer.latent_space.default_view(plane), (0.0, 0.0))
-    assert 'r="7"' not in tab.redraw(state, False, None)[0]
+    state = MapState(plane, explorer.latent_space.default_view(plane))
+    dims = explorer.latent_space.top_dims
+    assert 'r="7"' not in tab.update(None, state, None, "dimensions", *dims, False, None)[0]
 
 
 def test_sliders_keep_values_beyond_their_range(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,19 +91,33 @@ def test_sliders_keep_values_beyond_their_range(explorer: Explorer, monkeypatch:
     assert decoded[0][order].tolist() == [far[order[0]], -1.0, 0.5]
 
 
-def test_choices_replace_the_start_and_the_end_in_turn(explorer: Explorer) -> None:
+def test_buttons_set_the_sliders_and_moves_do_not(explorer: Explorer) -> None:
+    tab, center = SlidersTab(explorer), explorer.latent_space.center
+    values = (0.0, 0.0, 0.0)
+    _, code, *sliders = tab.update("reset", 1.0, center + 1, None, *values)
+    np.testing.assert_array_equal(code, center)
+    assert len(sliders) == 3
+    _, *others = tab.update(None, 1.0, center, None, *values)
+    assert others == [gradio.skip()] * 4
+
+
+def test_slots_hold_the_images_of_their_data_uris(explorer: Explorer) -> None:
+    chooser, images = ImageChooser(explorer, ("a", "b", "c"), elem_id="slots"), explorer.choices()[0]
+    np.testing.assert_array_equal(chooser.images(None), images[:3])
+    np.testing.assert_array_equal(chooser.images([pictures.data_uri(images[i]) for i in (5, 3, 4)]), images[[5, 3, 4]])
+    with pytest.raises(InputError, match="images = 1: wrong number; choose 3 images"):
+        chooser.images([pictures.data_uri(images[0])])
+
+
+def test_a_gif_is_removed_when_the_images_change(explorer: Explorer) -> None:
     tab, images = InterpolateTab(explorer), explorer.choices()[0]
-    ends, side = [images[0], images[1]], 0
-    _, ends, side = tab.choose(event(index=3), 0, ends, side, None)
-    _, ends, side = tab.choose(event(index=5), 0, ends, side, None)
-    np.testing.assert_array_equal(ends, images[[3, 5]])
-    assert side == 0
-    with pytest.raises(InputError, match="there is no drawing yet"):
-        tab.use_drawing(None, ends, side, None)
+    slots = [pictures.data_uri(image) for image in images[:2]]
+    assert "data:image/gif" in tab.gif("linear interpolation", slots, None)
+    assert tab.gif(None, slots, None) == ""
 
 
 def test_an_analysis_marks_the_code_on_the_map(explorer: Explorer) -> None:
-    html, image = DrawTab(explorer).analyze_example(None)
+    html, image, _ = DrawTab(explorer).analyze_example(None)
     space = explorer.latent_space
     plane = space.plane()
     view, point = space.default_view(plane), plane.points(explorer.analyzer.analyze(image).code[None])[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pytest
 from figure_helpers import metrics, random_images
 from matplotlib.figure import Figure
 from PIL import Image
@@ -50,10 +51,31 @@ def test_names_with_dollar_signs_are_drawn_literally(tmp_path: Path) -> None:
     figures.save(figures.latents(np.zeros((2, 2)), np.array([0, 1]), ["$^$", "b"]), tmp_path / "latents.png")
 
 
-def test_save_images_writes_images_pixel_for_pixel(tmp_path: Path) -> None:
-    levels = random_images(2, 3, 5, 3)
+@pytest.mark.parametrize(
+    ("count", "side", "scale"),
+    [
+        (1, 28, 12),  # 336 pixels
+        (4, 28, 11),  # 57 pixels, with a gap of one
+        (64, 28, 2),  # 231 pixels
+        (4, 400, 1),
+    ],
+)
+def test_save_images_enlarges_small_sheets_by_a_whole_number(count: int, side: int, scale: int, tmp_path: Path) -> None:
+    levels = random_images(count, side, side, 3)
     figures.save_images(levels, tmp_path / "sheet.png")
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), figures.tile_images(levels))
+    expected = figures.tile_images(levels).repeat(scale, axis=0).repeat(scale, axis=1)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sheet.png")), expected)
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_vector_files_are_equal_for_equal_figures(suffix: str, start: bytes, tmp_path: Path) -> None:
+    def files(name: str) -> list[bytes]:
+        return [figures.save(figure, tmp_path / f"{name}{suffix}").read_bytes() for figure in all_figures()]
+
+    first = files("a")
+    assert first == files("b")
+    assert all(content.startswith(start) for content in first)
+    assert len(set(first)) == len(first)
 
 
 def test_every_figure_displays_itself_as_png_in_a_notebook(tmp_path: Path) -> None:

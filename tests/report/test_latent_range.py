@@ -19,7 +19,7 @@ from keras_vae.data.dataset import Dataset
 from keras_vae.networks import Conv
 from keras_vae.report.context import PlotContext
 from keras_vae.report.latent_range import LatentRange, latent_grid_points
-from keras_vae.report.plots import grid, traversals
+from keras_vae.report.plots import PLOTS, grid
 from keras_vae.runs.run import Run
 
 MakeVAE = Callable[..., VAE]
@@ -61,7 +61,7 @@ def test_traversals_cover_the_quantiles_of_the_codes(make_vae: MakeVAE, shots: A
     decoded: list[np.ndarray] = []
     decode = vae.decode
     vae.decode = lambda z, **options: decoded.append(z) or decode(z, **options)  # type: ignore[assignment, method-assign]
-    strips = traversals(context, n=5)
+    strips = PLOTS["traversals"](context, n=5)
     z = decoded[0].reshape(4, 5, 4)
     for row, name in zip(z, strips.names, strict=True):
         dimension = int(name[2])
@@ -153,7 +153,7 @@ def test_a_model_without_images_is_drawn_over_samples_from_its_prior(latent_dim:
     points = latent_grid_points(context, 4)
     assert points.codes.min() > 35
     assert points.codes.max() < 65
-    strips = traversals(context, n=2)
+    strips = PLOTS["traversals"](context, n=2)
     assert len(strips.names) == latent_dim
     if latent_dim > 1:
         assert "those of the sample from the prior nearest to the mean" in strips.title
@@ -169,7 +169,7 @@ def test_dimensions_that_no_image_uses_vary_over_the_prior(make_vae: MakeVAE, sh
     normal = NormalDist().inv_cdf(0.99)
     np.testing.assert_allclose(latent.quantiles((0.01, 0.99))[:, 2], [-normal, normal], atol=0.35)
     assert latent.center[2] == pytest.approx(9, abs=0.1)
-    names = {name[:4]: name for name in traversals(context, n=2).names}
+    names = {name[:4]: name for name in PLOTS["traversals"](context, n=2).names}
     assert names["z[2]"].endswith(", unused")
     assert not names["z[0]"].endswith(", unused")
     assert latent_grid_points(context, 2, dims=(2, 0)).names == ("z[2] (unused by images)", "z[0]")

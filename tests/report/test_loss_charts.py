@@ -139,3 +139,34 @@ def test_overlay_prefers_validation_losses() -> None:
     axes = axes_of(figures.overlay(runs))[0]
     assert [line.get_ydata().tolist() for line in axes.get_lines()] == [[8, 6], [5]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b (training)"]
+
+
+def test_overlay_marks_a_run_that_lies_above_the_axis() -> None:
+    # A failed run of two epochs is too short to determine the axis.
+    runs = {
+        "good": {"negative_elbo": np.linspace(120.0, 100.0, 20).tolist()},
+        "failed": {"negative_elbo": [54_321.0, 50_000.0]},
+    }
+    axes = axes_of(figures.overlay(runs))[0]
+    _, top = axes.get_ylim()
+    assert 120 < top < 1000
+    good, failed, *marks = axes.get_lines()
+    (mark,) = marks
+    assert mark.get_marker() == "^"
+    assert mark.get_color() == failed.get_color() != good.get_color()
+    assert mark.get_xydata().tolist() == [[1, top], [2, top]]
+    assert not mark.get_clip_on()
+    assert "54,321" in "".join(text.get_text() for text in axes.texts)
+
+
+def test_overlay_keeps_a_short_run_on_the_axis() -> None:
+    runs = {"long": {"negative_elbo": np.linspace(120.0, 100.0, 60).tolist()}, "short": {"negative_elbo": [400.0] * 8}}
+    axes = axes_of(figures.overlay(runs))[0]
+    assert axes.get_ylim()[1] > 400
+    assert len(axes.get_lines()) == 2
+
+
+def test_overlay_names_a_run_without_finite_losses() -> None:
+    runs = {"good": {"negative_elbo": [3.0, 2.0]}, "bad": {"negative_elbo": [np.nan, np.nan]}}
+    legend = axes_of(figures.overlay(runs))[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["good (training)", "bad (training), not finite"]

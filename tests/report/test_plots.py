@@ -18,7 +18,7 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.networks import Conv
 from keras_vae.report import figures
 from keras_vae.report.context import PlotContext
-from keras_vae.report.plots import available_plots, interpolation, kl_per_dimension, latents, plot, traversals
+from keras_vae.report.plots import PLOTS, available_plots, interpolation, kl_per_dimension, latents, plot
 from keras_vae.runs.run import Run
 
 
@@ -107,7 +107,7 @@ def test_variance_orders_the_dimensions_if_their_kl_is_unknown(components: dict[
     assert context.order[0] == 3
     assert context.plane == (1, 3)
     assert "kl-per-dimension" not in available_plots(context)
-    assert traversals(context, n=2).names[0].splitlines()[0] == "z[3]"
+    assert PLOTS["traversals"](context, n=2).names[0].splitlines()[0] == "z[3]"
     with pytest.raises(InputError, match="only the sum over dimensions"):
         kl_per_dimension(context)
 

@@ -16,10 +16,11 @@ from keras_vae.core.typing import Tensor
 from keras_vae.data.dataset import Splits
 from keras_vae.models.inputs import dataset_inputs
 from keras_vae.runs.experiment import Experiment
+from keras_vae.runs.files import MONITORED
 from keras_vae.runs.run import Run
 from keras_vae.training.batches import validation_batch_size
 from keras_vae.training.trainer import train
-from keras_vae.training.validation import MONITORED, set_validation_noise
+from keras_vae.training.validation import set_validation_noise
 
 
 def validate_again(run: Run, splits: Splits) -> dict[str, float]:

@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -15,15 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.core import startup
 from keras_vae.core.errors import InputError, alternatives, unknown
+from keras_vae.core.files import printable, to_path
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import TextIO
+
     from rich.console import Console
 
     from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.diagnostics import Finding
+    from keras_vae.models.base import BaseVAE
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -36,11 +43,23 @@ class Backend(StrEnum):
     TORCH = "torch"
 
 
+LIBRARIES = {Backend.TENSORFLOW: "TensorFlow", Backend.JAX: "JAX", Backend.TORCH: "PyTorch"}
+"""The names of the backends in messages."""
+
+
 class Color(StrEnum):
     """Values of `--color`."""
 
     GRAY = "gray"
     RGB = "rgb"
+
+
+class Fit(StrEnum):
+    """Values of `--fit`."""
+
+    CROP = "crop"
+    PAD = "pad"
+    STRETCH = "stretch"
 
 
 class PriorChoice(StrEnum):
@@ -51,13 +70,30 @@ class PriorChoice(StrEnum):
 
 
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, or a pretrained run: mnist-2d or mnist-16d.")
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or a pretrained run: mnist-2d or mnist-16d.",
+        autocompletion=completion.runs,
+    ),
 ]
 ImageSizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Resize images to this height and width.")]
 ColorOption = Annotated[Color | None, typer.Option(help="Convert images to gray or to color.")]
 BackgroundOption = Annotated[
     str | None, typer.Option(metavar="COLOR", help="Color behind transparent pixels, such as white.")
 ]
+FitOption = Annotated[
+    Fit | None,
+    typer.Option(
+        help="How --image-size changes the aspect ratio: crop the edges, pad with --background (or black), or stretch. "
+        "Default: crop."
+    ),
+]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(metavar="WHITE", help="Value of white in images of more than 8 bits, such as 65535 or 4095."),
+]
+SkipBrokenOption = Annotated[bool, typer.Option("--skip-broken", help="Skip files that cannot be used, and list them.")]
 SeedOption = Annotated[
     int | None, typer.Option(min=0, max=2**31 - 1, help="Random seed; makes the result reproducible.")
 ]
@@ -92,22 +128,36 @@ def load_own_splits(run: "Run") -> "Splits":
 
 
 def with_data(
-    experiment: "Experiment", source: str | None, image_size: str | None, color: Color | None, background: str | None
+    experiment: "Experiment",
+    source: str | None,
+    image_size: str | None,
+    color: Color | None,
+    background: str | None,
+    fit: Fit | None = None,
+    scale: float | None = None,
+    skip_broken: bool = False,
 ) -> "Experiment":
     """Return an experiment with the data of `--data` and its related options; None keeps a setting."""
     from keras_vae.data.sources import SOURCES
 
-    if source is not None and source not in SOURCES and os.path.exists(path := os.path.expanduser(source)):
+    if source is not None and source not in SOURCES and (path := to_path(source)).exists():
         # An absolute path, so that later commands find it from any folder.
-        source = str(Path(path).resolve())
-    settings = {
+        source = printable(path.resolve())
+    settings: dict[str, Any] = {
         "data.source": source,
-        "data.image_size": image_size and parse_size(image_size),
-        "data.color": color and color.value,
+        "data.image_size": None if image_size is None else parse_size(image_size),
+        "data.color": None if color is None else color.value,
+        "data.fit": None if fit is None else fit.value,
         "data.background": background,
+        "data.scale": scale,
+        "data.skip_broken": skip_broken or None,
     }
+    if source not in (None, experiment.data.source) and not to_path(source or "").is_dir():
+        # Settings of the folder on which a run was trained do not apply to other sources.
+        unset = {"data.background": "refuse", "data.scale": "refuse", "data.skip_broken": False}
+        settings |= {key: value for key, value in unset.items() if settings[key] is None}
     return experiment.with_overrides(
-        [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value]
+        [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value is not None]
     )
 
 
@@ -161,11 +211,11 @@ def print_table(rows: Iterable[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def console() -> "Console":
-    """Return the console of messages and progress bars: stderr."""
+def console(file: "TextIO | None" = None) -> "Console":
+    """Return the console of messages and progress bars: stderr, or a copy of it."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True) if file is None else Console(file=file)
 
 
 def progress() -> "Progress":
@@ -173,6 +223,19 @@ def progress() -> "Progress":
     from keras_vae.core.progress import track
 
     return functools.partial(track, console())
+
+
+def working(title: str) -> "AbstractContextManager[None]":
+    """Show that work of unknown length is in progress, until the context ends."""
+    from keras_vae.core.progress import spinner
+
+    return spinner(console(), title)
+
+
+def load_model(run: "Run", prior: PriorChoice | None = None) -> "BaseVAE":
+    """Load the model of a run, and show that it is being loaded."""
+    with working(f"loading {run.name}"):
+        return run.load_model(None if prior is None else prior.value)
 
 
 def say(message: str) -> None:
@@ -202,10 +265,12 @@ def quoted(path: Path) -> str:
 
 def parse_size(text: str) -> tuple[int, int]:
     """Parse `HxW` into height and width."""
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    sides = text.lower().split("x")
+    # Other digits, such as ², are not integers, and Python refuses to convert thousands of digits.
+    height, width = (int(side) if re.fullmatch("[0-9]{1,6}", side) else 0 for side in (sides * 2)[:2])
+    if len(sides) != 2 or not (height and width):
         raise InputError(f"--image-size = {text}: not a size; write height x width in pixels, such as 64x48")
-    return int(height), int(width)
+    return height, width
 
 
 def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
@@ -232,14 +297,18 @@ def import_keras(backend: Backend | None = None) -> None:
     chosen = os.environ.get("KERAS_BACKEND", Backend.TENSORFLOW)
     if chosen not in list(Backend):
         raise unknown("$KERAS_BACKEND", chosen, list(Backend))
+    chosen = Backend(chosen)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow warns about retracing for inputs of different shapes, which is intended here.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with tempfile.TemporaryFile() as messages:
-        stderr = os.dup(2)
+    if "keras_vae.models.registration" in sys.modules:
+        return
+    from keras_vae.core.progress import spinner
+
+    with tempfile.TemporaryFile() as messages, os.fdopen(os.dup(2), "w") as stderr:
         os.dup2(messages.fileno(), 2)
         try:
-            importlib.import_module("keras_vae.models.registration")
+            with spinner(console(stderr), f"loading {LIBRARIES[chosen]}"):
+                importlib.import_module("keras_vae.models.registration")
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            os.dup2(stderr.fileno(), 2)

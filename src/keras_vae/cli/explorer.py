@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import import_keras, progress, say
 
 DEFAULT_RUN = Path("mnist-2d")
@@ -14,7 +15,12 @@ DEFAULT_RUN = Path("mnist-2d")
 
 def explore(
     run: Annotated[
-        Path, typer.Argument(metavar="[RUN]", help="A run folder, or the name of a pretrained run.")
+        Path,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A run folder, or the name of a pretrained run.",
+            autocompletion=completion.runs,
+        ),
     ] = DEFAULT_RUN,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Address to bind to; anyone who can reach it can use the page.")

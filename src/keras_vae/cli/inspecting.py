@@ -1,24 +1,30 @@
 """Commands that show a run, images of its model, the presets, and the data sources."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import (
     BackgroundOption,
     ColorOption,
+    FitOption,
     ForceOption,
     ImageSizeOption,
     JsonOption,
     LabelOption,
     PriorOption,
     RunArgument,
+    ScaleOption,
     SeedOption,
+    SkipBrokenOption,
     check_out,
     class_name,
     import_keras,
+    load_model,
     open_to_write,
     parse_size,
     print_result,
@@ -26,18 +32,25 @@ from keras_vae.cli.common import (
     progress,
     quoted,
     say,
+    working,
 )
+from keras_vae.core.errors import InputError, alternatives, unknown
 
 if TYPE_CHECKING:
     from keras_vae.data.dataset import Dataset
 
 # The help lists the plots as text because their registry takes too long to import; the tests compare the two.
+KINDS = (
+    *("grid", "samples", "neighbors", "reconstructions", "worst-reconstructions", "latents", "traversals"),
+    *("interpolation", "kl-per-dimension", "curves", "rate-distortion"),
+)
+ALL = "all"
 KindArgument = Annotated[
     str,
     typer.Argument(
         metavar="KIND",
-        help="grid, samples, neighbors, reconstructions, worst-reconstructions, latents, traversals, interpolation, "
-        "kl-per-dimension, curves or rate-distortion.",
+        help=f"{alternatives(KINDS)}. Or {ALL}: every plot that the run supports.",
+        autocompletion=completion.words(*KINDS, ALL),
     ),
 ]
 BoundsOption = Annotated[
@@ -59,7 +72,8 @@ def plot(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A .png file, or a .gif file for traversals and interpolation. Default: figures/KIND.png in the run.",
+            help="A .png, .svg or .pdf file, or a .gif file for traversals and interpolation; a folder for all. "
+            "Default: figures/KIND.png in the run.",
         ),
     ] = None,
     n: Annotated[
@@ -75,22 +89,60 @@ def plot(
     force: ForceOption = False,
 ) -> None:
     """Plot a run and print the path of the figure."""
-    from keras_vae.report import plots
-    from keras_vae.report.context import PlotContext
     from keras_vae.runs.run import Run
 
-    check_out(out, (".png", ".gif"), force)
     values = {"n": n, "bounds": bounds, "dims": dims, "spherical": spherical, "seed": seed, "label": label}
     options: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    plots.check_options(kind, options)
-    opened = open_to_write(run) if out is None else Run.open(run)
+    if kind not in (*KINDS, ALL):
+        raise unknown("kind", kind, (*KINDS, ALL))
+    if kind == ALL:
+        _plot_all(run, out, options, force)
+        return
+    most = math.isqrt(MAX_SHEET) if kind == "grid" else MAX_SHEET
+    if n is not None and kind != "latents" and n > most:
+        raise InputError(f"n = {n}: too many images for one figure; choose at most {most:,}")
+    check_out(out, (".png", ".svg", ".pdf", ".gif"), force)
+    opened = Run.open(run)
     if label is not None:
         options["label"] = class_name(opened, label)
-    if kind not in plots.METRICS_PLOTS:
-        import_keras()
+    import_keras()
+    from keras_vae.report import plots
+    from keras_vae.report.context import PlotContext
+
+    plots.check_options(kind, options)
+    opened = open_to_write(run) if out is None else opened
     out = out or opened.figure_path(kind)
-    plots.plot(PlotContext(opened, progress=progress()), kind, out=out, **options)
+    model = None if kind in plots.METRICS_PLOTS else load_model(opened)
+    with working(f"drawing {kind}"):
+        plots.plot(PlotContext(opened, model), kind, out=out, **options)
     print(out)
+
+
+def _plot_all(path: Path, folder: Path | None, options: dict[str, Any], force: bool) -> None:
+    """Draw every plot that a run supports into a folder, and print the paths."""
+    from keras_vae.core.errors import RunError
+    from keras_vae.runs.run import Run
+
+    if options:
+        raise InputError(f"kind = all: every plot has its default options; leave out {', '.join(options)}")
+    if folder is not None and folder.exists() and not force:
+        raise InputError(f"--out = {folder}: exists; choose another folder, or write into it with --force")
+    opened = open_to_write(path) if folder is None else Run.open(path)
+    import_keras()
+    from keras_vae.report import plots
+    from keras_vae.report.context import PlotContext
+
+    context = PlotContext(opened, load_model(opened))
+    folder, written = folder or opened.figure_path(ALL).parent, list[Path]()
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in progress()(plots.available_plots(context), "drawing"):
+        try:
+            plots.plot(context, kind, out=folder / f"{kind}.png")
+            written.append(folder / f"{kind}.png")
+        except (InputError, RunError) as error:
+            say(f"no {kind}: {error}")
+    for file in written:
+        print(file)
 
 
 def sample(
@@ -113,6 +165,7 @@ def sample(
     from keras_vae.runs.run import Run
 
     check_out(out, (".png", ".npz"), force)
+    _check_number(n, out, Run.open(run).info.image_shape)
     opened = open_to_write(run) if out is None else Run.open(run)
     label = class_name(opened, label)
     import_keras()
@@ -122,17 +175,36 @@ def sample(
     from keras_vae.report import figures
 
     out = out or opened.figure_path("image-grid")
-    model = opened.load_model(None if prior is None else prior.value)
+    model = load_model(opened, prior)
     if not opened.is_complete:
         done, epochs = len(opened.metrics.get("epoch", ())), opened.experiment.training.epochs
         say(f"training of {opened.path} is unfinished: sampling from the model after epoch {done} of {epochs}")
-    images = model.sample(n, seed=seed, condition=label)
+    with working(f"drawing {n:,} images"):
+        images = model.sample(n, seed=seed, condition=label)
     if out.suffix == ".npz":
         with replacing(out) as temporary:
             np.savez(temporary, images=images)
     else:
         figures.save_images(images, out)
     print(out)
+
+
+MAX_SHEET = 4096
+"""Largest number of images of one picture."""
+
+MAX_BYTES = 4 * 2**30
+"""Largest size of an array of images, which is held in memory."""
+
+
+def _check_number(n: int, out: Path | None, image_shape: tuple[int, int, int]) -> None:
+    """Reject more images than a picture can show, or than memory can hold."""
+    if (out is None or out.suffix != ".npz") and n > MAX_SHEET:
+        raise InputError(f"n = {n}: too many for one picture; draw at most {MAX_SHEET:,}, or write --out FILE.npz")
+    most = MAX_BYTES // (4 * math.prod(image_shape))
+    if n > most:
+        raise InputError(
+            f"n = {n}: too many for one file; draw at most {most:,} at a time, with another --seed each time"
+        )
 
 
 def info(run: RunArgument, as_json: JsonOption = False) -> None:
@@ -175,11 +247,19 @@ def presets(as_json: JsonOption = False) -> None:
 
 def data(
     source: Annotated[
-        str | None, typer.Argument(metavar="[SOURCE]", help="A source to describe: a name, a file or a folder.")
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="A source to describe: a name, a file or a folder.",
+            autocompletion=completion.sources,
+        ),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the data sources, or describe one of them."""
@@ -196,7 +276,10 @@ def data(
         source,
         image_size=None if image_size is None else parse_size(image_size),
         color=None if color is None else color.value,
+        fit="crop" if fit is None else fit.value,
         background=background,
+        scale=scale,
+        skip_broken=skip_broken,
         progress=progress(),
     )
     for note in loaded.notes:

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    FitOption,
     ImageSizeOption,
     JsonOption,
     PriorOption,
     RunArgument,
+    ScaleOption,
+    SkipBrokenOption,
     import_keras,
+    load_model,
     load_own_splits,
     open_to_write,
     print_result,
@@ -35,6 +40,7 @@ StagesOption = Annotated[
     typer.Option(
         metavar="STAGE,…",
         help="Stages, separated by commas: likelihood, latents, samples, disentanglement. Default: all that apply.",
+        autocompletion=completion.in_list("likelihood", "latents", "samples", "disentanglement"),
     ),
 ]
 SamplesOption = Annotated[
@@ -47,6 +53,7 @@ ProposalOption = Annotated[
         help="Distribution of the importance samples: mixture (finds modes that the encoder misses), posterior (plain, "
         "as in most publications) or ais (annealed chains, for few --samples). Default: mixture if the code is a "
         "vector, else posterior.",
+        autocompletion=completion.words("mixture", "posterior", "ais"),
     ),
 ]
 NumGeneratedOption = Annotated[
@@ -55,7 +62,9 @@ NumGeneratedOption = Annotated[
 ImagesOption = Annotated[
     str | None,
     typer.Option(
-        metavar="means|draws", help="Generate mean images, or pixels drawn from the likelihood. Default: means."
+        metavar="means|draws",
+        help="Generate mean images, or pixels drawn from the likelihood. Default: means.",
+        autocompletion=completion.words("means", "draws"),
     ),
 ]
 FeaturesOption = Annotated[
@@ -64,6 +73,7 @@ FeaturesOption = Annotated[
         metavar="NAME",
         help="Features to compare images by: classifier, random or inception. Default: classifier if the images are "
         "labeled, else random.",
+        autocompletion=completion.words("classifier", "random", "inception"),
     ),
 ]
 
@@ -82,11 +92,18 @@ def evaluate(
     prior: PriorOption = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Evaluate on other images; the results are written to a separate file."),
+        typer.Option(
+            metavar="SOURCE",
+            help="Evaluate on other images; the results are written to a separate file.",
+            autocompletion=completion.sources,
+        ),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     backend: Annotated[Backend | None, typer.Option(help="Backend. Default: the backend of the training.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,13 +122,19 @@ def evaluate(
         seed=seed,
     )
     chosen = tuple(stage.strip() for stage in (stages or "").split(",") if stage.strip())
-    other = None if data is None else with_data(opened.experiment, data, image_size, color, background)
+    other = (
+        None
+        if data is None
+        else with_data(opened.experiment, data, image_size, color, background, fit, scale, skip_broken)
+    )
     loaded = None if other is None else load_source(other.data, progress())
+    for note in loaded.notes if loaded is not None else ():
+        say(note)
     splits = load_own_splits(opened)
     opened.require_same_images(splits)
     opened = open_to_write(run)
     import_keras(backend or Backend(opened.environment["backend"]))
-    model = opened.load_model(None if prior is None else prior.value)
+    model = load_model(opened, prior)
     result = evaluate(
         opened,
         splits if loaded is None else _with_test_images(splits, loaded),
@@ -159,7 +182,12 @@ def _with_test_images(splits: "Splits", loaded: "LoadedData") -> "Splits":
 
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN…", help="At least two run folders or pretrained runs.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN RUN…",
+            help="At least two run folders or pretrained runs.",
+            autocompletion=completion.runs,
+        ),
     ],
     out: Annotated[
         Path | None,

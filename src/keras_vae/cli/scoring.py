@@ -8,10 +8,13 @@ import typer
 from keras_vae.cli.common import (
     BackgroundOption,
     ColorOption,
+    FitOption,
     ForceOption,
     ImageSizeOption,
     RunArgument,
+    ScaleOption,
     SeedOption,
+    SkipBrokenOption,
     check_out,
     import_keras,
     load_own_splits,
@@ -93,7 +96,10 @@ def score(
     seed: SeedOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     force: ForceOption = False,
 ) -> None:
     """Compute anomaly scores of images, with their percentiles among the scores of training images."""
@@ -108,13 +114,13 @@ def score(
         if data is not None or heat_maps is not None:
             option = "--data" if data is not None else "--heat-maps"
             raise InputError(f"{option}: not available with --watch; leave it out, or score the folder with --data")
-        watch_folder(run, watch, out, settings, image_size, color, background, force)
+        watch_folder(run, watch, out, settings, (image_size, color, background, fit, scale), force)
         return
     page = out.with_suffix(".html")
     check_table(out, force)
     check_out(page, (".html",), force)
     check_out(heat_maps, (".png",), force)
-    opened, stream = open_images(run, data, image_size, color, background)
+    opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
     scoring = Scoring.fit(opened, settings)
     condition = condition_of_blocks(opened, scoring.model, stream, label)
 
@@ -232,7 +238,7 @@ class Scoring(NamedTuple):
             condition: Their condition, if the model has one.
             classes: Names of the classes of their labels.
         """
-        from keras_vae.data.arrivals import printable
+        from keras_vae.core.files import printable
         from keras_vae.evaluation.anomaly import error_map
         from keras_vae.report.score_page import ScoredImage
 

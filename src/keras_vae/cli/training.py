@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    FitOption,
     ImageSizeOption,
     JsonOption,
     RunArgument,
+    ScaleOption,
+    SkipBrokenOption,
     console,
     import_keras,
     load_own_splits,
@@ -31,6 +35,7 @@ from keras_vae.cli.common import (
 from keras_vae.core.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.diagnostics import Finding
     from keras_vae.runs.experiment import Experiment
@@ -43,18 +48,36 @@ def train(
         typer.Argument(
             metavar="[PRESET | EXPERIMENT.toml]",
             help="A preset (`vae presets`) or an experiment file. Default: classic.",
+            autocompletion=completion.presets,
         ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Resume an interrupted run.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Resume an interrupted run.", autocompletion=completion.runs),
+    ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="A source (`vae data`), a .npz, a .npy, or a folder of images.")
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="A source (`vae data`), a .npz, a .npy, or a folder of images.",
+            autocompletion=completion.sources,
+        ),
     ] = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder. Default: runs/NAME.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting; may be repeated.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     imports: Annotated[
         list[Path] | None,
@@ -68,13 +91,20 @@ def train(
 ) -> None:
     """Train a model into a new run folder, evaluate it, and write a report with figures."""
     from keras_vae.runs import user_code
+    from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.files import free_path
     from keras_vae.runs.run import Run
 
     if resume is not None:
-        names = ("PRESET", "--data", "--image-size", "--color", "--background", "--out", "--set", "--import")
-        values = (source, data, image_size, color, background, out, settings, imports)
-        _reject_with_resume(dict(zip(names, values, strict=True)))
+        given: dict[str, Any] = {
+            "PRESET": source,
+            "--data": data,
+            "--image-size": image_size,
+            "--color": color,
+            "--fit": fit,
+        }
+        given |= {"--background": background, "--scale": scale, "--skip-broken": skip_broken}
+        _reject_with_resume({**given, "--out": out, "--set": settings, "--import": imports})
         interrupted = Run.open(resume)
         if interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report:
             say(f"{resume} is complete: nothing to resume")
@@ -83,7 +113,11 @@ def train(
         experiment, path = interrupted.experiment, resume
         backend = backend or Backend(interrupted.environment["backend"])
     else:
-        experiment = _load_experiment(source or "classic", data, image_size, color, background, settings or [])
+        # The source of the experiment file becomes an absolute path as well.
+        experiment = Experiment.load(source or "classic")
+        experiment = with_data(
+            experiment, data or experiment.data.source, image_size, color, background, fit, scale, skip_broken
+        ).with_overrides(settings or [])
         path = out or free_path(experiment.name)
         if path.exists():
             raise InputError(
@@ -97,11 +131,19 @@ def train(
     findings = _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
     print_evaluation(Run(path), as_json)
     say_findings(path, findings)
+    if not as_json:
+        _say_next_commands(Run(path))
 
 
 def fit_prior(
     run: RunArgument,
-    prior: Annotated[str, typer.Option(help="A prior that can be learned: realnvp or mixture.")] = "realnvp",
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="A prior that can be learned: realnvp or mixture.",
+            autocompletion=completion.words("realnvp", "mixture"),
+        ),
+    ] = "realnvp",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the prior; may be repeated."),
@@ -127,14 +169,14 @@ def fit_prior(
     opened = open_to_write(run)
     if opened.has_fitted_prior and not force:
         raise InputError(f"run = {run}: has a fitted prior; replace it with --force")
+    from keras_vae.evaluation.descriptions import format_value
+
     result = fit_prior(opened, spec, splits, progress=progress())
     if as_json:
         print(json.dumps(result))
         return
     for name, evaluation in result.items():
-        value = evaluation["negative_elbo"]
-        error = value["standard_error"] or 0
-        print(f"{name:<9} prior: negative_elbo {value['mean']:9.2f} ± {error:.2f} nats per image")
+        print(f"{name:<9} prior: negative_elbo {format_value(evaluation['negative_elbo']):>9} nats per image")
 
 
 def trust(run: RunArgument) -> None:
@@ -149,17 +191,6 @@ def trust(run: RunArgument) -> None:
         print(folder / name)
     if not names:
         say(f"{run} contains no Python files: nothing to trust")
-
-
-def _load_experiment(
-    source: str, data: str | None, image_size: str | None, color: Any, background: str | None, settings: list[str]
-) -> "Experiment":
-    from keras_vae.runs.experiment import Experiment
-
-    experiment = Experiment.load(source)
-    # The source of the experiment file becomes an absolute path as well.
-    experiment = with_data(experiment, data or experiment.data.source, image_size, color, background)
-    return experiment.with_overrides(settings)
 
 
 def _reject_with_resume(given: dict[str, Any]) -> None:
@@ -197,7 +228,7 @@ def _train(
             else:
                 run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
             terminal.print("evaluating and drawing figures …", style="dim")
-            return _report(run, splits)
+            return _report(run, splits, progress())
     except KeyboardInterrupt as interrupt:
         rows.close()
         say(f"stopped; all completed epochs are saved: continue with {resume}" if path.exists() else "stopped")
@@ -210,7 +241,7 @@ def _train(
         rows.close()
 
 
-def _report(run: "Run", splits: "Splits") -> "Sequence[Finding]":
+def _report(run: "Run", splits: "Splits", progress: "Progress") -> "Sequence[Finding]":
     """Evaluate the ELBO of a complete run, unless it has been evaluated, write the report, and return the problems."""
     from keras_vae.evaluation.diagnostics import diagnose
     from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
@@ -218,10 +249,27 @@ def _report(run: "Run", splits: "Splits") -> "Sequence[Finding]":
 
     model = run.load_model()
     if run.evaluation is None:
-        evaluate(run, splits, EvaluationConfig(samples=0), stages=("likelihood",), model=model)
-    findings = diagnose(run, splits, model)
-    write_report(run, splits, model=model, findings=findings)
+        config = EvaluationConfig(samples=0)
+        evaluate(run, splits, config, stages=("likelihood",), model=model, progress=progress)
+    findings = diagnose(run, splits, model, progress=progress)
+    write_report(run, splits, model=model, findings=findings, progress=progress)
     return findings
+
+
+def _say_next_commands(run: "Run") -> None:
+    """Print commands that use a trained run."""
+    path, posterior = quoted(run.path), run.experiment.model.posterior or {}
+    commands = {
+        f"vae explore {path}": "look at the model in a browser",
+        f"vae sample {path} --out samples.png": "draw new images",
+        f"vae evaluate {path}": "measure the likelihood, the latent space and samples",
+    }
+    if posterior.get("name") == "deterministic":
+        commands = {f"vae fit-prior {path}": "fit a prior, which samples need", **commands}
+    width = max(map(len, commands))
+    say("next:")
+    for command, purpose in commands.items():
+        say(f"  {command:<{width}}  {purpose}")
 
 
 def _tensorboard(path: Path) -> Any:

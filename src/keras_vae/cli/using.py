@@ -9,9 +9,13 @@ from keras_vae.cli.common import (
     BackgroundOption,
     Color,
     ColorOption,
+    Fit,
+    FitOption,
     ForceOption,
     ImageSizeOption,
     RunArgument,
+    ScaleOption,
+    SkipBrokenOption,
     check_out,
     class_name,
     import_keras,
@@ -53,12 +57,15 @@ def encode(
     label: ConditionOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     force: ForceOption = False,
 ) -> None:
     """Encode images: write a table with the name, label, posterior mean and log-variance of each image."""
     check_table(out, force)
-    opened, stream = open_images(run, data, image_size, color, background)
+    opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
     import_keras()
     model = opened.load_model()
     condition = condition_of_blocks(opened, model, stream, label)
@@ -84,12 +91,15 @@ def reconstruct(
     ] = 20,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
+    fit: FitOption = None,
     background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
     force: ForceOption = False,
 ) -> None:
     """Reconstruct images and print the path of the file."""
     check_out(out, (".png", ".npz"), force)
-    opened, stream = open_images(run, data, image_size, color, background)
+    opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
     import_keras()
     import numpy as np
 
@@ -118,7 +128,14 @@ def check_table(out: Path, force: bool) -> None:
 
 
 def open_images(
-    run: Path, data: str | None, image_size: str | None, color: Color | None, background: str | None
+    run: Path,
+    data: str | None,
+    image_size: str | None,
+    color: Color | None,
+    background: str | None,
+    fit: Fit | None,
+    scale: float | None,
+    skip_broken: bool,
 ) -> "tuple[Run, Stream]":
     """Open a complete run and the images to apply it to, resized and converted like its training images."""
     from keras_vae.data.sources import open_stream
@@ -128,8 +145,10 @@ def open_images(
     opened.require_complete()
     if data is None:
         opened.require_source()
-    experiment = with_data(opened.experiment, data, image_size, color, background)
+    experiment = with_data(opened.experiment, data, image_size, color, background, fit, scale, skip_broken)
     stream = open_stream(experiment.data, progress())
+    for note in stream.notes:
+        say(note)
     say(f"{opened.name} · {len(stream):,} images of {experiment.data.source}")
     return opened, stream
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.cli.common import Color, check_out, class_name, say, with_data
+from keras_vae.cli.common import check_out, class_name, say, with_data
 from keras_vae.cli.scoring import Scoring, Settings
 from keras_vae.core.errors import InputError
 
@@ -34,9 +34,7 @@ def watch_folder(
     folder: Path,
     out: Path,
     settings: Settings,
-    image_size: str | None,
-    color: Color | None,
-    background: str | None,
+    conversion: tuple[Any, ...],
     force: bool,
 ) -> None:
     """Score the image files of a folder and those that arrive later, until Ctrl-C.
@@ -46,9 +44,7 @@ def watch_folder(
         folder: The folder to watch.
         out: The CSV file to which rows are appended. An existing file of the same model and settings is continued.
         settings: Options of the scores.
-        image_size: Size to which images are resized; None for that of the run.
-        color: Color to which images are converted; None for that of the run.
-        background: Color behind transparent pixels; None for that of the run.
+        conversion: Size, color, background, fit and scale, as for `with_data`; None for those of the run.
         force: Whether to replace an existing file.
     """
     from keras_vae.core.row_log import RowLog
@@ -61,7 +57,7 @@ def watch_folder(
     opened = Run.open(run)
     opened.require_complete()
     label = class_name(opened, settings.label)
-    config = with_data(opened.experiment, str(folder), image_size, color, background).data
+    config = with_data(opened.experiment, str(folder), *conversion).data
     scoring = Scoring.fit(opened, settings)
     fingerprint = opened.model_fingerprint(), scoring.scorer.seed, *settings, config.model_dump(mode="json")
     log = RowLog(out, _columns(scoring), key=fingerprint, force=force)
@@ -161,13 +157,10 @@ def _reader(
 ) -> "Callable[[Arrival], tuple[Array, Any]]":
     """Return a function that reads a file as the images of the run were read."""
     from keras_vae.core.files import reading
-    from keras_vae.data.convert import Conversion
-    from keras_vae.data.folders import decode_image, parse_background
     from keras_vae.data.labels import class_index
+    from keras_vae.data.sources import decoder_of
 
-    size = None if config.image_size == "keep" else (config.image_size[0], config.image_size[1])
-    conversion = Conversion(size, None if config.color == "keep" else config.color)
-    fill = None if config.background == "refuse" else parse_background(config.background)
+    decode = decoder_of(config)
     expected = tuple(scoring.model.image_shape)
 
     def condition(arrival: "Arrival") -> int | None:
@@ -182,7 +175,7 @@ def _reader(
 
     def read(arrival: "Arrival") -> "tuple[Array, Any]":
         with reading(arrival.path):
-            pixels = decode_image(arrival.path, conversion, fill).pixels
+            pixels = decode(arrival.path).pixels
             if pixels.shape != expected:
                 found, wanted = ("x".join(map(str, shape)) for shape in (pixels.shape, expected))
                 raise InputError(

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE, ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
@@ -94,7 +95,7 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
         """
         indices = np.zeros((n, *self.map_shape[:2]), "int32")
         for position in np.ndindex(*self.map_shape[:2]):
-            log_probs = self.predict_on_batch(_inputs(indices, condition))[:, *position]
+            log_probs = backend.predict_on_batch(self, _inputs(indices, condition))[:, *position]
             indices[:, *position] = np.argmax(log_probs + generator.gumbel(size=log_probs.shape), axis=-1)
         return indices
 

@@ -12,6 +12,9 @@ from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.data.labels import class_index, encode_labels
 
+MAX_CLASSES = 65_536
+"""Largest number of classes, whose one-hot vectors a model can hold."""
+
 
 class Condition(Component, abc.ABC):
     """Base class of conditions."""
@@ -81,7 +84,7 @@ class ClassLabel(Condition):
         names: Names of the classes 0, 1, …; their numbers if empty. An experiment sets them from its data.
 
     Raises:
-        InputError: `classes` is below 2, or `names` are not as many unique names.
+        InputError: `classes` is below 2 or very large, or `names` are not as many unique names.
 
     Example:
         >>> ClassLabel(classes=10).dim
@@ -99,6 +102,8 @@ class ClassLabel(Condition):
         """Check the number of classes and their names."""
         if self.classes < 2:
             raise InputError(f"classes = {self.classes}: too few classes; pass an integer ≥ 2")
+        if self.classes > MAX_CLASSES:
+            raise InputError(f"classes = {self.classes}: too many classes; pass at most {MAX_CLASSES}")
         if self.names and len(set(self.names)) != self.classes:
             raise InputError(f"names = {self.names}: not {self.classes} unique names; pass one name per class")
 

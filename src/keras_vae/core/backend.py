@@ -1,19 +1,25 @@
 """Functions that depend on the backend of Keras."""
 
 import contextlib
+import contextvars
 import importlib.metadata
 import itertools
+import logging
 import os
 import platform
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from keras_vae.core.errors import InputError
+
 _NATIVE_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})
+
+_EXPECTS_TRACING: contextvars.ContextVar[bool] = contextvars.ContextVar("expects_tracing", default=False)
 
 
 def name() -> str:
@@ -150,6 +156,56 @@ def num_inference_threads() -> int:
     PyTorch and accelerators have not been measured.
     """
     return 3 if runs_faster_without_xla() else 1
+
+
+def check_replicas() -> None:
+    """Reject strategies that this package or the backend does not support: only JAX trains on several devices.
+
+    Raises:
+        InputError: The current `tf.distribute` strategy has several replicas, whose gradients would be added instead of
+            averaged; or `keras.distribution` is set, which the backend ignores.
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        strategy = tf.distribute.get_strategy()
+        if strategy.num_replicas_in_sync > 1:
+            raise InputError(
+                f"strategy = {type(strategy).__name__}: a VAE trains on one replica, not on "
+                f"{strategy.num_replicas_in_sync}; leave the scope of the strategy, or use keras.distribution with "
+                "KERAS_BACKEND=jax"
+            )
+    distribution = keras.distribution.distribution()
+    if distribution is not None and name() != "jax":
+        raise InputError(
+            f"distribution = {type(distribution).__name__}: ignored by Keras on {name()}; use KERAS_BACKEND=jax, or "
+            "call keras.distribution.set_distribution(None)"
+        )
+
+
+@contextlib.contextmanager
+def expected_tracing() -> Iterator[None]:
+    """Silence TensorFlow's warning of frequent tracing, within a block that traces a bounded number of graphs.
+
+    Keras's steps are traced at most twice per model and form of inputs, the second time for any number of images. But
+    TensorFlow counts the traces of all models together.
+    """
+    logging.getLogger("tensorflow").addFilter(_is_unexpected)
+    token = _EXPECTS_TRACING.set(True)
+    try:
+        yield
+    finally:
+        _EXPECTS_TRACING.reset(token)
+
+
+def predict_on_batch(network: keras.Model, inputs: Any) -> Any:
+    """Return the outputs of a network for a batch, without TensorFlow's warning of frequent tracing."""
+    with expected_tracing():
+        return network.predict_on_batch(inputs)
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    return not (_EXPECTS_TRACING.get() and "triggered tf.function retracing" in record.getMessage())
 
 
 def batch_pipeline(batches: Any) -> Any:

@@ -1,12 +1,16 @@
 """Base class of configuration tables, with one-line error messages."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import pydantic
 from pydantic_core import ErrorDetails
 
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, listed, shown, suggestion, unknown_problem
+
+MAX_DEPTH = 16
+"""Number of tables and lists that may be nested in each other."""
 
 
 class ConfigModel(pydantic.BaseModel):
@@ -38,6 +42,7 @@ class ConfigModel(pydantic.BaseModel):
         Raises:
             InputError: A key is unknown, or a value is invalid.
         """
+        check_depth(tables, where or "settings")
         try:
             return cls.model_validate(tables)
         except pydantic.ValidationError as error:
@@ -66,7 +71,7 @@ def problem(error: ErrorDetails) -> str:
         case "dict_type" | "model_type" | "model_attributes_type":
             return "not a table; pass a table"
         case "literal_error":
-            return f"unknown; choose {limits['expected']}"
+            return unknown_problem(error["input"], re.findall("'([^']*)'", limits["expected"]))
         case "greater_than_equal" | "greater_than":
             return f"too small; choose {_at_least(limits)}"
         case "less_than_equal" | "less_than":
@@ -84,16 +89,88 @@ def _at_most(limits: Mapping[str, Any]) -> str:
     return f"at most {limits['le']:g}" if "le" in limits else f"less than {limits['lt']:g}"
 
 
-def _first_error(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> InputError:
-    first = error.errors()[0]
-    keys = [key for key in first["loc"] if isinstance(key, str)]
-    if first["type"] != "extra_forbidden":
-        # pydantic adds the alternatives of a union to the location.
-        fields = [key for key in keys if "[" not in key and key not in ("int", "float", "keep")]
-        return InputError(f"{'.'.join(fields)} = {first['input']!r}: {problem(first)}")
-    *outer, key = keys
-    table: Any = cls
-    for name in outer:
-        table = table.model_fields[name].annotation
-    place = f"key of [{'.'.join(outer)}]" if outer else "key"
-    return unknown(place, key, table.model_fields)
+def unknown_setting(table: type[ConfigModel], keys: Sequence[str], value: Any) -> InputError:
+    """Return the error for a setting that does not exist, with a similar name or its place in another table.
+
+    Args:
+        table: The outermost table.
+        keys: The path of the setting; the error is about its first key that does not exist.
+        value: The value received.
+    """
+    inner, outer = table, list[str]()
+    for key in keys:
+        nested = _nested(inner, key)
+        if nested is None:
+            break
+        inner, outer = nested, [*outer, key]
+    accepted = inner.model_fields
+    elsewhere = [name for name in dotted_names(table) if name.rpartition(".")[2] == keys[-1]]
+    hint = suggestion(key, accepted) or (f"did you mean '{elsewhere[0]}'? " if elsewhere else "")
+    within = f" in [{'.'.join(outer)}]" if outer else ""
+    return InputError(
+        f"{'.'.join(keys)} = {shown(value)}: no such setting; {hint}accepted{within}: {listed([*accepted])}"
+    )
+
+
+def dotted_names(table: type[ConfigModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted names of the settings of a table and of the tables in it.
+
+    Args:
+        table: The table.
+        prefix: A prefix of all names, such as `"training."`.
+    """
+    for key in table.model_fields:
+        yield prefix + key
+        if nested := _nested(table, key):
+            yield from dotted_names(nested, f"{prefix}{key}.")
+
+
+def check_depth(tables: Any, where: str) -> None:
+    """Reject tables and lists that are nested too deeply to be settings, before recursive functions process them.
+
+    Args:
+        tables: The values.
+        where: Their origin, for the message.
+
+    Raises:
+        InputError: There are more than `MAX_DEPTH` levels.
+    """
+    level = [tables]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, Mapping | list)
+        ]
+        if not level:
+            return
+    raise InputError(f"{where}: tables or lists within more than {MAX_DEPTH} others; no setting is nested so deeply")
+
+
+def _first_error(cls: type[ConfigModel], error: pydantic.ValidationError) -> InputError:
+    errors = error.errors()
+    keys = _setting(cls, errors[0]["loc"])
+    if errors[0]["type"] == "extra_forbidden":
+        return unknown_setting(cls, keys, errors[0]["input"])
+    # pydantic reports every alternative of a union. Its last problem other than a wrong type is the most specific one.
+    alternatives = [other for other in errors if _setting(cls, other["loc"]) == keys]
+    first = max(reversed(alternatives), key=lambda other: "type" not in other["type"])
+    return InputError(f"{'.'.join(keys)} = {shown(first['input'])}: {problem(first)}")
+
+
+def _setting(cls: Any, loc: Sequence[int | str]) -> list[str]:
+    """Return the keys of a setting, without what pydantic adds: alternatives of a union and positions in a list."""
+    keys, table = list[str](), cls
+    for key in loc:
+        if table is None:
+            break
+        keys.append(str(key))
+        table = _nested(table, str(key))
+    return keys
+
+
+def _nested(table: type[ConfigModel], key: str) -> type[ConfigModel] | None:
+    """Return the table at a key of another table, or None if a value or nothing is there."""
+    annotation = table.model_fields[key].annotation if key in table.model_fields else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, ConfigModel) else None

@@ -5,8 +5,14 @@ out: `name: problem; remedy`. A message about a file starts with its path.
 """
 
 import difflib
+import numbers
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
+
+_MAX_LISTED = 20
+_MAX_SHOWN = 100
 
 
 class InputError(ValueError):
@@ -32,8 +38,38 @@ def unknown(name: str, value: Any, accepted: Iterable[str]) -> InputError:
         >>> str(unknown("preset", "clasic", ["classic", "tutorial"]))
         "preset = 'clasic': unknown; did you mean 'classic'? accepted: classic, tutorial"
     """
-    values = sorted(accepted)
-    return InputError(f"{name} = {value!r}: unknown; {suggestion(value, values)}accepted: {', '.join(values)}")
+    return InputError(f"{name} = {shown(value)}: {unknown_problem(value, accepted)}")
+
+
+def unknown_problem(value: Any, accepted: Iterable[str]) -> str:
+    """Return the part of an error after `name = value: `, for a value that is not accepted.
+
+    Args:
+        value: The value received.
+        accepted: The accepted values.
+    """
+    values = sorted(accepted, key=_in_natural_order)
+    return f"unknown; {suggestion(value, values)}accepted: {listed(values)}"
+
+
+def listed(values: Sequence[str]) -> str:
+    """Return values separated by commas; if there are very many, the first ones and their number.
+
+    Args:
+        values: Any number of values.
+
+    Example:
+        >>> listed(["cat", "dog"])
+        'cat, dog'
+    """
+    shown = [*values[:_MAX_LISTED], *([f"… ({len(values)} in all)"] if len(values) > _MAX_LISTED else [])]
+    return ", ".join(shown)
+
+
+def _in_natural_order(value: str) -> tuple[bool, int, str]:
+    """Return the key that sorts numbers by their value, before all other texts."""
+    is_number = value.isdecimal()
+    return not is_number, len(value) if is_number else 0, value
 
 
 def require_list(name: str, value: Any) -> None:
@@ -55,6 +91,22 @@ def require_list(name: str, value: Any) -> None:
         raise InputError(f"{name} = {value!r}: not a list; pass a list")
 
 
+def shown(value: Any) -> str:
+    """Return a value as messages show it: its `repr`, shortened if it is long, or the name of its class.
+
+    Args:
+        value: Any object. Only the `repr` of plain values, such as text and numbers, is short enough for a message.
+
+    Example:
+        >>> shown(1.5), shown(object())
+        ('1.5', 'object')
+    """
+    if not (value is None or isinstance(value, str | bytes | numbers.Number | list | tuple | dict | PurePath)):
+        return type(value).__name__
+    text = " ".join(repr(value).split("\n"))
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
 def alternatives(values: Sequence[str]) -> str:
     """Return values as a list in words, such as `".npz, .csv or .parquet"`.
 
@@ -68,12 +120,29 @@ def alternatives(values: Sequence[str]) -> str:
 def suggestion(value: Any, accepted: Iterable[str]) -> str:
     """Return `"did you mean 'x'? "` with the accepted value closest to `value`, or an empty string if none is close.
 
+    Upper and lower case do not matter, nor do underscores, hyphens and spaces.
+
     Args:
-        value: The value received.
+        value: The value received; only text can be close to another text.
         accepted: The accepted values.
+
+    Example:
+        >>> suggestion("RATE_DISTORTION", ["grid", "rate-distortion"])
+        "did you mean 'rate-distortion'? "
     """
-    close = difflib.get_close_matches(str(value), list(accepted), n=1)
-    return f"did you mean '{close[0]}'? " if close else ""
+    close = closest(value, accepted)
+    return f"did you mean '{close}'? " if close else ""
+
+
+def closest(value: Any, accepted: Iterable[str]) -> str | None:
+    """Return the accepted value closest to `value`, by the rule of `suggestion`; None if none is close."""
+    names = {_plain(name): name for name in accepted}
+    close = difflib.get_close_matches(_plain(value[:_MAX_SHOWN]), names, n=1) if isinstance(value, str) else []
+    return names[close[0]] if close else None
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[_\-\s]", "", text.casefold())
 
 
 def first_line(error: BaseException) -> str:

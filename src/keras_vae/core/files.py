@@ -1,12 +1,68 @@
-"""Reading of files with one-line errors, and atomic writing of files and folders."""
+"""Names of files in text, reading of files with one-line errors, and atomic writing of files and folders."""
 
 import contextlib
 import os
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from keras_vae.core.errors import InputError, first_line
+
+_BIDIRECTIONAL_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SAMPLE_BYTES = 4096
+_ESCAPES = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([nrt]))")
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    r"""Return the name of a file as one line of valid Unicode.
+
+    Bytes that are not UTF-8, control characters, line separators and characters that reverse the direction of text
+    become escapes such as `\xe9` and `\n`. Other names remain as they are.
+
+    Args:
+        name: A name or a path.
+
+    Example:
+        >>> print(printable("caf\udce9\n.png"))
+        caf\xe9\n.png
+    """
+    text = os.fspath(name)
+    return text if text.isascii() and text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        # Python represents the byte b of a name that is not UTF-8 as U+DC00 + b.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _BIDIRECTIONAL_CONTROLS:
+        # `\\x85` is a byte, so that the control character U+0085 has another escape.
+        code = ord(character)
+        return f"\\u{code:04x}" if code >= 0x80 else character.encode("unicode_escape").decode()
+    return character
+
+
+def to_path(name: str | os.PathLike[str]) -> Path:
+    """Return the path with a name, or with the name that `printable` escaped to it if only that path exists.
+
+    Args:
+        name: A name or a path; `~` is expanded.
+    """
+    text = os.path.expanduser(os.fspath(name))
+    if "\\" in text and not os.path.exists(text):
+        original = _ESCAPES.sub(_unescape, text)
+        if os.path.exists(original):
+            return Path(original)
+    return Path(text)
+
+
+def _unescape(match: re.Match[str]) -> str:
+    byte, code, letter = match.groups()
+    if byte:
+        return chr(number + 0xDC00 if (number := int(byte, 16)) >= 0x80 else number)
+    return chr(int(code, 16)) if code else {"n": "\n", "r": "\r", "t": "\t"}[letter]
 
 
 @contextlib.contextmanager
@@ -31,15 +87,32 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{printable(path)}: {error}") from error
     except MemoryError as error:
-        raise InputError(f"{path}: does not fit in memory; use a part of it") from error
+        raise InputError(f"{printable(path)}: does not fit in memory; use a part of it") from error
     # NumPy, zipfile, zlib and Pillow raise a dozen kinds of errors for damaged files.
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         if isinstance(error, ValueError) and "allow_pickle" in reason:
             reason = "it contains Python objects or is not a NumPy file; save numeric arrays with numpy.savez"
-        raise InputError(f"{path}: cannot be read: {reason}") from error
+        raise InputError(f"{printable(path)}: cannot be read: {printable(reason)}") from error
+
+
+def samples(opened: BinaryIO, count: int) -> list[bytes]:
+    """Return the size of an open file, and parts of 4 KiB that are evenly spaced from its start to its end.
+
+    Args:
+        opened: The file.
+        count: Number of parts, at least 2; a file of fewer parts is read completely.
+    """
+    size = os.fstat(opened.fileno()).st_size
+    step = max(_SAMPLE_BYTES, (size - _SAMPLE_BYTES) // (count - 1))
+    starts = [min(number * step, max(0, size - _SAMPLE_BYTES)) for number in range(count)]
+    parts = [size.to_bytes(8, "little")]
+    for start in dict.fromkeys(starts):
+        opened.seek(start)
+        parts.append(opened.read(_SAMPLE_BYTES))
+    return parts
 
 
 @contextlib.contextmanager

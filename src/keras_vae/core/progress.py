@@ -1,13 +1,18 @@
 """Progress reports of long-running work."""
 
 import operator
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from rich import progress as rich_progress
 from rich.console import Console
 
 Item = TypeVar("Item")
+
+LINE_SECONDS = 30.0
+"""Seconds between the lines that report progress if there is no terminal."""
 
 
 class Progress(Protocol):
@@ -28,9 +33,31 @@ def silent(items: Iterable[Item], label: str, /) -> Iterable[Item]:
 
 
 def track(console: Console, items: Iterable[Item], title: str, /) -> Iterator[Item]:
-    """Yield the items and show a progress bar, which disappears at the end."""
-    with bar(console) as progress:
-        yield from progress.track(items, total=operator.length_hint(items) or None, description=title)
+    """Yield the items and show a progress bar, which disappears at the end.
+
+    If the console is not a terminal, print a line every `LINE_SECONDS`, so that logs show the progress of long work.
+    """
+    total = operator.length_hint(items) or None
+    if console.is_terminal:
+        with bar(console) as progress:
+            yield from progress.track(items, total=total, description=title)
+        return
+    written = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - written >= LINE_SECONDS:
+            written = time.monotonic()
+            console.print(f"{title}: {done:,}{'' if total is None else f' of {total:,}'}", highlight=False)
+        yield item
+
+
+@contextmanager
+def spinner(console: Console, title: str) -> Iterator[None]:
+    """Show a title with an animation until the context ends; nothing unless the console is a terminal."""
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(f"{title} …"):
+        yield
 
 
 def bar(console: Console) -> rich_progress.Progress:

@@ -10,7 +10,7 @@ import keras
 import pydantic
 
 from keras_vae.core.config import problem
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, listed, shown, suggestion, unknown
 
 PACKAGE = "keras_vae"
 """Package name of all classes in `.keras` files. Saved models depend on it."""
@@ -52,6 +52,15 @@ class ComponentLayer(keras.layers.Layer):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. The settings of a built layer are fixed, because compiled steps do not read them again."""
+        if getattr(self, "built", False) and name in settings(type(self)):
+            raise InputError(
+                f"{name} = {shown(value)}: fixed when {type(self).__name__} was built; build a new model with "
+                f"{type(self).__name__}({name}=…)"
+            )
+        super().__setattr__(name, value)
 
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """Add a weight that remains float32 in a model with mixed precision."""
@@ -137,12 +146,13 @@ def restore(classes: Mapping[str, Mapping[str, type]]) -> None:
     _CLASSES.update({kind: dict(named) for kind, named in classes.items()})
 
 
-def build(kind: str, spec: Mapping[str, Any]) -> Any:
+def build(kind: str, spec: Mapping[str, Any], where: str | None = None) -> Any:
     """Build a component from its table in an experiment file.
 
     Args:
         kind: Kind of component, such as `"prior"`.
         spec: The short name under `name`, and arguments of the constructor under their names.
+        where: The setting that contains the table, such as `"model.prior"`, for error messages; None uses the kind.
 
     Returns:
         The component.
@@ -155,20 +165,24 @@ def build(kind: str, spec: Mapping[str, Any]) -> Any:
         >>> build("schedule", {"name": "warm-up", "steps": 200})
         WarmUp(steps=200)
     """
-    name, arguments = spec["name"], {key: value for key, value in spec.items() if key != "name"}
-    classes = registered(kind)
-    if name not in classes:
-        raise unknown(kind, name, classes)
+    where, classes = where or kind, registered(kind)
+    name, arguments = spec.get("name"), {key: value for key, value in spec.items() if key != "name"}
+    if not isinstance(name, str) or name not in classes:
+        raise unknown(where, name, classes)
     cls = classes[name]
     accepted = settings(cls)
     for key, value in arguments.items():
         if key not in accepted:
-            raise unknown(f"{kind} {name}: argument", key, accepted)
-        arguments[key] = _convert_argument(f"{kind} {name}: {key}", value, accepted[key].annotation)
+            hint = suggestion(key, accepted)
+            raise InputError(
+                f"{where}.{key} = {shown(value)}: no such argument of {name}; {hint}accepted: {listed([*accepted])}"
+            )
+        arguments[key] = _convert_argument(f"{where}.{key}", value, accepted[key].annotation)
     try:
         return cls(**arguments)
     except InputError as error:
-        raise InputError(f"{kind} {name}: {error}") from None
+        names_argument = str(error).startswith(tuple(f"{key} " for key in accepted))
+        raise InputError(f"{where}.{error}" if names_argument else f"{where} = {name}: {error}") from None
 
 
 def spec(kind: str, instance: Any) -> dict[str, Any]:
@@ -225,8 +239,7 @@ def check_component(name: str, value: Any, base: type) -> None:
         names = own | {class_name.lower(): class_name for class_name in own.values()}
         close = difflib.get_close_matches(value.lower(), names, n=1)
         remedy = f"pass {PACKAGE}.{kind}s.{names[close[0]]}()" if close else remedy
-    shown = repr(value) if isinstance(value, str | float | int) else type(value).__name__
-    raise InputError(f"{name} = {shown}: not an instance of {base.__name__}; {remedy}")
+    raise InputError(f"{name} = {shown(value)}: not an instance of {base.__name__}; {remedy}")
 
 
 def settings(cls: type) -> dict[str, inspect.Parameter]:
@@ -246,11 +259,11 @@ def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
     """Convert a value to the type of a parameter, and the name or table of a component to the component."""
     kind = getattr(annotation, "kind", None)
     if kind is not None and isinstance(value, str | Mapping):
-        return build(kind, {"name": value} if isinstance(value, str) else value)
+        return build(kind, {"name": value} if isinstance(value, str) else value, where)
     try:
         return pydantic.TypeAdapter(annotation).validate_python(value)
     except pydantic.ValidationError as error:
-        raise InputError(f"{where} = {value!r}: {problem(error.errors()[0])}") from None
+        raise InputError(f"{where} = {shown(value)}: {problem(error.errors()[0])}") from None
 
 
 def _to_toml(value: Any) -> Any:

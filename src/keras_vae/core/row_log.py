@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import reading, write_text
-from keras_vae.core.tables import Columns, csv_rows
+from keras_vae.core.tables import Columns, csv_rows, unescape_cell
 
 
 class RowLog:
@@ -55,7 +55,7 @@ class RowLog:
     def rows(self) -> list[dict[str, str]]:
         """Return the rows of the file, as text by column."""
         with reading(self.out), self.out.open(encoding="utf-8", newline="") as opened:
-            return list(csv.DictReader(opened))
+            return [{name: unescape_cell(cell) for name, cell in row.items()} for row in csv.DictReader(opened)]
 
     def append(self, columns: Columns) -> None:
         """Append rows.

@@ -1,14 +1,22 @@
-"""Settings that must be made before a backend starts: its kernels and its memory allocator.
+"""Settings that must be made before a backend starts: its kernels, its memory allocator and its log messages.
 
 docs/performance.md reports the gains. Settings of the user take precedence.
 """
 
+import contextlib
 import ctypes
+import importlib.abc
+import importlib.machinery
 import json
 import os
 import platform
+import re
 import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 _ALLOCATOR = {
     # By default, glibc returns large blocks to the system, so that each training step of JAX and PyTorch on a CPU waits
@@ -23,13 +31,71 @@ _ALLOCATOR = {
 def prepare() -> None:
     """Enable oneDNN's kernels in TensorFlow on x86, and let JAX and PyTorch on glibc keep the memory that a step frees.
 
+    TensorFlow does not log information, such as the use of oneDNN, unless the user sets `TF_CPP_MIN_LOG_LEVEL=0`.
+
     By default, TensorFlow uses oneDNN only on x86 processors with the neural network instructions of AVX-512, but its
     convolutions are faster on other x86 processors, too.
     """
     if platform.machine().lower() in ("x86_64", "amd64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietImport())
     if _configured_backend() != "tensorflow":
         _keep_freed_memory()
+
+
+class _QuietImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Applies `TF_CPP_MIN_LOG_LEVEL` to the messages that TensorFlow logs during its import, before it reads it."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return the specification of TensorFlow with this object as its loader; return None for other modules."""
+        spec = importlib.machinery.PathFinder.find_spec(name, path) if name == "tensorflow" else None
+        if spec is not None:
+            self._loader: Any = spec.loader
+            spec.loader = self
+        return spec
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """Return the module that TensorFlow's own loader creates."""
+        created: ModuleType | None = self._loader.create_module(spec)
+        return created
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Import the module with its own loader, and remove this object from the search path."""
+        sys.meta_path.remove(self)
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        with _filtered_log(os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0")):
+            self._loader.exec_module(module)
+
+
+@contextlib.contextmanager
+def _filtered_log(level: str) -> Iterator[None]:
+    """Hold back what is written to the standard error output, and then write it without messages below a level."""
+    hidden = "IWE"[: int(level)] if level.isdecimal() else ""
+    try:
+        stderr = os.dup(2) if hidden else None
+    except OSError:
+        stderr = None  # The program has no standard error output.
+    if stderr is None:
+        yield
+        return
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            messages.seek(0)
+            pattern = rb"WARNING: All log messages before absl|[%s]\d{4} " % hidden.encode()
+            for line in messages:
+                if not re.match(pattern, line):
+                    os.write(2, line)
 
 
 def _configured_backend() -> str:

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +34,7 @@ def write(
     """Write a table whose blocks are computed one at a time.
 
     Finished blocks are kept in a folder next to the file. After an interruption, the same call computes only the
-    missing blocks.
+    missing blocks. CSV files contain texts as `escape_cell` returns them.
 
     Args:
         out: A `.npz`, `.csv` or `.parquet` file, which is replaced if it exists.
@@ -188,5 +189,52 @@ def _flatten_columns(columns: Columns) -> dict[str, NDArray[Any]]:
 
 
 def _format_values(column: NDArray[Any]) -> list[Any]:
-    # Nine digits represent every float32 exactly.
-    return [f"{value:.9g}" for value in column.tolist()] if column.dtype.kind == "f" else column.tolist()
+    if column.dtype.kind == "f":
+        # Nine digits represent every float32 exactly.
+        return [f"{value:.9g}" for value in column.tolist()]
+    return [escape_cell(value) if isinstance(value, str) else value for value in column.tolist()]
+
+
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+# Spreadsheets also accept the full-width forms of the signs, and spaces before them.
+_RISKY = re.compile(rf"\s*[=+\-@'\uff1d\uff0b\uff0d\uff20]|.*[{_CONTROLS}]", re.DOTALL)
+
+
+def escape_cell(text: str) -> str:
+    r"""Return a text as a cell of a CSV file that no spreadsheet evaluates as a formula.
+
+    Texts that start with `=`, `+`, `-`, `@` or `'`, or contain control characters, get a leading `'`, and backslashes
+    and control characters in them become escapes such as `\x0a`. Numbers and other texts stay the same.
+    `unescape_cell` is the inverse.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> escape_cell("=1+1"), escape_cell("cat-1.png"), escape_cell("two\nlines")
+        ("'=1+1", 'cat-1.png', "'two\\x0alines")
+    """
+    if _NUMBER.fullmatch(text) or not _RISKY.match(text):
+        return text
+    return "'" + re.sub(rf"[\\{_CONTROLS}]", lambda found: _escape_character(found[0]), text)
+
+
+def _escape_character(character: str) -> str:
+    code = ord(character)
+    return r"\\" if character == "\\" else f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def unescape_cell(cell: str) -> str:
+    """Return the text that `escape_cell` escaped.
+
+    Args:
+        cell: A cell of a text column in a CSV file that `write` wrote.
+
+    Example:
+        >>> unescape_cell(escape_cell("-dash")), unescape_cell("plain")
+        ('-dash', 'plain')
+    """
+    if not cell.startswith("'"):
+        return cell
+    return re.sub(r"\\(?:\\|x(..)|u(....))", lambda found: chr(int(found[1] or found[2] or "5c", 16)), cell[1:])

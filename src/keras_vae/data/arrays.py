@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.core.errors import InputError
-from keras_vae.core.files import reading
+from keras_vae.core.errors import InputError, alternatives
+from keras_vae.core.files import printable, reading
 from keras_vae.data.dataset import Dataset, LoadedData, with_same_classes
 from keras_vae.data.factors import Factors
 from keras_vae.data.labels import encode_labels, renumber, united
+from keras_vae.data.validation import total_memory
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
 LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
@@ -26,20 +27,27 @@ FACTOR_NAMES = "factor_names"
 _DSPRITES = ("imgs", "latents_classes")
 _DSPRITES_NAMES = ("color", "shape", "scale", "orientation", "x", "y")
 
-_LAYOUTS = f"pass x_train (and y_train, x_test, y_test), one of {', '.join(IMAGES)}, or one array of rank 3 or 4"
+_SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
+"""Suffixes of the arrays of each split in the layout of Keras, such as `x_val`."""
+
+_LAYOUTS = (
+    f"pass x_train (and y_train, x_val, y_val, x_test, y_test), one of {', '.join(IMAGES)}, or one array of rank 3 or 4"
+)
 
 
 class _SplitKeys(NamedTuple):
-    """Names of the arrays of one split."""
+    """Names of one split and of its arrays."""
 
+    split: str
     images: str
     labels: str | None
     factors: str | None
 
 
 class _SplitArrays(NamedTuple):
-    """Arrays of one split."""
+    """The name of one split, and its arrays."""
 
+    split: str
     images: NDArray[np.generic]
     labels: NDArray[np.generic] | None = None
     factors: Factors | None = None
@@ -48,9 +56,10 @@ class _SplitArrays(NamedTuple):
 def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> LoadedData:
     """Load the images of a `.npz` or `.npy` file.
 
-    A `.npz` file in the layout of Keras (`x_train`, `x_test`, and optionally `y_train`, `y_test`) has training and
-    test images. Any other `.npz` file has one array of images (one of `IMAGES`, or its only array of rank 3 or 4) and
-    optional labels (one of `LABELS`). A `.npy` file has images only. Pickled objects are never loaded.
+    A `.npz` file in the layout of Keras has training images, `x_train`, and optionally test images, `x_test`,
+    validation images, `x_val` (or `x_valid`, `x_validation`, `x_dev`), and labels, `y_train` and so on. Any other
+    `.npz` file has one array of images (one of `IMAGES`, or its only array of rank 3 or 4) and optional labels (one of
+    `LABELS`). A `.npy` file has images only. Pickled objects are never loaded.
 
     Labels are integers, texts or one-hot vectors; their distinct values are the classes, as in `labels.encode_labels`.
 
@@ -70,17 +79,18 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
         InputError: The file cannot be read or contains no images.
     """
     # np.load leaves a damaged file open if it opens the file itself.
-    with reading(path), path.open("rb") as opened:
-        file = np.load(opened, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            return _datasets([_SplitArrays(file)], path, name, classes, [])
-        with file:
-            shapes = _shapes(file)
-            keys_of_splits = _select_keys(shapes)
-            names_key = FACTOR_NAMES if FACTOR_NAMES in shapes and keys_of_splits[0].factors else None
-            unused = sorted(set(shapes) - {key for keys in keys_of_splits for key in keys} - {names_key})
-            notes = [f"arrays of {path.name} that were not used: {', '.join(unused)}"] if unused else []
-            return _datasets(_read(file, keys_of_splits, names_key), path, name, classes, notes)
+    with reading(path):
+        check_arrays(path, in_memory=True)
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                return _datasets([_SplitArrays("all", file)], path, name, classes, [])
+            with file:
+                shapes = _shapes(file)
+                keys_of_splits = _select_keys(shapes)
+                names_key = FACTOR_NAMES if FACTOR_NAMES in shapes and keys_of_splits[0].factors else None
+                notes = _unused(path, shapes, keys_of_splits, names_key)
+                return _datasets(_read(file, keys_of_splits, names_key), path, name, classes, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,18 +102,22 @@ class LazyArrays:
         split: Name of the split.
         count: Number of images.
         read: Returns the images from position `start` up to, but not including, `stop`.
+        dtype: Data type of the images in the file.
         labels: Class numbers, or None.
         classes: Names of the classes of the file.
         are_dsprites: Whether the pixels 0 and 1 stand for black and white.
+        notes: Descriptions of unused arrays of the file.
     """
 
     path: Path
     split: str
     count: int
     read: Callable[[int, int], NDArray[np.generic]]
+    dtype: np.dtype
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     are_dsprites: bool = False
+    notes: tuple[str, ...] = ()
 
     def dataset(self, start: int, stop: int) -> Dataset:
         """Return a range of images, converted as in `load_arrays`.
@@ -164,74 +178,98 @@ def open_arrays(path: Path) -> list[LazyArrays]:
         InputError: The file cannot be read or contains no images.
     """
     with reading(path):
+        check_arrays(path, in_memory=False)
         if not zipfile.is_zipfile(path):
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            return [LazyArrays(path, "all", _count(array.shape), lambda start, stop: array[start:stop])]
+            read = array.__getitem__
+            return [
+                LazyArrays(path, "all", _count(array.shape), lambda start, stop: read(slice(start, stop)), array.dtype)
+            ]
         with np.load(path, allow_pickle=False) as file:
-            keys_of_splits = _select_keys(_shapes(file))
+            shapes = _shapes(file)
+            keys_of_splits = _select_keys(shapes)
             labels = [file[keys.labels] if keys.labels else None for keys in keys_of_splits]
         members = [_member(path, keys.images) for keys in keys_of_splits]
         encoded = [
             None if values is None else encode_labels(values, count)
-            for values, (count, _) in zip(labels, members, strict=True)
+            for values, (count, _, _) in zip(labels, members, strict=True)
         ]
         classes = united(*(part[1] for part in encoded if part is not None))
         return [
             LazyArrays(
                 path,
-                split,
-                *member,
+                keys.split,
+                count,
+                read,
+                dtype,
                 labels=None if part is None else renumber(*part, classes),
                 classes=() if part is None else classes,
                 are_dsprites=(keys.images, keys.factors) == _DSPRITES,
+                notes=tuple(_unused(path, shapes, keys_of_splits, FACTOR_NAMES)),
             )
-            for split, keys, member, part in zip(
-                _split_names(keys_of_splits), keys_of_splits, members, encoded, strict=True
-            )
+            for keys, (count, read, dtype), part in zip(keys_of_splits, members, encoded, strict=True)
         ][::-1]
 
 
-def _member(path: Path, key: str) -> tuple[int, Callable[[int, int], NDArray[np.generic]]]:
-    """Return the number of images in a member of a `.npz` file, and a function that reads a range of them."""
+def _member(path: Path, key: str) -> tuple[int, Callable[[int, int], NDArray[np.generic]], np.dtype]:
+    """Return the number of images in a member of a `.npz` file, a function that reads a range, and the dtype."""
     member = zipfile.ZipFile(path).open(f"{key}.npy")
     shape, column_major, dtype = _header(member)
     if column_major:
         with np.load(path, allow_pickle=False) as file:
             array = file[key]
-        return _count(shape), lambda start, stop: array[start:stop]
+        return _count(shape), lambda start, stop: array[start:stop], dtype
     first, size = member.tell(), math.prod(shape[1:]) * dtype.itemsize
 
     def read(start: int, stop: int) -> NDArray[np.generic]:
         member.seek(first + start * size)
         return np.frombuffer(member.read((stop - start) * size), dtype).reshape(stop - start, *shape[1:])
 
-    return _count(shape), read
+    return _count(shape), read, dtype
 
 
 def _count(shape: tuple[int, ...]) -> int:
     if not shape:
         raise InputError("images: a single number; pass N x H x W or N x H x W x C, C = 1 or 3")
+    if 0 in shape:
+        raise InputError(f"images.shape = {shape}: no pixels; pass at least one image")
     return shape[0]
 
 
-def _split_names(parts: Sequence[object]) -> tuple[str, ...]:
-    return ("train", "test") if len(parts) == 2 else ("all",)
+def _unused(
+    path: Path, shapes: Mapping[str, object], keys_of_splits: Sequence[_SplitKeys], names_key: str | None
+) -> list[str]:
+    """Return a note on the arrays of a file that are not used; nothing if there are none."""
+    unused = sorted(set(shapes) - {key for keys in keys_of_splits for key in keys[1:]} - {names_key})
+    names = ", ".join(map(printable, unused))
+    return [f"arrays of {printable(path.name)} that were not used: {names}"] if unused else []
+
+
+def level_notes(dtypes: Iterable[np.dtype]) -> list[str]:
+    """Return one note per kind of conversion of arrays to levels 0..255.
+
+    Args:
+        dtypes: Data types of arrays of images.
+    """
+    kinds = set(dtypes)
+    notes = [f"{kind} images were rounded to 256 levels" for kind in sorted(map(str, kinds)) if kind[0] == "f"]
+    return notes + ["bool images became levels 0 and 255"] * (np.dtype(bool) in kinds)
 
 
 def _datasets(
     parts: Sequence[_SplitArrays], path: Path, name: str, classes: Sequence[str], notes: list[str]
 ) -> LoadedData:
-    datasets = [
-        Dataset.from_arrays(
-            part.images, part.labels, name=name or path.stem, split=split, classes=classes, factors=part.factors
+    name = name or printable(path.stem)
+    datasets = {
+        part.split: Dataset.from_arrays(
+            part.images, part.labels, name=name, split=part.split, classes=classes, factors=part.factors
         )
-        for part, split in zip(parts, _split_names(parts), strict=True)
-    ]
-    kinds = {part.images.dtype for part in parts}
-    notes += [f"{kind} images were rounded to 256 levels" for kind in sorted(map(str, kinds)) if kind[0] == "f"]
-    notes += ["bool images became levels 0 and 255"] * (np.dtype(bool) in kinds)
-    train, test = with_same_classes(datasets[0], datasets[1] if len(datasets) == 2 else None)
-    return LoadedData(train, test, tuple(notes))
+        for part in parts
+    }
+    notes += level_notes(part.images.dtype for part in parts)
+    first, *others = with_same_classes(*datasets.values())
+    named = dict(zip(datasets, (first, *others), strict=True))
+    return LoadedData(first, named.get("test"), tuple(notes), named.get("validation"))
 
 
 def _read(
@@ -251,7 +289,7 @@ def _read(
                     # Multiply in place, because dSprites takes three gigabytes.
                     np.multiply(images, 255, out=images)
             factors = Factors.from_array(values, names)
-        parts.append(_SplitArrays(images, labels, factors))
+        parts.append(_SplitArrays(keys.split, images, labels, factors))
     sizes = [part.factors.sizes for part in parts if part.factors]
     largest = tuple(max(column) for column in zip(*sizes, strict=False))
     return [part._replace(factors=part.factors and replace(part.factors, sizes=largest)) for part in parts]
@@ -276,26 +314,76 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return (np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0)(member)
 
 
+def check_arrays(path: Path, *, in_memory: bool) -> None:
+    """Reject a file whose headers claim more data than it contains, or than fits in memory.
+
+    Args:
+        path: A `.npz` or `.npy` file.
+        in_memory: Whether whole arrays will be loaded.
+
+    Raises:
+        InputError: The path is not a regular file, or the arrays do not fit in memory.
+        ValueError: A header is wrong.
+        OSError: The file cannot be read.
+    """
+    if not path.is_file():
+        raise InputError("not a regular file; pass a .npz or .npy file, or a folder of images")
+    total = 0
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    with archive.open(info) as member:
+                        total += _check_claim(member, info.file_size, info.filename)
+    else:
+        with path.open("rb") as opened:
+            if opened.peek(len(_MAGIC)).startswith(_MAGIC):
+                total = _check_claim(opened, path.stat().st_size, path.name)
+    if in_memory and total > total_memory():
+        needed, available = (f"{size / 2**30:,.0f} GiB" for size in (total, total_memory()))
+        raise InputError(f"arrays of {needed}, and this machine has {available} of memory; use a part of them")
+
+
+_MAGIC = b"\x93NUMPY"
+
+
+def _check_claim(member: IO[bytes], size: int, name: str) -> int:
+    """Return the number of bytes that the header of an open `.npy` file of a given size claims; 0 for objects."""
+    shape, _, dtype = _header(member)
+    if dtype.hasobject:
+        return 0
+    claimed = math.prod(shape) * max(1, dtype.itemsize)
+    if min(shape, default=0) < 0 or member.tell() + claimed > size:
+        raise ValueError(f"the header of {printable(name)} claims {claimed:,} bytes, {shape}; there are {size:,}")
+    return claimed
+
+
 def _select_keys(shapes: dict[str, tuple[int, ...]]) -> list[_SplitKeys]:
-    """Return the names of the arrays of each split: training and test, or all images."""
+    """Return the names of the arrays of each split: training, validation and test, or all images."""
     if "x_train" in shapes:
-        parts = [part for part in ("train", "test") if f"x_{part}" in shapes]
+        parts = {
+            split: found[0]
+            for split, suffixes in _SPLITS.items()
+            if (found := [suffix for suffix in suffixes if f"x_{suffix}" in shapes])
+        }
 
         def matching_keys(prefix: str, content: str) -> list[str] | list[None]:
-            keys = [f"{prefix}_{part}" for part in parts if f"{prefix}_{part}" in shapes]
+            keys = [f"{prefix}_{part}" for part in parts.values() if f"{prefix}_{part}" in shapes]
             if 0 < len(keys) < len(parts):
-                raise InputError(f"only {keys[0]} is present; pass {content} for train and test, or for neither")
+                splits = alternatives(list(parts)).replace(" or ", " and ")
+                raise InputError(f"only {' and '.join(keys)} is present; pass {content} for {splits}, or for none")
             return keys or [None] * len(parts)
 
-        images = [f"x_{part}" for part in parts]
-        return list(map(_SplitKeys, images, matching_keys("y", "labels"), matching_keys("factors", "factors")))
+        images = [f"x_{part}" for part in parts.values()]
+        labels, factors = matching_keys("y", "labels"), matching_keys("factors", "factors")
+        return list(map(_SplitKeys, parts if len(parts) > 1 else ["all"], images, labels, factors))
     named = [key for key in IMAGES if key in shapes]
     ranked = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
     # Keep an array with a known name but another rank, so that the error refers to its shape.
     candidates = [key for key in named if key in ranked][:1] or ranked or named[:1]
     if len(candidates) != 1:
-        content = ", ".join(f"{key} {shape}" for key, shape in shapes.items()) or "no arrays"
+        content = ", ".join(f"{printable(key)} {shape}" for key, shape in shapes.items()) or "no arrays"
         problem = "several arrays could be the images" if candidates else "no images"
         raise InputError(f"{problem}: the file contains {content}; {_LAYOUTS}")
     others = [next((key for key in keys if key in shapes and key != candidates[0]), None) for keys in (LABELS, FACTORS)]
-    return [_SplitKeys(candidates[0], *others)]
+    return [_SplitKeys("all", candidates[0], *others)]

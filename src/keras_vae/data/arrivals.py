@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_vae.core.errors import InputError
+from keras_vae.core.files import printable
 from keras_vae.data.layout import find_images
 
 
@@ -36,7 +37,7 @@ class Arrival(NamedTuple):
 
     Args:
         path: The file.
-        name: Its path relative to the folder, printable: other characters are escaped.
+        name: Its path relative to the folder, as `printable` escapes it.
         signature: Its signature.
         age: Seconds since the first poll that found this signature.
     """
@@ -89,7 +90,7 @@ class Arrivals:
         self.is_available = True
         now, seen, arrived = self._clock(), dict[str, _Seen](), []
         for path in files:
-            name, signature = printable(str(path.relative_to(self.folder))), Signature.of(path)
+            name, signature = printable(path.relative_to(self.folder)), Signature.of(path)
             if signature is None or self._finished.get(name) == signature:
                 continue
             earlier = self._seen.get(name)
@@ -104,18 +105,3 @@ class Arrivals:
     def finish(self, arrival: Arrival) -> None:
         """Mark a file as finished, so that it does not arrive again unless it changes."""
         self._finished[arrival.name] = arrival.signature
-
-
-def printable(text: str) -> str:
-    r"""Return a text with escapes instead of line breaks, other control characters and bytes that are not UTF-8.
-
-    Example:
-        >>> printable("a\nb")
-        'a\\nb'
-    """
-    return "".join(
-        character
-        if character.isprintable() and character != "\\"
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )

@@ -128,6 +128,13 @@ class Dataset:
             numbers, names = encode_labels(labels, len(pixels), classes)
         return cls(pixel_levels(pixels), numbers, name, split, names, factors)
 
+    def __repr__(self) -> str:
+        """Return the size of the data set in one line."""
+        kind = {"train": "training ", "all": ""}.get(self.split, f"{self.split} ")
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        factors = f", {len(self.factors.names)} factors" if self.factors is not None else ""
+        return f"Dataset({self.name!r}: {len(self):,} {kind}images of {_size(self)}{classes}{factors})"
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
@@ -195,6 +202,10 @@ class Dataset:
         return self.subset(evenly_spaced(len(self), count), self.split)
 
 
+def _size(dataset: Dataset) -> str:
+    return "×".join(map(str, dataset.image_shape))
+
+
 def evenly_spaced(total: int, count: int) -> NDArray[np.int64]:
     """Return at most `count` evenly spaced positions from 0 to `total` − 1.
 
@@ -224,6 +235,12 @@ class Splits(NamedTuple):
     train: Dataset
     validation: Dataset | None
     test: Dataset | None
+
+    def __repr__(self) -> str:
+        """Return the sizes of the splits in one line."""
+        parts = {"training": self.train, "validation": self.validation, "test": self.test}
+        counts = ", ".join(f"{len(part):,} {kind}" for kind, part in parts.items() if part is not None)
+        return f"Splits({self.train.name!r}: {counts} images of {_size(self.train)})"
 
     @property
     def held_out(self) -> Dataset | None:

@@ -1,13 +1,16 @@
 """Known factors of variation of images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.data.validation import numeric_array
+
+MAX_SIZE = 65_536
+"""Largest number of values of a factor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,7 @@ class Factors:
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
-    values: NDArray[np.int64]
+    values: NDArray[np.int64] = field(repr=False)
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -39,6 +42,8 @@ class Factors:
                 f"factors: {values.shape[1]} columns, names {self.names}, sizes {self.sizes}; "
                 "pass one unique name and one size per column"
             )
+        if max(self.sizes) > MAX_SIZE:
+            raise InputError(f"factors: sizes {self.sizes}; number the values of each factor 0, 1, …, below {MAX_SIZE}")
         low, high = values.min(0), values.max(0)
         if (low < 0).any() or (high >= self.sizes).any():
             raise InputError(

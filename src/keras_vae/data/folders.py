@@ -1,228 +1,138 @@
 """Loading of image files from a folder."""
 
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.files import reading
+from keras_vae.core.files import printable, reading
 from keras_vae.core.progress import Progress, silent
-from keras_vae.data.convert import CHANNELS, MODES, Conversion, color_note, resize_note
+from keras_vae.core.typing import ImageShape
+from keras_vae.data.convert import Conversion, check_memory
 from keras_vae.data.dataset import Dataset, LoadedData
+from keras_vae.data.decoding import Decoder, parse_background, without_size_warnings
+from keras_vae.data.headers import BrokenFile, broken_error, check_files, skipped_note, threaded
 from keras_vae.data.layout import list_images
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageFile import ImageFile
-
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-_COLORS = {mode: color for color, mode in MODES.items()}
-# Large enough to keep all cores busy, and small enough to keep few decoded images in memory.
-_THREADED_BATCH = 64
 # Pillow decodes in parallel, but below this size threads cost more than they save.
 _MIN_THREADED_PIXELS = 128 * 128
 
 
 def load_folder(
-    folder: Path, conversion: Conversion, *, background: str | None = None, progress: Progress = silent
+    folder: Path,
+    conversion: Conversion,
+    *,
+    background: str | None = None,
+    scale: float | None = None,
+    skip_broken: bool = False,
+    progress: Progress = silent,
 ) -> LoadedData:
     """Load the images of a folder, in the order of their paths.
 
     Sub-folders of the first level become the classes, sorted by name; images directly in the folder have no labels.
     Folders named train, validation and test are splits, whose sub-folders become the classes; see `layout.list_images`.
-    Links are followed. EXIF orientation is applied. Gray files stay gray; all others become RGB.
+    Links are followed. EXIF orientation is applied. Gray files stay gray; all others become RGB. The headers of all
+    files are checked first.
 
     Args:
-        folder: Searched recursively for files with the suffixes of PNG, JPEG, WebP, BMP and GIF.
+        folder: Searched recursively for files with the suffixes of PNG, JPEG, WebP, BMP, GIF, TIFF and PGM/PPM.
         conversion: Target size and color; without them, all images must agree.
         background: Color behind transparent pixels, as a color name of Pillow or as `#rrggbb`.
+        scale: Value of white in images of more than 8 bits per channel.
+        skip_broken: Whether to leave out files that cannot be used.
         progress: Reports the progress of reading.
 
     Returns:
-        The images, with the splits of the folder, if any, and notes on files that were ignored, resized or converted.
+        The images, with the splits of the folder, if any, and notes on files that were ignored, resized, converted or
+        skipped.
 
     Raises:
-        InputError: There are no images, they differ in size or color, or a file is damaged, is animated, has
-            transparent pixels but no background is given, or has 16 bits per channel, which the caller must rescale.
+        InputError: There are no images, they differ in size or color, or, unless they are skipped, files are damaged,
+            are animated, have transparent pixels but no background is given, or have more than 8 bits per channel but
+            no scale is given. The message lists these files.
     """
-    fill = None if background is None else parse_background(background)
+    decoder = make_decoder(conversion, background, scale)
     listing = list_images(folder)
-    files = [file for part in listing.parts for file in part.files]
-    images, changes = read_images(folder, files, conversion, fill, progress)
-    name = folder.resolve().name or "images"
-    labels = [label for part in listing.parts for label in part.labels or ()] or None
+    checked = check_files(folder, listing.files, decoder, skip_broken=skip_broken, progress=progress)
+    files = [listing.files[position] for position in checked.positions]
+    read = read_images(files, checked.shape(conversion), decoder, progress)
+    broken = [*checked.broken, *read.broken]
+    if broken and not (skip_broken and read.positions):
+        raise broken_error(folder, broken, len(listing.files))
+    checked = checked.subset(read.positions)
+    kept = listing.subset(checked.positions)
+    labels = [label for part in kept.parts for label in part.labels or ()] or None
+    name = printable(folder.resolve().name) or "images"
     with reading(folder):
-        whole = Dataset.from_arrays(images, labels, name=name, classes=listing.classes)
+        whole = Dataset.from_arrays(read.images, labels, name=name, classes=kept.classes)
     datasets, start = {}, 0
-    for part in listing.parts:
+    for part in kept.parts:
         chosen = slice(start, start + len(part.files))
         start = chosen.stop
         numbers = None if whole.labels is None else whole.labels[chosen]
         datasets[part.split] = replace(whole, images=whole.images[chosen], labels=numbers, split=part.split)
     train = datasets["train"] if "train" in datasets else datasets["all"]
-    return LoadedData(train, datasets.get("test"), (*listing.notes, *changes), datasets.get("validation"))
+    notes = [*listing.notes, *checked.notes(decoder)]
+    notes += [skipped_note(folder, broken, len(listing.files))] if broken else []
+    return LoadedData(train, datasets.get("test"), tuple(notes), datasets.get("validation"))
 
 
-class DecodedImage(NamedTuple):
-    """The converted image of one file.
+def make_decoder(conversion: Conversion, background: str | None, scale: float | None) -> Decoder:
+    """Return the decoder with the given options; see `load_folder`."""
+    return Decoder(conversion, None if background is None else parse_background(background), scale)
+
+
+class ReadImages(NamedTuple):
+    """Decoded image files.
 
     Args:
-        pixels: (H, W, C).
-        size: Height and width before conversion.
-        color: `"gray"` or `"rgb"`, before conversion.
-        background: Whether transparent pixels were filled with the background.
+        images: N x H x W x C.
+        positions: Position of the file of each image.
+        broken: Files that cannot be decoded.
     """
 
-    pixels: NDArray[np.uint8]
-    size: tuple[int, int]
-    color: str
-    background: bool
+    images: NDArray[np.uint8]
+    positions: list[int]
+    broken: list[BrokenFile]
 
 
-def read_images(
-    folder: Path,
-    files: Sequence[Path],
-    conversion: Conversion,
-    background: tuple[int, ...] | None,
-    progress: Progress,
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Read image files.
+def read_images(files: Sequence[Path], shape: ImageShape, decoder: Decoder, progress: Progress) -> ReadImages:
+    """Decode image files.
 
     Args:
-        folder: The folder of the files, for messages.
-        files: At least one file.
-        conversion: Target size and color; without them, all images must agree.
-        background: Color behind transparent pixels, as returned by `parse_background`.
+        files: At least one file, whose header has been checked.
+        shape: (H, W, C) of the decoded images.
+        decoder: Decodes a file.
         progress: Reports the progress of reading.
 
-    Returns:
-        N x H x W x C, and a note on each kind of change.
-
     Raises:
-        InputError: See `load_folder`.
+        InputError: The images do not fit in memory.
     """
 
-    def decode(file: Path) -> DecodedImage:
-        with reading(file):
-            return decode_image(file, conversion, background)
+    def decode(file: Path) -> NDArray[np.uint8] | BrokenFile:
+        try:
+            with reading(file):
+                pixels = decoder(file).pixels
+                if pixels.shape != shape:
+                    raise InputError("changed while it was read; try again")
+                return pixels
+        except InputError as error:
+            return BrokenFile(file, str(error))
 
-    first = decode(files[0])
-    with reading(folder):
-        images = np.empty((len(files), *first.pixels.shape), np.uint8)
-    resized = recolored = 0
-    decoded = _threaded(decode, files) if math.prod(first.size) >= _MIN_THREADED_PIXELS else map(decode, files)
-    for index, (file, image) in enumerate(zip(progress(files, "reading images"), decoded, strict=True)):
-        if conversion.image_size is None and image.size != first.size:
-            sizes = " and ".join(f"{path} {h}x{w}" for path, (h, w) in ((files[0], first.size), (file, image.size)))
-            raise InputError(f"{folder}: images of different sizes (H x W), {sizes}; resize them with --image-size HxW")
-        if conversion.color is None and image.color != first.color:
-            colors = " and ".join(
-                f"{path} is {color}" for path, color in ((files[0], first.color), (file, image.color))
-            )
-            raise InputError(
-                f"{folder}: both gray and color images, {colors}; convert them with --color gray or --color rgb"
-            )
-        images[index] = image.pixels
-        resized += image.size != image.pixels.shape[:2]
-        recolored += CHANNELS[image.color] != image.pixels.shape[2]
-    height, width, channels = first.pixels.shape
-    notes = [resize_note((height, width), resized, len(files))] if resized else []
-    return images, notes + ([color_note(channels, recolored, len(files))] if recolored else [])
-
-
-def _threaded(decode: Callable[[Path], DecodedImage], files: Sequence[Path]) -> Iterator[DecodedImage]:
-    """Yield the image of each file, decoded on all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), _THREADED_BATCH):
-            yield from pool.map(decode, files[start : start + _THREADED_BATCH])
-
-
-def decode_image(file: Path | BinaryIO, conversion: Conversion, background: tuple[int, ...] | None) -> DecodedImage:
-    """Decode an image file.
-
-    Args:
-        file: A path or an open file.
-        conversion: Target size and color.
-        background: Color behind transparent pixels, as returned by `parse_background`.
-
-    Raises:
-        InputError: The image is animated, has transparent pixels but no background is given, or has more than 8 bits
-            per channel.
-        OSError: The file is damaged or not an image.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        opened = Image.open(file, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise OSError(f"not a complete {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
-    with opened:
-        # Cameras add a second picture, such as a preview, to a JPEG file, which Pillow reports as MPO with two frames.
-        if opened.format != "MPO" and getattr(opened, "is_animated", False):
-            raise InputError("an animated image; pass still images")
-        if _has_more_than_8_bits(opened):
-            raise InputError("more than 8 bits per channel; convert it to 8 bits")
-        opened.load()
-        upright = ImageOps.exif_transpose(opened)
-        image = _flatten(upright, background)
-        size = image.height, image.width
-        return DecodedImage(conversion.pixels(image), size, _COLORS[image.mode], _has_transparent_pixels(upright))
-
-
-def _has_more_than_8_bits(image: "ImageFile") -> bool:
-    # Pillow silently converts 16-bit RGB files to 8 bits; only the raw mode shows it.
-    raw_modes = [str(tile[3]) for tile in image.tile] if image.format == "PNG" else []
-    return image.mode.startswith(("I", "F")) or any("16B" in mode for mode in raw_modes)
-
-
-def _has_transparent_pixels(image: "Image") -> bool:
-    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
-
-
-def _flatten(image: "Image", background: tuple[int, ...] | None) -> "Image":
-    """Convert an image to mode L or RGB, with the background behind transparent pixels."""
-    from PIL import Image
-
-    gray = _is_gray(image)
-    if _has_transparent_pixels(image):
-        if background is None:
-            raise InputError("transparent pixels; choose a color for them, such as --background white")
-        canvas = Image.new("RGBA", image.size, background)
-        canvas.alpha_composite(image.convert("RGBA"))
-        image, gray = canvas, gray and len(set(background)) == 1
-    image = image.convert("RGB") if image.mode not in ("1", "L") else image
-    return image.convert("L" if gray else "RGB")
-
-
-def _is_gray(image: "Image") -> bool:
-    if image.mode in ("P", "PA"):
-        palette = np.asarray(image.getpalette("RGB")).reshape(-1, 3)
-        return bool((palette == palette[:, :1]).all())
-    return image.mode in ("1", "L", "LA", "La")
-
-
-def parse_background(background: str) -> tuple[int, ...]:
-    """Return the red, green and blue levels of an opaque color.
-
-    Args:
-        background: A color name of Pillow, or `#rrggbb`.
-
-    Raises:
-        InputError: The color is unknown or not opaque.
-    """
-    from PIL import ImageColor
-
-    try:
-        color = ImageColor.getrgb(background)
-    except ValueError:
-        color = (0, 0, 0, 0)
-    if len(color) == 4 and color[3] != 255:
-        raise InputError(f"background = {background!r}: not an opaque color; pass one such as white, black or #808080")
-    return color[:3]
+    check_memory(len(files), shape, is_resized=decoder.conversion.image_size is not None)
+    images, positions, broken = np.empty((len(files), *shape), np.uint8), list[int](), list[BrokenFile]()
+    decoded = threaded(decode, files) if math.prod(shape[:2]) >= _MIN_THREADED_PIXELS else map(decode, files)
+    with without_size_warnings():
+        shown = progress(files, "reading images")
+        for position, (_, result) in enumerate(zip(shown, decoded, strict=True)):
+            if isinstance(result, BrokenFile):
+                broken.append(result)
+            else:
+                images[len(positions)] = result
+                positions.append(position)
+    return ReadImages(images[: len(positions)], positions, broken)

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.errors import InputError, listed, unknown
 from keras_vae.data.validation import numeric_array
 
-_MAX_LISTED = 20
+_MAX_DIGITS = 9
+"""Number of digits up to which a label can be a class number; Python refuses to convert thousands of digits."""
 
 
 def class_index(names: Sequence[str], label: str | int, *, argument: str = "label") -> int:
@@ -39,19 +40,19 @@ def class_index(names: Sequence[str], label: str | int, *, argument: str = "labe
     if isinstance(label, str):
         if label in names:
             return names.index(label)
-        if not named_by_numbers and label.isdecimal() and int(label) < len(names):
+        if not named_by_numbers and label.isdecimal() and len(label) <= _MAX_DIGITS and int(label) < len(names):
             return int(label)
-        raise _unknown_label(argument, label, names)
+        raise unknown(argument, label, names)
     number = int(label)
     is_number = 0 <= number < len(names)
     if is_number and (not named_by_numbers or names[number] == str(number)):
         return number
     if is_number or str(number) in names:
         raise InputError(
-            f"{argument} = {number}: ambiguous, because classes are named by other numbers ({_listed(names)}); pass a "
+            f"{argument} = {number}: ambiguous, because classes are named by other numbers ({listed(names)}); pass a "
             "name as text, or an array of class numbers"
         )
-    raise _unknown_label(argument, number, names)
+    raise unknown(argument, number, names)
 
 
 def encode_labels(
@@ -143,7 +144,7 @@ def check_known(names: Iterable[str], known: Sequence[str], *, argument: str = "
     new = sorted(set(names) - set(known))
     if new:
         remedy = "accepted labels:" if run is None else f"{run} was trained on the labels"
-        raise InputError(f"{argument}: unknown labels {_listed(new)}; {remedy} {_listed(known)}")
+        raise InputError(f"{argument}: unknown labels {listed(new)}; {remedy} {listed(known)}")
 
 
 def united(*classes: Sequence[str]) -> tuple[str, ...]:
@@ -184,14 +185,3 @@ def _text(labels: ArrayLike) -> NDArray[np.str_] | None:
         return np.char.decode(array, "utf-8", "backslashreplace")
     is_object_text = array.dtype.kind == "O" and all(isinstance(value, str) for value in array.ravel())
     return array.astype(np.str_) if array.dtype.kind == "U" or is_object_text else None
-
-
-def _unknown_label(argument: str, label: str | int, names: Sequence[str]) -> InputError:
-    hint = suggestion(label, names) if isinstance(label, str) else ""
-    return InputError(f"{argument} = {label!r}: unknown; {hint}accepted: {_listed(names)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return names separated by commas; if there are very many, the first ones and their number."""
-    shown = [*names[:_MAX_LISTED], *([f"… ({len(names)} in all)"] if len(names) > _MAX_LISTED else [])]
-    return ", ".join(shown)

@@ -7,9 +7,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.files import reading
+from keras_vae.core.files import printable, reading
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
+    *(".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm"),
+)
+
+OTHER_SUFFIXES = (
+    *(".avif", ".heic", ".heif", ".jp2", ".jxl", ".psd", ".svg", ".ico", ".tga", ".exr", ".hdr", ".dcm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw"),
+)
+"""Suffixes of image formats that are not read."""
+
+SYSTEM_NAMES = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("__macosx", "icon\r", "lost+found", "@eadir", "@__thumb", "@recycle", "@tmp", "#recycle", "#snapshot"),
+)
+"""Names of thumbnails and metadata of desktop and network storage systems, in lower case."""
 
 SPLIT_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -51,12 +66,43 @@ class FolderListing(NamedTuple):
     classes: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files of all parts."""
+        return [file for part in self.parts for file in part.files]
+
+    def subset(self, positions: Sequence[int]) -> "FolderListing":
+        """Return the listing without the other files, and without the parts and classes that become empty.
+
+        Args:
+            positions: Positions in `files`, in increasing order.
+
+        Raises:
+            InputError: There are splits, and no training images are left.
+        """
+        if len(positions) == len(self.files):
+            return self
+        chosen, parts, start = set(positions), [], 0
+        for part in self.parts:
+            inside = [index for index in range(len(part.files)) if start + index in chosen]
+            start += len(part.files)
+            labels = None if part.labels is None else [part.labels[index] for index in inside]
+            parts += [FolderPart(part.split, [part.files[index] for index in inside], labels)] if inside else []
+        if parts[0].split not in ("all", "train"):
+            raise InputError(f"{printable(self.parts[0].files[0].parent)}: no usable training images")
+        present = sorted({label for part in parts for label in part.labels or ()})
+        numbers = {label: number for number, label in enumerate(present)}
+        parts = [part._replace(labels=part.labels and [numbers[label] for label in part.labels]) for part in parts]
+        return FolderListing(tuple(parts), tuple(self.classes[label] for label in present), self.notes)
+
 
 class _Found(NamedTuple):
     """Entries below a folder, each list sorted by path."""
 
     images: list[Path]
     masks: list[Path]
+    system: list[Path]
+    unread: list[Path]
     ignored: list[Path]
 
 
@@ -66,7 +112,8 @@ def list_images(folder: Path) -> FolderListing:
     Without splits, the sub-folders of the first level are the classes. Folders of the first level named train or
     training; val, valid, validation or dev; and test or testing, in any case, are splits, and the classes are one level
     below. A single folder of such a name, with images directly in it and with other folders next to it, is a class.
-    Masks are ignored: images in folders named as in `MASK_FOLDERS`, and `NAME_mask.png` next to `NAME.png`.
+    Masks are ignored: images in folders named as in `MASK_FOLDERS`, and `NAME_mask.png` next to `NAME.png`. So are
+    hidden files and folders, and those named as in `SYSTEM_NAMES`. Names of classes are escaped by `printable`.
 
     Args:
         folder: A folder as described in `folders.load_folder`.
@@ -84,15 +131,19 @@ def list_images(folder: Path) -> FolderListing:
         files, masks = _without_masks(found.images)
         masks = sorted(found.masks + masks)
     if not files:
-        content = f", only {_first(path.name for path in found.ignored)}" if found.ignored else ""
+        others = sorted([*found.system, *found.unread, *found.ignored])
+        content = f", only {_first(path.name for path in others)}" if others else ""
         content = f", only masks: {_first(_relative(folder, masks))}" if masks else content
-        raise InputError(f"{folder}: no images{content}; accepted: {', '.join(SUFFIXES)} files")
+        kind = "no images that can be read" if found.unread else "no images"
+        raise InputError(f"{printable(folder)}: {kind}{content}; accepted: {', '.join(SUFFIXES)} files")
     _reject_nested_splits(folder, files)
     splits = _split_folders(folder, files)
     names = [_class_of_each(folder / name, inside) for name, inside in splits.values()] or [
         _class_of_each(folder, files)
     ]
     _reject_partial_labels(folder, splits, names)
+    _reject_equal_names(folder, {name for part in names for name in part or ()})
+    names = [part and [printable(name) for name in part] for part in names]
     classes = tuple(dict.fromkeys(name for part in names for name in sorted(set(part or ()))))
     numbers = {name: number for number, name in enumerate(classes)}
     contents = [(split, inside) for split, (_, inside) in splits.items()] or [("all", files)]
@@ -100,13 +151,14 @@ def list_images(folder: Path) -> FolderListing:
         FolderPart(split, inside, None if part is None else [numbers[name] for name in part])
         for (split, inside), part in zip(contents, names, strict=True)
     )
-    ignored = found.ignored
-    notes = [
-        *_split_notes(parts, classes),
-        *([f"ignored, masks: {len(masks)} ({_first(_relative(folder, masks))})"] if masks else []),
-        *([f"ignored, not images: {len(ignored)} ({_first(path.name for path in ignored)})"] if ignored else []),
-    ]
-    return FolderListing(parts, classes, tuple(notes))
+    ignored = {
+        "masks": _relative(folder, masks),
+        "hidden or system files": [path.name for path in found.system],
+        "image formats that are not read": [path.name for path in found.unread],
+        "not images": [path.name for path in found.ignored],
+    }
+    notes = [f"ignored, {kind}: {len(listed)} ({_first(listed)})" for kind, listed in ignored.items() if listed]
+    return FolderListing(parts, classes, (*_split_notes(parts, classes), *notes))
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -125,13 +177,14 @@ def find_images(folder: Path) -> list[Path]:
 def _scan(folder: Path, above: frozenset[str], *, in_masks: bool = False) -> _Found:
     """Return the entries below a folder."""
     real = os.path.realpath(folder)
-    found = _Found([], [], [])
+    found = _Found([], [], [], [], [])
     if real in above:
         found.ignored.append(folder)
         return found
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            found.ignored.append(entry)
+        suffix = entry.suffix.lower()
+        if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
+            found.system.append(entry)
         elif entry.is_dir():
             is_mask = in_masks or entry.name.lower() in MASK_FOLDERS
             inner = _scan(entry, above | {real}, in_masks=is_mask)
@@ -139,8 +192,10 @@ def _scan(folder: Path, above: frozenset[str], *, in_masks: bool = False) -> _Fo
                 own.extend(new)
             if not any(inner):
                 found.ignored.append(entry)
-        elif entry.suffix.lower() in SUFFIXES and entry.is_file():
+        elif suffix in SUFFIXES and entry.is_file():
             (found.masks if in_masks else found.images).append(entry)
+        elif suffix in OTHER_SUFFIXES and entry.is_file():
+            found.unread.append(entry)
         else:
             found.ignored.append(entry)
     return found
@@ -172,14 +227,16 @@ def _split_folders(folder: Path, files: Sequence[Path]) -> dict[str, tuple[str, 
     folders = " and ".join(f"{name}/" for name in found)
     if others:
         raise InputError(
-            f"{folder}: splits ({folders}) next to other images ({_first(others)}); move them apart, or pass "
-            f"{_one_of(folder / name for name in found)}"
+            f"{printable(folder)}: splits ({folders}) next to other images ({_first(others)}); move them apart, or"
+            f" pass {_one_of(folder / name for name in found)}"
         )
     if len(set(found.values())) < len(found):
-        raise InputError(f"{folder}: two folders of the same split ({folders}); keep one of them, or rename the other")
+        raise InputError(
+            f"{printable(folder)}: two folders of the same split ({folders}); keep one of them, or rename the other"
+        )
     if "train" not in found.values():
         raise InputError(
-            f"{folder}: {folders} without images in train/; pass {_one_of(folder / name for name in found)}"
+            f"{printable(folder)}: {folders} without images in train/; pass {_one_of(folder / name for name in found)}"
         )
     named = {split: name for name, split in found.items()}
     return {split: (named[split], inside[named[split]]) for split in ("train", "validation", "test") if split in named}
@@ -196,7 +253,7 @@ def _reject_nested_splits(folder: Path, files: Sequence[Path]) -> None:
                 splits[folder.joinpath(*names[:depth])].add(split)
     nested = [path for path, found in splits.items() if "train" in found and len(found) > 1]
     if nested:
-        raise InputError(f"{folder}: folders in it have splits of their own; pass {_one_of(nested)}")
+        raise InputError(f"{printable(folder)}: folders in it have splits of their own; pass {_one_of(nested)}")
 
 
 def _class_of_each(folder: Path, files: Sequence[Path]) -> list[str] | None:
@@ -208,10 +265,19 @@ def _class_of_each(folder: Path, files: Sequence[Path]) -> list[str] | None:
         return None
     if direct:
         raise InputError(
-            f"{folder}: images both directly in it ({direct[0][0]}) and in sub-folders ({'/'.join(nested[0])});"
+            f"{printable(folder)}: images both directly in it ({printable(direct[0][0])}) and in sub-folders"
+            f" ({printable('/'.join(nested[0]))});"
             " put all directly in it, or all into one sub-folder per class"
         )
     return [names[0] for names in parts]
+
+
+def _reject_equal_names(folder: Path, names: Iterable[str]) -> None:
+    """Reject classes whose names become equal when they are escaped."""
+    shown = [printable(name) for name in names]
+    equal = sorted({name for name in shown if shown.count(name) > 1})
+    if equal:
+        raise InputError(f"{printable(folder)}: two classes are named {equal[0]} when escaped; rename one of them")
 
 
 def _reject_partial_labels(
@@ -222,8 +288,8 @@ def _reject_partial_labels(
     unlabeled = [name for (name, _), part in zip(splits.values(), names, strict=False) if part is None]
     if labeled and unlabeled:
         raise InputError(
-            f"{folder}: {labeled[0]}/ has one sub-folder per class, and {unlabeled[0]}/ has none; sort all splits into "
-            f"classes, or pass {_one_of([folder / splits['train'][0]])}"
+            f"{printable(folder)}: {labeled[0]}/ has one sub-folder per class, and {unlabeled[0]}/ has none; sort all"
+            f" splits into classes, or pass {_one_of([folder / splits['train'][0]])}"
         )
 
 
@@ -244,11 +310,11 @@ def _relative(folder: Path, paths: Iterable[Path]) -> list[str]:
 
 def _one_of(paths: Iterable[Path]) -> str:
     """Return a choice between paths; of many, the first ones."""
-    shown = list(map(str, paths))
+    shown = list(map(printable, paths))
     return " or ".join(shown) if len(shown) < 3 else f"one of {_first(shown)}"
 
 
 def _first(names: Iterable[str]) -> str:
-    """Return the first few names."""
-    shown = list(names)
+    """Return the first few names, escaped."""
+    shown = list(map(printable, names))
     return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_vae.core.errors import InputError, suggestion
-from keras_vae.core.files import reading
+from keras_vae.core.files import printable, reading, to_path
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data import dataset, sprites, streams
 from keras_vae.data.arrays import load_arrays
 from keras_vae.data.config import DataConfig
-from keras_vae.data.convert import Color, Conversion, convert
+from keras_vae.data.convert import Color, Conversion, Fit, convert
 from keras_vae.data.dataset import Dataset, LoadedData, Splits, check_compatible
-from keras_vae.data.folders import load_folder
+from keras_vae.data.decoding import Decoder
+from keras_vae.data.folders import load_folder, make_decoder
+from keras_vae.data.layout import SUFFIXES
 from keras_vae.data.published import FASHION_MNIST, MNIST
 from keras_vae.data.streams import Stream
 
@@ -68,7 +70,10 @@ def load(
     *,
     image_size: tuple[int, int] | None = None,
     color: Color | None = None,
+    fit: Fit = "crop",
     background: str | None = None,
+    scale: float | None = None,
+    skip_broken: bool = False,
     progress: Progress | None = None,
 ) -> LoadedData:
     """Load the images of a named source, a `.npz` or `.npy` file, or a folder.
@@ -76,9 +81,14 @@ def load(
     Args:
         source: A name in `SOURCES`, or a path. A name takes precedence over a file of the same name; write `./name`
             for the file.
-        image_size: Height and width of the returned images, which are scaled to cover it and then cropped centrally.
+        image_size: Height and width of the returned images.
         color: `"gray"` or `"rgb"`; required for folders that mix the two.
+        fit: How images get another aspect ratio: `"crop"` scales them to cover `image_size` and crops them centrally,
+            `"pad"` scales them to fit inside and pads them with `background` or black, `"stretch"` distorts them.
         background: Color behind transparent pixels; only for folders.
+        scale: Value of white in images of more than 8 bits per channel, such as 65535; only for folders. The maximum of
+            a PGM file counts as 65535.
+        skip_broken: Whether to leave out files that cannot be used; only for folders.
         progress: Reports the progress of downloading, reading and converting.
 
     Returns:
@@ -88,21 +98,18 @@ def load(
         InputError: There is no such source, or its content is invalid.
         RunError: A download fails.
     """
-    conversion = Conversion(image_size, color)
+    conversion = Conversion(image_size, color, fit)
     show = progress or silent
     name, path, is_named = _resolve(source)
-    if background is not None and (is_named or not path.is_dir()):
-        raise InputError(f"background = {background!r}: arrays have no transparency; pass it with folders only")
+    _check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
     if is_named:
         loaded = SOURCES[name].load(show)
     elif path.is_dir():
-        loaded = load_folder(path, conversion, background=background, progress=show)
-    elif path.suffix.lower() in _ARRAYS:
-        loaded = load_arrays(path)
-    else:
-        raise InputError(
-            f"data = {path.absolute()}: not images; pass a .npz or .npy file, a folder of images, or a named source"
+        loaded = load_folder(
+            path, conversion, background=background, scale=scale, skip_broken=skip_broken, progress=show
         )
+    else:
+        loaded = load_arrays(path)
     train, notes = convert(loaded.train, conversion, show)
     others: list[Dataset | None] = []
     for part in (loaded.test, loaded.validation):
@@ -120,7 +127,10 @@ def stream(
     *,
     image_size: tuple[int, int] | None = None,
     color: Color | None = None,
+    fit: Fit = "crop",
     background: str | None = None,
+    scale: float | None = None,
+    skip_broken: bool = False,
     progress: Progress | None = None,
 ) -> Stream:
     """Return a stream over the images of a source; files and folders are read block by block, on demand.
@@ -128,13 +138,17 @@ def stream(
     Arguments and errors are those of `load`. Test images of the source, if any, come first.
     """
     _, path, is_named = _resolve(source)
+    _check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
+    conversion, show = Conversion(image_size, color, fit), progress or silent
     if not is_named and path.is_dir():
-        return streams.stream_folder(path, Conversion(image_size, color), background=background)
-    if not is_named and path.suffix.lower() in _ARRAYS and background is None:
-        return streams.stream_arrays(path, Conversion(image_size, color))
-    loaded = load(source, image_size=image_size, color=color, background=background, progress=progress)
+        return streams.stream_folder(
+            path, conversion, background=background, scale=scale, skip_broken=skip_broken, progress=show
+        )
+    if not is_named:
+        return streams.stream_arrays(path, conversion)
+    loaded = load(source, image_size=image_size, color=color, fit=fit, progress=progress)
     parts = (loaded.test, loaded.validation, loaded.train)
-    return streams.stream_datasets([part for part in parts if part is not None])
+    return streams.stream_datasets([part for part in parts if part is not None], loaded.notes)
 
 
 def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = None) -> tuple[Splits, tuple[str, ...]]:
@@ -180,18 +194,46 @@ def open_stream(config: DataConfig, progress: Progress | None = None) -> Stream:
     return stream(config.source, progress=progress, **_conversion(config))
 
 
+def decoder_of(config: DataConfig) -> Decoder:
+    """Return the decoder of single files with the options of a `[data]` table."""
+    options = _conversion(config)
+    conversion = Conversion(options["image_size"], options["color"], options["fit"])
+    return make_decoder(conversion, options["background"], options["scale"])
+
+
 def _conversion(config: DataConfig) -> dict[str, Any]:
     return {
         "image_size": None if config.image_size == "keep" else (config.image_size[0], config.image_size[1]),
         "color": None if config.color == "keep" else config.color,
+        "fit": config.fit,
         "background": None if config.background == "refuse" else config.background,
+        "scale": None if config.scale == "refuse" else config.scale,
+        "skip_broken": config.skip_broken,
     }
+
+
+def _check_options(path: Path, is_named: bool, **options: Any) -> None:
+    """Reject files that are not images, and options of folders with other sources."""
+    if not is_named and path.is_dir():
+        return
+    for name, value in options.items():
+        if value not in (None, False):
+            raise InputError(f"{name} = {value!r}: arrays have {_LACKS[name]}; pass it with folders only")
+    if is_named or path.suffix.lower() in _ARRAYS:
+        return
+    what, remedy = "not images", "pass a .npz or .npy file, a folder of images, or a named source"
+    if path.suffix.lower() in SUFFIXES:
+        what, remedy = "a single image", "pass a folder of images"
+    raise InputError(f"data = {printable(path.absolute())}: {what}; {remedy}")
+
+
+_LACKS = {"background": "no transparency", "scale": "8 bits per channel", "skip_broken": "no files to skip"}
 
 
 def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
     """Return a source as a name and as a path, and whether it refers to a named source."""
     name = os.fspath(source)
-    path = Path(os.path.expanduser(name))
+    path = to_path(name)
     is_named = name in SOURCES and not isinstance(source, os.PathLike)
     if not is_named and not (name and os.path.exists(path)):
         raise _not_found(name, path)
@@ -204,7 +246,7 @@ def available() -> tuple[SourceLocation, ...]:
 
 
 def _not_found(name: str, path: Path) -> InputError:
-    where = f", and no file or folder {path.absolute()}" if name else ""
+    where = f", and no file or folder {printable(path.absolute())}" if name else ""
     return InputError(
         f"data = {name!r}: no such source{where}; {suggestion(name.lower(), SOURCES)}accepted: {', '.join(SOURCES)},"
         " or a path to a .npz or .npy file or a folder of images"

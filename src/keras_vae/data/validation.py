@@ -1,5 +1,8 @@
 """Validation of arrays, and their conversion to the dtypes of a `Dataset`."""
 
+import os
+import sys
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -72,3 +75,11 @@ def pixel_levels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
             " pass levels 0 and 255, booleans, or floats in [0, 1]"
         )
     return pixels.astype(np.uint8, copy=False)
+
+
+def total_memory() -> int:
+    """Return the number of bytes of memory of this machine, or a very large number if it is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize

@@ -1,7 +1,7 @@
 """Anomaly scores of images, and maps of their reconstruction errors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -47,7 +47,7 @@ class Scorer:
     model: "BaseVAE"
     samples: int
     seed: int
-    reference: Scores
+    reference: Scores = field(repr=False)
 
     @classmethod
     def fit(

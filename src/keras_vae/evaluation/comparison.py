@@ -9,7 +9,8 @@ from typing import Any
 
 from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.files import write_text
-from keras_vae.evaluation.descriptions import format_mean
+from keras_vae.core.markdown import escape
+from keras_vae.evaluation.descriptions import format_number, format_value
 from keras_vae.evaluation.per_image import load_per_image
 from keras_vae.evaluation.ranking import COLUMNS, Cell, MeasuredRun, rank
 from keras_vae.runs.run import SCHEMA, Run
@@ -33,6 +34,10 @@ class Comparison:
     notes: tuple[str, ...]
     metrics: Mapping[str, Mapping[str, Sequence[float]]]
 
+    def __repr__(self) -> str:
+        """Return the names of the runs and of the numbers in one line."""
+        return f"Comparison({', '.join(map(repr, self.names))}: {', '.join(self.columns)})"
+
     def __str__(self) -> str:
         """Return the table as text: one row per number, one column per run, `*` at the best."""
         rows = self._rows(lambda text, best: f"{text} {'*' if best else ' '}")
@@ -48,10 +53,11 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, with the best numbers in bold."""
-        head, *rows = self._rows(lambda text, best: f"**{text}**" if best else text)
+        (_, *names), *rows = self._rows(lambda text, best: f"**{text}**" if best else text)
+        head = ["", *map(escape, names)]
         rule = ["---", *("---:" for _ in self.names)]
         lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-        notes = "\n\n".join([*self._legend("Bold"), *self.notes])
+        notes = "\n\n".join([*self._legend("Bold"), *map(escape, self.notes)])
         return "\n".join([*lines, "", notes, ""])
 
     def to_json(self) -> dict[str, Any]:
@@ -87,15 +93,15 @@ class Comparison:
             if any(cell is not None and cell.difference is not None for cell in cells):
                 rows.append([_DIFFERENCE, *(mark(_difference_text(cell), False) for cell in cells)])
         for fact, values in self.facts.items():
-            rows.append([fact, *(mark(f"{value:,.0f}", False) for value in values)])
+            rows.append([fact, *(mark(format_number(value), False) for value in values)])
         return rows
 
     def _legend(self, mark: str) -> Iterator[str]:
         """Yield the explanations of the marks that the table contains."""
-        yield f"{mark}: best, or tied with the best (within two standard errors of the difference)."
-        differences = [
-            cell.difference for cells in self.columns.values() for cell in cells if cell is not None and cell.difference
-        ]
+        cells = [cell for column in self.columns.values() for cell in column if cell is not None]
+        if any(cell.best for cell in cells):
+            yield f"{mark}: best, or tied with the best (within two standard errors of the difference)."
+        differences = [cell.difference for cell in cells if cell.difference]
         if differences:
             yield "difference: the number minus that of the best run, with the standard error of this difference."
         if not all(difference.paired for difference in differences):
@@ -139,14 +145,21 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
             raise InputError(f"runs = {path.name} twice: cannot be compared with itself; pass different runs")
     names = _short_names(paths)
     measured = [_measured_run(name, run) for name, run in zip(names, opened, strict=True)]
-    columns, notes, unpaired = {}, list[str](), dict[tuple[str, ...], list[str]]()
+    columns, notes = {}, list[str]()
+    not_ranked, unpaired = dict[str, list[str]](), dict[tuple[str, ...], list[str]]()
     for column in COLUMNS:
         ranking = rank(column, measured)
         if any(ranking.cells):
             columns[column.name] = ranking.cells
         notes += ranking.notes
+        if ranking.not_ranked:
+            not_ranked.setdefault(ranking.not_ranked, []).append(column.name)
         if ranking.without_values:
             unpaired.setdefault(ranking.without_values, []).append(column.name)
+    notes += [
+        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not ranked: {reason}"
+        for reason, names in not_ranked.items()
+    ]
     notes += [
         f"{', '.join(runs)}: no per-image values of {', '.join(numbers)}; unpaired errors are used, which hide small"
         " differences; run `vae evaluate` again"
@@ -184,12 +197,12 @@ def _short_names(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _cell_text(cell: Cell) -> str:
-    return " ".join(format_mean(cell.mean, cell.standard_error)).rstrip()
+    return format_value({"mean": cell.mean, "standard_error": cell.standard_error})
 
 
 def _difference_text(cell: Cell | None) -> str:
     if cell is None or cell.difference is None:
         return "–"
     mean, error, is_paired = cell.difference
-    text = " ".join(format_mean(mean, error)).rstrip()
+    text = format_value({"mean": mean, "standard_error": error})
     return f"{'+' if mean > 0 else ''}{text}{'' if is_paired else ' †'}"

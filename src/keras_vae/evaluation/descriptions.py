@@ -240,6 +240,21 @@ def format_mean(mean: float, error: float | None) -> tuple[str, str]:
     return f"{mean:,.{digits}f}", f"± {error:,.{digits}f}"
 
 
+def format_value(value: Mapping[str, Any] | float) -> str:
+    """Return a number as all commands and pages show it: with its standard error, if it has one.
+
+    Args:
+        value: A number, or a mapping with its `mean` and `standard_error`.
+
+    Example:
+        >>> format_value({"mean": 144.1632, "standard_error": 1.4871}), format_value(0.51)
+        ('144.2 ± 1.5', '0.51')
+    """
+    if not isinstance(value, Mapping):
+        return format_number(value)
+    return " ".join(format_mean(value["mean"], value["standard_error"])).rstrip()
+
+
 def format_bounds(bounds: Mapping[str, Any]) -> str:
     """Return the range between two bounds of a quantity that is never negative.
 

@@ -11,6 +11,7 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.evaluation.per_image import CHECKSUM, StageResult, load_per_image, stored, values_checksum
+from keras_vae.runs.evaluation_file import Evaluation
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import SCHEMA, Run
 
@@ -151,7 +152,7 @@ def evaluate(
     model: "BaseVAE | None" = None,
     on: str | None = None,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Evaluate a run stage by stage, and write `evaluation.json` after each stage.
 
     An interrupted evaluation with the same settings resumes.
@@ -168,7 +169,7 @@ def evaluate(
         progress: Shows the progress of long work.
 
     Returns:
-        The content of the file.
+        The content of the file, a dictionary.
 
     Raises:
         InputError: The run is unfinished, or a stage is unknown or not available for this model or these images.
@@ -187,8 +188,7 @@ def evaluate(
     fingerprint, checksum = run.model_fingerprint(prior), (splits.held_out or splits.train).checksum
     key = {"schema": SCHEMA, "model": fingerprint, **({} if on is None else {"checksum": checksum})}
     evaluation = _continued_evaluation(run, on, key, config)
-    identity = f"{fingerprint['checksum']} {checksum} {config.samples} {config.proposal} {seed}"
-    partial = run.path / f".likelihood.{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npy"
+    partial = _partial_file(run, fingerprint["checksum"], checksum, config.samples, config.proposal, seed)
     per_image = load_per_image(run, evaluation, on)
     context = EvaluationContext(model, splits, config, seed, progress, partial)
     stages = stages or available_stages(model, splits)
@@ -204,6 +204,11 @@ def evaluate(
     return evaluation
 
 
+def _partial_file(run: Run, *identity: object) -> Path:
+    """Return the file for intermediate estimates of an evaluation of this identity."""
+    return run.path / f".likelihood.{hashlib.sha256(' '.join(map(str, identity)).encode()).hexdigest()[:16]}.npy"
+
+
 def _check_stages(stages: Sequence[str]) -> None:
     """Reject unknown stages."""
     require_list("stages", stages)
@@ -212,16 +217,16 @@ def _check_stages(stages: Sequence[str]) -> None:
             raise unknown("stage", stage, STAGES)
 
 
-def _continued_evaluation(run: Run, on: str | None, key: dict[str, Any], config: EvaluationConfig) -> dict[str, Any]:
+def _continued_evaluation(run: Run, on: str | None, key: dict[str, Any], config: EvaluationConfig) -> Evaluation:
     """Return the existing evaluation of the same weights and images, if any, and record the current software."""
     from keras_vae.core import backend
 
-    evaluation = run.read_evaluation(on) or {}
+    evaluation = run.read_evaluation(on) or Evaluation()
     if any(evaluation.get(name) != value for name, value in key.items()):
-        evaluation = {}
+        evaluation = Evaluation()
     software = backend.describe_software()
     # environment.json already records the software of the quick evaluation that follows training.
     is_recorded = config.samples == 0 and software.items() <= run.environment.items()
     if "measured_with" in evaluation or not is_recorded:
-        return {**evaluation, **key, "measured_with": software}
-    return {**evaluation, **key}
+        return Evaluation({**evaluation, **key, "measured_with": software})
+    return Evaluation({**evaluation, **key})

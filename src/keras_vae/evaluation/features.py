@@ -83,7 +83,7 @@ class Features:
         size = fitting_batch_size(tuple(max(side, length) for length in images.shape[1:3]))
         return np.concatenate(
             [
-                keras.ops.convert_to_numpy(self.network.predict_on_batch(images[start : start + size]))
+                keras.ops.convert_to_numpy(backend.predict_on_batch(self.network, images[start : start + size]))
                 for start in progress(range(0, len(images), size), label)
             ]
         )

@@ -14,7 +14,7 @@ from keras_vae.core.files import replacing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, evenly_spaced
-from keras_vae.evaluation.per_image import StageResult
+from keras_vae.evaluation.per_image import StageResult, mean_and_error
 from keras_vae.models.importance_sampling import Estimate, PosteriorProposal, Proposal
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.pareto import reliable_shape
@@ -73,13 +73,6 @@ def binarize(splits: Splits, dataset: Dataset) -> Dataset:
     if dataset is splits.test and dataset.positions is None:
         _draw_pixels(_last_training_images(splits, len(dataset)), generator)
     return replace(dataset, images=_draw_pixels(dataset.images, generator) * np.uint8(255))
-
-
-def mean_and_error(values: Array) -> dict[str, float | None]:
-    """Return the mean of one value per image, and its standard error; None for a single image."""
-    doubles = values.astype("float64")
-    error = float(doubles.std(ddof=1) / np.sqrt(len(doubles))) if len(doubles) > 1 else None
-    return {"mean": float(doubles.mean()), "standard_error": error}
 
 
 def binarize_if_needed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:

@@ -31,6 +31,13 @@ class StageResult:
     per_image: Mapping[str, Array] = field(default_factory=dict)
 
 
+def mean_and_error(values: Array) -> dict[str, float | None]:
+    """Return the mean of one value per image, and its standard error; None for a single image."""
+    doubles = values.astype("float64")
+    error = float(doubles.std(ddof=1) / np.sqrt(len(doubles))) if len(doubles) > 1 else None
+    return {"mean": float(doubles.mean()), "standard_error": error}
+
+
 def stored(values: Mapping[str, Array]) -> dict[str, Array]:
     """Return per-image values as they are stored: float32, which halves the file and keeps seven digits."""
     return {name: np.asarray(value, np.float32) for name, value in values.items()}

@@ -9,10 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.typing import Array
-from keras_vae.evaluation.likelihood import mean_and_error
+from keras_vae.evaluation.per_image import mean_and_error
 
 TIE = 2.0
 """Number of standard errors of a difference within which two numbers tie."""
+
+DIFFERENT = {
+    "split": "on different splits",
+    "held_out": "partly on training images",
+    "checksum": "on different images",
+    "images": "on different numbers of images",
+    "condition": "under different conditions",
+    "likelihood": "under different likelihoods",
+    "binarization": "on images that were binarized differently",
+    "normalized": "partly under likelihoods that are not normalized",
+    "density": "partly as densities of gray values",
+    "bound": "partly with codes that give no bound",
+    "proposal": "with different proposals",
+    "samples": "with different numbers of samples",
+    "training_checksum": "against different training images",
+    "images_scored": "on different kinds of generated images",
+    "features": "with different features",
+    "probe_images": "with different numbers of images for the probe",
+    "neighbors": "with different numbers of neighbors",
+    "bins": "with different numbers of bins",
+}
+"""How numbers were measured if they differ in a key of their section."""
 
 _OTHER_IMAGES = {"checksum", "images"}
 _IMAGES = ("split", "held_out", "checksum", "images")
@@ -118,11 +140,13 @@ class Ranking(NamedTuple):
 
     Args:
         cells: One per run; None if the run does not have the number.
-        notes: The reasons why numbers are not ranked or not marked.
+        not_ranked: The reason why the number is not ranked; None if it is.
+        notes: The reasons why numbers of single runs are not ranked or not marked.
         without_values: The names of the runs whose missing per-image values made errors unpaired.
     """
 
     cells: tuple[Cell | None, ...]
+    not_ranked: str | None = None
     notes: tuple[str, ...] = ()
     without_values: tuple[str, ...] = ()
 
@@ -144,20 +168,18 @@ def rank(column: Column, runs: Sequence[MeasuredRun]) -> Ranking:
     notes = [f"{column.name} of {number.run.name} is not ranked: {number.defect}" for number in found if number.defect]
     sound = [number for number in found if not number.defect]
     differing = [key for key in column.same if len({_canonical(number.section.get(key)) for number in sound}) > 1]
-    if differing:
-        values = ", ".join(f"{number.run.name}: {_short(number.section.get(differing[0]))}" for number in sound)
-        notes.append(f"{column.name} is not ranked: the runs differ in {differing[0]} ({values})")
+    not_ranked = _difference_in_measurement(differing, sound) if differing else None
     # Means over different images still have differences with valid, unpaired errors.
     has_differences = not differing or (column.values is not None and _OTHER_IMAGES.issuperset(differing))
     if len(sound) < 2 or not has_differences:
-        return Ranking(_cells(numbers), tuple(notes))
+        return Ranking(_cells(numbers), not_ranked, tuple(notes))
     if differing:
-        notes[-1] += "; their differences have unpaired errors"
         sound = [number._replace(values=None) for number in sound]
     leader = max(sound, key=lambda number: column.better * number.mean)
     differences = {number.run.name: _difference(number, leader) for number in sound if number is not leader}
     if differing:
-        return Ranking(_cells(numbers, differences=differences), tuple(notes))
+        unpaired = f"{not_ranked}; their differences have unpaired errors"
+        return Ranking(_cells(numbers, differences=differences), unpaired, tuple(notes))
     unknown = [name for name, difference in differences.items() if difference.standard_error is None]
     if unknown:
         notes.append(f"{column.name} is not marked for {', '.join(unknown)}: the difference has no standard error")
@@ -165,7 +187,7 @@ def rank(column: Column, runs: Sequence[MeasuredRun]) -> Ranking:
     if len(unknown) < len(differences):
         marked.add(leader.run.name)
     without_values = tuple(number.run.name for number in sound if column.values and number.values is None)
-    return Ranking(_cells(numbers, differences, marked), tuple(notes), without_values)
+    return Ranking(_cells(numbers, differences, marked), None, tuple(notes), without_values)
 
 
 class _Number(NamedTuple):
@@ -226,11 +248,28 @@ def _cells(
     )
 
 
+def _difference_in_measurement(differing: Sequence[str], numbers: "Sequence[_Number]") -> str:
+    """Return how the measurements of several runs differ, by the first of the differing keys."""
+    key = differing[0]
+    # A checksum says nothing to a reader, but the numbers of images may.
+    shown = ("images" if "images" in differing else None) if key.endswith("checksum") else key
+    values = [f"{number.run.name}: {_short(number.section.get(shown), shown)}" for number in numbers] if shown else []
+    listed = f" ({', '.join(values)})" if values else ""
+    return f"measured {DIFFERENT[key]}{listed}"
+
+
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return str(value.get("name", value))
-    return value[:12] if isinstance(value, str) else str(value)
+def _short(value: Any, key: str) -> str:
+    match value:
+        case Mapping():
+            return str(value.get("name", value))
+        case bool():
+            return f"{'' if value else 'not '}{key.replace('_', ' ')}"
+        case int():
+            return f"{value:,}"
+        case None:
+            return "none"
+    return str(value)

@@ -9,7 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_vae.components.likelihoods import Bernoulli
-from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.errors import InputError, RunError, unknown
 from keras_vae.core.images import to_unit
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
@@ -176,7 +176,7 @@ def _draw_samples(model: "BaseVAE", splits: Splits, n: int, seed: int, progress:
 def _binarization(model: "BaseVAE", scored: Scored) -> Bernoulli | None:
     """Return the likelihood that binarizes real images, to compare them with draws; None if means are compared."""
     if scored not in get_args(Scored):
-        raise InputError(f"scored = {scored!r}: unknown; use one of {', '.join(get_args(Scored))}")
+        raise unknown("scored", scored, get_args(Scored))
     if scored == "means":
         return None
     likelihood = model.likelihood

@@ -3,7 +3,16 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_vae.evaluation.descriptions import LATENTS, SAMPLES, SCORES, UNTRUSTED, format_bounds, untrusted_reason
+from keras_vae.evaluation.descriptions import (
+    LATENTS,
+    SAMPLES,
+    SCORES,
+    UNTRUSTED,
+    format_bounds,
+    format_number,
+    format_value,
+    untrusted_reason,
+)
 
 _NATS = ("negative_elbo", "reconstruction_loss", "kl_loss", "nll")
 
@@ -37,17 +46,18 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
         if name in section:
             yield _row(name, section[name], f"nats per image{mark if name == 'nll' else ''}")
     if section.get("bits_per_dim"):
-        yield _row("bits_per_dim", section["bits_per_dim"], f"bits{mark}", digits=4)
+        yield _row("bits_per_dim", section["bits_per_dim"], f"bits{mark}")
     if "perplexity" in section:
-        yield f"{'perplexity':<20} {section['perplexity']:9.1f} ({section['used_codes']} codes in use)"
+        yield _row("perplexity", section["perplexity"], f"({section['used_codes']} codes in use)")
     if "kl_per_group" in section:
-        yield f"{'kl_per_group':<20} {', '.join(f'{kl:.2f}' for kl in section['kl_per_group'])} nats per image"
+        yield f"{'kl_per_group':<20} {', '.join(map(format_number, section['kl_per_group']))} nats per image"
     yield from _images(section)
     if "nll" in section:
-        size = section["effective_sample_size"]
+        sizes = section["effective_sample_size"]
+        median, low = (format_number(sizes[name]) for name in ("median", "percentile_5"))
         yield (
             f"nll estimated from {section['samples']:,} draws per image (proposal: {section['proposal']}); effective "
-            f"sample size {size['median']:.0f} (median), {size['percentile_5']:.1f} (5th percentile)"
+            f"sample size {median} (median), {low} (5th percentile)"
         )
         if not section["trusted"]:
             yield f"{UNTRUSTED.badge}: {untrusted_reason(section)}"
@@ -98,12 +108,8 @@ def _disentanglement(section: Mapping[str, Any]) -> Iterator[str]:
 
 def _numbers(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield _row(name, value, "", digits=4)
-        else:
-            yield f"{name:<20} {value:9.4f}"
+        yield _row(name, value, "")
 
 
-def _row(name: str, value: Mapping[str, Any], unit: str, digits: int = 2) -> str:
-    error = "" if value["standard_error"] is None else f" ± {value['standard_error']:.{digits}f}"
-    return f"{name:<20} {value['mean']:9.{digits}f}{error} {unit}".rstrip()
+def _row(name: str, value: Mapping[str, Any] | float, unit: str) -> str:
+    return f"{name:<20} {format_value(value):>9} {unit}".rstrip()

@@ -46,6 +46,11 @@ class _Endpoints:
         images = self._explorer.interpolate(start, end, spherical=spherical, label=self._explorer.label_index(label))
         return [pictures.data_uri(image) for image in images]
 
+    def arithmetic(self, a: str, b: str, c: str, label: str | None = None) -> str:
+        """Return the image decoded from a + b − c of the codes of three images, as a data URI."""
+        images = [self._read(uri) for uri in (a, b, c)]
+        return pictures.data_uri(self._explorer.arithmetic(*images, label=self._explorer.label_index(label))[-1])
+
     def sample(self, count: int = 1, seed: int = 0, prior: str | None = None, label: str | None = None) -> list[str]:
         """Return mean images of at most 100 codes drawn from the prior, as data URIs."""
         if not 1 <= count <= MAX_SAMPLES:
@@ -81,7 +86,7 @@ def register_endpoints(explorer: Explorer) -> None:
     if explorer.has_vector:
         functions.append(endpoints.decode)
     if explorer.has_lines:
-        functions.append(endpoints.interpolate)
+        functions += [endpoints.interpolate, endpoints.arithmetic]
     for function in functions:
         gr.api(show_errors(_check_types(function)), api_name=function.__name__)
 

@@ -7,6 +7,7 @@ import gradio as gr
 from keras_vae.explorer.api import register_endpoints
 from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.requests import Page
+from keras_vae.explorer.tabs.arithmetic import ArithmeticTab
 from keras_vae.explorer.tabs.draw import DrawTab
 from keras_vae.explorer.tabs.interpolate import InterpolateTab
 from keras_vae.explorer.tabs.latent_map import LatentMapTab
@@ -20,8 +21,15 @@ THEME = gr.themes.Soft(
 ).set(
     body_background_fill="*neutral_50",
     body_background_fill_dark="*neutral_950",
-    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_400",
+    color_accent="*primary_600",
+    checkbox_label_background_fill_selected="*primary_600",
+    checkbox_label_background_fill_selected_dark="*primary_600",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    button_primary_background_fill_dark="*primary_600",
+    button_primary_background_fill_hover_dark="*primary_700",
     block_title_background_fill="none",
     block_title_text_color="*neutral_600",
     block_title_padding="0",
@@ -40,24 +48,29 @@ def build(explorer: Explorer) -> gr.Blocks:
         # Before the tabs: Gradio would rename an endpoint if the handler of an event had the same name.
         register_endpoints(explorer)
         html(_header(explorer), classes="header")
-        # The last drawing, which the tab Interpolate can use.
-        drawing = gr.State(None)
-        if explorer.has_plane:
-            with gr.Tab("Latent map", id="map"):
-                LatentMapTab(explorer).build()
-        if explorer.has_vector:
-            with gr.Tab("Sliders", id="sliders"):
-                SlidersTab(explorer).build()
-        with gr.Tab("Draw", id="draw"):
-            DrawTab(explorer).build(drawing)
-        if explorer.has_lines:
-            with gr.Tab("Interpolate", id="interpolate"):
-                InterpolateTab(explorer).build(drawing)
-        with gr.Tab("Samples", id="samples"):
-            SamplesTab(explorer).build()
-        with gr.Tab("Report", id="report") as report_tab:
-            ReportTab(explorer).build(report_tab)
+        with gr.Tabs(overflow_behavior="wrap"):
+            _build_tabs(explorer)
     return page
+
+
+def _build_tabs(explorer: Explorer) -> None:
+    if explorer.has_plane:
+        with gr.Tab("Latent map", id="map"):
+            LatentMapTab(explorer).build()
+    if explorer.has_vector:
+        with gr.Tab("Sliders", id="sliders"):
+            SlidersTab(explorer).build()
+    with gr.Tab("Draw", id="draw"):
+        DrawTab(explorer).build()
+    if explorer.has_lines:
+        with gr.Tab("Interpolate", id="interpolate"):
+            InterpolateTab(explorer).build()
+        with gr.Tab("Arithmetic", id="arithmetic"):
+            ArithmeticTab(explorer).build()
+    with gr.Tab("Samples", id="samples"):
+        SamplesTab(explorer).build()
+    with gr.Tab("Report", id="report") as report_tab:
+        ReportTab(explorer).build(report_tab)
 
 
 def _header(explorer: Explorer) -> str:

@@ -151,13 +151,43 @@ class Explorer:
         Raises:
             InputError: The model's code is discrete.
         """
-        if not self.has_lines:
-            kind = type(self.engine.model).__name__
-            raise InputError(f"model = {kind}: its code is discrete; interpolate with another kind of model")
-        start, end = (self.engine.encode(image[None], label)[0] for image in (first, second))
+        start, end = self._codes(first, second, label=label)
         origin = self.latent_space.range.mean if self.has_vector else None
         codes = interpolate(start, end, NUM_INTERPOLATED, spherical=spherical, origin=origin)
         return self.engine.decode(codes, label)
+
+    def arithmetic(
+        self, a: NDArray[np.uint8], b: NDArray[np.uint8], c: NDArray[np.uint8], *, label: int | None = None
+    ) -> Array:
+        """Return images decoded from a + t (b − c) of the codes of three images, for t from 0 to 1.
+
+        The last one is the image of a + b − c (Mikolov et al., arXiv 1301.3781; Radford et al., arXiv 1511.06434).
+
+        Args:
+            a: (H, W, C).
+            b: (H, W, C).
+            c: (H, W, C).
+            label: The label to encode and decode with, if the model is conditional.
+
+        Returns:
+            (NUM_INTERPOLATED, H, W, C), in [0, 1].
+
+        Raises:
+            InputError: The model's code is discrete.
+        """
+        start, added, subtracted = self._codes(a, b, c, label=label)
+        return self.engine.decode(interpolate(start, start + added - subtracted, NUM_INTERPOLATED), label)
+
+    def _codes(self, *images: NDArray[np.uint8], label: int | None) -> list[Any]:
+        """Return the code of each image.
+
+        Raises:
+            InputError: The model's code is discrete.
+        """
+        if not self.has_lines:
+            kind = type(self.engine.model).__name__
+            raise InputError(f"model = {kind}: its code is discrete; use a model with continuous codes")
+        return [self.engine.encode(image[None], label)[0] for image in images]
 
     def choices(self, page: int = 0) -> tuple[Array, str]:
         """Return at most PAGE_SIZE random images to choose from, (N, H, W, C), and a description of them.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.typing import Array, ImageShape
 from keras_vae.data.dataset import Dataset
 from keras_vae.evaluation.latents import active_units, dimensions_by_kl, evaluated_kl_per_dimension
@@ -146,7 +146,7 @@ class LatentSpace:
         if self.latent_dim < 2:
             raise InputError("latent_dim = 1: a plane needs two dimensions; decode single codes instead")
         if kind not in self.plane_kinds:
-            raise InputError(f"kind = {kind}: there is no such plane; use {' or '.join(self.plane_kinds)}")
+            raise unknown("kind", kind, self.plane_kinds)
         if kind == "components":
             return principal_plane(self.codes)
         return coordinate_plane(self.center, dims or self.top_dims)

@@ -49,18 +49,11 @@ class View(NamedTuple):
         """The center of the view."""
         return self.u, self.v
 
-    def point_at(self, x: float, y: float) -> tuple[float, float]:
-        """Return the point at fractions x from the left and y from the bottom of the view."""
-        return self.u + self.half * (2 * x - 1), self.v + self.half * (2 * y - 1)
-
-    def region(self, x0: float, y0: float, x1: float, y1: float) -> "View":
-        """Return the smallest square view around a box, whose corners are given as fractions of this view."""
-        (left, low), (right, high) = (
-            self.point_at(min(x0, x1), min(y0, y1)),
-            self.point_at(max(x0, x1), max(y0, y1)),
-        )
-        half = max(right - left, high - low, MIN_SIDE) / 2
-        return View((left + right) / 2, (low + high) / 2, half)
+    @classmethod
+    def around(cls, u0: float, v0: float, u1: float, v1: float) -> "View":
+        """Return the smallest square view around a box, given by two opposite corners."""
+        half = min(max(abs(u1 - u0), abs(v1 - v0), MIN_SIDE), _MAX_SIDE) / 2
+        return cls((u0 + u1) / 2, (v0 + v1) / 2, half)
 
     def zoom(self, factor: float, center: tuple[float, float] | None = None) -> "View":
         """Return a view whose side is `factor` times as long, centered on a point; by default on this view's center."""

@@ -1,11 +1,8 @@
 """The report of a run, with the findings of the doctor."""
 
-import contextlib
 import functools
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from keras_vae.data.dataset import Splits
@@ -48,16 +45,12 @@ class RunReport:
             InputError: A file of the run is damaged, or its images do not fit the model.
         """
         from keras_vae.report import plots
+        from keras_vae.report.figures.themes import themed_image
         from keras_vae.report.report import render_run
 
-        run, figures = self._run, {}
-        with contextlib.ExitStack() as stack:
-            if run.metrics:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                figures = {kind: folder / f"{kind}.png" for kind in plots.METRICS_PLOTS}
-                for kind, file in figures.items():
-                    plots.plot(run, kind, out=file)
-            return render_run(run, figures, self.findings)
+        kinds = plots.METRICS_PLOTS if self._run.metrics else ()
+        figures = {kind: themed_image(plots.plot(self._run, kind)) for kind in kinds}
+        return render_run(self._run, figures, self.findings)
 
 
 def _take_turns(batches: Iterable[Any], _: str) -> Iterator[Any]:

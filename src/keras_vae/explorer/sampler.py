@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import unknown
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.neighbors import NeighborIndex, Neighbors
 from keras_vae.explorer.engine import Engine
@@ -47,7 +47,7 @@ class Sampler:
             InputError: There is no such prior.
         """
         if prior not in (None, *self.priors):
-            raise InputError(f"prior = {prior}: the run has no such prior; use {' or '.join(self.priors)}")
+            raise unknown("prior", prior, self.priors)
         engine = self._engine
         if prior == "original" and self._run.has_fitted_prior:
             engine = self._original_engine

@@ -8,6 +8,7 @@ from pathlib import Path
 from keras_vae import __version__
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import check_destination, replacing_folder, write_text
+from keras_vae.core.markdown import escape, yaml_string
 from keras_vae.integrations.hub import FILES
 from keras_vae.runs.run import Run
 
@@ -29,6 +30,7 @@ _PACKAGES = (
     "keras",
     "tensorflow-cpu",
     "gradio",
+    "jinja2",
     "matplotlib",
     "numpy",
     "pillow",
@@ -87,7 +89,7 @@ def _missing(name: str) -> str:
 
 def _readme(run: Run) -> str:
     return f"""---
-title: {run.name}
+title: {yaml_string(run.name)}
 emoji: 🔢
 colorFrom: blue
 colorTo: gray
@@ -98,9 +100,9 @@ app_file: app.py
 license: apache-2.0
 tags: [variational-autoencoder, keras]
 ---
-# {run.name}
+# {escape(run.name)}
 
-{run.experiment.description}
+{escape(run.experiment.description)}
 
 An explorer for the model in `run/`, which was trained with keras-vae {__version__} (included in `keras_vae/`).
 The training data is not included: if it is not available, samples are shown without their nearest training images.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError, first_line
 from keras_vae.core.typing import ImageShape
 from keras_vae.data.convert import Color, Conversion
-from keras_vae.data.folders import FORMATS, decode_image, parse_background
+from keras_vae.data.decoding import WEB_FORMATS, Decoder, parse_background, without_size_warnings
 
 MAX_BYTES = 10 * 2**20
 MIN_SIDE, MAX_SIDE = 4, 4096
@@ -74,16 +74,16 @@ def convert(content: bytes, shape: ImageShape, *, invert: bool = False) -> Conve
     _check_size(len(content))
     height, width, channels = shape
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        with without_size_warnings(), Image.open(io.BytesIO(content), formats=WEB_FORMATS) as opened:
             wide, high = opened.size
         if not MIN_SIDE <= min(wide, high) <= max(wide, high) <= MAX_SIDE:
             raise InputError(f"{wide}×{high} pixels; both sides must have {MIN_SIDE} to {MAX_SIDE} pixels")
         color: Color = "gray" if channels == 1 else "rgb"
-        decoded = decode_image(io.BytesIO(content), Conversion((height, width), color), parse_background("white"))
+        decoded = Decoder(Conversion((height, width), color), parse_background("white"))(io.BytesIO(content))
     except InputError as error:
         raise InputError(f"image = uploaded file: {error}") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        formats = f"{', '.join(WEB_FORMATS[:-1])} or {WEB_FORMATS[-1]}"
         # Pillow's own message for an unknown format shows the address of an object.
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else first_line(error)
         raise InputError(f"image = uploaded file: cannot be read ({reason}); pass {formats}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keras_vae.core.errors import InputError, RunError, first_line
 from keras_vae.core.files import check_destination, replacing_folder, write_text
+from keras_vae.core.markdown import code_block, escape
 from keras_vae.evaluation.summary import summarize
 from keras_vae.runs.run import Run
 
@@ -147,18 +148,16 @@ def wrap_errors(repository: str) -> Iterator[None]:
 
 
 def _card(run: Run, repository: str) -> str:
-    numbers = "\n".join(summarize(run.evaluation or {}))
+    numbers = code_block("\n".join(summarize(run.evaluation or {})))
     return f"""---
 library_name: keras-vae
 tags: [variational-autoencoder, keras]
 ---
-# {run.name}
+# {escape(run.name)}
 
-{run.experiment.description}
+{escape(run.experiment.description)}
 
-```
 {numbers}
-```
 
 `vae pull {repository}` downloads this run to `runs/{repository.rpartition("/")[2]}`, for use with `vae sample`,
 `vae evaluate` and `keras_vae.load`. `experiment.toml` contains all settings, `environment.json` the versions and the

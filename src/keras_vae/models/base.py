@@ -113,6 +113,10 @@ class BaseVAE(CheckedModel, abc.ABC):
     def _measure_sizes(self, image_shape: Shape) -> int:
         """Build the components for images (H, W, C), and return the number of latent dimensions."""
 
+    @abc.abstractmethod
+    def _check_objective(self, objective: Objective) -> None:
+        """Raise an InputError if the model cannot minimize an objective."""
+
     def _add_trackers(self, *names: str) -> None:
         """Track the epoch means of values with these names. `_extra_metrics` returns those that are not losses."""
         self.loss_trackers.update({name: Mean(name=name) for name in names})
@@ -164,13 +168,12 @@ class BaseVAE(CheckedModel, abc.ABC):
         """Initialize the prior with images. By default, do nothing."""
 
     def _latents(self, output: Any) -> Latents:
-        """Return the codes of a batch, for objectives that compare images.
+        """Return the codes of a batch, for objectives that compare images. By default, raise an InputError."""
+        raise self._no_latent_vector(self.objective)
 
-        Raises:
-            InputError: The code of an image is not a single vector.
-        """
-        raise InputError(
-            f"objective = {self.objective}: it compares latent vectors, which a {type(self).__name__} does not have; "
+    def _no_latent_vector(self, objective: Objective) -> InputError:
+        return InputError(
+            f"objective = {objective}: it compares latent vectors, which a {type(self).__name__} does not have; "
             "use a VAE, or objective = 'elbo'"
         )
 

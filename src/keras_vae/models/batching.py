@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array, Shape, Tensor
 
@@ -77,13 +78,14 @@ def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int)
     if batch_size < 1:
         raise InputError(f"batch_size = {batch_size}: not positive; pass an integer ≥ 1, or None for a default")
     count = len(keras.tree.flatten(arrays)[0])
-    batch_results = [
-        keras.tree.map_structure(
-            _to_numpy,
-            function(keras.tree.map_structure(lambda array: array[start : start + batch_size], arrays)),  # noqa: B023
-        )
-        for start in range(0, count, batch_size)
-    ]
+    with backend.expected_tracing():
+        batch_results = [
+            keras.tree.map_structure(
+                _to_numpy,
+                function(keras.tree.map_structure(lambda array: array[start : start + batch_size], arrays)),  # noqa: B023
+            )
+            for start in range(0, count, batch_size)
+        ]
     results: Result = keras.tree.map_structure(lambda *rows: np.concatenate(rows), *batch_results)
     return results
 

@@ -10,7 +10,7 @@ from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.models.batching import split_off
 from keras_vae.models.inference import Inference
-from keras_vae.models.inputs import is_array
+from keras_vae.models.inputs import check_assignment, is_array
 
 
 class CheckedModel(Inference, keras.Model):
@@ -25,9 +25,25 @@ class CheckedModel(Inference, keras.Model):
 
     def __init__(self, **kwargs: Any) -> None:
         # Autocasting would round the targets to the compute dtype of a mixed policy. The networks cast their inputs.
+        backend.check_replicas()
         super().__init__(autocast=False, **kwargs)
         self._unchecked_sources: set[str] = set()
         self._is_inside_step = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. A new objective takes effect with the next step; other settings of a built model are fixed.
+
+        Raises:
+            InputError: The setting is fixed, or the objective does not fit the model.
+        """
+        if not getattr(self, "built", False):
+            super().__setattr__(name, value)
+            return
+        check_assignment(self, name, value)
+        super().__setattr__(name, value)
+        if name == "objective":
+            # Compiled steps contain the old objective.
+            self._remake_step_functions()
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the model as Keras does, after a check of the inputs that are not symbolic."""
@@ -161,6 +177,7 @@ class CheckedModel(Inference, keras.Model):
             y: Targets.
             **kwargs: Their other arguments. Weights of images or classes raise an error.
         """
+        backend.check_replicas()
         if kwargs.get("class_weight") is not None:
             raise InputError("class_weight: not supported, all images have the same weight; leave it out")
         checks = self._input_checks
@@ -194,10 +211,17 @@ class CheckedModel(Inference, keras.Model):
                     self._restore_jax_state(function, *state)
                     raise
                 args = (*state, batches)
-            return step_function(*args)
+            with backend.expected_tracing():
+                return step_function(*args)
 
         setattr(self, attribute, checked)
         return checked
+
+    def _remake_step_functions(self) -> None:
+        """Make those step functions again that exist."""
+        for function in ("train", "test", "predict"):
+            if getattr(self, f"{function}_function", None) is not None:
+                getattr(self, f"make_{function}_function")(force=True)
 
     def _restore_jax_state(self, function: str, *state: Any) -> None:
         """Restore the values of the variables, which Keras on JAX passes to a step as its state."""

@@ -12,6 +12,7 @@ from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
@@ -115,7 +116,7 @@ class HierarchicalVAE(BaseVAE):
             seed=seed,
             **kwargs,
         )
-        _check_objective(self)
+        self._check_objective(self.objective)
         self.ladder = ladder = LadderNetworks(
             image_shape, validate_widths(widths), tuple(groups), latent_channels, blocks
         )
@@ -130,6 +131,17 @@ class HierarchicalVAE(BaseVAE):
         self.head = ladder.head(self.likelihood.decoder_channels(image_shape[-1]))
         self._add_trackers(*(f"kl_group_{group + 1}" for group in range(len(ladder.levels))))
         self.build((None, *image_shape))
+
+    def _check_objective(self, objective: Objective) -> None:
+        if objective.requires_batch or objective.requires_prior_samples:
+            raise self._no_latent_vector(objective)
+        # These estimators treat the posterior's parameters as constants. In a hierarchy, the parameters depend on the
+        # samples of the groups above, and that part of the gradient would be lost.
+        if getattr(objective, "gradient", "plain") != "plain":
+            raise InputError(
+                f"objective = {objective}: its gradient estimator needs a posterior over a single vector, and would be "
+                "wrong for a hierarchy; set gradient = 'plain'"
+            )
 
     def _measure_sizes(self, image_shape: Shape) -> int:
         """Return the total number of latent dimensions of all groups.
@@ -228,7 +240,7 @@ class HierarchicalVAE(BaseVAE):
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the bottom-up features of a batch."""
         features: list[Tensor] = keras.tree.flatten(
-            self.bottom_up.predict_on_batch(concat_condition(*self._preprocess(inputs)))
+            backend.predict_on_batch(self.bottom_up, concat_condition(*self._preprocess(inputs)))
         )
         return features
 
@@ -339,16 +351,3 @@ def _repeat(features: Tensor, num_samples: Tensor) -> Tensor:
     shape = ops.shape(features)
     copies = ops.broadcast_to(features[:, None], (shape[0], num_samples, *shape[1:]))
     return ops.reshape(copies, (-1, *features.shape[1:]))
-
-
-def _check_objective(model: HierarchicalVAE) -> None:
-    objective = model.objective
-    if objective.requires_batch or objective.requires_prior_samples:
-        model._latents(None)
-    # These estimators treat the posterior's parameters as constants. In a hierarchy, the parameters depend on the
-    # samples of the groups above, and that part of the gradient would be lost.
-    if getattr(objective, "gradient", "plain") != "plain":
-        raise InputError(
-            f"objective = {objective}: its gradient estimator needs a posterior over a single vector, and would be "
-            "wrong for a hierarchy; set gradient = 'plain'"
-        )

@@ -58,12 +58,14 @@ class _ImageModel(keras.Model, abc.ABC):
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Return the outputs as `keras.Model.predict` does, after a check of arrays; data sources are not checked."""
         self._check(x)
-        return super().predict(x, batch_size, verbose, **kwargs)
+        with backend.expected_tracing():
+            return super().predict(x, batch_size, verbose, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
         self._check(x)
-        return super().predict_on_batch(x)
+        with backend.expected_tracing():
+            return super().predict_on_batch(x)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
         """Export the model as `keras.Model.export` does; arguments and errors as for `BaseVAE.export`."""

@@ -10,9 +10,11 @@ import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition
+from keras_vae.components.objectives import Objective
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.errors import InputError, shown, suggestion
 from keras_vae.core.images import check_images
+from keras_vae.core.registry import check_component, settings
 from keras_vae.core.typing import Array, Shape
 from keras_vae.data.dataset import Dataset
 
@@ -170,6 +172,31 @@ def check_count(name: str, value: Any) -> None:
     """
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise InputError(f"{name} = {value!r}: not a positive integer; pass an integer ≥ 1")
+
+
+def check_assignment(model: Any, name: str, value: Any) -> None:
+    """Reject a new value of an attribute that a built model does not read again.
+
+    Args:
+        model: A built model.
+        name: Name of the attribute.
+        value: Its new value.
+
+    Raises:
+        InputError: The attribute is fixed, belongs to the objective, or is an objective that does not fit the model.
+    """
+    if name == "objective":
+        if value is None:
+            raise InputError("objective = None: a model needs an objective; pass one, such as ELBO()")
+        check_component(name, value, Objective)
+        model._check_objective(value)
+    elif name in model.part_names or (name in ("seed", "image_shape", "latent_dim") and value != getattr(model, name)):
+        raise InputError(f"{name} = {shown(value)}: fixed when the model was built; build a new model with {name}=…")
+    elif name in settings(type(model.objective)) and not hasattr(model, name):
+        family = type(model.objective).__name__
+        raise InputError(
+            f"{name} = {shown(value)}: a setting of the objective; set model.objective = {family}({name}=…)"
+        )
 
 
 def check_names(inputs: Mapping[str, Any]) -> None:

@@ -121,16 +121,11 @@ class VAE(BaseVAE):
             decoder = Conv().decoder(size + dim, (height, width, self.likelihood.decoder_channels(channels)))
         self.encoder, self.decoder = encoder, decoder
         self.likelihood.check_decoder(self.decoder)
-        self.objective.check_posterior(self.posterior)
+        self._check_objective(self.objective)
         if isinstance(self.prior, VampPrior) and isinstance(self.posterior, Deterministic):
             raise InputError(
                 "prior = vamp, posterior = deterministic: a mixture of points has no density; set posterior = "
                 "'normal', or prior = 'standard-normal'"
-            )
-        if self.objective.requires_prior_samples and isinstance(self.prior, ConditionalNormal):
-            raise InputError(
-                f"prior = conditional-normal: {self.objective} needs one prior for all conditions; set prior = "
-                "'standard-normal'"
             )
         if not self.supports_jit:
             self.encoder.supports_jit = self.decoder.supports_jit = False
@@ -139,6 +134,14 @@ class VAE(BaseVAE):
         if shape is not None:
             *batch_and_size, channels = shape
             self.build((*batch_and_size, channels and channels - dim))
+
+    def _check_objective(self, objective: Objective) -> None:
+        objective.check_posterior(self.posterior)
+        if objective.requires_prior_samples and isinstance(self.prior, ConditionalNormal):
+            raise InputError(
+                f"prior = conditional-normal: {objective} needs one prior for all conditions; set prior = "
+                "'standard-normal'"
+            )
 
     def _forward(self, batch: Batch, training: bool | None) -> VAEOutput:
         """Return the output for a batch: encode, sample, decode, and compute the loss terms."""
@@ -191,7 +194,7 @@ class VAE(BaseVAE):
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's outputs for a batch."""
-        return self._features(self.encoder.predict_on_batch(concat_condition(*self._preprocess(inputs))))
+        return self._features(backend.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the moments of the posterior; only `z_mean` if it is deterministic."""

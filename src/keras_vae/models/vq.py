@@ -96,7 +96,12 @@ class VQVAE(BaseVAE):
             seed=seed,
             **kwargs,
         )
-        _check_components(self.objective, prior)
+        self._check_objective(self.objective)
+        if prior is not None and not isinstance(prior, AutoregressivePrior):
+            raise InputError(
+                f"prior = {type(prior).__name__}: a prior over vectors, but the codes of a VQ-VAE are maps of indices; "
+                "use AutoregressivePrior()"
+            )
         self.encoder, self.decoder = encoder, decoder
         self.codebook, self.prior = codebook or VectorQuantizerEMA(), prior or AutoregressivePrior()
         self._add_trackers("perplexity", "used_codes")
@@ -199,6 +204,18 @@ class VQVAE(BaseVAE):
         """Whether the posterior is random: False, since each image has one map of indices."""
         return False
 
+    def _check_objective(self, objective: Objective) -> None:
+        if not isinstance(objective, ELBO):
+            reason = "compares the latent vectors of images" if objective.requires_batch else "weights several samples"
+            raise InputError(
+                f"objective = {objective}: {reason}, but a VQ-VAE has one map of indices per image; use ELBO()"
+            )
+        if objective.free_bits or objective.capacity is not None:
+            raise InputError(
+                f"objective = {objective}: the rate of a VQ-VAE trains only its prior, and a target would harm it; use "
+                "ELBO() without free_bits and capacity"
+            )
+
     def _measure_sizes(self, image_shape: Shape) -> int:
         """Build the components for images (H, W, C), and return the number of codes per image."""
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
@@ -273,21 +290,3 @@ class VQVAE(BaseVAE):
                 "(n, rows, columns, features) of a fixed size"
             )
         return ops.cast(maps[0], "float32")
-
-
-def _check_components(objective: Objective, prior: Any) -> None:
-    if not isinstance(objective, ELBO):
-        reason = "compares the latent vectors of images" if objective.requires_batch else "weights several samples"
-        raise InputError(
-            f"objective = {objective}: {reason}, but a VQ-VAE has one map of indices per image; use ELBO()"
-        )
-    if objective.free_bits or objective.capacity is not None:
-        raise InputError(
-            f"objective = {objective}: the rate of a VQ-VAE trains only its prior, and a target would harm it; use "
-            "ELBO() without free_bits and capacity"
-        )
-    if prior is not None and not isinstance(prior, AutoregressivePrior):
-        raise InputError(
-            f"prior = {type(prior).__name__}: a prior over vectors, but the codes of a VQ-VAE are maps of indices; use "
-            "AutoregressivePrior()"
-        )

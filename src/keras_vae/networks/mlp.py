@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, suggestion
 from keras_vae.core.registry import register
 from keras_vae.core.typing import ImageShape, Tensor
 from keras_vae.networks.base import Network, validate_widths
@@ -42,8 +42,10 @@ class MLP(Network):
         try:
             keras.activations.get(self.activation)
         except (ValueError, TypeError):
+            names = [name for name in dir(keras.activations) if name.islower() and not name.startswith("_")]
+            hint = suggestion(self.activation, names)
             raise InputError(
-                f"activation = {self.activation!r}: unknown; pass one of keras.activations, such as 'tanh' or 'relu'"
+                f"activation = {self.activation!r}: unknown; {hint}pass one of keras.activations, such as 'tanh'"
             ) from None
         if self.residual and (len(self.widths) < 2 or len(set(self.widths)) > 1):
             raise InputError(

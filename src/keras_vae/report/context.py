@@ -192,3 +192,18 @@ class PlotContext:
         if len(of_label) < MIN_IMAGES:
             return self.examples
         return images.subset(of_label, images.split).subsample_evenly(ORDERING_IMAGES)
+
+    def label_or_first(self, label: str | int | None) -> str | int | None:
+        """Return a label, or the first of a conditional model if it is None."""
+        condition = self.model.condition
+        return next(iter(condition.class_names), None) if label is None and condition is not None else label
+
+    def labels_in_turn(self, n: int, label: str | int | None) -> Array | str | int | None:
+        """Return a label, or class numbers that cycle through the classes of a conditional model if it is None."""
+        classes = getattr(self.model.condition, "classes", None)
+        return np.arange(n) % classes if classes and label is None else label
+
+    def decode_rows(self, codes: NDArray[np.float32], label: str | int | None) -> Array:
+        """Return the mean images of codes `(rows, columns, latent_dim)`."""
+        images = self.model.decode(codes.reshape(-1, codes.shape[-1]), condition=label)
+        return images.reshape(*codes.shape[:2], *images.shape[1:])

@@ -1,15 +1,11 @@
 """The HTML page of a run: results and figures, explained for readers who are new to VAEs."""
 
 import base64
+import functools
 import math
 import re
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
-from importlib import resources
-from pathlib import Path
-from string import Template
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.evaluation.descriptions import (
@@ -32,6 +28,13 @@ from keras_vae.evaluation.descriptions import (
     format_number,
 )
 from keras_vae.evaluation.diagnostics import CHECKS
+from keras_vae.report.figures.themes import ThemedImage
+from keras_vae.runs.evaluation_file import check_evaluation
+from keras_vae.runs.files import MONITORED
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
 
 
 class Finding(Protocol):
@@ -54,6 +57,22 @@ class Finding(Protocol):
         """The setting to change."""
 
 
+class Section(NamedTuple):
+    """A section of the page, an entry of its table of contents.
+
+    Args:
+        id: Its anchor.
+        heading: Its heading.
+        kind: The macro of the template that renders it.
+        content: The arguments of the macro.
+    """
+
+    id: str
+    heading: str
+    kind: str
+    content: Mapping[str, Any]
+
+
 def render(
     *,
     title: str,
@@ -62,10 +81,12 @@ def render(
     environment: Mapping[str, Any],
     metrics: Mapping[str, Sequence[float]],
     evaluation: Mapping[str, Any] | None,
-    figures: Mapping[str, Path],
+    figures: Mapping[str, ThemedImage],
     findings: Sequence[Finding] | None = None,
 ) -> str:
     """Return a self-contained HTML page about a run, with embedded figures, that needs no network and no scripts.
+
+    The template escapes all texts.
 
     Args:
         title: Name of the run.
@@ -76,41 +97,93 @@ def render(
             prefix `val_`, and `epoch`, which defaults to 1, 2, ….
         evaluation: Content of `evaluation.json`. Without its section `likelihood`, the page shows the losses of the
             last epoch instead.
-        figures: PNG files by name, a key of `FIGURES`; the page shows only these.
+        figures: Images by name, a key of `FIGURES`; the page shows only these.
         findings: Findings of the doctor; None omits the section.
 
     Returns:
         The page.
 
     Raises:
-        InputError: The name of a figure is unknown, its file is missing or not a PNG, or `evaluation` lacks a key.
+        InputError: The name of a figure is unknown, or `evaluation` lacks a key or contains a value of another type.
     """
     for name in figures:
         if name not in FIGURES:
             raise unknown("figure", name, FIGURES)
-    sections = evaluation or {}
-    numbers = _likelihood(sections["likelihood"]) if "likelihood" in sections else _last_epoch(metrics)
-    page = Template(resources.files("keras_vae.report").joinpath("templates/report.html").read_text("utf-8"))
-    return page.substitute(
-        title=escape(title),
-        summary=escape(summary),
-        numbers=numbers,
-        findings="" if findings is None else _findings(findings),
-        sections="\n".join(_SECTIONS[name](sections[name]) for name in _SECTIONS if name in sections),
-        figures="\n".join(_figure(name, figures[name]) for name in FIGURES if name in figures),
-        epochs=_epochs(metrics),
-        experiment=escape(experiment_toml),
-        environment=_environment(environment),
+    evaluated = evaluation or {}
+    check_evaluation(evaluated, "evaluation")
+    sections = [
+        *(_likelihood(evaluated["likelihood"]) if "likelihood" in evaluated else _last_epoch(metrics)),
+        *(() if findings is None else [_findings(findings)]),
+        *(_figure(name, figures[name], title) for name in FIGURES if name in figures),
+        *(_evaluation_table(name, evaluated[name]) for name in _TABLES if name in evaluated),
+        *_epochs(metrics),
+        Section("settings", "Settings", "settings", {"toml": experiment_toml, "environment": list(_flat(environment))}),
+    ]
+    return _template().render(title=title, summary=summary, sections=sections)
+
+
+@functools.cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("keras_vae.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters["with_code"] = _with_code
+    return environment.get_template("report.html")
 
 
-def _likelihood(likelihood: Mapping[str, Any]) -> str:
-    missing = [key for key in (*REQUIRED, "split", "images", "held_out", "normalized") if key not in likelihood]
+def _with_code(text: str) -> "Markup":
+    """Return a text as HTML, with text between backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _require(section: Mapping[str, Any], name: str, *keys: str) -> None:
+    missing = [key for key in keys if section.get(key) is None]
     if missing:
-        raise InputError(f"evaluation: incomplete, without {', '.join(missing)}; pass the result of `evaluate`")
-    where = f"{int(likelihood['images']):,} images of the {escape(str(likelihood['split']))} split"
-    note = f"Measured on {where}. ± is one standard error over images."
+        raise InputError(f"evaluation.{name}: incomplete, without {', '.join(missing)}; pass the result of `evaluate`")
+
+
+class Text(NamedTuple):
+    """A number as text, and its standard error, if known."""
+
+    mean: str
+    error: str = ""
+
+
+class Row(NamedTuple):
+    """A row of a table: the name of a quantity, its values and its meaning."""
+
+    label: str
+    values: Sequence[Text]
+    meaning: str = ""
+
+
+class Card(NamedTuple):
+    """A number of the section of results."""
+
+    name: str
+    value: Text
+    unit: str
+    badges: Sequence[str]
+    meaning: str
+
+
+def _likelihood(likelihood: Mapping[str, Any]) -> Iterator[Section]:
+    _require(likelihood, "likelihood", *REQUIRED, "split", "images", "held_out", "normalized", "bound", "density")
+    note = (
+        f"Measured on {likelihood['images']:,} images of the {likelihood['split']} split. ± is one standard error over"
+        " images."
+    )
     if "nll" in likelihood:
+        _require(likelihood, "likelihood", "samples", "proposal", "effective_sample_size")
         size = likelihood["effective_sample_size"]
         note += (
             f" NLL estimated from {likelihood['samples']:,} importance samples per image (proposal:"
@@ -129,191 +202,155 @@ def _likelihood(likelihood: Mapping[str, Any]) -> str:
         if due
     ]
     shown = {name: likelihood[name] for name in NUMBERS if likelihood.get(name)}
-    return _numbers(shown, note, warnings, samples=f"{likelihood.get('samples', 0):,}")
+    yield _results(shown, note, warnings, samples=f"{likelihood.get('samples', 0):,}")
 
 
-def _latents(section: Mapping[str, Any]) -> str:
-    active = section["active_units"]
+def _last_epoch(metrics: Mapping[str, Sequence[float]]) -> Iterator[Section]:
+    """Yield the losses of the last epoch, for a run without an evaluation."""
+    prefix = "val_" if "val_negative_elbo" in metrics else ""
+    losses = {name: metrics[prefix + name] for name in REQUIRED if len(metrics.get(prefix + name, ()))}
+    if losses:
+        images = "validation images" if prefix else "training images, averaged during the epoch"
+        note = f"Losses of the last epoch on {images}. The run has not been evaluated, so there are no standard errors."
+        yield _results({name: {"mean": values[-1]} for name, values in losses.items()}, note, [])
+
+
+def _results(
+    values: Mapping[str, Mapping[str, Any]], note: str, warnings: Sequence[Caveat], samples: str = ""
+) -> Section:
+    cards = [
+        Card(
+            NAMES[name],
+            _text(value),
+            "bits" if name == "bits_per_dim" else "nats per image",
+            [warning.badge for warning in warnings if name in warning.numbers],
+            NUMBERS[name].format(bits=format_number(float(value["mean"]) / math.log(2)), samples=samples),
+        )
+        for name, value in values.items()
+    ]
+    return Section("results", "Results", "results", {"cards": cards, "warnings": warnings, "note": note})
+
+
+def _findings(findings: Sequence[Finding]) -> Section:
+    return Section("diagnostics", "Diagnostics", "findings", {"findings": findings, "num_checks": len(CHECKS)})
+
+
+def _latents(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    _require(section, "latents", "active_units", "latent_dim")
     bounds = {
         name: f"{format_bounds(section[f'{name}_bounds'])} nats"
         for name in LATENTS
         if section.get(name) is None and section.get(f"{name}_bounds")
     }
-    values = {**section, **bounds, "active_units": f"{active['count']} of {section['latent_dim']}"}
-    table = _table(LATENTS, values, values)
-    return f"<h2>Latent codes</h2>\n{table}{_remarks(section)}"
+    active_units = f"{section['active_units']['count']} of {section['latent_dim']}"
+    return {"rows": _rows(LATENTS, {**section, **bounds, "active_units": active_units})}
 
 
-def _samples(section: Mapping[str, Any]) -> str:
-    floor = section["floor"]
-    head = ("samples", "real images") if floor else ("samples",)
-    columns = (section, floor) if floor else (section,)
+def _samples(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    _require(section, "samples", "samples", "images", "split", "images_scored")
+    floor = section.get("floor")
     kind = "mean images" if section["images_scored"] == "means" else "images with pixels drawn from the likelihood"
-    table = _table(SAMPLES, *columns, head=head)
-    text = (
-        f"<p>{section['samples']:,} {kind} compared with {int(section['images']):,} images of the {section['split']}"
-        " split."
+    texts = [
+        f"{section['samples']:,} {kind} compared with {section['images']:,} images of the {section['split']} split."
         + (" The second column compares training images instead of samples: the best score to expect." if floor else "")
-        + "</p>"
-    )
-    copying = section["memorization"]
-    if copying and copying["copying_suspected"] is not None:
-        verdict = (
+    ]
+    copying = (section.get("memorization") or {}).get("copying_suspected")
+    if copying is not None:
+        texts.append(
             "Samples are closer to training images than new images are: the model may be copying training images."
-            if copying["copying_suspected"]
+            if copying
             else "Samples are not closer to training images than new images are: no sign of copying."
         )
-        text += f"<p>{verdict}</p>"
-    return f"<h2>Sample quality</h2>\n{text}{table}{_remarks(section)}"
+    columns = (section, floor) if floor else (section,)
+    return {"rows": _rows(SAMPLES, *columns), "head": ("samples", "real images")[: len(columns)], "texts": texts}
 
 
-def _disentanglement(section: Mapping[str, Any]) -> str:
+def _disentanglement(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    _require(section, "disentanglement", "factors")
     text = (
-        f"<p>These scores measure whether each latent dimension represents one of the {len(section['factors'])} known"
-        " factors of variation of the images. The best score is 1.</p>"
+        f"These scores measure whether each latent dimension represents one of the {len(section['factors'])} known"
+        " factors of variation of the images. The best score is 1."
     )
-    return f"<h2>Disentanglement</h2>\n{text}{_table(SCORES, section, section)}{_remarks(section)}"
+    return {"rows": _rows(SCORES, section), "texts": [text]}
 
 
-_SECTIONS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "latents": _latents,
-    "samples": _samples,
-    "disentanglement": _disentanglement,
+_TABLES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]] = {
+    "latents": ("Latent codes", _latents),
+    "samples": ("Sample quality", _samples),
+    "disentanglement": ("Disentanglement", _disentanglement),
 }
+"""Headings and contents of the tables by section of `evaluation.json`."""
 
 
-def _table(quantities: Mapping[str, Quantity], *columns: Mapping[str, Any], head: Sequence[str] = ()) -> str:
-    facts = columns[0]
-    rows = "".join(
-        f"<tr><th>{quantity.label}</th>"
-        + "".join(f"<td>{_value(column.get(name))}</td>" for column in columns[: max(1, len(head))])
-        + f'<td class="meaning">{_markup(quantity.meaning.format(**facts))}</td></tr>'
+def _evaluation_table(name: str, section: Mapping[str, Any]) -> Section:
+    heading, content = _TABLES[name]
+    defaults = {"head": (), "texts": (), "notes": section.get("notes", ())}
+    # A figure is called `samples`, too.
+    return Section(f"{name}-table", heading, "quantities", {**defaults, **content(section)})
+
+
+def _rows(quantities: Mapping[str, Quantity], *columns: Mapping[str, Any]) -> list[Row]:
+    return [
+        Row(quantity.label, [_text(column.get(name)) for column in columns], quantity.meaning)
         for name, quantity in quantities.items()
-        if facts.get(name) is not None
-    )
-    titles = (
-        f"<thead><tr><th></th>{''.join(f'<th>{title}</th>' for title in head)}<th></th></tr></thead>" if head else ""
-    )
-    return f'<div class="scroll"><table class="quantities">{titles}<tbody>{rows}</tbody></table></div>'
+        if columns[0].get(name) is not None
+    ]
 
 
-def _value(value: Any) -> str:
+def _text(value: Any) -> Text:
     if isinstance(value, Mapping):
-        mean, error = format_mean(float(value["mean"]), value["standard_error"])
-        return f"<b>{mean}</b> <small>{error}</small>"
+        return Text(*format_mean(float(value["mean"]), value.get("standard_error")))
     if isinstance(value, float):
-        return f"<b>{format_number(value)}</b>"
-    return "–" if value is None else f"<b>{escape(str(value))}</b>"
+        return Text(format_number(value))
+    return Text("–" if value is None else str(value))
 
 
-def _markup(text: str) -> str:
-    """Return a text as HTML, with text between backticks as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
-
-
-def _remarks(section: Mapping[str, Any]) -> str:
-    return "".join(f'<p class="small">{_markup(note)}</p>' for note in section.get("notes", ()))
-
-
-def _findings(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return f"<h2>Diagnostics</h2>\n<p>No problems found ({len(CHECKS)} checks passed).</p>"
-    entries = "".join(
-        f'<div class="finding"><h3>{escape(finding.name)}</h3><p>{_markup(finding.observation)}</p>'
-        f"<p>{_markup(finding.explanation)}</p><p><b>Suggestion:</b> {_markup(finding.suggestion)}</p></div>"
-        for finding in findings
+def _figure(name: str, image: ThemedImage, title: str) -> Section:
+    width, height = image.size
+    light, dark = (
+        f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}" for content in (image.light, image.dark)
     )
-    return f"<h2>Diagnostics</h2>\n{entries}"
-
-
-def _last_epoch(metrics: Mapping[str, Sequence[float]]) -> str:
-    """Return the losses of the last epoch, for a run without an evaluation."""
-    prefix = "val_" if "val_negative_elbo" in metrics else ""
-    losses = {name: metrics[prefix + name] for name in REQUIRED if len(metrics.get(prefix + name, ()))}
-    if not losses:
-        return ""
-    images = "validation images" if prefix else "training images, averaged during the epoch"
-    note = f"Losses of the last epoch on {images}. The run has not been evaluated, so there are no standard errors."
-    return _numbers({name: {"mean": values[-1]} for name, values in losses.items()}, note, [])
-
-
-def _numbers(values: Mapping[str, Mapping[str, Any]], note: str, warnings: Sequence[Caveat], samples: str = "") -> str:
-    cards = []
-    for name, value in values.items():
-        mean, error = format_mean(float(value["mean"]), value.get("standard_error"))
-        badges = "".join(f'<p class="badge">{warning.badge}</p>' for warning in warnings if name in warning.numbers)
-        bits = format_number(float(value["mean"]) / math.log(2))
-        cards.append(
-            f'<div class="number"><h3>{NAMES[name]}</h3><p class="value"><b>{mean}</b> <span>{error}</span>'
-            f" <small>{'bits' if name == 'bits_per_dim' else 'nats per image'}</small></p>{badges}"
-            f"<p>{NUMBERS[name].format(bits=bits, samples=samples)}</p></div>"
-        )
-    notices = [f'<p class="warning"><b>{warning.badge}</b>: {_markup(warning.explanation)}</p>' for warning in warnings]
-    return "\n".join(
-        [
-            "<h2>Results</h2>",
-            f'<div class="numbers">{"".join(cards)}</div>',
-            *notices,
-            f'<p class="small">{note}</p>',
-        ]
-    )
-
-
-def _figure(name: str, path: Path) -> str:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"figures['{name}'] = {path}: {error.strerror or error}; pass the path of a PNG file"
-        ) from error
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
-        raise InputError(f"figures['{name}'] = {path}: not a PNG file; pass the path of a PNG file")
-    width, height = struct.unpack(">II", content[16:24])
     caption = FIGURES[name]
-    image = base64.b64encode(content).decode("ascii")
-    return (
-        f'<section id="{name}">\n<h2>{caption.heading}</h2>\n<p>{caption.shows}</p>\n'
-        f'<figure><img src="data:image/png;base64,{image}" width="{width}" height="{height}" alt="{caption.heading}">'
-        f'</figure>\n<dl class="judge"><dt class="good">Good</dt><dd>{caption.good}</dd>'
-        f'<dt class="bad">Bad</dt><dd>{caption.bad}</dd></dl>\n</section>'
-    )
+    content = {"caption": caption, "alt": f"{caption.heading} of {title}", "light": light, "dark": dark}
+    return Section(name, caption.heading, "picture", {"id": name, "width": width, "height": height, **content})
 
 
-def _epochs(metrics: Mapping[str, Sequence[float]]) -> str:
-    """Return a table of the first, the best and the last epoch."""
+_RANKED_BY = (MONITORED, "val_negative_elbo", "negative_elbo", "total_loss")
+"""The losses that determine the best epoch: the first that exists."""
+
+
+def _epochs(metrics: Mapping[str, Sequence[float]]) -> Iterator[Section]:
+    """Yield a table of the first, the best and the last epoch."""
     columns = {name: [float(value) for value in values] for name, values in metrics.items()}
     count = max(map(len, columns.values()), default=0)
     if not count:
-        return ""
+        return
     epochs = columns.pop("epoch", [float(i + 1) for i in range(count)])
     roles: dict[int, list[str]] = {0: ["first"]}
-    ranked = next(
-        (name for name in ("val_negative_elbo", "val_total_loss", "negative_elbo", "total_loss") if name in columns),
-        None,
-    )
+    ranked = next((name for name in _RANKED_BY if name in columns), None)
     if ranked is not None:
-        finite = [(value, index) for index, value in enumerate(columns[ranked]) if math.isfinite(value)]
+        # Of equal epochs, `keep = "best"` keeps the last one, too.
+        finite = [(value, -index) for index, value in enumerate(columns[ranked]) if math.isfinite(value)]
         if finite:
-            roles.setdefault(min(finite)[1], []).append("best")
+            roles.setdefault(-min(finite)[1], []).append("best")
     roles.setdefault(count - 1, []).append("last")
 
     shown = sorted(roles)
-    head = "".join(f"<th>epoch {epochs[index]:g}<br>{', '.join(roles[index])}</th>" for index in shown)
     order = [prefix + name for name in NAMES for prefix in ("", "val_")]
     names = [name for name in order if name in columns] + [name for name in columns if name not in order]
-    body = "".join(
-        f"<tr><th>{escape(_name(name))}</th>"
-        + "".join(f"<td>{format_number(columns[name][index], zeros=_is_loss(name))}</td>" for index in shown)
-        + "</tr>"
+    rows = [
+        Row(_name(name), [Text(format_number(columns[name][index], zeros=_is_loss(name))) for index in shown])
         for name in names
-    )
-    note = (
-        ""
-        if ranked is None
-        else f'<p class="small">The best epoch has the lowest {_name(ranked)}. Losses are in nats per image.</p>'
-    )
-    table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<h2>Epochs</h2>\n<div class="scroll">{table}</div>\n{note}'
+    ]
+    head = [(f"epoch {epochs[index]:g}", ", ".join(roles[index])) for index in shown]
+    yield Section("epochs", "Epochs", "epochs", {"head": head, "rows": rows, "note": _best_epoch_note(ranked)})
+
+
+def _best_epoch_note(ranked: str | None) -> str:
+    if ranked is None:
+        return ""
+    follows = ', which `keep = "best"`, early stopping and plateaus follow' if ranked == MONITORED else ""
+    return f"The best epoch has the lowest {_name(ranked)} (`{ranked}`){follows}. Losses are in nats per image."
 
 
 def _name(column: str) -> str:
@@ -326,11 +363,6 @@ def _name(column: str) -> str:
 
 def _is_loss(column: str) -> bool:
     return column.endswith(("_loss", "_elbo"))
-
-
-def _environment(environment: Mapping[str, Any]) -> str:
-    rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>" for key, value in _flat(environment))
-    return f"<table><tbody>{rows}</tbody></table>"
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

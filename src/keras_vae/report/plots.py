@@ -1,18 +1,26 @@
-"""Plots of a run or a model, by name."""
+"""Plots of a run or a model, by name or by one function each.
 
+All functions accept a run, the path of its folder, the name of a pretrained run, or a model:
+
+    plots.samples("mnist-2d", n=16)
+    plots.reconstructions(vae, splits=images)
+"""
+
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, alternatives, unknown
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.report import figures
 from keras_vae.report.context import ORDERING_IMAGES, PlotContext
+from keras_vae.report.figures import ImageStrips
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.report.latent_range import HIGH, LOW, LatentRange, latent_grid_points, prior_samples
 
@@ -20,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from keras_vae.models.base import BaseVAE
-    from keras_vae.report.figures import ImageStrips
     from keras_vae.runs.run import Run
 
 
@@ -39,7 +46,7 @@ def plot(
         kind: Name of the plot, a key of `PLOTS`.
         splits: Images to use instead of the run's own: splits, a data set, or an array `(N, height, width, channels)`.
             A model has no images of its own.
-        out: A `.png` file to write, or a `.gif` for an animation of `traversals` or `interpolation`.
+        out: A `.png`, `.svg` or `.pdf` file to write, or a `.gif` for an animation of `traversals` or `interpolation`.
         **options: Options of the plot: the keyword arguments of its function in this module, such as `n`.
 
     Returns:
@@ -54,12 +61,11 @@ def plot(
         >>> figure.axes[0].get_title(loc="left")
         'mnist-2d: samples from the prior'
     """
-    from keras_vae.report import figures
-
     check_options(kind, options)
     out = None if out is None else Path(out)
-    if out is not None and out.suffix not in (accepted := (".png", ".gif") if kind in ANIMATED else (".png",)):
-        raise InputError(f"out = {out}: cannot write a {kind} plot as {out.suffix!r}; use {' or '.join(accepted)}")
+    accepted = (*figures.FORMATS, *([".gif"] if kind in ANIMATED else []))
+    if out is not None and out.suffix not in accepted:
+        raise InputError(f"out = {out}: cannot write a {kind} plot as {out.suffix!r}; use {alternatives(accepted)}")
     context = PlotContext.of(run, splits)
     if kind in LATENT_VECTOR_PLOTS and not context.model.has_latent_vector:
         raise InputError(
@@ -67,7 +73,7 @@ def plot(
             f"{', '.join(available_plots(context))}"
         )
     drawn = PLOTS[kind](context, **options)
-    if not isinstance(drawn, figures.ImageStrips):
+    if not isinstance(drawn, ImageStrips):
         if out is not None:
             figures.save(drawn, out)
         return drawn
@@ -105,6 +111,39 @@ def available_plots(context: PlotContext) -> tuple[str, ...]:
     return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
 
 
+PLOTS: dict[str, Callable[..., "Figure | ImageStrips"]] = {}
+"""The functions that draw a context, by the names of the plots."""
+
+_ARGUMENTS = """run: A run, the path of a run folder, the name of a pretrained run, or a model.
+    splits: Images to use instead of the run's own: splits, a data set, or an array `(N, height, width, channels)`.
+        A model has no images of its own.
+    out: A `.png` file to write, or a `.gif` for an animation of `traversals` or `interpolation`."""
+
+
+def _named(draw: Callable[..., "Figure | ImageStrips"]) -> Callable[..., "Figure"]:
+    """Add a function that draws a context to `PLOTS`, and return the same plot as a function of a run or a model."""
+    kind = draw.__name__.replace("_", "-")
+    PLOTS[kind] = draw
+
+    def plot_kind(
+        run: "PlotContext | Run | BaseVAE | str | Path",
+        *,
+        splits: Splits | Dataset | Array | None = None,
+        out: str | Path | None = None,
+        **options: Any,
+    ) -> "Figure":
+        return plot(run, kind, splits=splits, out=out, **options)
+
+    signature = inspect.signature(plot_kind)
+    *shared, _ = signature.parameters.values()
+    _, *own = inspect.signature(draw).parameters.values()
+    functools.update_wrapper(plot_kind, draw)
+    plot_kind.__doc__ = (inspect.getdoc(draw) or "").replace("context: The run or model.", _ARGUMENTS)
+    plot_kind.__signature__ = signature.replace(parameters=[*shared, *own])  # type: ignore[attr-defined]
+    return plot_kind
+
+
+@_named
 def grid(
     context: PlotContext,
     *,
@@ -127,18 +166,17 @@ def grid(
         dims: The two dimensions; None uses the two most informative.
         label: Label to condition on; None uses the first.
     """
-    from keras_vae.report import figures
-
     model = context.model
     if n is None:
         n = max(2, min(30, 2000 // max(size or 1 for size in model.image_shape[:2])))
-    label = _label_or_first(model, label)
+    label = context.label_or_first(label)
     points = latent_grid_points(context, n, bounds=bounds, dims=dims, label=label)
     images = model.decode(points.codes, condition=label)
     title = f"{context.name}: images decoded from a latent grid{points.note}"
     return figures.latent_grid(images, points.grid, names=points.names, title=title)
 
 
+@_named
 def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label: str | int | None = None) -> "Figure":
     """Plot the mean images of codes drawn from the prior.
 
@@ -148,14 +186,13 @@ def samples(context: PlotContext, *, n: int | None = None, seed: int = 0, label:
         seed: Seed of the draw.
         label: Label to condition on; None cycles through the labels.
     """
-    from keras_vae.report import figures
-
     classes = getattr(context.model.condition, "classes", None)
     n = n or (64 if classes is None else 10 * classes)
-    images = context.model.sample(n, seed=seed, condition=_labels_in_turn(context.model, n, label))
+    images = context.model.sample(n, seed=seed, condition=context.labels_in_turn(n, label))
     return figures.image_grid(images, title=f"{context.name}: samples from the prior", columns=classes)
 
 
+@_named
 def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: str | int | None = None) -> "Figure":
     """Plot samples from the prior above their nearest training images.
 
@@ -166,15 +203,15 @@ def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: str | 
         label: Label to condition on; None cycles through the labels.
     """
     from keras_vae.evaluation.neighbors import nearest_neighbors
-    from keras_vae.report import figures
 
-    images = context.model.sample(n, seed=seed, condition=_labels_in_turn(context.model, n, label))
+    images = context.model.sample(n, seed=seed, condition=context.labels_in_turn(n, label))
     train = context.splits.train
     found = train.images[nearest_neighbors(np.rint(images * 255).astype("uint8"), train.images).indices]
     rows = {"sample": images, _described(train).removesuffix("s"): found.astype("float32") / 255}
     return figures.image_rows(rows, title=f"{context.name}: samples and their nearest {_described(train)}")
 
 
+@_named
 def reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
     """Plot held-out images, or training images if none were held out, above their reconstructions.
 
@@ -186,6 +223,7 @@ def reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
     return _above_reconstructions(context, dataset, f"reconstructions of {_described(dataset)}")
 
 
+@_named
 def worst_reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
     """Plot the images with the highest negative ELBO among 2,000 held-out images, above their reconstructions.
 
@@ -206,13 +244,12 @@ def worst_reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
 
 
 def _above_reconstructions(context: PlotContext, dataset: Dataset, title: str) -> "Figure":
-    from keras_vae.report import figures
-
     reconstructed = context.model.reconstruct(dataset.images, condition=dataset_condition(context.model, dataset))
     rows = {"original": dataset.images, "reconstruction": reconstructed}
     return figures.image_rows(rows, title=f"{context.name}: {title}")
 
 
+@_named
 def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | None = None) -> "Figure":
     """Plot the posterior means of held-out images, or of training images if none were held out, colored by label.
 
@@ -221,8 +258,6 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
         n: Largest number of images.
         dims: The two dimensions; None uses the two most informative.
     """
-    from keras_vae.report import figures
-
     dataset = context.images(n)
     z_mean = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
     title = f"{context.name}: posterior means of {len(dataset):,} {_described(dataset)}"
@@ -236,7 +271,8 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
     )
 
 
-def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: str | int | None = None) -> "ImageStrips":
+@_named
+def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: str | int | None = None) -> ImageStrips:
     """Plot the effect of each latent dimension on the decoded image, most informative dimension first.
 
     Each dimension varies from the 1 % to the 99 % quantile of the codes of images; without images, of samples from the
@@ -248,18 +284,16 @@ def traversals(context: PlotContext, *, n: int = 11, rows: int = 10, label: str 
         rows: Largest number of dimensions.
         label: Label to condition on; None uses the first.
     """
-    from keras_vae.report.figures import ImageStrips
-
     if min(n, rows) < 1:
         raise InputError(f"n = {n}, rows = {rows}: nothing to show; pass 1 or more")
-    label, dimensions = _label_or_first(context.model, label), context.order[:rows]
+    label, dimensions = context.label_or_first(label), context.order[:rows]
     latent, places = context.latent_range(label), np.linspace(0, 1, n)
     ends = latent.quantiles((LOW, HIGH))
     codes = np.tile(latent.center, (len(dimensions), n, 1))
     for row, dimension in enumerate(dimensions):
         codes[row, :, dimension] = ends[0, dimension] + places * np.ptp(ends[:, dimension])
     names = [_traversal_name(context, latent, dimension, *ends[:, dimension].tolist()) for dimension in dimensions]
-    images = _decode_rows(context.model, codes, label)
+    images = context.decode_rows(codes, label)
     others = f"; the other dimensions are {latent.center_name}" if context.model.latent_dim > 1 else ""
     title = f"{context.name}: traversals of the latent dimensions{others}"
     return ImageStrips(
@@ -275,9 +309,10 @@ def _traversal_name(context: PlotContext, latent: LatentRange, dimension: int, l
     return f"{name}\n{low:.1f} … {high:.1f}{unused}".replace("-", "\N{MINUS SIGN}")
 
 
+@_named
 def interpolation(
     context: PlotContext, *, n: int = 11, rows: int = 8, spherical: bool = False, label: str | int | None = None
-) -> "ImageStrips":
+) -> ImageStrips:
     """Plot interpolations between the posterior means of pairs of held-out images.
 
     Args:
@@ -288,8 +323,6 @@ def interpolation(
             line.
         label: Label to condition on; None uses the first.
     """
-    from keras_vae.report.figures import ImageStrips
-
     if rows < 1:
         raise InputError(f"rows = {rows}: nothing to show; pass 1 or more")
     dataset = context.images(2 * rows)
@@ -300,7 +333,7 @@ def interpolation(
     origin = context.latent_range().mean
     pairs = zip(ends[:half], ends[half:], strict=False)
     paths = [interpolate(*pair, n, spherical=spherical, origin=origin) for pair in pairs]
-    images = _decode_rows(context.model, np.stack(paths), _label_or_first(context.model, label))
+    images = context.decode_rows(np.stack(paths), context.label_or_first(label))
     labels, classes = dataset.labels, dataset.classes
     names = [
         f"{index + 1}" if labels is None else f"{classes[labels[index]]} → {classes[labels[half + index]]}"
@@ -311,14 +344,13 @@ def interpolation(
     return ImageStrips(images, names, np.linspace(0, 1, n).tolist(), "interpolation weight", title)
 
 
+@_named
 def kl_per_dimension(context: PlotContext) -> "Figure":
     """Plot the KL divergence of each latent dimension on held-out images.
 
     Args:
         context: The run or model.
     """
-    from keras_vae.report import figures
-
     if context.kl_per_dimension is None:
         raise InputError(
             f"kind = kl-per-dimension: the posterior and prior of {context.name} give only the sum over dimensions; "
@@ -328,56 +360,29 @@ def kl_per_dimension(context: PlotContext) -> "Figure":
     return figures.kl_per_dimension(context.kl_per_dimension, context.active_units, title=title)
 
 
+@_named
 def curves(context: PlotContext) -> "Figure":
     """Plot the losses over the epochs.
 
     Args:
         context: The run or model.
     """
-    from keras_vae.report import figures
-
     return figures.curves(context.metrics, title=f"{context.name}: losses per epoch")
 
 
+@_named
 def rate_distortion(context: PlotContext) -> "Figure":
     """Plot the trajectory of training in the rate-distortion plane.
 
     Args:
         context: The run or model.
     """
-    from keras_vae.report import figures
-
     return figures.rate_distortion(context.metrics, title=f"{context.name}: rate and distortion per epoch")
 
 
 def _described(dataset: Dataset) -> str:
     return {"train": "training images", "all": "images"}.get(dataset.split, f"{dataset.split} images")
 
-
-def _label_or_first(model: "BaseVAE", label: str | int | None) -> str | int | None:
-    first = None if model.condition is None else next(iter(model.condition.class_names), None)
-    return first if label is None else label
-
-
-def _labels_in_turn(model: "BaseVAE", n: int, label: str | int | None) -> "Array | str | int | None":
-    classes = getattr(model.condition, "classes", None)
-    return np.arange(n) % classes if classes and label is None else label
-
-
-def _decode_rows(model: "BaseVAE", codes: NDArray[np.float32], label: str | int | None) -> Array:
-    """Return the mean images of codes `(rows, columns, latent_dim)`."""
-    images = model.decode(codes.reshape(-1, codes.shape[-1]), condition=label)
-    return images.reshape(*codes.shape[:2], *images.shape[1:])
-
-
-PLOTS: dict[str, Callable[..., "Figure | ImageStrips"]] = {
-    function.__name__.replace("_", "-"): function
-    for function in (
-        *(grid, samples, neighbors, reconstructions, worst_reconstructions, latents, traversals, interpolation),
-        *(kl_per_dimension, curves, rate_distortion),
-    )
-}
-"""The plots by name."""
 
 LATENT_VECTOR_PLOTS = ("grid", "latents", "traversals", "interpolation", "kl-per-dimension")
 """Plots that need a model with one latent vector per image."""

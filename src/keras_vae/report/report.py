@@ -9,6 +9,7 @@ from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.diagnostics import Finding, diagnose
 from keras_vae.report import html, plots
 from keras_vae.report.context import PlotContext
+from keras_vae.report.figures.themes import ThemedImage, themed_image
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 
@@ -46,21 +47,21 @@ def write_report(
     model = model or run.load_model()
     context = PlotContext(run, model, splits)
     kinds = plots.available_plots(context)
-    for kind in progress(kinds, "figures"):
-        plots.plot(context, kind, out=run.figure_path(kind))
-    figures = {kind: run.figure_path(kind) for kind in kinds}
+    images = {
+        kind: themed_image(plots.plot(context, kind, out=run.figure_path(kind))) for kind in progress(kinds, "figures")
+    }
     if findings is None:
         # The diagnostics concern the training, and a prior that was fitted later is not part of it.
         findings = diagnose(run, splits, None if run.has_fitted_prior else model)
-    return run.write_report(render_run(run, figures, findings))
+    return run.write_report(render_run(run, images, findings))
 
 
-def render_run(run: Run, figures: Mapping[str, Path], findings: Sequence[Finding]) -> str:
+def render_run(run: Run, figures: Mapping[str, ThemedImage], findings: Sequence[Finding]) -> str:
     """Return the report of a run as one self-contained HTML page.
 
     Args:
         run: The run.
-        figures: Names of plots and their PNG files.
+        figures: The images by the names of the plots.
         findings: Problems that the diagnostics found.
 
     Raises:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.typing import Array
-from keras_vae.report.figures.image_grids import heat_colors, tile_images
+from keras_vae.report.figures.heat_maps import heat_colors
+from keras_vae.report.figures.image_grids import tile_images
 
 MEANINGS = {
     "nll": "an importance-weighted estimate of −log p(x)",

@@ -120,7 +120,7 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
 def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, Any]:
     """Return the components of an experiment by kind; those that are optional and not given are missing."""
     _check_labels(experiment, info)
-    architecture: Architecture = registry.build("architecture", experiment.model.architecture)
+    architecture: Architecture = registry.build("architecture", experiment.model.architecture, "model.architecture")
     given = experiment.model.model_dump(exclude_none=True, exclude={"architecture"})
     specs = {**architecture.default_components, **given, "schedule": experiment.training.schedule}
     # A mean over latent dimensions follows changes of their number.
@@ -133,8 +133,10 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     if condition.get("classes") != info.classes and condition.get("names") == info.class_names:
         # The names of the data do not apply to another number of classes.
         specs["condition"] = {key: value for key, value in condition.items() if key != "names"}
-    built = {kind: registry.build(kind, spec) if kind in COMPONENTS else spec for kind, spec in specs.items()}
-    return {"architecture": architecture, **built}
+    for kind in specs.keys() & set(COMPONENTS):
+        table = "training" if kind == "schedule" else "model"
+        specs[kind] = registry.build(kind, specs[kind], f"{table}.{kind}")
+    return {"architecture": architecture, **specs}
 
 
 def _assemble(resolved: ResolvedExperiment) -> BaseVAE:

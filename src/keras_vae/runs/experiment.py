@@ -1,7 +1,8 @@
 """Experiments: all settings of a training, validated and stored in one TOML file."""
 
+import functools
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,8 +11,8 @@ import pydantic
 import tomli_w
 from pydantic import Field
 
-from keras_vae.core.config import ConfigModel
-from keras_vae.core.errors import InputError, require_list, unknown
+from keras_vae.core.config import ConfigModel, unknown_setting
+from keras_vae.core.errors import InputError, first_line, require_list, shown, unknown
 from keras_vae.data.config import DataConfig
 
 COMPONENTS = ("architecture", "network", "prior", "posterior", "likelihood", "objective", "condition", "schedule")
@@ -19,6 +20,9 @@ COMPONENTS = ("architecture", "network", "prior", "posterior", "likelihood", "ob
 
 FORMAT = 1
 """Version of experiment files and run folders that this package writes, and the newest version that it reads."""
+
+MAX_LATENT_DIM = 65_536
+"""Largest number of latent dimensions of an experiment; larger models do not fit into memory."""
 
 
 def _spec(value: Any) -> Any:
@@ -47,7 +51,7 @@ class ModelConfig(ConfigModel):
     """
 
     architecture: ComponentSpec = Field({"name": "vae"})
-    latent_dim: Annotated[int, Field(ge=1)] | None = None
+    latent_dim: Annotated[int, Field(ge=1, le=MAX_LATENT_DIM)] | None = None
     network: ComponentSpec | None = None
     prior: ComponentSpec | None = None
     posterior: ComponentSpec | None = None
@@ -134,7 +138,7 @@ class Experiment(ConfigModel):
         5
     """
 
-    format: int = FORMAT
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     name: str = "experiment"
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -205,8 +209,10 @@ class Experiment(ConfigModel):
         """
         try:
             tables = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{where}: not TOML ({error}); correct the file") from None
+        except RecursionError:
+            raise InputError(f"{where}: tables or lists are nested too deeply; correct the file") from None
+        except ValueError as error:
+            raise InputError(f"{where}: not TOML ({first_line(error)}); correct the file") from None
         written = tables.get("format", FORMAT)
         if isinstance(written, int) and written > FORMAT:
             raise InputError(
@@ -233,19 +239,19 @@ class Experiment(ConfigModel):
         tables = self.model_dump(exclude_none=True)
         for setting in settings:
             dotted_key, sign, text = setting.partition("=")
-            *outer, last = dotted_key.strip().split(".")
-            if not (sign and last):
+            keys, value = dotted_key.strip().split("."), _parse_value(text.strip())
+            if not (sign and keys[-1]):
                 raise InputError(
                     f"setting = {setting}: not of the form key=value; write training.epochs=5, for example"
                 )
             table = tables
-            for name in outer:
+            for depth, name in enumerate(keys[:-1]):
                 if isinstance(table.get(name), str) and name in COMPONENTS:
                     table[name] = {"name": table[name]}
                 if not isinstance(table.get(name), dict):
-                    raise _missing_table(table, setting, name)
+                    raise _missing_table(tables, keys, depth + 1, value)
                 table = table[name]
-            table[last] = _parse_value(text.strip())
+            table[keys[-1]] = value
         return self.from_tables(tables)
 
 
@@ -255,20 +261,31 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def _missing_table(table: Mapping[str, Any], setting: str, name: str) -> InputError:
-    """Return the error for an override inside a table that an experiment does not have."""
-    dotted_key, _, text = setting.partition("=")
-    outer, inner = dotted_key.split(f"{name}.", 1)
-    if outer == "model." and name in COMPONENTS and name in ModelConfig.model_fields:
+def _missing_table(tables: Mapping[str, Any], keys: Sequence[str], depth: int, value: Any) -> InputError:
+    """Return the error for the override of a setting in a table that an experiment does not have.
+
+    Args:
+        tables: All tables of the experiment.
+        keys: The path of the setting.
+        depth: The number of keys that lead to the missing table.
+        value: The value of the override.
+    """
+    parent = functools.reduce(lambda table, key: table[key], keys[: depth - 1], tables)
+    missing, inner = ".".join(keys[:depth]), ".".join(keys[depth:])
+    setting = f"{'.'.join(keys)} = {shown(value)}"
+    if keys[depth - 1] in parent:
         return InputError(
-            f"model.{name}: not set; write model.{name} = {{ name = …, {inner.strip()} = {text.strip()} }}"
+            f"{setting}: {missing} = {shown(parent[keys[depth - 1]])} is not a table; set {missing} itself"
         )
-    tables = [key for key, value in table.items() if isinstance(value, dict)]
-    return unknown(f"table of [{outer.rstrip('.')}]" if outer else "table", name, tables)
+    is_component = keys[0] == "model" and (keys[1] in COMPONENTS and keys[1] in ModelConfig.model_fields)
+    if not is_component and keys[:2] != ["training", "schedule"]:
+        return unknown_setting(Experiment, keys, value)
+    written = tomli_w.dumps({inner: value}).strip().replace('"' + inner + '"', inner)
+    return InputError(f"{setting}: {missing} is not set; choose it as well: {missing}={{name = …, {written}}}")
 
 
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

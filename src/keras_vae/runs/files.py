@@ -16,6 +16,9 @@ from keras_vae.core.typing import Array
 Metrics = dict[str, list[float]]
 """Columns by name, with one value per epoch."""
 
+MONITORED = "val_total_loss"
+"""The column that determines the best epoch: the objective without annealing, on the validation images."""
+
 Sections = Mapping[str, Mapping[str, Array]]
 """Arrays by section and name."""
 
@@ -109,3 +112,8 @@ def free_path(name: str) -> Path:
     """Return the first of `runs/NAME`, `runs/NAME-2`, … that does not exist."""
     paths = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(path for path in paths if not path.exists())
+
+
+def run_paths() -> list[str]:
+    """Return the paths of the runs in `runs/`, sorted."""
+    return sorted(str(file.parent) for file in Path("runs").glob("*/experiment.toml"))

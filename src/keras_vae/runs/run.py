@@ -22,14 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_vae.core.errors import InputError
-from keras_vae.core.files import replacing, replacing_folder, write_text
+from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.files import replacing, replacing_folder, to_path, write_text
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
+from keras_vae.runs.evaluation_file import Evaluation, check_evaluation
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import Metrics, Sections
 from keras_vae.runs.model_file import read_model, weights_checksum
@@ -51,8 +52,8 @@ class Run:
         path: The folder.
 
     Example:
-        >>> Run("runs/nowhere").is_complete
-        False
+        >>> Run("runs/nowhere"), Run("runs/nowhere").is_complete
+        (Run('runs/nowhere'), False)
     """
 
     path: Path
@@ -60,6 +61,10 @@ class Run:
     def __post_init__(self) -> None:
         """Accept the path as a string."""
         object.__setattr__(self, "path", Path(self.path))
+
+    def __repr__(self) -> str:
+        """Return the constructor call."""
+        return f"Run({str(self.path)!r})"
 
     @classmethod
     def create(
@@ -121,8 +126,9 @@ class Run:
         path = Path(source).expanduser()
         if not path.exists():
             if str(path) not in pretrained_names():
+                hint = suggestion(str(path), [*pretrained_names(), *files.run_paths()])
                 raise InputError(
-                    f"run = {path}: does not exist; train a run with `vae train`, or use a pretrained one: "
+                    f"run = {path}: does not exist; {hint}train a run with `vae train`, or use a pretrained one: "
                     f"{' or '.join(pretrained_names())}"
                 )
             path = _PRETRAINED / path
@@ -166,7 +172,7 @@ class Run:
     def require_source(self) -> None:
         """Raise an `InputError` if the training images were moved or deleted."""
         source = self.experiment.data.source
-        if source not in sources.SOURCES and not Path(source).expanduser().exists():
+        if source not in sources.SOURCES and not to_path(source).exists():
             raise InputError(
                 f"run = {self.path}: its training images, {source}, do not exist any more; restore them, or write "
                 f"their new path into {self._experiment_file} (data.source)"
@@ -241,13 +247,22 @@ class Run:
         files.write_metrics(self._to_write("metrics.csv"), metrics)
 
     @property
-    def evaluation(self) -> dict[str, Any] | None:
+    def evaluation(self) -> Evaluation | None:
         """The content of `evaluation.json`, if any."""
         return self.read_evaluation()
 
-    def read_evaluation(self, on: str | None = None) -> dict[str, Any] | None:
-        """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own."""
-        return files.read_json(self.path / files.evaluation_name(on))
+    def read_evaluation(self, on: str | None = None) -> Evaluation | None:
+        """Return an evaluation, if any; `on` names the evaluated images, if they are not the run's own.
+
+        Raises:
+            InputError: The file is damaged, or contains text where numbers belong.
+        """
+        file = self.path / files.evaluation_name(on)
+        evaluation = files.read_json(file)
+        if evaluation is None:
+            return None
+        check_evaluation(evaluation, str(file))
+        return Evaluation(evaluation)
 
     def write_evaluation(
         self, evaluation: Mapping[str, Any], on: str | None = None, per_image: Sections | None = None

@@ -16,9 +16,9 @@ from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import TrainingConfig
-from keras_vae.runs.files import Metrics
+from keras_vae.runs.files import MONITORED, Metrics
 from keras_vae.runs.run import Run
-from keras_vae.training.validation import MONITORED, averaged_weights, has_stalled, plateau_drops
+from keras_vae.training.validation import averaged_weights, has_stalled, plateau_drops
 
 MAX_SKIPPED = 100
 """Number of steps in a row whose updates may be skipped before training stops."""

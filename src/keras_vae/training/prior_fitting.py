@@ -98,7 +98,10 @@ def fit_prior(
     fitted = model.with_prior(density)
     run.save_model(fitted, fitted=True)
     models = {"original": model, "fitted": fitted}
-    return {name: measure_likelihood(model, splits, seed=seed).section for name, model in models.items()}
+    return {
+        name: measure_likelihood(model, splits, seed=seed).section
+        for name, model in progress(models.items(), "measuring the ELBO")
+    }
 
 
 def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, progress: Progress) -> None:

@@ -6,10 +6,7 @@ from keras import ops
 
 from keras_vae.core.typing import Array
 from keras_vae.models.base import BaseVAE
-from keras_vae.runs.files import Metrics
-
-MONITORED = "val_total_loss"
-"""The metric that determines the best epoch: the objective without annealing, on the validation images."""
+from keras_vae.runs.files import MONITORED, Metrics
 
 FIRST_DRAW = 2**30
 """Position of the first draw of validation in the stream of a random generator, which no training reaches."""

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_vae.components.likelihoods.base import Likelihood
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.distributions import image
@@ -47,7 +47,7 @@ class Bernoulli(Component, Likelihood):
     def __post_init__(self) -> None:
         """Check the binarization."""
         if self.binarize not in get_args(Binarize):
-            raise InputError(f"binarize = {self.binarize!r}: unknown; pass one of {', '.join(get_args(Binarize))}")
+            raise unknown("binarize", self.binarize, get_args(Binarize))
 
     def __call__(self, outputs: Tensor) -> image.Bernoulli:
         """Return p(x|z), given the outputs of the decoder, (…, H, W, C)."""

@@ -11,7 +11,7 @@ from keras import ops
 from keras_vae.components.objectives.base import ELBOTerms, Latents, Objective, check_weights
 from keras_vae.components.posteriors import Deterministic, Posterior
 from keras_vae.components.schedules import Constant, Schedule
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.math import scale_gradient
 from keras_vae.core.registry import register
 from keras_vae.core.typing import Tensor
@@ -102,8 +102,8 @@ class IWAE(Objective):
             raise InputError(f"samples = {self.samples}, groups = {self.groups}: not both positive; pass integers ≥ 1")
         if not 0 <= self.elbo_weight <= 1:
             raise InputError(f"elbo_weight = {self.elbo_weight}: out of range; pass a number in [0, 1]")
-        if self.gradient not in ("plain", "stl", "dreg"):
-            raise InputError(f"gradient = {self.gradient!r}: unknown estimator; pass 'plain', 'stl' or 'dreg'")
+        if self.gradient not in (accepted := ("plain", "stl", "dreg")):
+            raise unknown("gradient", self.gradient, accepted)
         if self.gradient == "stl" and self.samples > 1 and self.elbo_weight < 1:
             # For K > 1, the score of q does not vanish in expectation.
             warnings.warn(

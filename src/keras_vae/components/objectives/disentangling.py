@@ -9,7 +9,7 @@ from keras import ops
 from keras_vae.components import posteriors
 from keras_vae.components.objectives.base import ELBOTerms, Latents, Objective, check_weights
 from keras_vae.components.posteriors import Posterior
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.registry import register
 from keras_vae.core.typing import Tensor
 from keras_vae.distributions.latent import DiagonalNormal
@@ -50,8 +50,8 @@ class BetaTC(Objective):
     def __post_init__(self) -> None:
         """Check the weights and the other values."""
         check_weights(self, "beta", "alpha", "gamma")
-        if self.sampling not in ("weighted", "stratified"):
-            raise InputError(f"sampling = {self.sampling!r}: unknown estimator; pass 'weighted' or 'stratified'")
+        if self.sampling not in (accepted := ("weighted", "stratified")):
+            raise unknown("sampling", self.sampling, accepted)
         if self.images is not None and self.images < 2:
             raise InputError(f"images = {self.images}: too few training images; pass an integer ≥ 2")
 
@@ -145,8 +145,8 @@ class DIPVAE(Objective):
     def __post_init__(self) -> None:
         """Check the weights and the variant."""
         check_weights(self, "off_diagonal", "diagonal")
-        if self.variant not in ("i", "ii"):
-            raise InputError(f"variant = {self.variant!r}: unknown variant; pass 'i' or 'ii'")
+        if self.variant not in (accepted := ("i", "ii")):
+            raise unknown("variant", self.variant, accepted)
 
     def __call__(self, terms: ELBOTerms, latents: Latents, step: Tensor) -> Tensor:
         """Return −ELBO + penalty in nats per image, (N,)."""
@@ -202,8 +202,8 @@ class InfoVAE(Objective):
             raise InputError(
                 f"weight = {self.weight}: out of range; pass a finite number ≥ 1 − alpha = {1 - self.alpha:g}"
             )
-        if self.kernel not in ("imq", "rbf"):
-            raise InputError(f"kernel = {self.kernel!r}: unknown kernel; pass 'imq' or 'rbf'")
+        if self.kernel not in (accepted := ("imq", "rbf")):
+            raise unknown("kernel", self.kernel, accepted)
 
     @property
     def trains_prior(self) -> bool:

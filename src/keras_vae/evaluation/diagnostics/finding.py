@@ -21,6 +21,10 @@ class Finding(NamedTuple):
     explanation: str
     suggestion: str
 
+    def __repr__(self) -> str:
+        """Return the name and the observation in one line."""
+        return f"Finding({self.name!r}: {' '.join(self.observation.split())})"
+
     def __str__(self) -> str:
         """Return the finding as four lines."""
         fields = ("observation", "explanation", "suggestion")

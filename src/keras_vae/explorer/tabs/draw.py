@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -14,11 +15,12 @@ from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import (
     Levels,
     caption,
+    control,
     fact_list,
     html,
     label_dropdown,
     number_text,
-    on_event,
+    on_events,
     vector_text,
 )
 
@@ -35,34 +37,56 @@ class DrawTab:
         self._explorer = explorer
         self._map_grid = functools.cache(self._decode_map_grid)
 
-    def build(self, drawing: gr.State) -> None:
-        """Lay out the tab and connect its events.
-
-        Args:
-            drawing: Receives the analyzed image, for the tab Interpolate.
-        """
+    def build(self) -> None:
+        """Lay out the tab and connect its events."""
         examples = self._explorer.sources.examples
         kind = "" if examples is None else examples.split
         with gr.Row():
             with gr.Column(scale=2, min_width=280):
-                pad = html(self._pad(), script="drawing_pad.js", elem_id="drawing-pad")
+                pad = control(self._pad(), "drawing_pad.js", elem_id="drawing-pad")
                 with gr.Row():
                     upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", min_width=120)
-                    example = gr.Button(f"Random {kind} image", size="sm", min_width=120, visible=examples is not None)
+                    example = gr.Button(
+                        f"Random {kind} image",
+                        size="sm",
+                        min_width=120,
+                        visible=examples is not None,
+                        elem_id="random-image",
+                    )
                 invert = gr.Checkbox(False, label="Invert uploaded images")
                 label = label_dropdown(self._explorer)
             with gr.Column(scale=3, min_width=320):
                 analysis = html(_HINT, elem_id="analysis")
-        shown = [analysis, drawing]
-        on_event(pad.sketch, self.analyze_sketch, [label], shown, may_fail=True)
-        on_event(pad.clear, self.clear, [], shown)
-        on_event(upload.upload, self.analyze_upload, [upload, invert, label], shown, may_fail=True)
-        on_event(example.click, self.analyze_example, [label], shown)
-        on_event(label.input, self.analyze_again, [drawing, label], analysis)
+        image = gr.State(None)
+        on_events(
+            [label.input],
+            self.update,
+            [pad, upload, invert, label, image],
+            [analysis, image, label],
+            actions={"sketch": pad.input, "upload": upload.upload, "example": example.click},
+        )
 
-    def analyze_sketch(self, event: gr.EventData, label: str | None) -> tuple[str, Levels]:
-        """Analyze the content of the drawing pad."""
-        converted = uploads.convert(uploads.read_uri(event.image), self._explorer.image_shape)
+    def update(
+        self,
+        action: str | None,
+        sketch: str | None,
+        file: str | None,
+        invert: bool,
+        label: str | None,
+        image: Levels | None,
+    ) -> tuple[str, Any, Any]:
+        """Analyze the sketch, the upload or an example, or the same image conditioned on another label."""
+        if action == "sketch":
+            return (*(self.analyze_sketch(sketch, label) if sketch else self.clear()), gr.skip())
+        if action == "upload" and file is not None:
+            return (*self.analyze_upload(file, invert, label), gr.skip())
+        if action == "example":
+            return self.analyze_example(label)
+        return self.analyze_again(image, label), gr.skip(), gr.skip()
+
+    def analyze_sketch(self, sketch: str, label: str | None) -> tuple[str, Levels]:
+        """Analyze the content of the drawing pad, a data URI."""
+        converted = uploads.convert(uploads.read_uri(sketch), self._explorer.image_shape)
         return self._analysis(converted.image, label), converted.image
 
     def analyze_upload(self, file: str, invert: bool, label: str | None) -> tuple[str, Levels]:
@@ -70,15 +94,15 @@ class DrawTab:
         converted = uploads.convert(uploads.read_file(file), self._explorer.image_shape, invert=invert)
         return self._analysis(converted.image, label, converted.notes), converted.image
 
-    def analyze_example(self, label: str | None) -> tuple[str, Levels | None]:
-        """Analyze a random image of the run, conditioned on its own label if it has one."""
+    def analyze_example(self, label: str | None) -> tuple[str, Levels | None, str | None]:
+        """Analyze a random image of the run, conditioned on its own label if it has one, and return that label."""
         examples, classes = self._explorer.sources.examples, self._explorer.classes
         if examples is None:
-            return _HINT, None
+            return _HINT, None, label
         index = int(np.random.default_rng().integers(len(examples)))
         if classes and examples.labels is not None:
             label = classes[int(examples.labels[index])]
-        return self._analysis(examples.images[index], label), examples.images[index]
+        return self._analysis(examples.images[index], label), examples.images[index], label
 
     def analyze_again(self, image: Levels | None, label: str | None) -> str:
         """Analyze the same image conditioned on another label."""
@@ -113,6 +137,7 @@ class DrawTab:
             points=plane.points(space.codes) if len(space.codes) else None,
             labels=None if space.dataset is None else space.dataset.labels,
             mark=(u, v),
+            description="map of the latent space; a ring marks the code of this image",
         )
 
     def _decode_map_grid(self, label: str | None) -> Array:
@@ -123,8 +148,10 @@ class DrawTab:
     def _pad(self) -> str:
         height, width, _ = self._explorer.image_shape
         scale = max(1, _PAD_PIXELS // max(height, width))
-        canvas = f'<canvas width="{width * scale}" height="{height * scale}" aria-label="drawing pad"></canvas>'
-        return f'<div class="pad">{canvas}<button>Clear</button></div>'
+        canvas = (
+            f'<canvas width="{width * scale}" height="{height * scale}" role="img" aria-label="drawing pad"></canvas>'
+        )
+        return f'<div class="pad">{canvas}<button type="button">Clear</button></div>'
 
     def _facts(self, analysis: ImageAnalysis, image: Array) -> dict[str, str]:
         """Return the score, its percentile and the code of an image, as text."""

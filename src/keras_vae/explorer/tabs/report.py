@@ -5,7 +5,7 @@ from html import escape
 import gradio as gr
 
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import caption, html, on_event
+from keras_vae.explorer.widgets import caption, html, on_events
 
 
 class ReportTab:
@@ -17,7 +17,7 @@ class ReportTab:
     def build(self, tab: gr.Tab) -> None:
         """Lay out the tab, and load the report when the tab is opened."""
         report = html(caption("Analyzing the run …"), elem_id="report")
-        on_event(tab.select, self.show, [], report, may_fail=True)
+        on_events([tab.select], self.show, [], [report])
 
     def show(self) -> str:
         """Return the report in a sandboxed frame."""

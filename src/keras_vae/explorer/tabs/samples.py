@@ -6,7 +6,7 @@ import numpy as np
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.sampler import PAGE_SIZE
-from keras_vae.explorer.widgets import caption, html, on_event
+from keras_vae.explorer.widgets import caption, html, on_events
 
 ALL_LABELS = "all labels"
 
@@ -26,8 +26,7 @@ class SamplesTab:
             label = gr.Dropdown([ALL_LABELS, *classes], value=ALL_LABELS, label="Label", visible=bool(classes))
         samples = html(self.sample(priors[0], ALL_LABELS), elem_id="sample-grid")
         html(caption(self._explanation()))
-        for event in (button.click, prior.input, label.input):
-            on_event(event, self.sample, [prior, label], samples)
+        on_events([button.click, prior.input, label.input], self.sample, [prior, label], [samples])
 
     def sample(self, prior: str, label: str) -> str:
         """Return a page of new samples."""

@@ -9,7 +9,7 @@ import numpy as np
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
 from keras_vae.explorer.explorer import Explorer
-from keras_vae.explorer.widgets import dimension_name, html, label_dropdown, large, on_event
+from keras_vae.explorer.widgets import dimension_name, html, label_dropdown, large, on_events, vector_text
 
 MAX_SLIDERS = 64
 """Maximum number of sliders; dimensions of higher KL divergence come first."""
@@ -47,10 +47,22 @@ class SlidersTab:
                         sliders += [self._slider(dimension) for dimension in self._folded]
         # The exact code: a random one may lie beyond the sliders' range, and not every dimension has a slider.
         code = gr.State(center)
-        for control in (*sliders, label):
-            on_event(control.input, self.move, [code, label, *sliders], image)
-        on_event(draw.click, self.random_code, [label, temperature], [image, code, *sliders])
-        on_event(reset.click, self.reset, [label], [image, code, *sliders])
+        on_events(
+            [control.input for control in (*sliders, label)],
+            self.update,
+            [temperature, code, label, *sliders],
+            [image, code, *sliders],
+            actions={"random": draw.click, "reset": reset.click},
+        )
+
+    def update(self, action: str | None, temperature: float, code: Array, label: str | None, *values: float) -> Any:
+        """Handle a button, or decode the code that the sliders select."""
+        if action == "random":
+            return self.random_code(label, temperature)
+        if action == "reset":
+            return self.reset(label)
+        # The sliders may have moved again: leave them as they are.
+        return [self.move(code, label, *values), *[gr.skip()] * (1 + len(values))]
 
     def move(self, code: Array, label: str | None, *values: float) -> str:
         """Decode the code that the sliders select."""
@@ -87,7 +99,7 @@ class SlidersTab:
     def _decoded(self, code: Array, label: str | None) -> str:
         """Return the image of a code and, above two dimensions, the images of a plane through the code."""
         index = self._explorer.label_index(label)
-        image = large(self._explorer.decode(code, index))
+        image = large(self._explorer.decode(code, index), f"image decoded from z = {vector_text(code)}")
         if len(code) <= 2:
             return image
         plane, images = self._space.plane_through(code, index)

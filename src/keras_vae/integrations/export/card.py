@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_vae.core.markdown import code, escape
 from keras_vae.integrations.export.formats.base import Format
 
 
@@ -81,8 +82,8 @@ def _loader_source(fmt: Format) -> str:
 
 def _sections(manifest: Mapping[str, Any], fmt: Format) -> Iterator[str]:
     model, data = manifest["model"], manifest["data"]
-    yield f"# {manifest['name']} in the format {fmt.name}"
-    training_data = f" trained on {data['name']}" if data else ""
+    yield f"# {escape(manifest['name'])} in the format {fmt.name}"
+    training_data = f" trained on {escape(data['name'])}" if data else ""
     yield (
         f"A {model['class']}{training_data}: {'×'.join(map(str, model['image_shape']))} images, "
         f"{model['latent_dim']} latent dimensions, likelihood `{model['likelihood']['name']}`. Exported by keras-vae "
@@ -111,12 +112,12 @@ def _sections(manifest: Mapping[str, Any], fmt: Format) -> Iterator[str]:
     has_indices = any("indices" in graph["outputs"] for graph in manifest["graphs"].values())
     yield (
         f"The graphs were loaded by {fmt.runtime} and compared with the model on {parity['num_images']} images "
-        f"({parity['source']}). The largest difference of an output is {worst[False]:.1e}"
+        f"({escape(parity['source'])}). The largest difference of an output is {worst[False]:.1e}"
         + (f", that of a score {worst[True]:.1e} of its value" if "score" in manifest["graphs"] else "")
         + (", except for images whose indices differ." if has_indices else ".")
     )
     if data:
-        yield f"Trained on `{data['name']}`, SHA-256 of its splits `{data['checksum']}`."
+        yield f"Trained on {code(data['name'])}, SHA-256 of its splits `{data['checksum']}`."
 
 
 def _table(manifest: Mapping[str, Any]) -> str:
@@ -144,7 +145,9 @@ def _notes(manifest: Mapping[str, Any]) -> Iterator[str]:
         )
     names = (manifest["data"] or {}).get("class_names")
     if names and "condition" in manifest["graphs"]["decoder"]["inputs"]:
-        yield "Conditions are labels: " + ", ".join(f"{number} {name}" for number, name in enumerate(names)) + "."
+        yield (
+            "Conditions are labels: " + ", ".join(f"{number} {escape(name)}" for number, name in enumerate(names)) + "."
+        )
     for name, reason in manifest["omitted"].items():
         yield f"There {'are' if name == 'percentiles' else 'is'} no `{name}`: {reason}."
 
@@ -158,6 +161,6 @@ def _score_notes(score: Mapping[str, Any]) -> Iterator[str]:
         threshold = score["threshold"]
         yield (
             f"`manifest.json` contains the percentiles of the scores of {score['reference']['num_images']:,} training "
-            f"images ({score['reference']['source']}), and a threshold, {threshold['value']:.2f} nats, that "
+            f"images ({escape(score['reference']['source'])}), and a threshold, {threshold['value']:.2f} nats, that "
             f"{threshold['false_positive_rate']:.1%} of them exceed."
         )

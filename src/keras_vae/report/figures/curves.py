@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
+from keras_vae.evaluation.descriptions import format_number
 from keras_vae.report.figures.style import INK, PALETTE, TRAIN, VALIDATION, WIDTH, style, wrap_title
 
 if TYPE_CHECKING:
@@ -59,28 +60,47 @@ def overlay(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str | None
 
     with style():
         figure, axes = figure_with_axes(0.65 * WIDTH, title)
-        lines = []
+        lines = list[tuple[NDArray[np.float64], str]]()
         for position, (name, metrics) in enumerate(runs.items()):
             column = next((key for key in ("val_negative_elbo", "negative_elbo") if metrics.get(key)), None)
             if column is None:
                 continue
             values = np.asarray(metrics[column], np.float64)
-            lines.append(values)
             label = name if column.startswith("val_") else f"{name} (training)"
+            if not np.isfinite(values).any():
+                label += ", not finite"
             marker = "o" if len(values) <= 30 else None
             color = PALETTE[position % len(PALETTE)]
+            lines.append((values, color))
             epochs = np.arange(1, len(values) + 1)
             axes.plot(epochs, values, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=label)
-        if lines:
-            longest = max(map(len, lines))
-            padded = np.stack([np.pad(line, (0, longest - len(line)), constant_values=np.nan) for line in lines])
-            top = _upper_limit(padded)
-            if top is not None:
-                axes.set_ylim(top=top)
+        top = _upper_limit([values for values, _ in lines])
+        if top is not None:
+            axes.set_ylim(top=top)
+            for values, color in lines:
+                _mark_above(axes, values, top, color)
         axes.set(xlabel="epoch", ylabel="negative ELBO, nats per image")
         axes.grid(axis="y")
         axes.legend(fontsize=9)
     return figure
+
+
+def _mark_above(axes: "Axes", values: NDArray[np.float64], top: float, color: str) -> None:
+    """Mark the epochs of a line that lie above the axis, and name their largest value."""
+    above = np.flatnonzero((values > top) & np.isfinite(values))
+    if not len(above):
+        return
+    axes.plot(above + 1, np.full(len(above), top), color=color, marker="^", markersize=5, linestyle="", clip_on=False)
+    peak = format_number(float(values[above].max()), zeros=True)
+    axes.annotate(
+        f"\N{BLACK UP-POINTING TRIANGLE} up to {peak}",
+        (above[-1] + 1, top),
+        xytext=(5, -3),
+        textcoords="offset points",
+        va="top",
+        color=color,
+        fontsize=8.5,
+    )
 
 
 def rate_distortion(metrics: Mapping[str, Sequence[float]], title: str | None = None) -> "Figure":
@@ -211,15 +231,17 @@ def _panel(
             marker="o",
             markersize=3.5,
             markevery=np.flatnonzero(shown if len(epochs) <= 30 else isolated).tolist(),
-            label=f"{name} {_rounded(line[-1])}",
+            label=f"{name} {format_number(line[-1], zeros=True)}",
         )
     notes = []
-    top = _upper_limit(values)
+    top = _upper_limit(list(values))
     if top is not None:
         axes.set_ylim(values[finite].min() - 0.05 * (top - values[finite].min()), top)
         above = epochs[((values > top) & finite).any(axis=0)]
         peak = values[finite].max()
-        notes.append(f"\N{BLACK UP-POINTING TRIANGLE} not shown: {_epoch_ranges(above)}, up to {_rounded(peak)}")
+        notes.append(
+            f"\N{BLACK UP-POINTING TRIANGLE} not shown: {_epoch_ranges(above)}, up to {format_number(peak, zeros=True)}"
+        )
     if not finite.all():
         notes.append(f"not finite: {_epoch_ranges(epochs[~finite.all(axis=0)])}")
         # Leave space for the note above the lines.
@@ -235,11 +257,10 @@ def _panel(
     axes.text(0.995, 0.96, "\n".join(notes), transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
 
 
-def _upper_limit(values: NDArray[np.float64]) -> float | None:
-    """Return an axis limit that keeps the second half of training readable, or None to show everything."""
-    count = values.shape[1]
-    finite = np.isfinite(values)
-    later = [line[count // 2 :][mask[count // 2 :]] for line, mask in zip(values, finite, strict=True)]
+def _upper_limit(lines: Sequence[NDArray[np.float64]]) -> float | None:
+    """Return an axis limit that keeps the second half of every line readable, or None to show everything."""
+    halves = [line[len(line) // 2 :] for line in lines]
+    later = [line[np.isfinite(line)] for line in halves]
     # Fewer than three points are read one by one, and are too few to estimate a span.
     later = [line for line in later if line.size >= 3]
     if not later:
@@ -247,12 +268,9 @@ def _upper_limit(values: NDArray[np.float64]) -> float | None:
     highest = max(float(line.max()) for line in later)
     span = max(0.02 * abs(highest), *(float(np.ptp(line)) for line in later))
     top = highest + 4 * span
-    low, high = float(values[finite].min()), float(values[finite].max())
+    finite = np.concatenate([line[np.isfinite(line)] for line in lines])
+    low, high = float(finite.min()), float(finite.max())
     return top if high - low > 4 * (top - low) else None
-
-
-def _rounded(value: float) -> str:
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:#.4g}".rstrip(".")
 
 
 def _epoch_ranges(epochs: NDArray[np.float64]) -> str:

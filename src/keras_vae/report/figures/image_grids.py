@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import replacing
 from keras_vae.core.typing import Array
-from keras_vae.report.figures.style import WIDTH, format_number, style, wrap_title
+from keras_vae.report.figures.style import WIDTH, format_number, shorten, style, wrap_title
 from keras_vae.report.latent_grid import Grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL import Image
+
+SHEET_SIDE = 640
+"""Longest side up to which sheets of images are enlarged, in pixels."""
+
+MAX_SCALE = 12
+"""Largest factor by which sheets of images are enlarged."""
 
 _CAPTIONED_WIDTH = 11.0
 """Longest side of a figure whose images have captions, in inches."""
@@ -28,18 +35,20 @@ _CHARACTER_WIDTH = 0.06
 """Average width of a character of a caption, in inches."""
 
 
-def tile_images(images: Array, *, columns: int | None = None, pad: int = 1, fill: int = 255) -> NDArray[np.uint8]:
+def tile_images(
+    images: Array, *, columns: int | None = None, pad: int = 1, fill: int | None = 255
+) -> NDArray[np.uint8]:
     """Return images tiled row by row into one picture.
 
     Args:
         images: Floats in [0, 1] or uint8, `(N, height, width, channels)`, 1 or 3 channels.
         columns: Images per row; None makes the picture about square.
         pad: Pixels between neighbors; there is no margin around the outside.
-        fill: Level from 0 to 255 of the gaps and of the places after the last image.
+        fill: Level from 0 to 255 of the gaps and of the places after the last image; None makes them transparent.
 
     Returns:
-        Gray `(rows * (height + pad) - pad, columns * (width + pad) - pad)`, or the same with a last axis of 3, as
-        Pillow's `Image.fromarray` expects.
+        Gray `(rows * (height + pad) - pad, columns * (width + pad) - pad)`, or the same with a last axis of 3 for RGB
+        or, with transparent gaps, of 4 for RGBA, as Pillow's `Image.fromarray` expects.
 
     Raises:
         InputError: The images have the wrong shape, dtype or range, or a number is out of range.
@@ -48,7 +57,7 @@ def tile_images(images: Array, *, columns: int | None = None, pad: int = 1, fill
         >>> tile_images(np.zeros((4, 28, 28, 1)), pad=2).shape
         (58, 58)
     """
-    tiles = _to_uint8("images", images)
+    tiles = to_uint8("images", images)
     count, height, width, channels = tiles.shape
     if columns is None:
         columns = min(count, max(1, round(math.sqrt(count * height / width))))
@@ -56,16 +65,30 @@ def tile_images(images: Array, *, columns: int | None = None, pad: int = 1, fill
         raise InputError(f"columns = {columns}: a row holds at least 1 image; pass 1 or more")
     if pad < 0:
         raise InputError(f"pad = {pad}: a gap cannot be negative; pass 0 or more pixels")
+    if fill is None:
+        return _tile(_with_opacity(tiles), columns, pad, 0)
     if not 0 <= fill <= 255:
         raise InputError(f"fill = {fill}: not a gray level; pass 0 to 255")
+    picture = _tile(tiles, columns, pad, fill)
+    return picture[..., 0] if channels == 1 else picture
+
+
+def _with_opacity(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images as opaque RGBA levels, (N, height, width, 4)."""
+    rgb = np.broadcast_to(tiles, (*tiles.shape[:3], 3))
+    return np.concatenate([rgb, np.full_like(tiles[..., :1], 255)], axis=-1)
+
+
+def _tile(tiles: NDArray[np.uint8], columns: int, pad: int, fill: int) -> NDArray[np.uint8]:
+    """Return images (N, height, width, channels) as one picture (…, …, channels), with gaps of `pad` pixels."""
+    count, height, width, channels = tiles.shape
     rows = math.ceil(count / columns)
     picture = np.full((rows, height + pad, columns, width + pad, channels), fill, np.uint8)
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         picture[row, :height, column, :width] = tile
     picture = picture.reshape(rows * (height + pad), columns * (width + pad), channels)
-    picture = picture[: picture.shape[0] - pad, : picture.shape[1] - pad]
-    return picture[..., 0] if channels == 1 else picture
+    return picture[: picture.shape[0] - pad, : picture.shape[1] - pad]
 
 
 def image_grid(images: Array, title: str | None = None, columns: int | None = None) -> "Figure":
@@ -83,7 +106,7 @@ def image_grid(images: Array, title: str | None = None, columns: int | None = No
         InputError: As for `tile_images`.
     """
     with style():
-        figure, _ = _figure_around(tile_images(images, columns=columns), title)
+        figure, _ = _figure_around(tile_images(images, columns=columns, fill=None), title)
     return figure
 
 
@@ -106,11 +129,11 @@ def latent_grid(
         InputError: The number of images is not the number of points, or the images have the wrong shape, dtype or
             range.
     """
-    tiles = _to_uint8("images", images)
+    tiles = to_uint8("images", images)
     if len(tiles) != len(grid.z):
         raise InputError(f"images = {len(tiles)} images: the grid has {len(grid.z)} points; pass one image per point")
     _, height, width, _ = tiles.shape
-    picture = tile_images(tiles, columns=len(grid.x), pad=0)
+    picture = tile_images(tiles, columns=len(grid.x), pad=0, fill=None)
     with style():
         if not len(grid.y):
             figure, axes = _figure_around(picture, title, bottom=0.5)
@@ -146,14 +169,14 @@ def image_rows(
     Raises:
         InputError: The shapes differ, or the images have the wrong shape, dtype or range.
     """
-    layers = {name: _to_uint8(name, images) for name, images in rows.items()}
+    layers = {name: to_uint8(name, images) for name, images in rows.items()}
     first = next(iter(layers.values()))
     for name, images in layers.items():
         if images.shape != first.shape:
             raise InputError(
                 f"{name}.shape = {images.shape}: {next(iter(layers))} has {first.shape}; pass the same shape"
             )
-    count, height, width, channels = first.shape
+    count, height, width, _ = first.shape
     if columns is None:
         columns = math.ceil(count / math.ceil(count / 10))
     # The gap between blocks is larger than the gap within a block, so that it is clear which images belong together.
@@ -166,10 +189,10 @@ def image_rows(
         for _ in range(2):
             inches = _inches_per_pixel(blocks * (len(layers) * step + space), columns * (width + gap), longest)
             space = math.ceil(_CAPTION_HEIGHT / inches)
-    tiles = np.full((count, len(layers) * step - gap + space, width, channels), 255, np.uint8)
+    tiles = np.zeros((count, len(layers) * step - gap + space, width, 4), np.uint8)
     for index, images in enumerate(layers.values()):
-        tiles[:, index * step : index * step + height] = images
-    picture = tile_images(tiles, columns=columns, pad=gap)
+        tiles[:, index * step : index * step + height] = _with_opacity(images)
+    picture = _tile(tiles, columns, gap, 0)
     picture = picture if captions is not None else picture[:-space]
     with style():
         figure, axes = _figure_around(picture, title, left=0.3 + 0.06 * max(map(len, layers)), longest=longest)
@@ -186,59 +209,6 @@ def image_rows(
             lines = f"{shorten(name, characters)}\n{text}"
             axes.text(*place, lines, ha="center", va="top", fontsize=6.5, linespacing=1.3)
     return figure
-
-
-def shorten(name: str, characters: int) -> str:
-    """Return a name with its middle left out, if it is longer than a number of characters.
-
-    Example:
-        >>> shorten("camera-07/2024-05-01.png", 15)
-        'camera…5-01.png'
-    """
-    if len(name) <= max(characters, 3):
-        return name
-    kept = max(characters, 3) - 1
-    end = math.ceil(kept * 0.57)
-    return f"{name[: kept - end]}…{name[len(name) - end :]}"
-
-
-def heat_maps(
-    images: Array,
-    reconstructions: Array,
-    errors: Array,
-    title: str | None = None,
-    captions: Sequence[tuple[str, str]] | None = None,
-) -> "Figure":
-    """Return images above their reconstructions and heat maps of the error of each pixel.
-
-    Args:
-        images: Floats in [0, 1] or uint8, `(N, height, width, channels)`, 1 or 3 channels.
-        reconstructions: The same shape.
-        errors: Floats in [0, 1], `(N, height, width, 1)`.
-        title: Title of the figure.
-        captions: Two lines for each image, such as its name and its score.
-
-    Returns:
-        The figure; `save` writes it.
-
-    Raises:
-        InputError: As for `image_rows`.
-    """
-    image, reconstruction = (np.broadcast_to(array, (*array.shape[:3], 3)) for array in (images, reconstructions))
-    rows = {"image": image, "reconstruction": reconstruction, "error": heat_colors(errors)}
-    return image_rows(rows, title, captions=captions)
-
-
-def heat_colors(errors: Array) -> NDArray[np.uint8]:
-    """Return the colors of errors, from black at 0 to light yellow at 1, (N, H, W, 3).
-
-    Args:
-        errors: Floats in [0, 1], (N, H, W, 1).
-    """
-    from matplotlib import colormaps
-
-    colors: NDArray[np.uint8] = colormaps["inferno"](_to_uint8("errors", errors)[..., 0], bytes=True)[..., :3]
-    return colors
 
 
 class ImageStrips(NamedTuple):
@@ -272,11 +242,12 @@ def image_strips(strips: ImageStrips) -> "Figure":
         InputError: The images have the wrong shape, dtype or range.
     """
     images, names, values, axis, title = strips
-    tiles = _to_uint8("images", images.reshape(-1, *images.shape[2:]))
+    tiles = to_uint8("images", images.reshape(-1, *images.shape[2:]))
     _, height, width, _ = tiles.shape
     with style():
         left = 0.25 + 0.08 * max(len(line) for name in names for line in name.splitlines())
-        figure, axes = _figure_around(tile_images(tiles, columns=len(values)), title, left=left, bottom=0.5)
+        picture = tile_images(tiles, columns=len(values), fill=None)
+        figure, axes = _figure_around(picture, title, left=left, bottom=0.5)
         axes.set_yticks((np.arange(len(names)) + 0.5) * (height + 1), list(names))
         axes.set_xticks((np.arange(len(values)) + 0.5) * (width + 1), [format_number(float(value)) for value in values])
         axes.tick_params(length=0)
@@ -307,7 +278,7 @@ def save_animation(strips: ImageStrips, path: Path, *, milliseconds: int = 80) -
 
 
 def save_images(images: Array, path: Path) -> None:
-    """Write images tiled into one PNG, pixel for pixel.
+    """Write images tiled into one PNG, in which each pixel of an image covers a whole number of pixels.
 
     Args:
         images: (N, H, W, C), floats in [0, 1] or uint8.
@@ -315,11 +286,20 @@ def save_images(images: Array, path: Path) -> None:
     """
     from PIL import Image
 
+    sheet = _enlarge(Image.fromarray(tile_images(images)))
     with replacing(path) as temporary:
-        Image.fromarray(tile_images(images)).save(temporary)
+        sheet.save(temporary, format="PNG")
 
 
-def _to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
+def _enlarge(picture: "Image.Image") -> "Image.Image":
+    """Enlarge a small picture by a whole number, so that a single image of 28 x 28 pixels is legible."""
+    from PIL import Image
+
+    scale = min(max(1, SHEET_SIDE // max(picture.size)), MAX_SCALE)
+    return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
+
+
+def to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
     """Return images as uint8 levels, or raise an error about the argument called `name`."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
@@ -363,7 +343,7 @@ def _figure_around(
     """Return a figure of a picture in which each of its pixels covers the same whole number of figure pixels.
 
     Args:
-        picture: Gray `(height, width)` or RGB `(height, width, 3)`.
+        picture: RGBA, `(height, width, 4)`.
         title: Title of the figure.
         left: Space for labels on the left, in inches.
         bottom: Space for labels below, in inches.
@@ -389,8 +369,7 @@ def _figure_around(
     wide, high = total_width + 0.01, total_height + 0.01
     figure = NotebookFigure(figsize=(wide / dpi, high / dpi), dpi=dpi)
     axes = figure.add_axes((x / wide, y / high, scale * width / wide, scale * height / high), frameon=False)
-    rgb = picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, axis=2)
-    axes.imshow(rgb, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
+    axes.imshow(picture, interpolation="nearest", aspect="auto", extent=(0, width, height, 0))
     axes.set_xticks([])
     axes.set_yticks([])
     if title is not None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
-from keras_vae.report.figures.style import FAINT, INK, PALETTE, WIDTH, style
+from keras_vae.report.figures.style import INK, PAGE, PALETTE, SOFT, WIDTH, style
 from keras_vae.report.latent_grid import check_dims
 
 if TYPE_CHECKING:
@@ -225,10 +225,10 @@ def _scatter(axes: "Axes", points: NDArray[np.float64], classes: _Classes | None
             badge = {
                 "boxstyle": "circle,pad=0.25",
                 "facecolor": colors(number),
-                "edgecolor": "white",
+                "edgecolor": PAGE,
                 "linewidth": 1.2,
             }
-            ink = "white" if _dark(colors(number)) else INK
+            ink = _readable_ink(colors(number))
             name = classes.names[number]
             axes.text(x, y, name, color=ink, ha="center", va="center", weight="bold", fontsize=9, bbox=badge, zorder=4)
 
@@ -256,7 +256,7 @@ def _draw_prior(axes: "Axes", samples: NDArray[np.float64] | None) -> None:
             axes.dataLim.set(limits)
             axes.update_datalim(outline)
             limits = axes.dataLim.frozen()
-    halo = [withStroke(linewidth=3, foreground="white")]
+    halo = [withStroke(linewidth=3, foreground=PAGE)]
     for label, (x, y) in places.items():
         axes.text(x, y, label, ha="center", va="center", fontsize=8.5, path_effects=halo, zorder=5)
     axes.set_aspect("equal", adjustable="datalim")
@@ -283,7 +283,7 @@ def _hide_outliers(axes: "Axes", points: NDArray[np.float64]) -> None:
         axes.update_datalim(np.concatenate([path.vertices for path in contour.get_paths()]))
     axes.autoscale_view()
     note = f"{hidden:,} of {len(points):,} points lie outside"
-    axes.text(0.99, 0.01, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5, color=FAINT)
+    axes.text(0.99, 0.01, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5, color=SOFT)
 
 
 def _separate(places: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
@@ -301,9 +301,14 @@ def _separate(places: NDArray[np.float64], distance: float) -> NDArray[np.float6
     return places
 
 
-def _dark(color: tuple[float, float, float, float]) -> bool:
-    red, green, blue, _ = color
-    return 0.3 * red + 0.59 * green + 0.11 * blue < 0.6
+def _readable_ink(color: tuple[float, float, float, float]) -> str:
+    """Return black or white, whichever has the higher contrast to a color by the definition of WCAG 2.
+
+    The contrast is (L₁ + 0.05) / (L₂ + 0.05), with the relative luminance L; the better of the two is at least 4.58.
+    """
+    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in color[:3])
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
 def _histograms(

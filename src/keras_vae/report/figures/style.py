@@ -1,6 +1,7 @@
-"""The style that all figures share, and functions that write figures as PNG."""
+"""The style that all figures share, and functions that write figures to files."""
 
 import io
+import math
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ PALETTE = (
 TRAIN, VALIDATION = "#3f90da", "#e76300"
 
 
-INK, FAINT = "#24292f", "#8c959f"
+INK, SOFT, FAINT, GRID, PAGE = "#24292f", "#59636e", "#8c959f", "#e4e7eb", "#ffffff"
+"""Colors of text, of notes, of axes, of grid lines and of the background."""
 
 
 STYLE: dict[str, Any] = {
@@ -39,6 +41,8 @@ STYLE: dict[str, Any] = {
     "text.color": INK,
     # The name of a run or a class may contain a dollar sign.
     "text.parse_math": False,
+    "figure.facecolor": PAGE,
+    "axes.facecolor": PAGE,
     "axes.labelcolor": INK,
     "axes.edgecolor": FAINT,
     "axes.linewidth": 0.8,
@@ -47,7 +51,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "grid.color": "#e4e7eb",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "xtick.color": FAINT,
     "ytick.color": FAINT,
@@ -55,6 +59,8 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": INK,
     "legend.frameon": False,
     "figure.dpi": 160,
+    # The identifiers in an SVG file are random otherwise.
+    "svg.hashsalt": "keras-vae",
 }
 
 
@@ -62,8 +68,17 @@ WIDTH = 6.4
 """Longest side of a figure made of images, and width of every other figure, in inches."""
 
 
+FORMATS: dict[str, dict[str, Any]] = {
+    # By default Matplotlib writes its version and the time into the file, so equal figures would differ.
+    ".png": {"metadata": {"Software": None}},
+    ".svg": {"metadata": {"Creator": None, "Date": None}},
+    ".pdf": {"metadata": {"Creator": None, "Producer": None, "CreationDate": None}},
+}
+"""The formats of figures by suffix, with the options of Matplotlib."""
+
+
 def save(figure: "Figure", path: Path) -> Path:
-    """Write a figure as a PNG file atomically; equal figures give equal bytes.
+    """Write a figure as a PNG, SVG or PDF file atomically; equal figures give equal bytes.
 
     Args:
         figure: A figure of this package.
@@ -72,7 +87,7 @@ def save(figure: "Figure", path: Path) -> Path:
     Returns:
         The path.
     """
-    content = to_png(figure)
+    content = _render(figure, path.suffix)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return path
@@ -80,10 +95,13 @@ def save(figure: "Figure", path: Path) -> Path:
 
 def to_png(figure: "Figure") -> bytes:
     """Return a figure as a PNG; equal figures give equal bytes."""
+    return _render(figure, ".png")
+
+
+def _render(figure: "Figure", suffix: str) -> bytes:
     content = io.BytesIO()
-    # By default Matplotlib writes its version into the file, so equal figures would differ.
     with style():
-        figure.savefig(content, format="png", dpi=figure.dpi, metadata={"Software": None})
+        figure.savefig(content, format=suffix[1:], dpi=figure.dpi, **FORMATS[suffix])
     return content.getvalue()
 
 
@@ -99,6 +117,20 @@ def style() -> Iterator[None]:
 def wrap_title(title: str, inches: float) -> str:
     """Break an 11-point title into lines that fit a width."""
     return textwrap.fill(title, max(20, int(inches * 11.5)))
+
+
+def shorten(name: str, characters: int) -> str:
+    """Return a name with its middle left out, if it is longer than a number of characters.
+
+    Example:
+        >>> shorten("camera-07/2024-05-01.png", 15)
+        'camera…5-01.png'
+    """
+    if len(name) <= max(characters, 3):
+        return name
+    kept = max(characters, 3) - 1
+    end = math.ceil(kept * 0.57)
+    return f"{name[: kept - end]}…{name[len(name) - end :]}"
 
 
 def format_number(value: float) -> str:
