@@ -238,7 +238,6 @@ class Scoring(NamedTuple):
             condition: Their condition, if the model has one.
             classes: Names of the classes of their labels.
         """
-        from keras_vae.core.files import printable
         from keras_vae.evaluation.anomaly import error_map
         from keras_vae.report.score_page import ScoredImage
 
@@ -249,7 +248,7 @@ class Scoring(NamedTuple):
             labels = [str(classes[label]) if classes else str(label) for label in block.labels.tolist()]
         return [
             ScoredImage(
-                printable(block.names[row]),
+                block.names[row],
                 labels[row],
                 float(scores[row]),
                 float(percentiles[row]),

@@ -30,7 +30,7 @@ class ScoredImage(NamedTuple):
     """An image with its score and what explains it.
 
     Args:
-        name: Name of the image, printable.
+        name: Name of the image, in one line.
         label: Its label, or None.
         score: Its score, in nats.
         percentile: Percentage of the training images with a lower score.
