@@ -61,7 +61,8 @@ def watch_folder(
     scoring = Scoring.fit(opened, settings)
     fingerprint = opened.model_fingerprint(), scoring.scorer.seed, *settings, config.model_dump(mode="json")
     log = RowLog(out, _columns(scoring), key=fingerprint, force=force)
-    finished = {row["name"]: Signature(int(row["size"]), int(row["modified"])) for row in log.rows()}
+    rows = log.rows()
+    finished = {row["name"]: Signature(int(row["size"]), int(row["modified"])) for row in rows}
     say(f"watching {folder} · {len(finished):,} images scored earlier · Ctrl-C ends")
     if scoring.limit is not None:
         say(f"anomaly: {scoring.describe_limit()}")
@@ -70,7 +71,9 @@ def watch_folder(
         try:
             watcher.run()
         except KeyboardInterrupt:
-            say(f"stopped: {watcher.scored:,} images scored, {watcher.failed:,} not readable")
+            # Ctrl-C may come after a row is written and before it is counted.
+            scored = len(log.rows()) - len(rows)
+            say(f"stopped: {scored:,} images scored, {watcher.failed:,} not readable")
 
 
 class Watcher:
@@ -87,7 +90,7 @@ class Watcher:
         self, arrivals: "Arrivals", log: "RowLog", scoring: Scoring, read: "Callable[[Arrival], tuple[Array, Any]]"
     ) -> None:
         self.arrivals, self.log, self.scoring, self.read = arrivals, log, scoring, read
-        self.scored = self.failed = 0
+        self.failed = 0
 
     def run(self) -> None:
         """Poll until an exception, such as that of Ctrl-C."""
@@ -126,7 +129,6 @@ class Watcher:
         self.log.append(identity | columns)
         for row, arrival in enumerate(chosen):
             self.arrivals.finish(arrival)
-            self.scored += 1
             score = self.scoring.score
             mark = "  anomaly" if "anomaly" in columns and columns["anomaly"][row] else ""
             percentile = columns[f"{score}_percentile"][row]
