@@ -3,7 +3,8 @@
     vae export runs/classic --format onnx
     python examples/onnx_only.py runs/classic/export/onnx images.npy samples.npy
 
-The program encodes, decodes and reconstructs images, samples new ones, and prints a summary.
+The program encodes, decodes and reconstructs images, samples new ones, scores each image as an anomaly, and prints a
+summary.
 """
 
 import json
@@ -47,6 +48,11 @@ class ExportedModel:
         outputs = list(self.graphs[graph]["outputs"])
         return dict(zip(outputs, self.sessions[graph].run(outputs, inputs), strict=True))
 
+    def percentiles(self, scores: np.ndarray) -> np.ndarray | None:
+        """Return the percentages of training images with a lower score, or None if the export has no such table."""
+        table = self.manifest["score"]["percentiles"]
+        return None if table is None else np.interp(scores, table["score"], table["levels"])
+
 
 def main() -> None:
     """Run all graphs."""
@@ -77,6 +83,18 @@ def main() -> None:
         print("samples", sys.argv[3])
     else:
         print("no sampler:", model.manifest["omitted"]["sampler"])
+
+    if "score" in model.graphs:
+        scores = model("score", images=images, **condition)["score"]
+        percentiles, limit = model.percentiles(scores), model.manifest["score"]["threshold"]
+        for index in np.argsort(-scores)[:3]:
+            line = f"image {index}: score {scores[index]:.2f} nats"
+            if percentiles is not None:
+                anomaly = ", an anomaly" if scores[index] > limit["value"] else ""
+                line += f", percentile {percentiles[index]:.1f}{anomaly}"
+            print(line)
+    else:
+        print("no score:", model.manifest["omitted"]["score"])
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from keras_vae import VAE, HierarchicalVAE
+from keras_vae import VAE, Experiment, HierarchicalVAE
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.priors import VampPrior
 from keras_vae.core.typing import Array
 from keras_vae.integrations.export import export
 from keras_vae.models.base import BaseVAE
 from keras_vae.networks import Conv
+from keras_vae.training import trainer
 
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="ONNX export requires TensorFlow")
@@ -63,6 +64,7 @@ def test_example_encodes_decodes_reconstructs_and_samples(
     done = run(folder, images, tmp_path / "samples.npy")
     assert done.returncode == 0, done.stderr
     assert f"({len(images)}, {model.latent_dim})" in done.stdout
+    assert "nats" in next(line for line in done.stdout.splitlines() if line.startswith("image "))
     noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
     if isinstance(model, VAE):
         expected = model.decode(noise, condition=0)
@@ -83,3 +85,17 @@ def test_example_explains_a_missing_sampler_and_rejects_invalid_images(
     assert "no sampler: prior = VampPrior: its samples are not a function of normal noise" in done.stdout
     assert "pass float32 of shape (None, 9, 11, 1)" in run(folder, images, tmp_path / "samples.npy").stderr
     assert "pass values from 0.0 to 1.0" in run(folder, 2 * unit, tmp_path / "samples.npy").stderr
+
+
+def test_example_scores_images_with_percentiles(tmp_path: Path) -> None:
+    experiment = Experiment.preset("classic").with_overrides(
+        ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
+    )
+    trained = trainer.train(experiment, out=tmp_path / "run")
+    folder = export(trained, "onnx", tmp_path / "onnx")
+    noise = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), dtype="uint8")
+    done = run(folder, np.concatenate([trained.load_splits().test.images[:4], noise]), tmp_path / "samples.npy")
+    assert done.returncode == 0, done.stderr
+    highest = next(line for line in done.stdout.splitlines() if line.startswith("image "))
+    assert highest.startswith("image 4: score "), "noise is more anomalous than digits"
+    assert highest.endswith("percentile 100.0, an anomaly")

@@ -13,7 +13,6 @@ from helpers import on_tensorflow
 from keras_vae import load
 from keras_vae.core import tables
 from keras_vae.data import sources
-from keras_vae.evaluation.anomaly import SCORES
 from keras_vae.runs.experiment import Experiment
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
@@ -38,41 +37,6 @@ def test_encode_writes_codes_with_names_and_labels(out: str, vae: Vae, run: Path
 def test_encode_uses_the_images_of_the_run_by_default(vae: Vae, run: Path) -> None:
     assert vae("encode", run, "--out", "z.npz").code == 0
     assert len(np.load("z.npz")["z_log_var"]) == 30
-
-
-def test_score_writes_percentiles_anomalies_and_heat_maps(vae: Vae, run: Path, folder: Path) -> None:
-    options = ["--samples", "3", "--threshold", "0.1", "--heat-maps", "heat.png", "-n", "4"]
-    outcome = vae("score", run, "--data", folder, "--out", "scores.npz", *options)
-    assert outcome.code == 0, outcome.err
-    assert outcome.out.split() == ["scores.npz", "heat.png"]
-    assert "anomaly: nll above" in outcome.err
-    scores = np.load("scores.npz")
-    assert scores["anomaly"].sum() == (scores["nll"] > np.sort(scores["nll"])[-scores["anomaly"].sum() - 1]).sum()
-    assert scores["nll_percentile"].min() >= 0
-    assert scores["nll_percentile"].max() <= 100
-    assert np.asarray(Image.open("heat.png")).std() > 0
-    typical = vae(
-        "score", run, "--data", folder, "--out", "b.npz", "--samples", 3, "--score", "kl_loss", "--threshold", 0
-    )
-    assert "anomaly: kl_loss above" in typical.err
-    assert not np.load("b.npz")["anomaly"].all()
-    rejected = vae("score", run, "--data", folder, "--out", "c.npz", "--score", "kl-loss")
-    assert_rejected(rejected, "did you mean 'kl_loss'")
-
-
-def test_scores_and_percentiles_of_an_image_are_the_same_in_every_file(vae: Vae, run: Path, folder: Path) -> None:
-    images = sources.load(folder).train.images
-    np.save("reversed.npy", images[::-1])
-    np.save("tail.npy", images[[7, 7]])
-    tables_by_file = {}
-    for data in (folder, "reversed.npy", "tail.npy"):
-        out = f"{Path(data).stem}.npz"
-        assert vae("score", run, "--data", data, "--out", out, "--samples", 3).code == 0
-        tables_by_file[Path(data).stem] = np.load(out)
-    inside, backwards, tail = tables_by_file.values()
-    for score in SCORES:
-        np.testing.assert_allclose(backwards[score][::-1], inside[score], rtol=1e-5, atol=1e-4)
-        np.testing.assert_allclose(tail[score], inside[score][[7, 7]], rtol=1e-5, atol=1e-4)
 
 
 def test_reconstruct_writes_a_picture_or_floats(vae: Vae, run: Path, folder: Path) -> None:

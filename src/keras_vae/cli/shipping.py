@@ -50,6 +50,12 @@ def export(
     input_dtype: Annotated[
         InputDtype, typer.Option(help="Dtype of input images: levels 0…255 as uint8, or values in [0, 1] as float32.")
     ] = InputDtype.UINT8,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            metavar="RATE", min=0, max=1, help="Fraction of the training images whose score exceeds the threshold."
+        ),
+    ] = 0.05,
     prior: PriorOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
@@ -66,7 +72,10 @@ def export(
     if form is Target.SPACE:
         from keras_vae.explorer import write_space
 
-        graph_options = {"prior": prior, "input-dtype": input_dtype is InputDtype.FLOAT32, "json": as_json}
+        graph_options = {
+            **{"prior": prior, "input-dtype": input_dtype is InputDtype.FLOAT32, "json": as_json},
+            "threshold": threshold != 0.05,
+        }
         if unused := [f"--{name}" for name, value in graph_options.items() if value]:
             raise InputError(f"{', '.join(unused)}: not available with --format space; leave it out")
         print(write_space(opened, folder, force=force))
@@ -81,6 +90,7 @@ def export(
         folder,
         prior=None if prior is None else prior.value,
         input_dtype=input_dtype.value,
+        false_positive_rate=threshold,
         force=force,
         progress=progress(),
     )
@@ -92,9 +102,16 @@ def export(
     say(f"compared with the model on {parity['num_images']} images ({parity['source']})")
     for name, reason in manifest["omitted"].items():
         say(f"no {name}: {reason}")
+    limit = (manifest["score"] or {}).get("threshold")
+    if limit is not None:
+        say(f"threshold: a score of {limit['value']:.2f} nats, which {threshold:.1%} of the training images exceed")
     print_table(
-        (str(folder / graph["file"]), output, f"differs by at most {port['max_difference']:.1e}")
-        for graph in manifest["graphs"].values()
+        (
+            str(folder / graph["file"]),
+            output,
+            f"differs by at most {port['max_difference']:.1e}{' of its value' if name == 'score' else ''}",
+        )
+        for name, graph in manifest["graphs"].items()
         for output, port in graph["outputs"].items()
     )
 

@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,10 +118,15 @@ def _write_csv(out: Path, files: Sequence[Path]) -> None:
     with out.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.writer(opened, lineterminator="\n")
         for number, file in enumerate(files):
-            columns = _flatten_columns(_read(file))
+            columns = _read(file)
             if number == 0:
-                writer.writerow(columns)
-            writer.writerows(zip(*map(_format_values, columns.values()), strict=True))
+                writer.writerow(_flatten_columns(columns))
+            writer.writerows(csv_rows(columns))
+
+
+def csv_rows(columns: Columns) -> Iterable[tuple[Any, ...]]:
+    """Return the cells of each row of a CSV file."""
+    return zip(*map(_format_values, _flatten_columns(columns).values()), strict=True)
 
 
 def _csv_column(path: Path, name: str) -> NDArray[np.float64]:

@@ -161,6 +161,19 @@ def list_images(folder: Path) -> FolderListing:
     return FolderListing(parts, classes, (*_split_notes(parts, classes), *notes))
 
 
+def find_images(folder: Path) -> list[Path]:
+    """Return the paths of the image files in a folder by the rules of `list_images`, without splits and classes.
+
+    Args:
+        folder: Searched recursively; it may contain no images.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
+    with reading(folder):
+        return _without_masks(_scan(folder, frozenset()).images)[0]
+
+
 def _scan(folder: Path, above: frozenset[str], *, in_masks: bool = False) -> _Found:
     """Return the entries below a folder."""
     real = os.path.realpath(folder)

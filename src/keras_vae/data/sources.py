@@ -16,7 +16,8 @@ from keras_vae.data.arrays import load_arrays
 from keras_vae.data.config import DataConfig
 from keras_vae.data.convert import Color, Conversion, Fit, convert
 from keras_vae.data.dataset import Dataset, LoadedData, Splits, check_compatible
-from keras_vae.data.folders import load_folder
+from keras_vae.data.decoding import Decoder
+from keras_vae.data.folders import load_folder, make_decoder
 from keras_vae.data.layout import SUFFIXES
 from keras_vae.data.published import FASHION_MNIST, MNIST
 from keras_vae.data.streams import Stream
@@ -191,6 +192,13 @@ def load_source(config: DataConfig, progress: Progress | None = None) -> LoadedD
 def open_stream(config: DataConfig, progress: Progress | None = None) -> Stream:
     """Return a stream over the images of a `[data]` table; see `load_splits`."""
     return stream(config.source, progress=progress, **_conversion(config))
+
+
+def decoder_of(config: DataConfig) -> Decoder:
+    """Return the decoder of single files with the options of a `[data]` table."""
+    options = _conversion(config)
+    conversion = Conversion(options["image_size"], options["color"], options["fit"])
+    return make_decoder(conversion, options["background"], options["scale"])
 
 
 def _conversion(config: DataConfig) -> dict[str, Any]:

@@ -53,6 +53,11 @@ def register_kl(
     return decorate
 
 
+def has_closed_form(posterior: LatentDistribution, prior: LatentDistribution) -> bool:
+    """Return whether `kl_divergence` of two distributions is exact, without samples."""
+    return (type(posterior), type(prior)) in _CLOSED_FORMS
+
+
 def kl_divergence(
     posterior: LatentDistribution, prior: LatentDistribution, draw: SampleWithLogProb | None = None
 ) -> Tensor:

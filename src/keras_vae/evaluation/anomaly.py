@@ -19,6 +19,9 @@ Scores = dict[str, NDArray[np.float64]]
 SCORES = ("nll", "negative_elbo", "reconstruction_loss", "kl_loss", "typicality")
 """The names of the scores. Models with deterministic or discrete codes have no `nll`."""
 
+REFERENCE_IMAGES = 2000
+"""Number of training images whose scores define percentiles and thresholds."""
+
 
 @dataclass(frozen=True)
 class Scorer:
@@ -123,14 +126,23 @@ class Scorer:
         Raises:
             InputError: The score is unknown, or the rate is out of range.
         """
-        if not 0 <= false_positive_rate <= 1:
-            raise InputError(f"false_positive_rate = {false_positive_rate}: out of range; use a share from 0 to 1")
+        check_rate(false_positive_rate)
         return float(np.quantile(self._reference_scores(name), 1 - false_positive_rate))
 
     def _reference_scores(self, name: str) -> NDArray[np.float64]:
         if name not in self.reference:
             raise unknown("score", name, self.reference)
         return self.reference[name]
+
+
+def check_rate(false_positive_rate: float) -> None:
+    """Reject a share of reference images that is not between 0 and 1.
+
+    Raises:
+        InputError: The rate is out of range.
+    """
+    if not 0 <= false_positive_rate <= 1:
+        raise InputError(f"false_positive_rate = {false_positive_rate}: out of range; use a share from 0 to 1")
 
 
 def error_map(x: Array, reconstruction: Array) -> NDArray[np.float32]:

@@ -80,7 +80,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_graphs_of_all_formats_compute_the_same_as_the_model(folder: Path, model: VAE) -> None:
     form, manifest = folder.name, json.loads((folder / "manifest.json").read_text("utf-8"))
     assert manifest["format"] == form
-    assert list(manifest["graphs"]) == ["encoder", "decoder", "reconstruct", "sampler"]
+    names = ["encoder", "decoder", "reconstruct", "sampler", "score"]
+    assert list(manifest["graphs"]) == (names[:-1] if form == "keras" else names)
     graphs = {name: FORMATS[form].load(str(folder / graph["file"])) for name, graph in manifest["graphs"].items()}
     rng = np.random.default_rng(5)
     # Use another number of images than in the verification, and binary pixels, which need no threshold.
@@ -110,7 +111,7 @@ def test_manifest_and_card_describe_the_graphs(model: VAE, tmp_path: Path) -> No
     assert encoder["inputs"]["condition"]["range"] == [0, 2]
     assert encoder["outputs"]["z_mean"]["shape"] == [None, 2]
     assert decoder["outputs"]["mean_images"]["range"] == [0, 1]
-    assert manifest["threshold"] == 0.5
+    assert manifest["binarization_threshold"] == 0.5
     assert manifest["model"]["likelihood"] == {
         "name": "bernoulli",
         "from_logits": True,

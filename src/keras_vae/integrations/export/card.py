@@ -57,6 +57,18 @@ def snippet(manifest: Mapping[str, Any], fmt: Format) -> str:
             f'noise = np.random.default_rng().standard_normal((4, {size}), dtype="float32")',
             f'samples = sampler(noise=noise{condition_argument})["mean_images"]',
         ]
+    if "score" in graphs:
+        lines += [
+            f'score = load("{graphs["score"]["file"]}")',
+            f'scores = score(images=images{condition_argument})["score"]  # in nats; higher is more anomalous',
+        ]
+        if manifest["score"]["percentiles"]:
+            lines.insert(0, "import json\n")
+            lines += [
+                'table = json.load(open("manifest.json", encoding="utf-8"))["score"]',
+                'percentiles = np.interp(scores, table["percentiles"]["score"], table["percentiles"]["levels"])',
+                'anomalies = scores > table["threshold"]["value"]',
+            ]
     return "\n".join(lines)
 
 
@@ -85,11 +97,23 @@ def _sections(manifest: Mapping[str, Any], fmt: Format) -> Iterator[str]:
     )
     yield from _notes(manifest)
     parity = manifest["parity"]
-    worst = max(port["max_difference"] for graph in manifest["graphs"].values() for port in graph["outputs"].values())
+    worst = {
+        is_score: max(
+            (
+                port["max_difference"]
+                for name, graph in manifest["graphs"].items()
+                for port in graph["outputs"].values()
+                if (name == "score") == is_score
+            ),
+            default=None,
+        )
+        for is_score in (False, True)
+    }
     has_indices = any("indices" in graph["outputs"] for graph in manifest["graphs"].values())
     yield (
         f"The graphs were loaded by {fmt.runtime} and compared with the model on {parity['num_images']} images "
-        f"({escape(parity['source'])}). The largest difference of an output is {worst:.1e}"
+        f"({escape(parity['source'])}). The largest difference of an output is {worst[False]:.1e}"
+        + (f", that of a score {worst[True]:.1e} of its value" if "score" in manifest["graphs"] else "")
         + (", except for images whose indices differ." if has_indices else ".")
     )
     if data:
@@ -112,13 +136,31 @@ def _port(item: tuple[str, Mapping[str, Any]]) -> str:
 
 
 def _notes(manifest: Mapping[str, Any]) -> Iterator[str]:
-    if manifest["threshold"] is not None:
+    if manifest["score"] is not None:
+        yield from _score_notes(manifest["score"])
+    if manifest["binarization_threshold"] is not None:
         yield (
             f"The model was trained on randomly binarized pixels. The graphs are deterministic and binarize at the "
-            f"threshold {manifest['threshold']:g} of white. Binary images pass unchanged."
+            f"threshold {manifest['binarization_threshold']:g} of white. Binary images pass unchanged."
         )
     names = (manifest["data"] or {}).get("class_names")
     if names and "condition" in manifest["graphs"]["decoder"]["inputs"]:
-        yield "Conditions are labels: " + ", ".join(f"{number} {escape(name)}" for number, name in enumerate(names)) + "."
+        yield (
+            "Conditions are labels: " + ", ".join(f"{number} {escape(name)}" for number, name in enumerate(names)) + "."
+        )
     for name, reason in manifest["omitted"].items():
-        yield f"There is no `{name}`: {reason}."
+        yield f"There {'are' if name == 'percentiles' else 'is'} no `{name}`: {reason}."
+
+
+def _score_notes(score: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"`score` is an anomaly score in nats per image, {score['definition']}. Unlike `nll`, it estimates no "
+        "likelihood; compare it only with the scores of the same graph."
+    )
+    if score["percentiles"]:
+        threshold = score["threshold"]
+        yield (
+            f"`manifest.json` contains the percentiles of the scores of {score['reference']['num_images']:,} training "
+            f"images ({escape(score['reference']['source'])}), and a threshold, {threshold['value']:.2f} nats, that "
+            f"{threshold['false_positive_rate']:.1%} of them exceed."
+        )

@@ -61,13 +61,9 @@ def trace(model: "BaseVAE", input_dtype: InputDtype = "uint8") -> Graphs:
     """
     if not model.built:
         raise InputError("model: not built; fit it first, or call build((None, H, W, C))")
-    images = keras.Input(model.image_shape, dtype=input_dtype, name="images")
+    inputs = symbolic_inputs(model, input_dtype)
+    images, conditions = inputs["images"], {name: value for name, value in inputs.items() if name != "images"}
     noise = keras.Input((model.latent_dim,), name="noise")
-    conditions: dict[str, Tensor] = {}
-    if model.condition is not None:
-        conditions["condition"] = keras.Input(
-            model.condition.value_shape, dtype=model.condition.dtype, name="condition"
-        )
     networks, omitted = dict[str, keras.Model](), dict[str, str]()
 
     def add(name: str, inputs: Tensor, **outputs: Tensor) -> None:
@@ -86,6 +82,19 @@ def trace(model: "BaseVAE", input_dtype: InputDtype = "uint8") -> Graphs:
         except InputError as error:
             omitted["sampler"] = str(error)
     return Graphs(networks, code_output, omitted)
+
+
+def symbolic_inputs(model: "BaseVAE", input_dtype: InputDtype) -> dict[str, Tensor]:
+    """Return symbolic `images` and, for a conditional model, their `condition`.
+
+    Args:
+        model: A model that has been built.
+        input_dtype: The dtype of the images.
+    """
+    inputs = {"images": keras.Input(model.image_shape, dtype=input_dtype, name="images")}
+    if model.condition is not None:
+        inputs["condition"] = keras.Input(model.condition.value_shape, dtype=model.condition.dtype, name="condition")
+    return inputs
 
 
 def _to_plain_keras(network: keras.Model) -> keras.Model:

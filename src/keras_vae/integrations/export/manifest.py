@@ -16,6 +16,7 @@ from keras_vae.integrations.export.parity import (
     FLOAT_TOLERANCE,
     INTEGER_TOLERANCE,
     RECONSTRUCTION_TOLERANCE,
+    SCORE_TOLERANCE,
     Differences,
     Examples,
 )
@@ -35,6 +36,9 @@ _MEANINGS = {
     "noise": "samples from N(0, I), drawn by the caller",
     "mean_images": "mean images of p(x|z), rows × columns × channels",
     "condition": "the condition, such as a label",
+    "score": "anomaly score in nats, reconstruction_loss + kl_loss",
+    "reconstruction_loss": "distortion −log p(x|z) in nats, at the mean of q(z|x)",
+    "kl_loss": "divergence of q(z|x) from the prior in nats",
 }
 
 
@@ -46,6 +50,7 @@ def manifest(
     differences: Differences,
     examples: Examples,
     origin: Mapping[str, Any],
+    score: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of `manifest.json`.
 
@@ -57,6 +62,7 @@ def manifest(
         differences: Largest difference of each output from the model.
         examples: Images on which the differences were measured.
         origin: `name`, and for a run `model` and `data`.
+        score: Definition of the score, with its percentiles and threshold; None without a score graph.
     """
     kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective")]
     ranges = _ranges(model)
@@ -88,7 +94,8 @@ def manifest(
             **origin.get("model", {}),
         },
         "data": origin.get("data"),
-        "threshold": THRESHOLD if model.likelihood.stochastic_binarization else None,
+        "score": score,
+        "binarization_threshold": THRESHOLD if model.likelihood.stochastic_binarization else None,
         "versions": _versions(fmt),
     }
 
@@ -101,6 +108,7 @@ def _parity(examples: Examples) -> dict[str, Any]:
             "float_difference": FLOAT_TOLERANCE,
             "fraction_of_integers": INTEGER_TOLERANCE,
             "fraction_of_reconstructions": RECONSTRUCTION_TOLERANCE,
+            "relative_difference_of_scores": SCORE_TOLERANCE,
         },
     }
 

@@ -5,9 +5,9 @@ whole number of figure pixels, so nothing is blurred or resampled.
 """
 
 from keras_vae.report.figures.curves import curves, kl_per_dimension, overlay, rate_distortion
+from keras_vae.report.figures.heat_maps import heat_maps
 from keras_vae.report.figures.image_grids import (
     ImageStrips,
-    heat_maps,
     image_grid,
     image_rows,
     image_strips,

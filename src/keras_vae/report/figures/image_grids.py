@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import replacing
 from keras_vae.core.typing import Array
-from keras_vae.report.figures.style import WIDTH, format_number, style, wrap_title
+from keras_vae.report.figures.style import WIDTH, format_number, shorten, style, wrap_title
 from keras_vae.report.latent_grid import Grid
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ SHEET_SIDE = 640
 
 MAX_SCALE = 12
 """Largest factor by which sheets of images are enlarged."""
+
+_CAPTIONED_WIDTH = 11.0
+"""Longest side of a figure whose images have captions, in inches."""
+
+_CAPTION_HEIGHT = 0.36
+"""Height of a caption of two lines, with the space below it, in inches."""
+
+_CHARACTER_WIDTH = 0.06
+"""Average width of a character of a caption, in inches."""
 
 
 def tile_images(
@@ -48,7 +57,7 @@ def tile_images(
         >>> tile_images(np.zeros((4, 28, 28, 1)), pad=2).shape
         (58, 58)
     """
-    tiles = _to_uint8("images", images)
+    tiles = to_uint8("images", images)
     count, height, width, channels = tiles.shape
     if columns is None:
         columns = min(count, max(1, round(math.sqrt(count * height / width))))
@@ -120,7 +129,7 @@ def latent_grid(
         InputError: The number of images is not the number of points, or the images have the wrong shape, dtype or
             range.
     """
-    tiles = _to_uint8("images", images)
+    tiles = to_uint8("images", images)
     if len(tiles) != len(grid.z):
         raise InputError(f"images = {len(tiles)} images: the grid has {len(grid.z)} points; pass one image per point")
     _, height, width, _ = tiles.shape
@@ -139,7 +148,12 @@ def latent_grid(
     return figure
 
 
-def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int | None = None) -> "Figure":
+def image_rows(
+    rows: Mapping[str, Array],
+    title: str | None = None,
+    columns: int | None = None,
+    captions: Sequence[tuple[str, str]] | None = None,
+) -> "Figure":
     """Return named rows of images, one above another, such as originals and their reconstructions.
 
     Args:
@@ -147,6 +161,7 @@ def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int
             `(N, height, width, channels)`, 1 or 3 channels, the same shape in every row.
         title: Title of the figure.
         columns: Images per row; None uses at most 10; longer rows continue below in blocks of equal length.
+        captions: Two lines below each column; the first is shortened to the width of the column.
 
     Returns:
         The figure; `save` writes it.
@@ -154,7 +169,7 @@ def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int
     Raises:
         InputError: The shapes differ, or the images have the wrong shape, dtype or range.
     """
-    layers = {name: _to_uint8(name, images) for name, images in rows.items()}
+    layers = {name: to_uint8(name, images) for name, images in rows.items()}
     first = next(iter(layers.values()))
     for name, images in layers.items():
         if images.shape != first.shape:
@@ -167,39 +182,33 @@ def image_rows(rows: Mapping[str, Array], title: str | None = None, columns: int
     # The gap between blocks is larger than the gap within a block, so that it is clear which images belong together.
     gap = max(1, round(height / 14))
     step, space = height + gap, 4 * gap
+    longest = WIDTH
+    if captions is not None:
+        longest = _CAPTIONED_WIDTH
+        blocks = math.ceil(count / columns)
+        for _ in range(2):
+            inches = _inches_per_pixel(blocks * (len(layers) * step + space), columns * (width + gap), longest)
+            space = math.ceil(_CAPTION_HEIGHT / inches)
     tiles = np.zeros((count, len(layers) * step - gap + space, width, 4), np.uint8)
     for index, images in enumerate(layers.values()):
         tiles[:, index * step : index * step + height] = _with_opacity(images)
-    picture = _tile(tiles, columns, gap, 0)[:-space]
+    picture = _tile(tiles, columns, gap, 0)
+    picture = picture if captions is not None else picture[:-space]
     with style():
-        figure, axes = _figure_around(picture, title, left=0.3 + 0.06 * max(map(len, layers)))
+        figure, axes = _figure_around(picture, title, left=0.3 + 0.06 * max(map(len, layers)), longest=longest)
         tops = np.arange(0, len(picture), tiles.shape[1] + gap)
         middles = tops[:, None] + np.arange(len(layers)) * step + height / 2
         axes.set_yticks(middles.ravel(), list(layers) * len(tops))
         axes.tick_params(axis="y", length=0)
+        characters = int(
+            _inches_per_pixel(picture.shape[0], picture.shape[1], longest) * (width + gap) / _CHARACTER_WIDTH
+        )
+        for index, (name, text) in enumerate(captions or ()):
+            row, column = divmod(index, columns)
+            place = column * (width + gap) + width / 2, tops[row] + len(layers) * step
+            lines = f"{shorten(name, characters)}\n{text}"
+            axes.text(*place, lines, ha="center", va="top", fontsize=6.5, linespacing=1.3)
     return figure
-
-
-def heat_maps(images: Array, reconstructions: Array, errors: Array, title: str | None = None) -> "Figure":
-    """Return images above their reconstructions and heat maps of the error of each pixel.
-
-    Args:
-        images: Floats in [0, 1] or uint8, `(N, height, width, channels)`, 1 or 3 channels.
-        reconstructions: The same shape.
-        errors: Floats in [0, 1], `(N, height, width, 1)`.
-        title: Title of the figure.
-
-    Returns:
-        The figure; `save` writes it.
-
-    Raises:
-        InputError: As for `image_rows`.
-    """
-    from matplotlib import colormaps
-
-    heat = colormaps["inferno"](_to_uint8("errors", errors)[..., 0])[..., :3]
-    image, reconstruction = (np.broadcast_to(array, (*array.shape[:3], 3)) for array in (images, reconstructions))
-    return image_rows({"image": image, "reconstruction": reconstruction, "error": heat}, title)
 
 
 class ImageStrips(NamedTuple):
@@ -233,7 +242,7 @@ def image_strips(strips: ImageStrips) -> "Figure":
         InputError: The images have the wrong shape, dtype or range.
     """
     images, names, values, axis, title = strips
-    tiles = _to_uint8("images", images.reshape(-1, *images.shape[2:]))
+    tiles = to_uint8("images", images.reshape(-1, *images.shape[2:]))
     _, height, width, _ = tiles.shape
     with style():
         left = 0.25 + 0.08 * max(len(line) for name in names for line in name.splitlines())
@@ -290,7 +299,7 @@ def _enlarge(picture: "Image.Image") -> "Image.Image":
     return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
 
 
-def _to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
+def to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
     """Return images as uint8 levels, or raise an error about the argument called `name`."""
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
@@ -310,8 +319,26 @@ def _to_uint8(name: str, images: Array) -> NDArray[np.uint8]:
     return np.rint(values * 255).astype(np.uint8)
 
 
+def _scale_and_dpi(height: int, width: int, longest: float) -> tuple[int, float]:
+    """Return the figure pixels per picture pixel and the figure pixels per inch."""
+    side = max(height, width)
+    # Small pictures are enlarged for dense screens, but a single tiny image does not fill the whole width.
+    scale = min(math.ceil(1200 / side), 12)
+    return scale, max(160.0, scale * side / longest)
+
+
+def _inches_per_pixel(height: int, width: int, longest: float) -> float:
+    scale, dpi = _scale_and_dpi(height, width, longest)
+    return scale / dpi
+
+
 def _figure_around(
-    picture: NDArray[np.uint8], title: str | None, *, left: float = 0.12, bottom: float = 0.12
+    picture: NDArray[np.uint8],
+    title: str | None,
+    *,
+    left: float = 0.12,
+    bottom: float = 0.12,
+    longest: float = WIDTH,
 ) -> tuple["Figure", "Axes"]:
     """Return a figure of a picture in which each of its pixels covers the same whole number of figure pixels.
 
@@ -320,6 +347,7 @@ def _figure_around(
         title: Title of the figure.
         left: Space for labels on the left, in inches.
         bottom: Space for labels below, in inches.
+        longest: Longest side of the picture, in inches.
 
     Returns:
         The figure, and its axes in pixels of the picture from the top left.
@@ -327,10 +355,7 @@ def _figure_around(
     from keras_vae.report.figures.notebook import NotebookFigure
 
     height, width = picture.shape[:2]
-    side = max(height, width)
-    # Small pictures are enlarged for dense screens, but a single tiny image does not fill the whole width.
-    scale = min(math.ceil(1200 / side), 12)
-    dpi = max(160.0, scale * side / WIDTH)
+    scale, dpi = _scale_and_dpi(height, width, longest)
     right = top = 0.12
     # A figure narrower than its title would cut it off.
     inner_width = max(scale * width / dpi, 3.2)

@@ -1,6 +1,7 @@
 """The style that all figures share, and functions that write figures to files."""
 
 import io
+import math
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,20 @@ def style() -> Iterator[None]:
 def wrap_title(title: str, inches: float) -> str:
     """Break an 11-point title into lines that fit a width."""
     return textwrap.fill(title, max(20, int(inches * 11.5)))
+
+
+def shorten(name: str, characters: int) -> str:
+    """Return a name with its middle left out, if it is longer than a number of characters.
+
+    Example:
+        >>> shorten("camera-07/2024-05-01.png", 15)
+        'camera…5-01.png'
+    """
+    if len(name) <= max(characters, 3):
+        return name
+    kept = max(characters, 3) - 1
+    end = math.ceil(kept * 0.57)
+    return f"{name[: kept - end]}…{name[len(name) - end :]}"
 
 
 def format_number(value: float) -> str:

@@ -32,6 +32,8 @@ class Format:
         packages: Additional packages that the export needs.
         extra: The extra of this package that installs them.
         backend: Keras backend that the export needs; None accepts any.
+        stores_operations: Whether a file contains the operations of a graph. If it contains its layers instead, layers
+            of this package cannot be part of it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Format:
     packages: tuple[str, ...] = ()
     extra: str = ""
     backend: str | None = "tensorflow"
+    stores_operations: bool = True
 
     def check_installed(self) -> None:
         """Check that the packages of the format are installed.

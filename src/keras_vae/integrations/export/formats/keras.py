@@ -26,4 +26,4 @@ def load(path: str) -> "Graph":
     }
 
 
-KERAS = Format("keras", ".keras", write, load, "keras", backend=None)
+KERAS = Format("keras", ".keras", write, load, "keras", backend=None, stores_operations=False)

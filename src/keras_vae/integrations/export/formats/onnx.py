@@ -1,6 +1,8 @@
 """ONNX, for ONNX Runtime and other runtimes."""
 
+import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,9 @@ def write(network: "keras.Model", file: Path) -> None:
     """Write a graph, and name its variable first dimension `batch`."""
     import onnx
 
-    _register_erfc()
+    _register_operations()
+    # An operation that cannot be converted is an error of the export, which the caller reports in one line.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         # Keras uses a deprecated name of NumPy to support tf2onnx.
         warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
@@ -30,21 +34,47 @@ def write(network: "keras.Model", file: Path) -> None:
     onnx.save(model, file)
 
 
-def _register_erfc() -> None:
-    """Let tf2onnx convert erfc, which the exact GELU uses, to 1 − erf."""
+def _register_operations() -> None:
+    """Let tf2onnx convert erfc, which the exact GELU uses, to 1 − erf, and exp(x) − 1 to (exp(x) + 1)·tanh(x/2).
+
+    The latter is exact, and without cancellation for small x.
+    """
     import numpy as np
     from tf2onnx.handler import tf_op
+
+    def replace(graph: Any, node: Any, kind: str, make_inputs: Callable[[Any], list[str]]) -> None:
+        (output,) = node.output
+        shape, dtype = graph.get_shape(output), graph.get_dtype(output)
+        graph.remove_node(node.name)
+
+        def make(kind: str, *inputs: str) -> str:
+            name: str = graph.make_node(kind, list(inputs), shapes=[shape], dtypes=[dtype]).output[0]
+            return name
+
+        graph.make_node(kind, make_inputs(make), outputs=[output], shapes=[shape], dtypes=[dtype])
+
+    def constant(graph: Any, node: Any, name: str, value: float) -> str:
+        output: str = graph.make_const(f"{node.name}/{name}", np.float32(value)).output[0]
+        return output
 
     @tf_op("Erfc")
     class Erfc:
         @classmethod
         def version_9(cls, graph: Any, node: Any, **kwargs: Any) -> None:
-            (output,) = node.output
-            shape, dtype = graph.get_shape(output), graph.get_dtype(output)
-            graph.remove_node(node.name)
-            erf = graph.make_node("Erf", node.input, shapes=[shape], dtypes=[dtype])
-            one = graph.make_const(f"{node.name}/one", np.float32(1))
-            graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=[output], shapes=[shape], dtypes=[dtype])
+            one = constant(graph, node, "one", 1)
+            replace(graph, node, "Sub", lambda make: [one, make("Erf", *node.input)])
+
+    @tf_op("Expm1")
+    class Expm1:
+        @classmethod
+        def version_9(cls, graph: Any, node: Any, **kwargs: Any) -> None:
+            (x,), one, half = node.input, constant(graph, node, "one", 1), constant(graph, node, "half", 0.5)
+            replace(
+                graph,
+                node,
+                "Mul",
+                lambda make: [make("Add", make("Exp", x), one), make("Tanh", make("Mul", x, half))],
+            )
 
 
 def load(path: str) -> "Graph":
