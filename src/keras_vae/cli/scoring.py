@@ -156,7 +156,9 @@ def _rank(
     # NaN counts as the highest score.
     ranked = np.argsort(-np.nan_to_num(scores, nan=np.inf), kind="stable")[:n]
     highest = stream.subset(ranked)
-    return scoring.explain(highest, scores[ranked], condition(highest), stream.classes)
+    # A score read from a text file is rounded, which changes the percentile of a training image.
+    percentiles = tables.read_column(table, f"{scoring.score}_percentile")[ranked]
+    return scoring.explain(highest, scores[ranked], percentiles, condition(highest), stream.classes)
 
 
 class Settings(NamedTuple):
@@ -229,12 +231,15 @@ class Scoring(NamedTuple):
         percentiles = {f"{name}_percentile": self.scorer.percentile(name, values) for name, values in scores.items()}
         return {**scores, **percentiles, **({} if limit is None else {"anomaly": scores[self.score] > limit})}
 
-    def explain(self, block: "Block", scores: "Array", condition: Any, classes: "Sequence[str]") -> "list[ScoredImage]":
+    def explain(
+        self, block: "Block", scores: "Array", percentiles: "Array", condition: Any, classes: "Sequence[str]"
+    ) -> "list[ScoredImage]":
         """Return images with their scores, reconstructions and errors per pixel.
 
         Args:
             block: The images, highest score first.
             scores: Their scores.
+            percentiles: Their percentiles.
             condition: Their condition, if the model has one.
             classes: Names of the classes of their labels.
         """
@@ -242,7 +247,7 @@ class Scoring(NamedTuple):
         from keras_vae.report.score_page import ScoredImage
 
         reconstructions = self.model.reconstruct(block.images, condition=condition)
-        errors, percentiles = error_map(block.images, reconstructions), self.scorer.percentile(self.score, scores)
+        errors = error_map(block.images, reconstructions)
         labels: list[str | None] = [None] * len(scores)
         if block.labels is not None:
             labels = [str(classes[label]) if classes else str(label) for label in block.labels.tolist()]
