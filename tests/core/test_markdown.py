@@ -20,7 +20,7 @@ TEXTS = [
     "2) second",
     "=====",
     "&lt;b&gt; &amp;",
-    'quotes " and \'',
+    "quotes \" and '",
     "back\\slash\\",
     "bell\x07",
     "undecodable\udcff",

@@ -116,7 +116,7 @@ def test_missing_package_is_reported_with_the_extra_to_install(tmp_path: Path, m
 
 
 NAMES = [
-    "=HYPERLINK(\"http://example.com\")",
+    '=HYPERLINK("http://example.com")',
     "+1+1",
     "-2+3|cmd",
     "@SUM(A1)",

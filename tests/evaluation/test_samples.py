@@ -263,7 +263,7 @@ def test_draws_and_real_images_are_black_and_white(splits: Splits) -> None:
 def test_draws_need_a_bernoulli_likelihood(splits: Splits) -> None:
     with pytest.raises(InputError, match=r"scored = 'draws': .* is not a Bernoulli likelihood"):
         measure_samples(ReplayModel(likelihood=Normal(scale=0.1)), splits, n=20, scored="draws")
-    with pytest.raises(InputError, match=r"scored = 'mean': unknown; did you mean 'means'\\? accepted: draws, means"):
+    with pytest.raises(InputError, match=r"scored = 'mean': unknown; did you mean 'means'\? accepted: draws, means"):
         measure_samples(ReplayModel(), splits, n=20, scored="mean")
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_vae.explorer import pictures
 from keras_vae.explorer.plane import View, coordinate_plane
+from keras_vae.report.pages import png_uri
 
 
 def decoded(uri: str) -> np.ndarray:
@@ -19,9 +20,9 @@ def decoded(uri: str) -> np.ndarray:
 
 def test_data_uris_keep_every_pixel() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")
-    np.testing.assert_array_equal(decoded(pictures.data_uri(levels)), levels)
+    np.testing.assert_array_equal(decoded(png_uri(levels)), levels)
     gray = levels[..., :1].astype("float32") / 255
-    np.testing.assert_array_equal(decoded(pictures.data_uri(gray)), levels[..., 0])
+    np.testing.assert_array_equal(decoded(png_uri(gray)), levels[..., 0])
 
 
 def test_points_of_the_map_lie_over_the_cells_of_their_codes() -> None:

@@ -9,11 +9,11 @@ from explorer_runs import CLASSIC, MakeRun
 from helpers import on_tensorflow
 from keras_vae.core.errors import InputError
 from keras_vae.explorer.explorer import Explorer
+from keras_vae.report.pages import png_uri
 
 gradio = pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
 pytestmark = on_tensorflow("the page is the same on every backend")
 
-from keras_vae.explorer import pictures  # noqa: E402
 from keras_vae.explorer.tabs.choosing import ImageChooser  # noqa: E402
 from keras_vae.explorer.tabs.draw import DrawTab  # noqa: E402
 from keras_vae.explorer.tabs.interpolate import InterpolateTab  # noqa: E402
@@ -104,14 +104,14 @@ def test_buttons_set_the_sliders_and_moves_do_not(explorer: Explorer) -> None:
 def test_slots_hold_the_images_of_their_data_uris(explorer: Explorer) -> None:
     chooser, images = ImageChooser(explorer, ("a", "b", "c"), elem_id="slots"), explorer.choices()[0]
     np.testing.assert_array_equal(chooser.images(None), images[:3])
-    np.testing.assert_array_equal(chooser.images([pictures.data_uri(images[i]) for i in (5, 3, 4)]), images[[5, 3, 4]])
+    np.testing.assert_array_equal(chooser.images([png_uri(images[i]) for i in (5, 3, 4)]), images[[5, 3, 4]])
     with pytest.raises(InputError, match="images = 1: wrong number; choose 3 images"):
-        chooser.images([pictures.data_uri(images[0])])
+        chooser.images([png_uri(images[0])])
 
 
 def test_a_gif_is_removed_when_the_images_change(explorer: Explorer) -> None:
     tab, images = InterpolateTab(explorer), explorer.choices()[0]
-    slots = [pictures.data_uri(image) for image in images[:2]]
+    slots = [png_uri(image) for image in images[:2]]
     assert "data:image/gif" in tab.gif("linear interpolation", slots, None)
     assert tab.gif(None, slots, None) == ""
 

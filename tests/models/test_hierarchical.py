@@ -203,7 +203,10 @@ def test_terms_are_float32_under_mixed_precision(images: Array) -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: make_ladder(groups=(1,)), r"groups = \[1\]: needs one number ≥ 0 for each of the 2 widths \[4, 8\]"),
+        (
+            lambda: make_ladder(groups=(1,)),
+            r"groups = \[1\]: needs one number from 0 to 1000 for each of the 2 widths \[4, 8\]",
+        ),
         (lambda: make_ladder(groups=(1, 0)), r"groups = \[1, 0\]: the smallest size has no group"),
         (lambda: make_ladder(groups=(-1, 1)), r"groups = \[-1, 1\]"),
         (lambda: make_ladder(widths=()), r"widths = \[\]"),

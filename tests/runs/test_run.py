@@ -88,39 +88,39 @@ def test_moved_run_can_be_opened(trained_run: Run, tmp_path: Path) -> None:
     assert Run.open(tmp_path / "elsewhere").load_model().latent_dim == 2
 
 
-def test_pipe_in_place_of_a_file_is_rejected_instead_of_waited_for(complete: Run) -> None:
+def test_pipe_in_place_of_a_file_is_rejected_instead_of_waited_for(trained_run: Run) -> None:
     readers: dict[str, Callable[[], object]] = {
-        "evaluation.json": lambda: complete.evaluation,
-        "metrics.csv": lambda: complete.metrics,
-        "evaluation.npz": complete.read_per_image,
-        "checkpoint/state.npz": complete.read_checkpoint,
-        "environment.json": lambda: complete.environment,
+        "evaluation.json": lambda: trained_run.evaluation,
+        "metrics.csv": lambda: trained_run.metrics,
+        "evaluation.npz": trained_run.read_per_image,
+        "checkpoint/state.npz": trained_run.read_checkpoint,
+        "environment.json": lambda: trained_run.environment,
     }
-    (complete.path / "checkpoint").mkdir()
+    (trained_run.path / "checkpoint").mkdir()
     for name, read in readers.items():
-        (complete.path / name).unlink(missing_ok=True)
-        os.mkfifo(complete.path / name)
+        (trained_run.path / name).unlink(missing_ok=True)
+        os.mkfifo(trained_run.path / name)
         with pytest.raises(InputError, match=f"{name}: not a regular file"):
             read()
-    os.mkfifo(complete.path / "pipe.keras")
+    os.mkfifo(trained_run.path / "pipe.keras")
     with pytest.raises(InputError, match=r"pipe\.keras"):
-        keras_vae.load(complete.path / "pipe.keras")
+        keras_vae.load(trained_run.path / "pipe.keras")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_rejected(value: float, complete: Run) -> None:
-    model = complete.load_model()
+def test_weights_that_are_not_finite_are_rejected(value: float, trained_run: Run) -> None:
+    model = trained_run.load_model()
     weight = model.weights[1]
     weight.assign(np.full(weight.shape, value))
-    complete.save_model(model)
+    trained_run.save_model(model)
     message = f"the weight {weight.path} contains NaN or infinity; restore the file"
-    for call in (complete.load_model, lambda: keras_vae.load(complete.path / "model.keras")):
+    for call in (trained_run.load_model, lambda: keras_vae.load(trained_run.path / "model.keras")):
         with pytest.raises(InputError, match=re.escape(message)):
             call()
 
 
-def test_model_file_that_would_exhaust_memory_is_rejected(complete: Run) -> None:
-    file = complete.path / "model.keras"
+def test_model_file_that_would_exhaust_memory_is_rejected(trained_run: Run) -> None:
+    file = trained_run.path / "model.keras"
     with zipfile.ZipFile(file) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with h5py.File(weights := io.BytesIO(members["model.weights.h5"]), "r+") as opened:
@@ -133,10 +133,10 @@ def test_model_file_that_would_exhaust_memory_is_rejected(complete: Run) -> None
             for name, content in (members | changed).items():
                 archive.writestr(name, content)
         with pytest.raises(InputError, match=message):
-            complete.load_model()
+            trained_run.load_model()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("config.json", members["config.json"])
-    for read in (complete.load_model, complete.model_fingerprint):
+    for read in (trained_run.load_model, trained_run.model_fingerprint):
         with pytest.raises(InputError, match=r"model\.keras: .*model\.weights\.h5"):
             read()
 
@@ -149,16 +149,16 @@ def test_model_file_that_would_exhaust_memory_is_rejected(complete: Run) -> None
         '{"versions": {}, "backend": "jax", "data": {"name": "a", "image_shape": [9, 11], "images": {"train": 1}}}',
     ],
 )
-def test_damaged_environment_is_reported_in_one_line(content: str, complete: Run) -> None:
-    (complete.path / "environment.json").write_text(content, "latin-1")
+def test_damaged_environment_is_reported_in_one_line(content: str, trained_run: Run) -> None:
+    (trained_run.path / "environment.json").write_text(content, "latin-1")
     with pytest.raises(InputError, match=r"environment\.json: ") as caught:
-        Run.open(complete.path)
+        Run.open(trained_run.path)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "3", "{"])
-def test_damaged_evaluation_is_reported_in_one_line(content: str, complete: Run) -> None:
-    (complete.path / "evaluation.json").write_text(content)
+def test_damaged_evaluation_is_reported_in_one_line(content: str, trained_run: Run) -> None:
+    (trained_run.path / "evaluation.json").write_text(content)
     with pytest.raises(InputError, match=r"evaluation\.json: ") as caught:
-        _ = complete.evaluation
+        _ = trained_run.evaluation
     assert len(str(caught.value).splitlines()) == 1

@@ -48,7 +48,7 @@ def test_evaluation_and_report_are_separate_calls_after_training(run: Run) -> No
     assert not run.has_report
     page = write_report("run").read_text()
     assert {path.name for path in (run.path / "figures").iterdir()} == {f"{name}.png" for name in PLOTS}
-    assert page.count("data:image/png;base64,") == len(PLOTS)
+    assert page.count("data:image/webp;base64,") == 2 * len(PLOTS)
     assert [finding.name for finding in diagnose("run")] == [finding.name for finding in diagnose(run)]
 
 

@@ -293,12 +293,12 @@ def _write_page(
     run: "Run", scoring: Scoring, images: "Sequence[ScoredImage]", table: Path, data: str | None, out: Path
 ) -> None:
     from keras_vae.core import tables
-    from keras_vae.core.files import write_text
+    from keras_vae.core.files import printable, write_text
     from keras_vae.report.score_page import render_scores
 
     text = render_scores(
         title=f"Anomaly scores of {run.name}",
-        source=data or run.experiment.data.source,
+        source=printable(data or run.experiment.data.source),
         score=scoring.score,
         images=images,
         scores=tables.read_column(table, scoring.score),

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from keras_vae.core.config import problem
 from keras_vae.core.errors import InputError
-from keras_vae.explorer import pictures, uploads
+from keras_vae.explorer import uploads
 from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.widgets import show_errors
+from keras_vae.report.pages import png_uri
 
 MAX_SAMPLES = 100
 
@@ -27,14 +28,14 @@ class _Endpoints:
 
     def decode(self, code: list[float], label: str | None = None) -> str:
         """Return the mean image of one code, as a data URI of a PNG file."""
-        return pictures.data_uri(self._explorer.decode(code, self._explorer.label_index(label)))
+        return png_uri(self._explorer.decode(code, self._explorer.label_index(label)))
 
     def analyze(self, image: str, label: str | None = None) -> dict[str, Any]:
         """Return the code, reconstruction, score in nats and percentile of an image given as a data URI."""
         analysis = self._explorer.analyzer.analyze(self._read(image), self._explorer.label_index(label))
         return {
             "code": None if analysis.code is None else analysis.code.tolist(),
-            "reconstruction": pictures.data_uri(analysis.reconstruction),
+            "reconstruction": png_uri(analysis.reconstruction),
             "score": analysis.score,
             "nats": analysis.nats,
             "percentile": analysis.percentile,
@@ -44,21 +45,19 @@ class _Endpoints:
         """Return an interpolation between two images, as data URIs."""
         start, end = self._read(first), self._read(second)
         images = self._explorer.interpolate(start, end, spherical=spherical, label=self._explorer.label_index(label))
-        return [pictures.data_uri(image) for image in images]
+        return [png_uri(image) for image in images]
 
     def arithmetic(self, a: str, b: str, c: str, label: str | None = None) -> str:
         """Return the image decoded from a + b − c of the codes of three images, as a data URI."""
         images = [self._read(uri) for uri in (a, b, c)]
-        return pictures.data_uri(self._explorer.arithmetic(*images, label=self._explorer.label_index(label))[-1])
+        return png_uri(self._explorer.arithmetic(*images, label=self._explorer.label_index(label))[-1])
 
     def sample(self, count: int = 1, seed: int = 0, prior: str | None = None, label: str | None = None) -> list[str]:
         """Return mean images of at most 100 codes drawn from the prior, as data URIs."""
         if not 1 <= count <= MAX_SAMPLES:
             raise InputError(f"count = {count}: out of range; pass a number from 1 to {MAX_SAMPLES}")
         index = None if label is None else self._explorer.label_index(label)
-        return [
-            pictures.data_uri(image) for image in self._explorer.sampler.sample(count, seed, prior=prior, label=index)
-        ]
+        return [png_uri(image) for image in self._explorer.sampler.sample(count, seed, prior=prior, label=index)]
 
     def describe(self) -> dict[str, Any]:
         """Return the name of the run, sizes, labels, priors and KL per dimension, and a note on missing images."""

@@ -1,7 +1,6 @@
 """HTML of images. Images keep their size, and the browser shows each pixel as a square."""
 
 import base64
-import io
 import math
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from keras_vae.explorer.plane import Plane, View
 from keras_vae.report import figures
 from keras_vae.report.figures import PALETTE, tile_images
 from keras_vae.report.figures.style import format_number
+from keras_vae.report.pages import png_uri
 
 _MAP_WIDTH = 1000
 """The width of the map in SVG units."""
@@ -27,28 +27,11 @@ _MAX_THUMBNAIL = 48
 """Maximum side of a thumbnail, in pixels. There are hundreds of them in the page."""
 
 
-def data_uri(image: Array) -> str:
-    """Return an image as a data URI of a PNG file.
-
-    Args:
-        image: Floats in [0, 1] or uint8, (H, W, C) or (H, W).
-    """
-    from PIL import Image
-
-    levels = (
-        image if image.dtype == np.uint8 else np.rint(np.clip(np.asarray(image, "float32"), 0, 1) * 255).astype("uint8")
-    )
-    levels = levels[..., 0] if levels.ndim == 3 and levels.shape[-1] == 1 else levels
-    content = io.BytesIO()
-    Image.fromarray(levels).save(content, "PNG", compress_level=3)
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
-
-
 def tile(image: Array, caption: str = "", *, alt: str | None = None) -> str:
     """Return one image with a caption below it.
 
     Args:
-        image: As in `data_uri`.
+        image: As in `png_uri`.
         caption: The caption, if any.
         alt: A description for readers who do not see the image; by default the caption.
     """
@@ -58,7 +41,7 @@ def tile(image: Array, caption: str = "", *, alt: str | None = None) -> str:
 
 def _img(image: Array, alt: str) -> str:
     height, width = image.shape[:2]
-    return f'<img src="{data_uri(image)}" width="{width}" height="{height}" alt="{escape(alt)}">'
+    return f'<img src="{png_uri(image)}" width="{width}" height="{height}" alt="{escape(alt)}">'
 
 
 def row(images: Sequence[Array] | Array, captions: Sequence[str]) -> str:
@@ -150,7 +133,7 @@ def thumbnail_sheet(images: NDArray[np.uint8]) -> str:
     columns = math.isqrt(len(images) - 1) + 1
     rows = -(-len(images) // columns)
     picture = tile_images(images[:, ::step, ::step], columns=columns, pad=0)
-    style = f"background-image:url({data_uri(picture)});background-size:{columns * 100}% {rows * 100}%"
+    style = f"background-image:url({png_uri(picture)});background-size:{columns * 100}% {rows * 100}%"
     ratio = f"aspect-ratio:{images.shape[2]}/{images.shape[1]}"
     box = f'<i role="img" aria-label="image at this point" style="{style};{ratio}"></i><span></span>'
     return f'<div class="tip" data-columns="{columns}" data-rows="{rows}" hidden="">{box}</div>'
@@ -199,7 +182,7 @@ def latent_map(
     x, y = (-100.0, -100.0) if mark is None else frame.position(*mark)
     role = 'role="application" tabindex="0"' if focusable else 'role="img"'
     place = f'data-view="{view.u!r} {view.v!r} {view.half!r}" data-plane="{escape(" ".join(plane.names))}"'
-    canvas = f'<image class="canvas" href="{data_uri(picture)}" width="{_MAP_WIDTH}" height="{height:.0f}"'
+    canvas = f'<image class="canvas" href="{png_uri(picture)}" width="{_MAP_WIDTH}" height="{height:.0f}"'
     return (
         f'<svg class="map" viewBox="-112 -8 1128 {height + 100:.0f}" {role} aria-label="{escape(description)}" {place}>'
         f'{canvas} preserveAspectRatio="none"/>'

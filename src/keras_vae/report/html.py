@@ -1,7 +1,5 @@
 """The HTML page of a run: results and figures, explained for readers who are new to VAEs."""
 
-import base64
-import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,11 +27,11 @@ from keras_vae.evaluation.descriptions import (
 )
 from keras_vae.evaluation.diagnostics import CHECKS
 from keras_vae.report.figures.themes import ThemedImage
+from keras_vae.report.pages import data_uri, load_template
 from keras_vae.runs.evaluation_file import check_evaluation
 from keras_vae.runs.files import MONITORED
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from markupsafe import Markup
 
 
@@ -119,23 +117,7 @@ def render(
         *_epochs(metrics),
         Section("settings", "Settings", "settings", {"toml": experiment_toml, "environment": list(_flat(environment))}),
     ]
-    return _template().render(title=title, summary=summary, sections=sections)
-
-
-@functools.cache
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("keras_vae.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["with_code"] = _with_code
-    return environment.get_template("report.html")
+    return load_template("report.html", with_code=_with_code).render(title=title, summary=summary, sections=sections)
 
 
 def _with_code(text: str) -> "Markup":
@@ -307,9 +289,7 @@ def _text(value: Any) -> Text:
 
 def _figure(name: str, image: ThemedImage, title: str) -> Section:
     width, height = image.size
-    light, dark = (
-        f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}" for content in (image.light, image.dark)
-    )
+    light, dark = (data_uri(content, "webp") for content in (image.light, image.dark))
     caption = FIGURES[name]
     content = {"caption": caption, "alt": f"{caption.heading} of {title}", "light": light, "dark": dark}
     return Section(name, caption.heading, "picture", {"id": name, "width": width, "height": height, **content})

@@ -1,10 +1,7 @@
 """The HTML page of anomaly scores: the images with the highest scores, with reconstructions and heat maps."""
 
-import base64
-import functools
-import io
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +9,7 @@ from numpy.typing import NDArray
 from keras_vae.core.typing import Array
 from keras_vae.report.figures.heat_maps import heat_colors
 from keras_vae.report.figures.image_grids import tile_images
+from keras_vae.report.pages import load_template, png_uri
 
 MEANINGS = {
     "nll": "an importance-weighted estimate of −log p(x)",
@@ -92,25 +90,21 @@ def render_scores(
         rate: Fraction of the training images above the limit, or None.
     """
     above = None if limit is None else int((scores > limit).sum())
-    return (
-        _environment()
-        .get_template("scores.html")
-        .render(
-            title=title,
-            source=source,
-            score=score,
-            meaning=MEANINGS[score],
-            images=[(image, _pictures(image)) for image in images],
-            shown_above=None if limit is None else sum(image.score > limit for image in images),
-            total=len(scores),
-            num_reference=len(reference),
-            above=above,
-            limit=limit,
-            rate=rate,
-            histogram=histogram(scores, reference, limit),
-            pixelated=bool(images) and max(images[0].image.shape[:2]) < _SMALL,
-            colors=[f"rgb({red} {green} {blue})" for red, green, blue in _color_scale()],
-        )
+    return load_template("scores.html").render(
+        title=title,
+        source=source,
+        score=score,
+        meaning=MEANINGS[score],
+        images=[(image, _pictures(image)) for image in images],
+        shown_above=None if limit is None else sum(image.score > limit for image in images),
+        total=len(scores),
+        num_reference=len(reference),
+        above=above,
+        limit=limit,
+        rate=rate,
+        histogram=histogram(scores, reference, limit),
+        pixelated=bool(images) and max(images[0].image.shape[:2]) < _SMALL,
+        colors=[f"rgb({red} {green} {blue})" for red, green, blue in _color_scale()],
     )
 
 
@@ -149,26 +143,8 @@ def _pictures(image: ScoredImage) -> dict[str, str]:
         "reconstruction": image.reconstruction,
         "error": heat_colors(image.error[None])[0],
     }
-    return {caption: _data_url(tile_images(pixels[None])) for caption, pixels in pictures.items()}
-
-
-def _data_url(pixels: Array) -> str:
-    from PIL import Image
-
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
+    return {caption: png_uri(tile_images(pixels[None])) for caption, pixels in pictures.items()}
 
 
 def _color_scale() -> Array:
     return heat_colors(np.linspace(0, 1, 9, dtype="float32").reshape(1, 1, 9, 1))[0, 0]
-
-
-@functools.cache
-def _environment() -> Any:
-    """Return the templates, which escape every value."""
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("keras_vae.report", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
-    )

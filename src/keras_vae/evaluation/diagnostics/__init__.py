@@ -45,6 +45,6 @@ def diagnose(
     """
     run = Run.open(run)
     splits = given_or_own_splits(run, splits, progress)
-    if model is None and (run.is_complete or run.read_checkpoint() is not None):
+    if model is None and (run.is_complete or run.checkpoint_file.exists()):
         model = run.load_model("original")
     return run_checks(collect_diagnostics(run, splits, model, progress=progress))
