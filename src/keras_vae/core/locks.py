@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import json
 import os
 import platform
@@ -56,7 +57,9 @@ def locked(path: Path, *, argument: str = "out", inside: bool = False, timeout: 
     except filelock.Timeout:
         raise RunError(f"{argument} = {path}: in use by {_holder(file)}; wait until it ends") from None
     except OSError as error:
-        reason = error.strerror or first_line(error)
+        # `mkdir` reports that it exists if one of the parents is a file.
+        reason = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+        reason = reason or first_line(error)
         raise RunError(f"{argument} = {path}: cannot be written: {reason}; choose a folder that is writable") from error
     try:
         if lock.lock_counter == 1:
