@@ -111,12 +111,12 @@ def read_rows(path: str = "w.csv") -> list[dict[str, str]]:
 
 
 def interrupt_after(condition: Callable[[], bool], *steps: Callable[[], None]) -> None:
-    """Run the steps, and press Ctrl-C once the condition holds, or after 20 seconds."""
+    """Run the steps, and press Ctrl-C once the condition holds, or after 200 seconds."""
 
     def act() -> None:
         for step in steps:
             step()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 200
         while not condition() and time.monotonic() < end:
             time.sleep(0.02)
         time.sleep(0.3)

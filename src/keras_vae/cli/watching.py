@@ -67,13 +67,9 @@ def watch_folder(
     if scoring.limit is not None:
         say(f"anomaly: {scoring.describe_limit()}")
     watcher = Watcher(Arrivals(folder, finished), log, scoring, _reader(opened, scoring, folder, config, label))
-    with _interrupt_on_sigterm():
-        try:
-            watcher.run()
-        except KeyboardInterrupt:
-            # Ctrl-C may come after a row is written and before it is counted.
-            scored = len(log.rows()) - len(rows)
-            say(f"stopped: {scored:,} images scored, {watcher.failed:,} not readable")
+    with _stopped_by_signals(watcher):
+        watcher.run()
+    say(f"stopped: {len(log.rows()) - len(rows):,} images scored, {watcher.failed:,} not readable")
 
 
 class Watcher:
@@ -91,17 +87,21 @@ class Watcher:
     ) -> None:
         self.arrivals, self.log, self.scoring, self.read = arrivals, log, scoring, read
         self.failed = 0
+        self.is_stopping = False
+        """Whether to return after the images that are being scored."""
 
     def run(self) -> None:
-        """Poll until an exception, such as that of Ctrl-C."""
+        """Poll until `is_stopping` is set."""
         was_available = True
-        while True:
+        while not self.is_stopping:
             started = time.monotonic()
             arrived = self.arrivals.poll()
             if was_available != self.arrivals.is_available:
                 was_available = self.arrivals.is_available
                 say(f"{self.arrivals.folder}: {'readable again' if was_available else 'not readable; waiting for it'}")
             for start in range(0, len(arrived), _CHUNK):
+                if self.is_stopping:
+                    return
                 self.score(arrived[start : start + _CHUNK])
             # A folder that takes long to list is listed less often.
             time.sleep(max(INTERVAL, time.monotonic() - started) if not arrived else INTERVAL)
@@ -189,14 +189,20 @@ def _reader(
 
 
 @contextlib.contextmanager
-def _interrupt_on_sigterm() -> Iterator[None]:
-    """Treat a request to terminate like Ctrl-C."""
+def _stopped_by_signals(watcher: Watcher) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop a watcher after the images that are being scored, and a second signal at once.
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    An exception from a signal handler can be lost, since Python ignores exceptions of destructors and callbacks.
+    """
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    def stop(*_: Any) -> None:
+        if watcher.is_stopping:
+            raise KeyboardInterrupt
+        watcher.is_stopping = True
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
