@@ -223,7 +223,7 @@ def test_info_vae_with_alpha_one_ignores_the_rate() -> None:
             lambda: BetaTC(images=9).check_posterior(FullCovarianceNormal()),
             "objective = beta-tc: .* set posterior = 'normal'",
         ),
-        (lambda: DIPVAE(variant="iii"), "variant = 'iii': unknown; did you mean 'ii'? accepted: i, ii"),
+        (lambda: DIPVAE(variant="iii"), r"variant = 'iii': unknown; did you mean 'ii'\? accepted: i, ii"),
         (lambda: DIPVAE(diagonal=-1.0), "^diagonal = -1.0"),
         (lambda: DIPVAE(off_diagonal=-1.0), "off_diagonal = -1.0"),
         (

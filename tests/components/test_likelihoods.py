@@ -197,7 +197,7 @@ def test_fixed_scale_is_not_a_weight() -> None:
         ({"name": "normal", "scale": 0}, "scale = 0"),
         ({"name": "normal", "scale": float("nan")}, "scale = nan"),
         ({"name": "laplace", "scale": -0.5}, "scale = -0.5"),
-        ({"name": "laplace", "scale": "lerned"}, "'learned' or 'pixel'"),
+        ({"name": "laplace", "scale": "lerned"}, "did you mean 'learned'? accepted: learned, pixel"),
         ({"name": "discretized-logistic", "num_components": 0}, "num_components = 0"),
         ({"name": "bernoulli", "binarize": "statik"}, "binarize = 'statik'"),
     ],
@@ -209,7 +209,7 @@ def test_invalid_setting_is_rejected_in_a_spec(spec: dict[str, object], message:
 
 
 def test_invalid_setting_is_rejected_in_python() -> None:
-    with pytest.raises(InputError, match="none, threshold, static, dynamic"):
+    with pytest.raises(InputError, match="accepted: dynamic, none, static, threshold"):
         Bernoulli(binarize="statik")
     with pytest.raises(InputError, match="scale = 'lerned'"):
         Normal(scale="lerned")
