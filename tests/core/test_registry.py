@@ -149,6 +149,7 @@ def test_component_keeps_densities_float32_under_mixed_precision(kind: str, name
         ("objective", {"name": "elbo", "beta": float("nan")}, "beta = nan"),
         ("objective", {"name": "elbo", "schedule": "worm-up"}, "did you mean 'warm-up'"),
         ("objective", {"name": "elbo", "schedule": {"name": "warm-up", "steps": 0}}, "steps = 0"),
+        ("network", {"name": "conv", "widths": 3}, "widths = 3: not a list; pass a list, such as [32, 64]"),
         ("network", {"name": "conv", "widths": []}, "widths = []"),
         ("network", {"name": "conv", "widths": [32, 0]}, "widths = [32, 0]"),
         ("network", {"name": "conv", "dense_units": 0}, "dense_units = 0"),

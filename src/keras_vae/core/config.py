@@ -70,6 +70,8 @@ def problem(error: ErrorDetails) -> str:
             return "not a string; pass a string"
         case "dict_type" | "model_type" | "model_attributes_type":
             return "not a table; pass a table"
+        case "list_type" | "tuple_type":
+            return "not a list; pass a list, such as [32, 64]"
         case "literal_error":
             return unknown_problem(error["input"], re.findall("'([^']*)'", limits["expected"]))
         case "greater_than_equal" | "greater_than":
