@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import (
     BackgroundOption,
     ColorOption,
@@ -17,8 +18,10 @@ from keras_vae.cli.common import (
     SkipBrokenOption,
     check_out,
     import_keras,
+    load_model,
     load_own_splits,
     say,
+    working,
 )
 from keras_vae.cli.using import (
     ConditionOption,
@@ -48,6 +51,7 @@ ScoreOption = Annotated[
         metavar="SCORE",
         help="Score of the ranking and the threshold: nll, negative_elbo, reconstruction_loss, kl_loss or typicality. "
         "Default: nll, or negative_elbo if the model has no nll.",
+        autocompletion=completion.words("nll", "negative_elbo", "reconstruction_loss", "kl_loss", "typicality"),
     ),
 ]
 ThresholdOption = Annotated[
@@ -202,10 +206,11 @@ class Scoring(NamedTuple):
         import_keras()
         from keras_vae.models.inputs import dataset_condition
 
-        model, reference = run.load_model(), splits.train.subsample_evenly(REFERENCE_IMAGES)
+        model, reference = load_model(run), splits.train.subsample_evenly(REFERENCE_IMAGES)
         seed = run.experiment.seed if settings.seed is None else settings.seed
         condition = dataset_condition(model, reference)
-        scorer = Scorer.fit(model, reference.images, condition=condition, samples=settings.samples, seed=seed)
+        with working(f"scoring {len(reference):,} training images"):
+            scorer = Scorer.fit(model, reference.images, condition=condition, samples=settings.samples, seed=seed)
         score = settings.score or next(iter(scorer.reference))
         if score not in scorer.reference:
             raise unknown("--score", score, scorer.reference)

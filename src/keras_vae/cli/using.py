@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_vae.cli import completion
 from keras_vae.cli.common import (
     BackgroundOption,
     Color,
@@ -19,6 +20,7 @@ from keras_vae.cli.common import (
     check_out,
     class_name,
     import_keras,
+    load_model,
     progress,
     say,
     with_data,
@@ -38,6 +40,7 @@ DataOption = Annotated[
     typer.Option(
         metavar="SOURCE",
         help="A source listed by `vae data`, a .npz or .npy file, or a folder. Default: the images of the run.",
+        autocompletion=completion.sources,
     ),
 ]
 ConditionOption = Annotated[
@@ -67,7 +70,7 @@ def encode(
     check_table(out, force)
     opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
     import_keras()
-    model = opened.load_model()
+    model = load_model(opened)
     condition = condition_of_blocks(opened, model, stream, label)
 
     def columns(block: "Block") -> dict[str, Any]:
@@ -106,7 +109,7 @@ def reconstruct(
     from keras_vae.core.files import replacing
     from keras_vae.report import figures
 
-    model = opened.load_model()
+    model = load_model(opened)
     condition = condition_of_blocks(opened, model, stream, label)
     block = stream.subsample_evenly(n)
     images = model.reconstruct(block.images, condition=condition(block))
