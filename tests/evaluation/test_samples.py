@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import on_tensorflow
 from keras_vae import VAE
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, Likelihood, Normal
@@ -166,6 +167,7 @@ def test_images_that_the_classifier_was_trained_on_are_not_compared(
 
 
 @pytest.mark.slow
+@on_tensorflow("the floor is computed in NumPy")
 def test_a_classifier_that_memorized_its_images_does_not_change_the_floor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from helpers import small
+from helpers import on_tensorflow, small
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
@@ -223,6 +223,8 @@ def test_training_survives_faults_at_every_write(
     check_training(case, images_in_three_parts, tmp_path, monkeypatch, step=1)
 
 
+@pytest.mark.slow
+@on_tensorflow("evaluation and report are written without the backend")
 @pytest.mark.usefixtures("constant_clock")
 def test_evaluation_and_report_survive_faults_at_every_write(
     images_in_three_parts: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
