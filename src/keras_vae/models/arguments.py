@@ -20,13 +20,13 @@ _MAX_FLOATS = 2**30
 
 
 def check_seed(seed: Any) -> None:
-    """Reject a seed that is not an integer from 0 to 2³² − 1; None is accepted.
+    """Reject a seed that is not an integer from 0 to 2³¹ − 1, the range that all backends accept; None is accepted.
 
     Raises:
         InputError: The seed is something else.
     """
-    if seed is not None and not (is_integer(seed) and 0 <= seed < 2**32):
-        raise InputError(f"seed = {shown(seed)}: not a seed; pass an integer from 0 to {2**32 - 1}")
+    if seed is not None and not (is_integer(seed) and 0 <= seed < 2**31):
+        raise InputError(f"seed = {shown(seed)}: not a seed; pass an integer from 0 to {2**31 - 1}")
 
 
 def check_memory(name: str, value: int, floats: int) -> None:
