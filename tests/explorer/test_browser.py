@@ -43,6 +43,7 @@ def test_every_tab_responds_to_its_events(page: Page) -> None:
     page.change(page.find("#slider-reset").click, "#slider-image img")
 
     page.open("Interpolate")
+    page.find("#interpolate-slots [aria-pressed=true]")
     page.find("#interpolate-slots .use-drawing").click()
     assert "There is no drawing yet" in page.find("#interpolate-slots .alert").text
 
@@ -68,6 +69,7 @@ def test_every_tab_responds_to_its_events(page: Page) -> None:
     assert page.picture("#gif img").startswith("data:image/gif")
 
     page.open("Arithmetic")
+    page.find("#arithmetic-slots [aria-pressed=true]")
     page.change(page.find("#arithmetic-slots-choices [data-index='4']").click, "#arithmetic .large img")
 
     page.open("Samples")

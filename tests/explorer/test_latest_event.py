@@ -200,6 +200,7 @@ def test_the_map_follows_the_last_of_zooms_and_clicks(page: Page) -> None:
 
 def test_slots_and_results_hold_the_last_choices(page: Page, run: Run) -> None:
     page.open("Arithmetic")
+    page.find("#arithmetic-slots [aria-pressed=true]")
     choices = [page.find(f"#arithmetic-slots-choices [data-index='{index}']") for index in range(6)]
     # Three slots: the second round of choices replaces the first.
     for index in (0, 1, 2, 5, 3, 4):

@@ -99,6 +99,7 @@ def test_every_text_has_enough_contrast(address: str, theme: str) -> None:
                 page.find("#random-image").click()
                 page.find("#analysis img")
             if tab == "Arithmetic":
+                page.find("#arithmetic-slots [aria-pressed=true]")
                 page.find("#arithmetic-slots .use-drawing").click()
             found = contrasts(page)
             assert len(found) > 5

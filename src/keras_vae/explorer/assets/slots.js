@@ -16,3 +16,5 @@ document.addEventListener("click", (event) => {
   const choice = event.target.closest(`#${element.querySelector(".slots").dataset.choices} [data-index]`);
   if (choice) fill(choice.querySelector("img").src);
 });
+// A pressed slot tells that clicks are handled from now on.
+press(slots[0]);

@@ -66,8 +66,7 @@ class ImageChooser:
 
     def _slots(self) -> str:
         buttons = "".join(
-            f'<button type="button" data-slot="{index}" aria-pressed="{str(index == 0).lower()}">'
-            f"{pictures.tile(image, name)}</button>"
+            f'<button type="button" data-slot="{index}">{pictures.tile(image, name)}</button>'
             for index, (image, name) in enumerate(zip(self.first_images, self._names, strict=True))
         )
         return (
