@@ -66,11 +66,13 @@ def test_score_is_the_closed_form_at_the_posterior_mean(input_dtype: str, images
 @pytest.mark.parametrize(
     "name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in FAST)]
 )
-def test_onnx_computes_the_score_of_every_kind_of_model(name: str, images: Array, tmp_path: Path) -> None:
+def test_runtimes_compute_the_score_of_every_kind_of_model(name: str, images: Array, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    # ONNX Runtime computes other reconstructions than this VQ-VAE, and the export to ONNX refuses it.
+    format = "savedmodel" if name == "vq" else "onnx"
     # Random weights let codes of the codebook tie.
     model = classic() if name == "classic" else MODELS[name]() if name == "vq" else randomized(name)
-    folder = export(model, "onnx", tmp_path / "out")
+    folder = export(model, format, tmp_path / "out")
     manifest = load_manifest(folder)
     if name == "vamp":
         assert "MatrixTriangularSolve" in manifest["omitted"]["score"], "ONNX has no such operation"
@@ -79,7 +81,8 @@ def test_onnx_computes_the_score_of_every_kind_of_model(name: str, images: Array
         return
     # Random binarization leaves black and white pixels unchanged.
     binary, condition = np.where(images >= 128, 255, 0).astype("uint8"), conditions(model, len(images))
-    found = FORMATS["onnx"].load(str(folder / "score.onnx"))(images=binary, **condition)
+    score = FORMATS[format].load(str(folder / manifest["graphs"]["score"]["file"]))
+    found = score(images=binary, **condition)
     np.testing.assert_allclose(found["score"], found["reconstruction_loss"] + found["kl_loss"], rtol=1e-6)
     # The rate of discrete and of normal codes does not depend on the draw.
     if name in ("classic", "no noise", "vq"):
@@ -89,7 +92,7 @@ def test_onnx_computes_the_score_of_every_kind_of_model(name: str, images: Array
         np.testing.assert_allclose(found["reconstruction_loss"], -terms.log_likelihood[:, 0], rtol=1e-4)
     if condition:
         other = {"condition": np.roll(condition["condition"], 1, axis=0)}
-        changed = FORMATS["onnx"].load(str(folder / "score.onnx"))(images=binary, **other)["score"]
+        changed = score(images=binary, **other)["score"]
         assert np.abs(changed - found["score"]).max() > 1e-3
 
 
