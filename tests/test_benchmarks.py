@@ -43,5 +43,5 @@ def test_latency_of_every_event_of_the_page_is_measured(run: str) -> None:
     # The speed of the machine must not decide: accept a latency above the limit, but no other failure.
     assert done.returncode == 0 or "an event took more than" in done.stderr, done.stderr
     measured = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    assert len(measured) == 11
-    assert {"map: click", "sliders: move", "draw: an upload", "report: open"} <= set(measured)
+    assert len(measured) == 12
+    assert {"map: decode a point", "arithmetic: choose an image", "sliders: move", "draw: an upload", "report: open"} <= set(measured)
