@@ -44,4 +44,4 @@ def test_latency_of_every_event_of_the_page_is_measured(run: str) -> None:
     assert done.returncode == 0 or "an event took more than" in done.stderr, done.stderr
     measured = [line.split("  ")[0] for line in done.stdout.splitlines()]
     assert len(measured) == 12
-    assert {"map: decode a point", "arithmetic: choose an image", "sliders: move", "draw: an upload", "report: open"} <= set(measured)
+    assert {"map: decode a point", "arithmetic: choose an image", "draw: an upload", "report: open"} <= set(measured)
