@@ -3,9 +3,11 @@
 import json
 import re
 
+from keras_vae.core.files import printable
+
 
 def one_line(text: str) -> str:
-    r"""Return a text in one line, with control characters and invalid characters as escapes.
+    r"""Return a text in one line, with control characters and invalid characters as `printable` escapes them.
 
     Args:
         text: Any text.
@@ -14,10 +16,7 @@ def one_line(text: str) -> str:
         >>> one_line("a\nb\x07")
         'a b\\x07'
     """
-    joined = " ".join(text.split())
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in joined
-    )
+    return printable(" ".join(text.split()))
 
 
 def escape(text: str) -> str:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_vae.evaluation.descriptions import format_number
 from keras_vae.evaluation.diagnostics.finding import Finding
 from keras_vae.evaluation.diagnostics.run_diagnostics import Numbers, RunDiagnostics
 from keras_vae.evaluation.diagnostics.thresholds import (
@@ -42,9 +43,9 @@ def posterior_collapse(diagnostics: RunDiagnostics) -> Finding | None:
     measured = [f"{_list_unused(diagnostics.unused, diagnostics.unit)}{_since_epoch(diagnostics)}."]
     if diagnostics.z_mean is not None and diagnostics.unused.all():
         variance = diagnostics.z_mean.var(axis=0, dtype="float64").max()
-        measured.append(f"All images have nearly the same code, with a variance of {variance:.2g} or less.")
+        measured.append(f"All images have nearly the same code, with a variance of {format_number(variance)} or less.")
     if diagnostics.kl is not None:
-        measured.append(f"The KL loss is {diagnostics.kl:.2g} nats per image.")
+        measured.append(f"The KL loss is {format_number(diagnostics.kl)} nats per image.")
     is_conditional = diagnostics.experiment.model.condition is not None
     return Finding(
         "posterior collapse",
@@ -102,7 +103,7 @@ def beta_too_large(diagnostics: RunDiagnostics) -> Finding | None:
     compared = f", compared with a reconstruction loss of {losses[-1]:.1f}" if losses else ""
     return Finding(
         "β too large",
-        f"β is {diagnostics.beta:g}. The KL loss is {kl:.2g} nats per image{compared}.",
+        f"β is {diagnostics.beta:g}. The KL loss is {format_number(kl)} nats per image{compared}.",
         f"A nat of information is only worth encoding if it saves {diagnostics.beta:g} nats of reconstruction loss.",
         f"Lower model.objective.beta (now {diagnostics.beta:g}): halve it until the KL loss rises, down to 1.",
     )
@@ -200,7 +201,7 @@ def _unused_cost(diagnostics: RunDiagnostics) -> list[str]:
     if diagnostics.unused is None or diagnostics.unused_kl < max(COLLAPSED_KL, INACTIVE_KL * diagnostics.unused.sum()):
         return []
     return [
-        f"Unused {diagnostics.unit}s cost {diagnostics.unused_kl:.2g} nats per image: "
+        f"Unused {diagnostics.unit}s cost {format_number(diagnostics.unused_kl)} nats per image: "
         "their posteriors are the same for every image, but lie away from the prior."
     ]
 

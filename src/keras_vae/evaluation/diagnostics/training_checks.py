@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_vae.evaluation.descriptions import format_number
 from keras_vae.evaluation.diagnostics.curves import moving_average, recent_improvement
 from keras_vae.evaluation.diagnostics.finding import Finding
 from keras_vae.evaluation.diagnostics.run_diagnostics import RunDiagnostics
@@ -51,9 +52,10 @@ def under_training(diagnostics: RunDiagnostics) -> Finding | None:
     return Finding(
         "under-training",
         f"{diagnostics.loss_name} was still falling when the training ended: from {losses[-trend.span]:.1f} to "
-        f"{losses[-1]:.1f} nats in the last {trend.span} of {trend.epochs} epochs, {trend.slope:.2g} nats per epoch.",
-        f"The model has not learned what it can: extrapolated, the loss would fall by about {trend.remaining:.2g} more "
-        "nats. Other findings may disappear with more training.",
+        f"{losses[-1]:.1f} nats in the last {trend.span} of {trend.epochs} epochs, {format_number(trend.slope)} nats "
+        "per epoch.",
+        "The model has not learned what it can: extrapolated, the loss would fall by about "
+        f"{format_number(trend.remaining)} more nats. Other findings may disappear with more training.",
         "Train a new run for longer: `vae train RUN/experiment.toml --set "
         f"training.epochs={trend.suggested_epochs}` (now training.epochs = {trend.epochs}).",
     )
