@@ -1,5 +1,6 @@
 """Runs of small untrained models to explore."""
 
+import keras
 import numpy as np
 import pytest
 from explorer_runs import MakeRun
@@ -36,7 +37,12 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Arra
         experiment = Experiment(name="explored").with_overrides([f'data.source="{data}"', "seed=4", *settings])
         splits, _ = sources.load_splits(experiment.data, experiment.seed)
         run = Run.create(folder / name, experiment, {"versions": {}, "backend": "tensorflow", "data": facts(splits)})
-        run.save_model(build_model(experiment, DatasetInfo.from_splits(splits)))
+        keras.utils.set_random_seed(0)
+        model = build_model(experiment, DatasetInfo.from_splits(splits))
+        # With the initial weights, the decoded images of different codes may be equal, rounded to levels.
+        for weight in model.decoder.trainable_weights if hasattr(model, "decoder") else ():
+            weight.assign(2 * weight)
+        run.save_model(model)
         losses = ("total_loss", "negative_elbo", "reconstruction_loss", "kl_loss")
         run.write_metrics({"epoch": [1.0, 2.0], **{name: [9.0, 8.0] for name in losses}})
         return run

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _SAMPLES = 3
-_MAX_LISTED = 10
+_MAX_LISTED = 30
 # Large enough to keep all cores busy, and small enough to keep few decoded images in memory.
 _THREADED_BATCH = 64
 _PALETTE_CHANNELS = {"RGB": 3, "BGR": 3, "BGRX": 4, "RGBA": 4}
@@ -164,7 +164,8 @@ def broken_error(folder: Path, broken: Sequence[BrokenFile], total: int) -> Inpu
     remedies = [broken_file.message.partition("; ")[2] for broken_file in broken]
     remedy = "; ".join([*dict.fromkeys(filter(None, remedies)), "repair or remove the files, or add --skip-broken"])
     return InputError(
-        f"{printable(folder)}: {len(broken):,} of {total:,} files cannot be used: {listed(folder, broken)}; {remedy}"
+        f"{printable(folder)}: {len(broken):,} of {total:,} files cannot be used: "
+        f"{_list_by_problem(folder, broken)}; {remedy}"
     )
 
 
@@ -179,10 +180,10 @@ def skipped_note(folder: Path, broken: Sequence[BrokenFile], total: int) -> str:
         broken: At least one file.
         total: Number of all files of the folder.
     """
-    return f"skipped, cannot be used: {len(broken):,} of {total:,} files: {listed(folder, broken)}"
+    return f"skipped, cannot be used: {len(broken):,} of {total:,} files: {_list_by_problem(folder, broken)}"
 
 
-def listed(folder: Path, broken: Sequence[BrokenFile]) -> str:
+def _list_by_problem(folder: Path, broken: Sequence[BrokenFile]) -> str:
     """Return the problems of unusable files and their names, relative to their folder; of many, the first ones."""
     names: dict[str, list[str]] = {}
     for file, message in broken[:_MAX_LISTED]:
