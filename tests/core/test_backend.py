@@ -15,6 +15,7 @@ import pytest
 from helpers import on_tensorflow
 from keras_vae import VAE
 from keras_vae.core import backend, startup
+from keras_vae.core.backend import hardware
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, split
 from keras_vae.data.info import DatasetInfo
@@ -38,7 +39,7 @@ from keras_vae.training.batches import ShuffledBatches
 def test_auto_precision_is_bfloat16_if_the_processor_supports_it(
     flags: set[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "_processor_flags", lambda: flags)
+    monkeypatch.setattr(hardware, "_processor_flags", lambda: flags)
     if keras.backend.backend() == "jax":
         import jax
 
@@ -54,11 +55,11 @@ def test_auto_precision_is_bfloat16_if_the_processor_supports_it(
 @on_tensorflow("only TensorFlow uses the flags of the processor")
 def test_resumed_run_keeps_its_precision(images: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
-    monkeypatch.setattr(backend, "_processor_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(hardware, "_processor_flags", lambda: {"amx_bf16"})
     settings = ["training.epochs=1", "training.batch_size=8", "training.precision=auto"]
     run = trainer.train(Experiment.preset("classic").with_overrides(settings), splits, tmp_path / "run")
     # Reopen the run on a machine without bfloat16.
-    monkeypatch.setattr(backend, "_processor_flags", set)
+    monkeypatch.setattr(hardware, "_processor_flags", set)
     assert Run.open(run.path).experiment.training.precision == "mixed_bfloat16"
     assert 'precision = "mixed_bfloat16"' in (run.path / "experiment.toml").read_text()
 
@@ -66,7 +67,7 @@ def test_resumed_run_keeps_its_precision(images: Array, tmp_path: Path, monkeypa
 @on_tensorflow("a defect of its kernels")
 @pytest.mark.parametrize("channels", [1, 8])
 def test_layer_with_a_possibly_wrong_gradient_causes_a_warning(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "runs_faster_without_xla", lambda: True)
+    monkeypatch.setattr(hardware, "runs_faster_without_xla", lambda: True)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     inputs = keras.Input((8, 8, channels))
     features = keras.layers.Flatten()(keras.layers.Conv2D(4, 1, strides=2, name="skips")(inputs))
