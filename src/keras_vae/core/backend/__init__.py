@@ -1,6 +1,13 @@
 """Functions that depend on the backend of Keras: only these modules import TensorFlow, JAX or PyTorch."""
 
-from keras_vae.core.backend.distribution import check_replicas
+from keras_vae.core.backend.distribution import (
+    check_replicas,
+    distribute,
+    distributed,
+    map_rows,
+    num_replicas,
+    one_batch_ahead,
+)
 from keras_vae.core.backend.gradients import is_concrete, value_and_gradient
 from keras_vae.core.backend.hardware import (
     describe_software,
@@ -23,11 +30,16 @@ __all__ = [
     "check_replicas",
     "describe_software",
     "devices",
+    "distribute",
+    "distributed",
     "enable_determinism",
     "is_concrete",
     "is_data_source",
+    "map_rows",
     "name",
     "num_inference_threads",
+    "num_replicas",
+    "one_batch_ahead",
     "peek",
     "preferred_precision",
     "prefers_matmul_for_few_filters",
