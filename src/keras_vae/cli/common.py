@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -103,6 +103,14 @@ LabelOption = Annotated[
     str | None, typer.Option(help="Label of the images, for a conditional model: the name of a class, or its number.")
 ]
 PriorOption = Annotated[PriorChoice | None, typer.Option(help="The prior to use. Default: the fitted one, if any.")]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|N",
+        help="Divide every batch among all devices, or the first N; requires the backend jax. Default: one device.",
+        autocompletion=completion.words("all"),
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -290,6 +298,15 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def parse_devices(text: str) -> "int | Literal['all']":
+    """Parse the value of `--devices`."""
+    if text == "all":
+        return "all"
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise InputError(f"--devices = {text}: not a number of devices; write a positive integer, or all")
+    return int(text)
+
+
 def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
     """Lock an output file; reject one that cannot be written, or that exists and must not be replaced."""
     if out is None:
@@ -307,8 +324,22 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
         raise InputError(f"--out = {out}: exists; choose another name, or replace it with --force")
 
 
-def import_keras(backend: Backend | None = None) -> None:
-    """Import Keras with its backend, without the messages that libraries print while they load."""
+def import_keras(backend: Backend | None = None, devices: str | None = None) -> None:
+    """Import Keras with its backend, without the messages that libraries print while they load.
+
+    Args:
+        backend: The backend; None for the one that Keras is configured to use.
+        devices: The value of `--devices`, if given.
+    """
+    count = None if devices is None else parse_devices(devices)
+    _import_keras(backend)
+    if count is not None:
+        from keras_vae.core.backend import distribute
+
+        distribute(count)
+
+
+def _import_keras(backend: Backend | None) -> None:
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend.value
         startup.prepare()

@@ -12,6 +12,7 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    DevicesOption,
     FitOption,
     ImageSizeOption,
     JsonOption,
@@ -107,6 +108,7 @@ def evaluate(
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
     backend: Annotated[Backend | None, typer.Option(help="Backend. Default: the backend of the training.")] = None,
+    devices: DevicesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate a model on held-out images and write the results into the run."""
@@ -135,7 +137,7 @@ def evaluate(
     splits = load_own_splits(opened)
     opened.require_same_images(splits)
     opened = open_to_write(run)
-    import_keras(backend or Backend(opened.environment["backend"]))
+    import_keras(backend or Backend(opened.environment["backend"]), devices)
     model = load_model(opened, prior)
     result = evaluate(
         opened,

@@ -9,6 +9,7 @@ from keras_vae.cli import completion
 from keras_vae.cli.common import (
     BackgroundOption,
     ColorOption,
+    DevicesOption,
     FitOption,
     ForceOption,
     ImageSizeOption,
@@ -104,6 +105,7 @@ def score(
     background: BackgroundOption = None,
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
+    devices: DevicesOption = None,
     force: ForceOption = False,
 ) -> None:
     """Compute anomaly scores of images, with their percentiles among the scores of training images."""
@@ -111,7 +113,7 @@ def score(
 
     if score is not None and score not in SCORES:
         raise unknown("--score", score, SCORES)
-    settings = Settings(score, samples, threshold, seed, label)
+    settings = Settings(score, samples, threshold, seed, label, devices)
     if watch is not None:
         from keras_vae.cli.watching import watch_folder
 
@@ -166,7 +168,7 @@ def _rank(
 
 
 class Settings(NamedTuple):
-    """Options of the command that determine the scores.
+    """Options of the command that determine the scores, and the devices that compute them.
 
     Args:
         score: Name of the score that ranks images; None for the first that the model has.
@@ -174,6 +176,7 @@ class Settings(NamedTuple):
         threshold: Fraction of the training images whose score may exceed the threshold; None for no threshold.
         seed: Seed of the draws; None for that of the run.
         label: Label of all images; None for their own.
+        devices: Value of `--devices`; the scores depend on it by rounding only.
     """
 
     score: str | None
@@ -181,6 +184,7 @@ class Settings(NamedTuple):
     threshold: float | None
     seed: int | None
     label: str | None
+    devices: str | None = None
 
 
 class Scoring(NamedTuple):
@@ -203,7 +207,7 @@ class Scoring(NamedTuple):
 
         splits = load_own_splits(run)
         run.require_same_images(splits)
-        import_keras()
+        import_keras(devices=settings.devices)
         from keras_vae.models.inputs import dataset_condition
 
         model, reference = load_model(run), splits.train.subsample_evenly(REFERENCE_IMAGES)

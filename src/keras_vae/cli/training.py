@@ -15,6 +15,7 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    DevicesOption,
     FitOption,
     ImageSizeOption,
     JsonOption,
@@ -87,6 +88,7 @@ def train(
     backend: Annotated[
         Backend | None, typer.Option(help="The backend of Keras. Default: the one that Keras is configured to use.")
     ] = None,
+    devices: DevicesOption = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs into the run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,6 +115,7 @@ def train(
             return
         experiment, path = interrupted.experiment, open_to_write(resume).path
         backend = backend or Backend(interrupted.environment["backend"])
+        devices = devices or str(interrupted.environment.get("num_devices", 1))
     else:
         # The source of the experiment file becomes an absolute path as well.
         experiment = Experiment.load(source or "classic")
@@ -128,7 +131,7 @@ def train(
 
     # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
-    import_keras(backend)
+    import_keras(backend, devices)
     findings = _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
     print_evaluation(Run(path), as_json)
     say_findings(path, findings)

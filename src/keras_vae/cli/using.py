@@ -10,6 +10,7 @@ from keras_vae.cli.common import (
     BackgroundOption,
     Color,
     ColorOption,
+    DevicesOption,
     Fit,
     FitOption,
     ForceOption,
@@ -64,12 +65,13 @@ def encode(
     background: BackgroundOption = None,
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
+    devices: DevicesOption = None,
     force: ForceOption = False,
 ) -> None:
     """Encode images: write a table with the name, label, posterior mean and log-variance of each image."""
     check_table(out, force)
     opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
-    import_keras()
+    import_keras(devices=devices)
     model = load_model(opened)
     condition = condition_of_blocks(opened, model, stream, label)
 

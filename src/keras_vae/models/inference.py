@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -162,7 +161,7 @@ class Inference(abc.ABC):
         def encode_batch(batch: dict[str, Array]) -> Any:
             # TensorFlow rounds the division by 255 differently inside a graph. The inputs are checked already.
             images = to_unit(ops.convert_to_tensor(batch["images"]))
-            return keras.Model.predict_on_batch(self.image_encoder, {**batch, "images": images})
+            return self.image_encoder.predict_checked_batch({**batch, "images": images})
 
         return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
 

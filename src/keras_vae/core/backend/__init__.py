@@ -1,12 +1,13 @@
 """Functions that depend on the backend of Keras: only these modules import TensorFlow, JAX or PyTorch."""
 
 from keras_vae.core.backend.distribution import (
+    Prefetch,
     check_replicas,
     distribute,
     distributed,
     map_rows,
     num_replicas,
-    one_batch_ahead,
+    rejected_indivisible_batches,
 )
 from keras_vae.core.backend.gradients import is_concrete, value_and_gradient
 from keras_vae.core.backend.hardware import (
@@ -25,6 +26,7 @@ from keras_vae.core.backend.hardware import (
 from keras_vae.core.backend.pipelines import array_pipeline, batch_pipeline, is_data_source, peek
 
 __all__ = [
+    "Prefetch",
     "array_pipeline",
     "batch_pipeline",
     "check_replicas",
@@ -39,11 +41,11 @@ __all__ = [
     "name",
     "num_inference_threads",
     "num_replicas",
-    "one_batch_ahead",
     "peek",
     "preferred_precision",
     "prefers_matmul_for_few_filters",
     "prefers_matmul_to_convolution",
+    "rejected_indivisible_batches",
     "runs_faster_without_xla",
     "supports_batches_of_one",
     "value_and_gradient",

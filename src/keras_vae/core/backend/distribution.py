@@ -98,16 +98,53 @@ def map_rows(function: Callable[[Any], Any], batch: Any) -> Any:
     return results if padded == count else keras.tree.map_structure(lambda part: part[:count], results)
 
 
-def one_batch_ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    """Yield batches, each after the transfer of the next one to the devices has started.
+class Prefetch:
+    """Starts the transfer of every batch to the devices one step ahead, as Keras does on a single accelerator.
 
-    Under a distribution, Keras transfers a batch only when a step asks for it. On one accelerator it does as here.
+    Under a distribution, Keras transfers a batch only when a step asks for it.
     """
-    batch = next(batches, None)
+
+    def __init__(self) -> None:
+        self._source: Any = None
+        self._ahead: Any = None
+
+    def __call__(self, batches: Any) -> Any:
+        """Return an iterator over the same batches, one per epoch; without a distribution, the batches themselves.
+
+        Args:
+            batches: The iterator that Keras passes to the function of each step of an epoch.
+        """
+        if num_replicas() == 1:
+            return batches
+        if batches is not self._source:
+            self._source, self._ahead = batches, _one_batch_ahead(batches)
+        return self._ahead
+
+
+def _one_batch_ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    with rejected_indivisible_batches():
+        batch = next(batches, None)
     while batch is not None:
-        following = next(batches, None)
+        with rejected_indivisible_batches():
+            following = next(batches, None)
         yield batch
         batch = following
+
+
+@contextlib.contextmanager
+def rejected_indivisible_batches() -> Iterator[None]:
+    """Replace JAX's error for a batch that does not divide by the number of devices by an `InputError`."""
+    try:
+        yield
+    except ValueError as error:
+        # JAX does not export this class.
+        if type(error).__name__ != "IndivisibleError":
+            raise
+        count = num_replicas()
+        raise InputError(
+            f"x: the images of a batch do not divide by {count} devices; make the size of every batch, also of the "
+            f"last one, a multiple of {count}"
+        ) from None
 
 
 def check_replicas() -> None:

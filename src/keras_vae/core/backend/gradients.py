@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_vae.core.backend.distribution import map_rows
 from keras_vae.core.backend.hardware import name
 
 
@@ -61,11 +62,11 @@ def _value_and_gradient_jax(function: Any, variables: Sequence[Any]) -> Any:
 
     compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
 
-    def compute(x: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
-        (_, values), gradient = compiled(x, dict(inputs), [variable.value for variable in variables])
+    def compute(batch: tuple[Any, Mapping[str, Any]]) -> tuple[Any, Any]:
+        (_, values), gradient = compiled(*batch, [variable.value for variable in variables])
         return values, gradient
 
-    return compute
+    return lambda x, inputs: map_rows(compute, (x, dict(inputs)))
 
 
 def _value_and_gradient_torch(function: Any, variables: Sequence[Any]) -> Any:
