@@ -23,6 +23,7 @@ from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
 from keras_vae.runs.validate import validate
 from keras_vae.training.batches import ShuffledBatches, ShuffleEachEpoch, validation_batch_size
+from keras_vae.training.callback_list import CallbackList
 from keras_vae.training.callbacks import (
     Checkpoint,
     EarlyStopping,
@@ -207,6 +208,9 @@ def _fit(
         validation_size = None if validation is None else validation_batch_size(model, len(validation))
         order_seed = seed if config.shuffle else None
         batches = ShuffledBatches(dataset_inputs(model, splits.train), config.batch_size, order_seed)
+        callback_list = CallbackList(
+            [ShuffleEachEpoch(batches), *own, *callbacks], model, epochs=config.epochs, steps=len(batches)
+        )
         model.fit(
             backend.batch_pipeline(batches),
             validation_data=None if validation is None else dataset_inputs(model, validation),
@@ -215,7 +219,7 @@ def _fit(
             initial_epoch=completed,
             epochs=config.epochs,
             verbose=0,
-            callbacks=[ShuffleEachEpoch(batches), *own, *callbacks],
+            callbacks=callback_list,
         )
     checkpoint.set_kept_weights()
     run.complete(model)
