@@ -30,6 +30,7 @@ from keras_vae.training.batches import (
     require_grain,
     validation_batch_size,
 )
+from keras_vae.training.callback_list import CallbackList
 from keras_vae.training.callbacks import (
     Checkpoint,
     EarlyStopping,
@@ -238,6 +239,9 @@ def _fit(
         order_seed = seed if config.shuffle else None
         batches = make_batches(dataset_inputs(model, splits.train), config.batch_size, order_seed, data.workers)
         held_out: Any = None if validation is None else dataset_inputs(model, validation)
+        callback_list = CallbackList(
+            [ShuffleEachEpoch(batches), *own, *callbacks], model, epochs=config.epochs, steps=len(batches)
+        )
         with contextlib.ExitStack() as stack:
             if isinstance(batches, StreamedBatches):
                 stack.enter_context(batches.raising())
@@ -253,7 +257,7 @@ def _fit(
                 initial_epoch=completed,
                 epochs=config.epochs,
                 verbose=0,
-                callbacks=[ShuffleEachEpoch(batches), *own, *callbacks],
+                callbacks=callback_list,
             )
     checkpoint.set_kept_weights()
     run.complete(model)
