@@ -14,6 +14,7 @@ from keras_vae.components.optimizers import SkippingOptimizer
 from keras_vae.core import progress
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Splits
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.checkpoint import assign
 from keras_vae.runs.experiment import TrainingConfig
@@ -25,6 +26,19 @@ MAX_SKIPPED = 100
 """Number of steps in a row whose updates may be skipped before training stops."""
 
 _COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), ("kl_loss", "kl"))
+
+
+class RunCallback(keras.callbacks.Callback):
+    """Base class of callbacks that need the run and its images, which `train` and `resume` pass to them."""
+
+    def set_run(self, run: Run, splits: Splits | None) -> None:
+        """Set the run and its images before the training starts or resumes.
+
+        Args:
+            run: The run, which exists already.
+            splits: Its images, if loaded.
+        """
+        self.run, self.splits = run, splits
 
 
 class StopOnSignal(keras.callbacks.Callback):
