@@ -29,7 +29,7 @@ class TensorBoard(Tracker):
 
     TensorBoard shows metrics as scalars, samples, reconstructions and the figures of the report as images, settings as
     hyperparameters and as text and, if the model has a latent vector, the codes of up to 2,000 held-out images with
-    thumbnails in its projector.
+    thumbnails in its projector. It stores numbers in single precision, in which all losses are exact.
 
     Args:
         warn: Called with a line if a file cannot be written.
@@ -109,11 +109,11 @@ class EventWriter:
         self._write(event_pb2.Event(wall_time=now, step=first_step, session_log=start))
 
     def write_scalar(self, name: str, value: float, step: int) -> None:
-        """Write a number in double precision, so that it is exactly that of the run."""
+        """Write a number, which TensorBoard reads in single precision: losses are exact, other numbers are rounded."""
         from tensorboard.compat.proto import tensor_pb2, types_pb2
         from tensorboard.plugins.scalar.metadata import create_summary_metadata
 
-        tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_DOUBLE, double_val=[value])
+        tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
         self._write_summary(name, create_summary_metadata("", ""), tensor, step)
 
     def write_image(self, name: str, picture: "Image", step: int) -> None:
