@@ -71,6 +71,14 @@ class PriorChoice(StrEnum):
     FITTED = "fitted"
 
 
+class TrackerChoice(StrEnum):
+    """Values of `--tracker`."""
+
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+
+
 RunArgument = Annotated[
     Path,
     typer.Argument(

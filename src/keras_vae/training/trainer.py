@@ -35,6 +35,7 @@ from keras_vae.training.callbacks import (
     Checkpoint,
     EarlyStopping,
     ReduceLearningRateOnPlateau,
+    RunCallback,
     TerminateOnNonFinite,
 )
 from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
@@ -57,7 +58,8 @@ def train(
         experiment: The experiment, the name of a preset, or the path of an experiment file.
         splits: Its images; None loads those that the experiment names.
         out: The run folder, which must not exist; None takes the first free one of `runs/NAME`, `runs/NAME-2`, ….
-        callbacks: Further Keras callbacks, which may observe but must not change the training.
+        callbacks: Further Keras callbacks, such as `keras_vae.trackers.TensorBoard()`. They may observe but must not
+            change the training.
         imports: Python files that register components for the experiment. The run keeps a copy of them.
         devices: Number of devices that divide every batch, or `"all"`; requires JAX. None means those of
             `keras.distribution`, one by default. The metrics do not depend on it, except for rounding.
@@ -233,6 +235,9 @@ def _fit(
         ReduceLearningRateOnPlateau(config, checkpoint),
         EarlyStopping(config.early_stopping, checkpoint),
     ]
+    for callback in callbacks:
+        if isinstance(callback, RunCallback):
+            callback.set_run(run, splits)
     if completed < config.epochs and not has_stalled(checkpoint.metrics, config.early_stopping):
         validation = splits.validation
         validation_size = None if validation is None else validation_batch_size(model, len(validation))
