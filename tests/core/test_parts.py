@@ -52,7 +52,7 @@ def test_parts_are_consecutive_balanced_and_complete() -> None:
     for num_blocks in range(1, 20):
         for count in range(1, num_blocks + 1):
             parts = [list(Part(number, count).select(num_blocks)) for number in range(1, count + 1)]
-            assert sum(parts, []) == list(range(num_blocks))
+            assert [number for part in parts for number in part] == list(range(num_blocks))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
@@ -73,10 +73,12 @@ def test_missing_parts_are_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
     out, computed = tmp_path / "t.csv", list[int]()
     for number in (1, 2, 4, 6, 7):
         write(out, f"{number}/7")
-    with pytest.raises(RunError, match=r"t\.csv: parts 3 and 5 of 7 are missing; run this command with --part 3/7"):
+    with pytest.raises(
+        RunError, match=r"t\.csv: parts 3 and 5 of 7 are missing; run the same command with --part 3/7 and --part 5/7,"
+    ):
         write(out, None, computed)
     write(out, "5/7")
-    with pytest.raises(RunError, match=r"part 3 of 7 is missing; run this command with --part 3/7, or remove "):
+    with pytest.raises(RunError, match=r"part 3 of 7 is missing; run the same command with --part 3/7, or remove "):
         write(out, None, computed, force=True)
     assert computed == []
     write(out, "3/7", computed)
@@ -115,7 +117,7 @@ def test_parts_of_other_settings_are_refused(change: dict[str, Any], difference:
     out = tmp_path / "t.csv"
     write(out, "1/2")
     for part in (None, Part(2, 2)):
-        with pytest.raises(InputError, match=rf"t\.csv: its 2 parts were computed with {difference}; repeat"):
+        with pytest.raises(InputError, match=rf"t\.csv: its parts were computed with {difference}; repeat"):
             tables.write(out, [dict] * 7, key={**KEY, **change}, title="", part=part)
     with pytest.raises(InputError, match="other settings"):
         tables.write(out, [dict] * 8, key=KEY, title="", part=Part(2, 2))
@@ -137,6 +139,9 @@ def test_another_number_of_parts_is_refused_and_force_keeps_the_blocks(tmp_path:
     write(out, "1/3", computed, force=True)
     assert computed == [0, 1, 2]
     with pytest.raises(RunError, match="parts 2 and 3 of 3 are missing"):
+        write(out)
+    write(out, "1/7", force=True)
+    with pytest.raises(RunError, match=r"parts 3, 4, 5, 6 and 7 of 7 .* --part 3/7, --part 4/7, --part 5/7, …, "):
         write(out)
 
 

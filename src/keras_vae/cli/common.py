@@ -191,15 +191,16 @@ def release_locks() -> None:
     _held.close()
 
 
-def open_to_write(path: Path) -> "Run":
-    """Open a run to write into, and lock it; for a pretrained run, open its copy and print a message."""
+def open_to_write(path: Path, *, lock: bool = True) -> "Run":
+    """Open a run to write into, and lock it by default; for a pretrained run, open its copy and print a message."""
     from keras_vae.runs.run import Run
 
     run = Run.open(path)
     own = run.writable_copy()
     if own is not run:
         say(f"{run.name} is a pretrained run: written into its copy {own.path}")
-    hold(own.lock())
+    if lock:
+        hold(own.lock())
     return own
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_vae.core.errors import InputError, RunError, alternatives
+from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import reading, replacing, write_text, writing
 from keras_vae.core.locks import locked
 from keras_vae.core.parts import Part
@@ -74,7 +74,7 @@ class BlockFolder:
         if part is None:
             with locked(self.out, argument=self.argument):
                 self._begin(num_blocks, None, force)
-                self.require_complete()
+                self.check()
                 yield self._missing(range(num_blocks))
             return
         if part.count > num_blocks:
@@ -86,19 +86,28 @@ class BlockFolder:
                 self._begin(num_blocks, part, force)
             yield self._missing(part.select(num_blocks))
 
-    def require_complete(self) -> None:
-        """Raise a `RunError` that names the missing parts, if the folder contains some of several parts."""
-        state = self._state()
+    def check(self, *, force: bool = False) -> None:
+        """Check that the parts in the folder, if any, are complete and have this key.
+
+        Args:
+            force: Whether to accept parts of another key, which `open` then discards.
+
+        Raises:
+            InputError: The parts have another key.
+            RunError: Parts are missing; the message lists them.
+        """
+        state = self._usable_state(None, force)
         if state is None or state.parts is None:
             return
         parts = [Part(number, state.parts) for number in range(1, state.parts + 1)]
         missing = [str(part.number) for part in parts if self._missing(part.select(state.blocks))]
         if missing:
-            subject = f"part {missing[0]} of {state.parts} is" if len(missing) == 1 else None
+            are = f"part {missing[0]} of {state.parts} is"
+            if len(missing) > 1:
+                are = f"parts {_enumerated(missing)} of {state.parts} are"
             raise RunError(
-                f"{self.argument} = {self.out}: {subject or f'parts {_enumerated(missing)} of {state.parts} are'} "
-                f"missing; run this command with --part {missing[0]}/{state.parts}"
-                f"{'' if subject else ' and so on'}, or remove {self.path} to compute everything in one process"
+                f"{self.argument} = {self.out}: {are} missing; run {_commands(missing, state.parts)}, or remove "
+                f"{self.path} to compute everything in one process"
             )
 
     def is_complete(self) -> bool:
@@ -128,27 +137,33 @@ class BlockFolder:
 
     def _begin(self, num_blocks: int, part: Part | None, force: bool) -> None:
         """Create the folder, or check that its blocks belong to this computation."""
-        key, state = json.loads(json.dumps(dict(self.key))), self._state()
-        count = None if part is None else part.count
-        if state is not None and (state.key != key or state.blocks != num_blocks):
-            if state.parts is not None and not force:
-                raise InputError(
-                    f"{self.argument} = {self.out}: its {state.parts} parts were computed with "
-                    f"{_difference(state.key, key)}; repeat the command of the parts, or discard them with --force"
-                )
-            state = None
+        state = self._usable_state(num_blocks, force)
         if state is None:
             self.remove()
             with writing(self.path):
                 self.path.mkdir()
-        elif part is not None and state.parts not in (None, count) and not force:
-            raise InputError(
-                f"part = {part}: {self.out} has parts of {state.parts}; pass K/{state.parts}, or divide it again with "
-                "--force"
-            )
-        wanted = _State(key, num_blocks, count or (state and state.parts))
+        parts = None if state is None else state.parts
+        if part is not None:
+            if parts not in (None, part.count) and not force:
+                raise InputError(
+                    f"part = {part}: {self.out} has parts of {parts}; pass K/{parts}, or divide it again with --force"
+                )
+            parts = part.count
+        wanted = _State(_as_json(self.key), num_blocks, parts)
         if wanted != state:
             write_text(self._state_file, json.dumps(wanted._asdict()))
+
+    def _usable_state(self, num_blocks: int | None, force: bool) -> _State | None:
+        """Return the state of the folder if its blocks belong to this computation; reject parts that do not."""
+        state, key = self._state(), _as_json(self.key)
+        if state is None or (state.key == key and num_blocks in (None, state.blocks)):
+            return state
+        if state.parts is not None and not force:
+            raise InputError(
+                f"{self.argument} = {self.out}: its parts were computed with {_difference(state.key, key)}; repeat the "
+                "command of the parts without --part, or discard them with --force"
+            )
+        return None
 
     @property
     def _state_file(self) -> Path:
@@ -166,8 +181,19 @@ class BlockFolder:
         return [number for number in numbers if not zipfile.is_zipfile(self.file(number))]
 
 
+def _as_json(key: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(dict(key)))
+
+
 def _enumerated(values: Sequence[str]) -> str:
-    return alternatives(values).replace(" or ", " and ")
+    *others, last = values
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _commands(missing: Sequence[str], count: int) -> str:
+    """Return the options that compute missing parts, at most three."""
+    options = [f"--part {number}/{count}" for number in missing[:3]]
+    return "the same command with " + (f"{', '.join(options)}, …" if len(missing) > 3 else _enumerated(options))
 
 
 def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Functions that depend on the backend of Keras: only these modules import TensorFlow, JAX or PyTorch."""
 
 from keras_vae.core.backend.distribution import check_replicas
-from keras_vae.core.backend.gradients import is_concrete, value_and_gradient
+from keras_vae.core.backend.gradients import compiled, is_concrete, value_and_gradient
 from keras_vae.core.backend.hardware import (
     describe_software,
     devices,
@@ -21,6 +21,7 @@ __all__ = [
     "array_pipeline",
     "batch_pipeline",
     "check_replicas",
+    "compiled",
     "describe_software",
     "devices",
     "enable_determinism",
