@@ -89,9 +89,7 @@ class StreamedBatches(ShuffledBatches):
 
         def read(index: int) -> tuple[Any]:
             rows = order[index * size : (index + 1) * size]
-            return (
-                keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),
-            )
+            return (keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),)
 
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)
         return iter(grain.MapDataset.range(start, len(self)).map(read).to_iter_dataset(options))
