@@ -83,6 +83,11 @@ def on_tensorflow(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=reason)
 
 
+def on_jax(reason: str) -> pytest.MarkDecorator:
+    """Skip a test on backends other than JAX, for the given reason."""
+    return pytest.mark.skipif(keras.backend.backend() != "jax", reason=reason)
+
+
 def to_numpy(value: object) -> Array:
     return ops.convert_to_numpy(value)
 

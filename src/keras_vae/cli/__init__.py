@@ -7,7 +7,7 @@ explanation. Keras and its backend take seconds to import, so every command impo
 import io
 import re
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
@@ -62,7 +62,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
         # Without its standalone mode, Typer raises errors instead of printing them in several lines.
-        sys.exit(app(prog_name="vae", standalone_mode=False) or 0)
+        _end(app(prog_name="vae", standalone_mode=False) or 0)
     except _UsageError as error:
         _fail(_usage_problem(error), 2)
     except InputError as error:
@@ -81,8 +81,17 @@ def main() -> None:
         common.release_locks()
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print(f"vae: {printable(message)}", file=sys.stderr)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process; one that trains together with others must not wait for them."""
+    if "keras_vae.core.backend" in sys.modules:
+        from keras_vae.core.backend import end_process
+
+        end_process(code)
     sys.exit(code)
 
 

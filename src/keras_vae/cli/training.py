@@ -91,6 +91,13 @@ def train(
         Backend | None, typer.Option(help="The backend of Keras. Default: the one that Keras is configured to use.")
     ] = None,
     devices: DevicesOption = None,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Train together with the other processes of a SLURM job, or of $KERAS_DISTRIBUTION_…; requires jax.",
+        ),
+    ] = False,
     trackers: Annotated[
         list[TrackerChoice] | None,
         typer.Option("--tracker", help="Record the training in a tracker of experiments; may be repeated."),
@@ -125,7 +132,11 @@ def train(
             return
         experiment, path = interrupted.experiment, open_to_write(resume).path
         backend = backend or Backend(interrupted.environment["backend"])
-        devices = devices or str(interrupted.environment.get("num_devices", 1))
+        if (count := interrupted.environment.get("num_processes", 1)) > 1 and not distributed:
+            raise InputError(
+                f"run = {resume}: started by {count} processes; resume it with as many, each with --distributed"
+            )
+        devices = devices or (None if distributed else str(interrupted.environment.get("num_devices", 1)))
     else:
         # The source of the experiment file becomes an absolute path as well.
         experiment = Experiment.load(source or "classic")
@@ -141,7 +152,12 @@ def train(
 
     # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
+    _check_distributed(distributed, devices, trackers)
     import_keras(backend, devices)
+    if distributed:
+        from keras_vae.core.backend import join_cluster
+
+        join_cluster(path.parent / f".{path.name}.processes")
     findings = _train(experiment, splits, path, imports or [], trackers, resumes=resume is not None)
     print_evaluation(Run(path), as_json)
     say_findings(path, findings)
@@ -207,6 +223,14 @@ def trust(run: RunArgument) -> None:
         say(f"{run} contains no Python files: nothing to trust")
 
 
+def _check_distributed(distributed: bool, devices: str | None, trackers: Iterable[TrackerChoice] | None) -> None:
+    """Reject options that a training by several processes does not support."""
+    if distributed and devices:
+        raise InputError(f"--devices = {devices}: --distributed uses all devices of every process; leave out --devices")
+    if distributed and trackers:
+        raise InputError("--tracker: not supported with --distributed; leave out one of the two")
+
+
 def _reject_with_resume(given: dict[str, Any]) -> None:
     for option, value in given.items():
         if value:
@@ -223,13 +247,18 @@ def _train(
     resumes: bool,
 ) -> "Sequence[Finding]":
     """Train, evaluate and report a run, and return its problems."""
+    from rich.console import Console
+
+    from keras_vae.core import backend as processes
     from keras_vae.evaluation import diagnostics
     from keras_vae.integrations.trackers.base import notes_on_resuming
     from keras_vae.runs.run import Run
     from keras_vae.training import trainer
     from keras_vae.training.callbacks import ShowFindings, StopOnSignal, TrainingProgress
 
-    terminal, watched, resume = console(), Run(path), f"`vae train --resume {quoted(path)}`"
+    leads, together = processes.process_id() == 0, processes.num_processes() > 1
+    resume = f"`vae train --resume {quoted(path)}{' --distributed' if together else ''}`"
+    terminal, watched = console() if leads else Console(quiet=True), Run(path)
     rows = TrainingProgress(terminal, experiment.training.epochs)
 
     def warn(message: object) -> None:
@@ -245,14 +274,20 @@ def _train(
             callbacks = [rows, findings, stop, *opened]
             if resumes:
                 for note in (*trainer.notes_on_resuming(watched), *notes_on_resuming(watched, trackers)):
-                    say(note)
-                run = trainer.resume(path, splits, callbacks=callbacks)
-            else:
-                run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
+                    terminal.print(note, highlight=False)
+            with processes.ending_with_others(f"all completed epochs are saved: continue with {resume}"):
+                if resumes:
+                    run = trainer.resume(path, splits, callbacks=callbacks)
+                else:
+                    run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
+                processes.leave_cluster()
+            if not leads:
+                raise typer.Exit
             terminal.print("evaluating and drawing figures …", style="dim")
             return _report(run, splits, opened, progress())
     except KeyboardInterrupt as interrupt:
         rows.close()
+        processes.leave_cluster()
         say(f"stopped; all completed epochs are saved: continue with {resume}" if path.exists() else "stopped")
         raise typer.Exit(128 + (interrupt.args or (signal.SIGINT,))[0]) from None
     except RunError as error:

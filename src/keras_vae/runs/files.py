@@ -66,6 +66,7 @@ class _Environment(_Saved):
     versions: dict[str, str]
     backend: str
     num_devices: Annotated[int, Field(ge=1)] = 1
+    num_processes: Annotated[int, Field(ge=1)] = 1
     data: _Data
     code: list[str] = Field([])
 

@@ -46,7 +46,7 @@ class ShuffledBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any]:
         """Return the batch at `index`."""
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = backend.own_rows(self.order[index * self.batch_size : (index + 1) * self.batch_size])
         return (keras.tree.map_structure(lambda array: array[rows], self.images),)
 
 
@@ -88,7 +88,7 @@ class StreamedBatches(ShuffledBatches):
         order, size = self.order, self.batch_size
 
         def read(index: int) -> tuple[Any]:
-            rows = order[index * size : (index + 1) * size]
+            rows = backend.own_rows(order[index * size : (index + 1) * size])
             return (keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),)
 
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)

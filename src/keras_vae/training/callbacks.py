@@ -1,6 +1,7 @@
 """Callbacks for checkpoints, signals, non-finite losses, learning rates, early stopping and terminal output."""
 
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from keras import ops
 from rich.console import Console
 
 from keras_vae.components.optimizers import SkippingOptimizer
-from keras_vae.core import progress
+from keras_vae.core import backend, progress
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.data.dataset import Splits
@@ -55,6 +56,8 @@ class StopOnSignal(StepCallback):
     The backend could swallow an exception that is raised in the middle of a step. The argument of the
     `KeyboardInterrupt` is the number of the signal.
 
+    In a cluster, the processes agree on a step, after which all of them stop.
+
     Example:
         >>> with StopOnSignal() as callback:
         ...     callback.received is None
@@ -63,10 +66,16 @@ class StopOnSignal(StepCallback):
 
     received: int | None = None
     fitting = False
+    calls = 0
 
     def __enter__(self) -> Self:
         """Install the signal handlers."""
-        self.before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        if backend.num_processes() > 1:
+            # JAX handles SIGTERM, and informs the other processes.
+            handlers = {signal.SIGINT: lambda number, frame: os.kill(os.getpid(), signal.SIGTERM)}
+        else:
+            handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._handle)
+        self.before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,6 +89,9 @@ class StopOnSignal(StepCallback):
         self.received = number
 
     def _stop_if_received(self) -> None:
+        self.calls += 1
+        if backend.stops_together(self.calls):
+            raise KeyboardInterrupt(signal.SIGTERM)
         if self.received is not None:
             raise KeyboardInterrupt(self.received)
 

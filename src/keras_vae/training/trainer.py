@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import ResolvedExperiment, build, resolve
+from keras_vae.runs.checkpoint import State
 from keras_vae.runs.experiment import Experiment, TrainingConfig
 from keras_vae.runs.files import free_path, write_json
 from keras_vae.runs.loading import given_or_own_splits
@@ -98,7 +99,7 @@ def train(
         model = _initial_model(resolved, splits)
         environment = describe_environment(splits, info)
         path = free_path(experiment.name) if out is None else Path(out)
-        run = Run.create(path, resolved.experiment, environment, code)
+        run = _create(path, resolved.experiment, environment, code)
         with run.lock():
             _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
@@ -129,7 +130,7 @@ def resume(
             the run needs Python files that are not trusted.
         RunError: The loss became NaN or infinite, or another process writes to the run.
     """
-    run = Run.open(run)
+    run = FollowedRun.of(Run.open(run)) if backend.process_id() else Run.open(run)
     if not run.is_complete:
         with backend.distributed(devices), run.lock():
             # Another process may have completed it in the meantime.
@@ -138,12 +139,55 @@ def resume(
     return run
 
 
+class FollowedRun(Run):
+    """A run that process 0 of a cluster writes, as the other processes see it: they read it and write nothing."""
+
+    @classmethod
+    def of(cls, run: Run) -> "FollowedRun":
+        """Return a run in its role in a process other than 0."""
+        return cls(run.path)
+
+    @contextlib.contextmanager
+    def lock(self, timeout: float = 0) -> Iterator[None]:
+        """Lock nothing; process 0 holds the lock."""
+        yield
+
+    def write_metrics(self, metrics: Mapping[str, Sequence[float]]) -> None:
+        """Write nothing."""
+
+    def write_checkpoint(self, state: State, metrics: Mapping[str, Sequence[float]]) -> None:
+        """Write nothing."""
+
+    def complete(self, model: BaseVAE) -> None:
+        """Write nothing."""
+
+
+def _create(path: Path, experiment: Experiment, environment: Mapping[str, Any], code: Mapping[str, bytes]) -> Run:
+    """Create a run in process 0, and open it in the others."""
+    if backend.process_id() == 0:
+        run = Run.create(path, experiment, environment, code)
+        backend.wait_for_all("created")
+        return run
+    backend.wait_for_all("created")
+    if not (path / "experiment.toml").exists():
+        raise InputError(
+            f"out = {path}: process {backend.process_id()} does not see the folder that process 0 created; choose a "
+            "folder on a file system that all machines share"
+        )
+    return FollowedRun(path)
+
+
 def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Resume the training of a locked run."""
     saved = run.environment["backend"]
     if saved != backend.name():
         raise InputError(
             f"run = {run.path}: started on the {saved} backend, and this is {backend.name()}; set KERAS_BACKEND={saved}"
+        )
+    if (count := run.environment.get("num_processes", 1)) != backend.num_processes():
+        raise InputError(
+            f"run = {run.path}: started by {count} processes, and this is one of {backend.num_processes()}; resume it "
+            "with as many, each with --distributed"
         )
     if (count := run.environment.get("num_devices", 1)) != backend.num_replicas():
         raise InputError(
@@ -154,7 +198,7 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
     require_grain(splits)
     run.require_same_images(splits)
     run.import_code()
-    if changed := _changed_versions(run):
+    if (changed := _changed_versions(run)) and backend.process_id() == 0:
         versions = {"resumed_with": backend.describe_software()["versions"]}
         write_json(run.path_to_write("environment.json"), run.environment | versions)
         warnings.warn(changed, stacklevel=3)
@@ -203,6 +247,7 @@ def describe_environment(splits: Splits, info: DatasetInfo) -> dict[str, Any]:
     return {
         **backend.describe_software(),
         "num_devices": backend.num_replicas(),
+        "num_processes": backend.num_processes(),
         "git_revision": _git_revision(),
         "data": {
             "name": splits.train.name,
@@ -250,10 +295,12 @@ def _fit(
         with contextlib.ExitStack() as stack:
             if isinstance(batches, StreamedBatches):
                 stack.enter_context(batches.raising())
-            if validation is not None and validation.is_streamed:
-                streamed = StreamedBatches(held_out, validation_size or 1, None, data.workers)
-                stack.enter_context(streamed.raising())
-                held_out, validation_size = backend.batch_pipeline(streamed), None
+            # Of arrays, Keras would pass all rows of a batch in every process.
+            if validation is not None and (validation.is_streamed or backend.num_processes() > 1):
+                ordered = make_batches(held_out, validation_size or 1, None, data.workers)
+                if isinstance(ordered, StreamedBatches):
+                    stack.enter_context(ordered.raising())
+                held_out, validation_size = backend.batch_pipeline(ordered), None
             model.fit(
                 backend.batch_pipeline(batches),
                 validation_data=held_out,
@@ -265,7 +312,10 @@ def _fit(
                 callbacks=callback_list,
             )
     checkpoint.set_kept_weights()
-    run.complete(model)
+    # Process 0 alone writes the model. A variable that is created under a distribution needs all processes.
+    with backend.distributed(1):
+        run.complete(model)
+    backend.wait_for_all("complete")
 
 
 def _git_revision() -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_vae.core.backend.cluster import num_processes
 from keras_vae.core.backend.hardware import name
 from keras_vae.core.errors import InputError, check_count
 
@@ -82,10 +83,16 @@ def map_rows(function: Callable[[Any], Any], batch: Any) -> Any:
     Returns:
         The results of the function.
     """
-    replicas = num_replicas()
+    replicas, distribution = num_replicas(), keras.distribution.distribution()
     if replicas == 1:
         return function(batch)
-    distribution = keras.distribution.distribution()
+    if num_processes() > 1:
+        # A process cannot read the rows that another one computes, so that each computes all.
+        def replicate(part: Any) -> Any:
+            layout = keras.distribution.TensorLayout([None] * len(part.shape), distribution.device_mesh)
+            return keras.distribution.distribute_tensor(part, layout)
+
+        return function(keras.tree.map_structure(replicate, batch))
     count = len(next(part for part in keras.tree.flatten(batch) if part is not None))
     padded = count + -count % replicas
     rows = np.minimum(np.arange(padded), count - 1)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vae.core.backend.cluster import own_values
 from keras_vae.core.backend.hardware import name
 
 
@@ -115,7 +116,7 @@ def peek(batches: Any, count: int = 1) -> tuple[Any, Any]:
     first = next(batches)
     all_batches = itertools.chain([first], batches)
     if name() != "tensorflow":
-        return first, all_batches
+        return keras.tree.map_structure(own_values, first), all_batches
     import tensorflow as tf
 
     values = keras.tree.map_structure(
