@@ -86,7 +86,7 @@ def map_rows(function: Callable[[Any], Any], batch: Any) -> Any:
     if replicas == 1:
         return function(batch)
     distribution = keras.distribution.distribution()
-    count = len(next(part for part in keras.tree.flatten(batch) if part is not None))
+    count = len(keras.tree.flatten(batch)[0])
     padded = count + -count % replicas
     rows = np.minimum(np.arange(padded), count - 1)
 
