@@ -49,58 +49,55 @@ def tiny(name):
 
 TRAINING = """
 averages = ["training.ema_window=0.9", "training.plateau.patience=1", "training.keep=best"]
-cases = {"classic": [], "averages": averages, "vamp": ["model.prior=vamp"], "vq": None, "ladder": None}
-result = {}
-for name, settings in cases.items():
-    experiment = small("training.epochs=2", *settings) if settings is not None else tiny(name)
+experiments = {
+    "vae": small("training.epochs=2", "model.prior=vamp", *averages),
+    "vq": tiny("vq"),
+    "ladder": tiny("ladder"),
+}
+metrics, counts = {}, []
+for name, experiment in experiments.items():
     runs = [train(experiment, splits, f"{name}-{count}", devices=count) for count in (1, 2)]
-    result[name] = [run.metrics for run in runs], [run.environment["num_devices"] for run in runs]
+    metrics[name] = [run.metrics for run in runs]
+    counts.append([run.environment["num_devices"] for run in runs])
 
 try:
-    train(small("training.epochs=2"), splits, "resumed", devices=2, callbacks=[Interrupt(1, 1)])
+    train(experiments["vae"], splits, "resumed", devices=2, callbacks=[Interrupt(1, 1)])
 except KeyboardInterrupt:
     pass
-refused = ""
 try:
     resume("resumed", splits)
 except keras_vae.InputError as error:
     refused = str(error)
 resumed = resume("resumed", splits, devices=2).load_model().get_weights()
-whole = keras_vae.load("classic-2").get_weights()
+whole = keras_vae.load("vae-2").get_weights()
 equal = all(np.array_equal(left, right) for left, right in zip(resumed, whole, strict=True))
-print(json.dumps({"metrics": result, "refused": refused, "equal": equal}))
 """
 
 EVALUATION = """
 from keras_vae.core.backend import distribution
 from keras_vae.evaluation.features import random_features
 
-run = train(small("training.epochs=1"), splits, "run")
-for name in ("ladder", "vq"):
-    train(tiny(name), splits, name)
-
 shares = []
 placed = distribution.keras.distribution.distribute_tensor
 
 def place(tensor, layout):
     result = placed(tensor, layout)
-    shares.append([tuple(shard.data.shape) for shard in result.addressable_shards] + [tuple(result.shape)])
+    shares.append([list(shard.data.shape) for shard in result.addressable_shards] + [list(result.shape)])
     return result
 
 def measure():
-    model, x = keras_vae.load("run"), images[:5]
-    gradient = model.log_joint_and_gradient
+    model, x = keras_vae.load("vae-1"), images[:5]
+    ladder = keras_vae.load("ladder-1")
     return {
         "codes": model.encode(x).codes,
         "elbo": model.elbo(x),
-        "ladder": keras_vae.load("ladder").elbo(x),
-        "samples of the ladder": keras_vae.load("ladder").sample(3, seed=0),
-        "vq": keras_vae.load("vq").elbo(x),
+        "elbo of the ladder": ladder.elbo(x),
+        "samples of the ladder": ladder.sample(3, seed=0),
+        "elbo of vq": keras_vae.load("vq-1").elbo(x),
         "posterior": model.log_likelihood(x, samples=3, proposal="posterior"),
-        "mixture": model.log_likelihood(x[:3], samples=3, proposal="mixture"),
         "ais": model.log_likelihood(x[:3], samples=2, proposal="ais"),
         "features": random_features((8, 8, 1))(x),
-        "images": model.sample(3, seed=0),
+        "samples": model.sample(3, seed=0),
     }
 
 one = measure()
@@ -108,20 +105,22 @@ with backend.distributed(2):
     distribution.keras.distribution.distribute_tensor = place
     two = measure()
     distribution.keras.distribution.distribute_tensor = placed
-    model = keras_vae.load("run")
+    model = keras_vae.load("vae-1")
     model.predict_on_batch(images[:4])
-    outputs = {}
     step = model.predict_function
+    kept = []
 
     def predict(*args):
-        outputs["z"], state = step(*args)
-        return outputs["z"], state
+        outputs, state = step(*args)
+        kept.append(outputs.z)
+        return outputs, state
 
     model.predict_function = predict
     model.predict_on_batch(images[:4])
-    parts = [tuple(shard.data.shape) for shard in outputs["z"].z.addressable_shards]
+    parts = [list(shard.data.shape) for shard in kept[0].addressable_shards]
 differences = {name: float(np.max(np.abs(one[name] - two[name]) / (1 + np.abs(one[name])))) for name in one}
-print(json.dumps({"differences": differences, "shares": shares, "parts": parts}))
+printed = {"differences": differences, "shares": shares, "parts": parts}
+print(json.dumps({"metrics": metrics, "counts": counts, "refused": refused, "equal": equal, **printed}))
 """
 
 FEEDING = """
@@ -197,30 +196,40 @@ def on_two_devices(code: str, folder: Path) -> dict[str, Any]:
     return printed
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Metrics of trainings on one and on two devices, and measurements of their models."""
+    return on_two_devices(TRAINING + EVALUATION, tmp_path_factory.mktemp("devices"))
+
+
 @on_jax
 @pytest.mark.slow
-def test_metrics_on_two_devices_equal_those_on_one_and_resume_bit_exactly(tmp_path: Path) -> None:
-    printed = on_two_devices(TRAINING, tmp_path)
-    for name, ((one, two), counts) in printed["metrics"].items():
-        assert counts == [1, 2]
+def test_metrics_on_two_devices_equal_those_on_one(trained: dict[str, Any]) -> None:
+    assert trained["counts"] == [[1, 2]] * 3
+    for name, (one, two) in trained["metrics"].items():
         assert {"total_loss", "reconstruction_loss", "kl_loss", "val_total_loss"} <= set(one)
         for column in set(one) - {"seconds"}:
             np.testing.assert_allclose(two[column], one[column], rtol=1e-5, atol=1e-5, err_msg=f"{name} {column}")
-    assert printed["refused"] == "devices = 1: resumed was started on 2; resume it with devices=2, or --devices 2"
-    assert printed["equal"]
 
 
 @on_jax
 @pytest.mark.slow
-def test_each_device_computes_its_share_of_an_evaluation(tmp_path: Path) -> None:
-    printed = on_two_devices(EVALUATION, tmp_path)
-    assert max(printed["differences"].values()) < 1e-4, printed["differences"]
-    # Every batch of 5 or 3 images is padded by one and halved.
-    assert printed["shares"]
-    for first, second, (rows, *_) in printed["shares"]:
-        assert (first, rows % 2) == (second, 0)
-        assert first[0] == rows // 2
-    assert printed["parts"] == [[2, 2], [2, 2]]
+def test_training_on_two_devices_resumes_on_two_bit_exactly(trained: dict[str, Any]) -> None:
+    assert trained["refused"] == "devices = 1: resumed was started on 2; resume it with devices=2, or --devices 2"
+    assert trained["equal"]
+
+
+@on_jax
+@pytest.mark.slow
+def test_each_device_computes_its_share_of_an_evaluation(trained: dict[str, Any]) -> None:
+    assert max(trained["differences"].values()) < 1e-4, trained["differences"]
+    # Batches of 5 or 3 images are padded by one and halved; weights are on both devices as a whole.
+    batches = [shape for shape in trained["shares"] if shape[0] != shape[-1]]
+    assert len(batches) > 10
+    for first, second, whole in batches:
+        assert first == second
+        assert first == [whole[0] // 2, *whole[1:]]
+    assert trained["parts"] == [[2, 2], [2, 2]]
 
 
 @on_jax
@@ -335,7 +344,7 @@ def test_resume_requires_the_recorded_number_of_devices(splits: Splits, tmp_path
     file = run.path / "environment.json"
     file.write_text(json.dumps(run.environment | {"num_devices": 2}))
     with pytest.raises(
-        InputError, match="devices = 1: .*run was started on 2; resume it with devices=2, or --devices 2"
+        InputError, match=r"devices = 1: .*run was started on 2; resume it with devices=2, or --devices 2"
     ):
         resume(run, splits)
 
