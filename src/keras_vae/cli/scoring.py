@@ -11,8 +11,9 @@ from keras_vae.cli.common import (
     ColorOption,
     DevicesOption,
     FitOption,
-    ForceOption,
+    ForceTableOption,
     ImageSizeOption,
+    PartOption,
     RunArgument,
     ScaleOption,
     SeedOption,
@@ -34,6 +35,7 @@ from keras_vae.cli.using import (
     write_table,
 )
 from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.parts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,6 +101,7 @@ def score(
         int, typer.Option("-n", "--n", metavar="N", min=1, max=200, help="Number of images on the page.")
     ] = 20,
     seed: SeedOption = None,
+    part: PartOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     fit: FitOption = None,
@@ -106,25 +109,27 @@ def score(
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
     devices: DevicesOption = None,
-    force: ForceOption = False,
+    force: ForceTableOption = False,
 ) -> None:
     """Compute anomaly scores of images, with their percentiles among the scores of training images."""
     from keras_vae.evaluation.anomaly import SCORES
 
     if score is not None and score not in SCORES:
         raise unknown("--score", score, SCORES)
-    settings = Settings(score, samples, threshold, seed, label, devices)
+    settings, chosen = Settings(score, samples, threshold, seed, label, devices), Part.of(part, "--part")
     if watch is not None:
         from keras_vae.cli.watching import watch_folder
 
-        if data is not None or heat_maps is not None:
-            option = "--data" if data is not None else "--heat-maps"
+        others = {"--data": data, "--heat-maps": heat_maps, "--part": chosen}
+        for option in (name for name, value in others.items() if value is not None):
             raise InputError(f"{option}: not available with --watch; leave it out, or score the folder with --data")
         watch_folder(run, watch, out, settings, (image_size, color, background, fit, scale), force)
         return
+    if chosen is not None and heat_maps is not None:
+        raise InputError("--heat-maps: plotted when the parts are merged; leave it out with --part")
     page = out.with_suffix(".html")
-    check_table(out, force)
-    check_out(page, (".html",), force)
+    check_table(out, force, chosen)
+    check_out(page, (".html",), force, lock=chosen is None)
     check_out(heat_maps, (".png",), force)
     opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
     scoring = Scoring.fit(opened, settings)
@@ -133,8 +138,10 @@ def score(
     def columns(block: "Block") -> dict[str, Any]:
         return name_and_label(stream, block) | scoring.columns(block.images, condition(block))
 
-    key = (label, scoring.scorer.seed, samples, scoring.score, threshold)
-    write_table(opened, stream, out, "scoring", columns, *key)
+    key = {"label": label, "seed": scoring.scorer.seed, "samples": samples, "score": scoring.score}
+    write_table(opened, stream, out, "scoring", columns, chosen, force, **key, threshold=threshold)
+    if chosen is not None:
+        return
     print(out)
     if scoring.limit is not None:
         say(f"anomaly: {scoring.describe_limit()}")

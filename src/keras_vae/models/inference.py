@@ -57,6 +57,7 @@ class Inference(abc.ABC):
     built: bool
     build: Callable[[Any], None]
     predict_on_batch: Callable[[Any], Any]
+    loss_terms: Callable[[Mapping[str, Any]], ELBOTerms]
 
     image_shape: Shape
     """(H, W, C) of the images, None for a size that is not fixed; set when the model is built."""
@@ -259,7 +260,7 @@ class Inference(abc.ABC):
         def terms_of_batch(batch: dict[str, Array]) -> Any:
             if by_content:
                 batch = {**batch, "noise": normal_noise(image_generators(batch["images"], seed), shape)}
-            return self.predict_on_batch(batch).terms
+            return self.loss_terms(batch)
 
         return self._in_batches(terms_of_batch, inputs, batch_size, draws)
 

@@ -1,5 +1,6 @@
 """Training of an experiment into a run. An interrupted training resumes to bitwise the same weights."""
 
+import contextlib
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -22,11 +23,19 @@ from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
 from keras_vae.runs.validate import validate
-from keras_vae.training.batches import ShuffledBatches, ShuffleEachEpoch, validation_batch_size
+from keras_vae.training.batches import (
+    ShuffleEachEpoch,
+    StreamedBatches,
+    make_batches,
+    require_grain,
+    validation_batch_size,
+)
+from keras_vae.training.callback_list import CallbackList
 from keras_vae.training.callbacks import (
     Checkpoint,
     EarlyStopping,
     ReduceLearningRateOnPlateau,
+    RunCallback,
     TerminateOnNonFinite,
 )
 from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
@@ -49,7 +58,8 @@ def train(
         experiment: The experiment, the name of a preset, or the path of an experiment file.
         splits: Its images; None loads those that the experiment names.
         out: The run folder, which must not exist; None takes the first free one of `runs/NAME`, `runs/NAME-2`, ….
-        callbacks: Further Keras callbacks, which may observe but must not change the training.
+        callbacks: Further Keras callbacks, such as `keras_vae.trackers.TensorBoard()`. They may observe but must not
+            change the training.
         imports: Python files that register components for the experiment. The run keeps a copy of them.
         devices: Number of devices that divide every batch, or `"all"`; requires JAX. None means those of
             `keras.distribution`, one by default. The metrics do not depend on it, except for rounding.
@@ -76,6 +86,11 @@ def train(
         splits, notes = load_splits(experiment.data, experiment.seed)
         for note in notes:
             warnings.warn(note, stacklevel=2)
+    require_grain(splits)
+    # Resuming on a machine with more or less memory must find the same checksum.
+    load = "stream" if splits.train.is_streamed else "memory"
+    if experiment.data.load != load and splits.train.is_streamed:
+        experiment = experiment.with_overrides([f"data.load={load}"])
     with backend.distributed(devices):
         info = DatasetInfo.from_splits(splits)
         resolved = resolve(experiment, info)
@@ -136,6 +151,7 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
             f"or --devices {count}"
         )
     splits = given_or_own_splits(run, splits)
+    require_grain(splits)
     run.require_same_images(splits)
     run.import_code()
     if changed := _changed_versions(run):
@@ -208,6 +224,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Fit from the last checkpoint, if any, then write the kept weights. Each step may be repeated after a kill."""
+    data = run.experiment.data
     checkpoint = Checkpoint(run, model, keep_best=config.keep == "best")
     completed = checkpoint.restore()
     own: list[keras.callbacks.Callback] = [
@@ -218,21 +235,35 @@ def _fit(
         ReduceLearningRateOnPlateau(config, checkpoint),
         EarlyStopping(config.early_stopping, checkpoint),
     ]
+    for callback in callbacks:
+        if isinstance(callback, RunCallback):
+            callback.set_run(run, splits)
     if completed < config.epochs and not has_stalled(checkpoint.metrics, config.early_stopping):
         validation = splits.validation
         validation_size = None if validation is None else validation_batch_size(model, len(validation))
         order_seed = seed if config.shuffle else None
-        batches = ShuffledBatches(dataset_inputs(model, splits.train), config.batch_size, order_seed)
-        model.fit(
-            backend.batch_pipeline(batches),
-            validation_data=None if validation is None else dataset_inputs(model, validation),
-            validation_batch_size=validation_size,
-            shuffle=False,
-            initial_epoch=completed,
-            epochs=config.epochs,
-            verbose=0,
-            callbacks=[ShuffleEachEpoch(batches), *own, *callbacks],
+        batches = make_batches(dataset_inputs(model, splits.train), config.batch_size, order_seed, data.workers)
+        held_out: Any = None if validation is None else dataset_inputs(model, validation)
+        callback_list = CallbackList(
+            [ShuffleEachEpoch(batches), *own, *callbacks], model, epochs=config.epochs, steps=len(batches)
         )
+        with contextlib.ExitStack() as stack:
+            if isinstance(batches, StreamedBatches):
+                stack.enter_context(batches.raising())
+            if validation is not None and validation.is_streamed:
+                streamed = StreamedBatches(held_out, validation_size or 1, None, data.workers)
+                stack.enter_context(streamed.raising())
+                held_out, validation_size = backend.batch_pipeline(streamed), None
+            model.fit(
+                backend.batch_pipeline(batches),
+                validation_data=held_out,
+                validation_batch_size=validation_size,
+                shuffle=False,
+                initial_epoch=completed,
+                epochs=config.epochs,
+                verbose=0,
+                callbacks=callback_list,
+            )
     checkpoint.set_kept_weights()
     run.complete(model)
 

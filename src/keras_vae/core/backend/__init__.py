@@ -9,7 +9,7 @@ from keras_vae.core.backend.distribution import (
     num_replicas,
     rejected_indivisible_batches,
 )
-from keras_vae.core.backend.gradients import is_concrete, value_and_gradient
+from keras_vae.core.backend.gradients import compiled, is_concrete, value_and_gradient
 from keras_vae.core.backend.hardware import (
     describe_software,
     devices,
@@ -30,6 +30,7 @@ __all__ = [
     "array_pipeline",
     "batch_pipeline",
     "check_replicas",
+    "compiled",
     "describe_software",
     "devices",
     "distribute",
