@@ -323,12 +323,16 @@ def _train(
     rng = np.random.default_rng([seed, 1])
     epochs = [rng.permutation(len(images)) for _ in range(math.ceil(steps * size / len(images)))]
     batches = np.concatenate(epochs)[: steps * size].reshape(steps, size)
-    network.compile(
-        optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
-    for batch in progress(list(batches), "training the feature classifier"):
-        network.train_on_batch(images[batch], targets[batch].astype("int32"))
+    # Batches may not divide by the number of devices, and the cached weights must not depend on it.
+    with backend.distributed(1):
+        trained = _network(network.input_shape[1:], network.output_shape[-1], seed)
+        trained.compile(
+            optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        for batch in progress(list(batches), "training the feature classifier"):
+            trained.train_on_batch(images[batch], targets[batch].astype("int32"))
+    network.set_weights(trained.get_weights())
 
 
 def _cache_key(dataset: Dataset, seed: int) -> str:

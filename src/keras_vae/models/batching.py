@@ -71,8 +71,9 @@ def check_divisible(argument: str, x: Any, batch_size: int | None) -> None:
     Raises:
         InputError: The number of rows or of the rows per batch does not divide.
     """
-    replicas, arrays = backend.num_replicas(), keras.tree.flatten(x)
-    if replicas == 1 or not all(hasattr(array, "shape") for array in arrays if array is not None):
+    replicas = backend.num_replicas()
+    arrays = [array for array in keras.tree.flatten(x) if array is not None]
+    if replicas == 1 or not arrays or not all(hasattr(array, "shape") for array in arrays):
         return
     count, size = len(arrays[0]), batch_size or 32
     if count % replicas:

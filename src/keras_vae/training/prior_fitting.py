@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_vae.components.priors import MixtureOfNormals, Prior, PriorInputs
 from keras_vae.components.schedules import Cosine, ScheduledRate
-from keras_vae.core import registry
+from keras_vae.core import backend, registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Tensor
@@ -87,7 +87,8 @@ def fit_prior(
     splits = given_or_own_splits(run, splits, progress)
     run.require_same_images(splits)
     run = run.writable_copy()
-    with run.lock():
+    # The last batch of codes may not divide by the number of devices.
+    with run.lock(), backend.distributed(1):
         return _fit_and_measure(run, spec, splits, epochs, progress)
 
 

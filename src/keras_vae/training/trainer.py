@@ -191,8 +191,8 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
         )
     if (count := run.environment.get("num_devices", 1)) != backend.num_replicas():
         raise InputError(
-            f"devices = {backend.num_replicas()}: {run.path} was started on {count}; resume it with --devices {count}, "
-            f"or devices={count} in Python"
+            f"devices = {backend.num_replicas()}: {run.path} was started on {count}; resume it with devices={count}, "
+            f"or --devices {count}"
         )
     splits = given_or_own_splits(run, splits)
     require_grain(splits)

@@ -93,7 +93,7 @@ def map_rows(function: Callable[[Any], Any], batch: Any) -> Any:
             return keras.distribution.distribute_tensor(part, layout)
 
         return function(keras.tree.map_structure(replicate, batch))
-    count = len(next(part for part in keras.tree.flatten(batch) if part is not None))
+    count = len(keras.tree.flatten(batch)[0])
     padded = count + -count % replicas
     rows = np.minimum(np.arange(padded), count - 1)
 

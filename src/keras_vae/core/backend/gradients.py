@@ -16,7 +16,8 @@ def compiled(function: Callable[[Any], Any], variables: Sequence[Any]) -> Callab
     take effect.
 
     Args:
-        function: Maps a nested structure of tensors to another one. It changes no variables.
+        function: Maps a nested structure of tensors with N rows to another one, row by row: on several devices, each
+            computes some of the rows; see `map_rows`. It changes no variables.
         variables: The Keras variables that the function reads.
 
     Returns:
@@ -48,7 +49,7 @@ def _compiled_jax(function: Any, variables: Sequence[Any]) -> Any:
             return function(inputs)
 
     compute = jax.jit(stateless)
-    return lambda inputs: compute(inputs, [variable.value for variable in variables])
+    return lambda inputs: map_rows(lambda rows: compute(rows, [variable.value for variable in variables]), inputs)
 
 
 def _compiled_torch(function: Any, variables: Sequence[Any]) -> Any:
