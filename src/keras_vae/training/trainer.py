@@ -211,16 +211,17 @@ def _fit(
         callback_list = CallbackList(
             [ShuffleEachEpoch(batches), *own, *callbacks], model, epochs=config.epochs, steps=len(batches)
         )
-        model.fit(
-            backend.batch_pipeline(batches),
-            validation_data=None if validation is None else dataset_inputs(model, validation),
-            validation_batch_size=validation_size,
-            shuffle=False,
-            initial_epoch=completed,
-            epochs=config.epochs,
-            verbose=0,
-            callbacks=callback_list,
-        )
+        with backend.training_input(model, batches, every_step=callback_list.needs_every_step) as source:
+            model.fit(
+                source,
+                validation_data=None if validation is None else dataset_inputs(model, validation),
+                validation_batch_size=validation_size,
+                shuffle=False,
+                initial_epoch=completed,
+                epochs=config.epochs,
+                verbose=0,
+                callbacks=callback_list,
+            )
     checkpoint.set_kept_weights()
     run.complete(model)
 

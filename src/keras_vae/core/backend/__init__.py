@@ -1,5 +1,6 @@
 """Functions that depend on the backend of Keras: only these modules import TensorFlow, JAX or PyTorch."""
 
+from keras_vae.core.backend.accelerators import training_input
 from keras_vae.core.backend.distribution import check_replicas
 from keras_vae.core.backend.gradients import is_concrete, value_and_gradient
 from keras_vae.core.backend.hardware import (
@@ -15,11 +16,10 @@ from keras_vae.core.backend.hardware import (
     supports_batches_of_one,
     warn_of_wrong_gradients,
 )
-from keras_vae.core.backend.pipelines import array_pipeline, batch_pipeline, is_data_source, peek
+from keras_vae.core.backend.pipelines import array_pipeline, is_data_source, peek
 
 __all__ = [
     "array_pipeline",
-    "batch_pipeline",
     "check_replicas",
     "describe_software",
     "devices",
@@ -34,6 +34,7 @@ __all__ = [
     "prefers_matmul_to_convolution",
     "runs_faster_without_xla",
     "supports_batches_of_one",
+    "training_input",
     "value_and_gradient",
     "warn_of_wrong_gradients",
 ]
