@@ -118,7 +118,7 @@ class TerminateOnNonFinite(StepCallback):
             self._look()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the loss, and the weights, because the last step of an epoch is not yet reflected in a training loss."""
+        """Check the loss, and the weights, because no training loss reflects the last step of an epoch yet."""
         self._look()
         steps, optimizer = self.params["steps"], self.model.optimizer
         skipped = optimizer.skipped_in_a_row if isinstance(optimizer, SkippingOptimizer) else 0

@@ -87,9 +87,9 @@ def _device_bytes() -> int:
 class _JAXSteps:
     """Replaces the `train_function` of Keras on JAX: runs several training steps in one compiled loop.
 
-    Keras's `steps_per_execution` on JAX is a loop of Python. The number of steps of the compiled loop is an argument, so
-    that one program serves the whole epoch, except for a smaller last batch, and callbacks that need every step do not
-    change the result.
+    Keras's `steps_per_execution` on JAX is a loop of Python. The number of steps of the compiled loop is an argument.
+    One program therefore serves the whole epoch, except for a smaller last batch, and callbacks that need every step do
+    not change the result.
 
     Args:
         model: The compiled model.
@@ -133,11 +133,11 @@ class _JAXSteps:
             return (jax.tree.map(lambda array: array[rows], images),)
 
         def step(index: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            return self._train_step(carry[1], batch(index))  # type: ignore[no-any-return]
+            return self._train_step(carry[1], batch(index))
 
         shapes, _ = jax.eval_shape(self._train_step, state, jax.eval_shape(batch, 0))
         logs = jax.tree.map(lambda value: jax.numpy.zeros(value.shape, value.dtype), shapes)
-        return jax.lax.fori_loop(0, steps, step, (logs, state))  # type: ignore[no-any-return]
+        return jax.lax.fori_loop(0, steps, step, (logs, state))
 
 
 class _TorchBatches(keras.utils.PyDataset):
