@@ -79,7 +79,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> CountReads:
 
 
 def reads_by_keras() -> int:
-    """Return the reads per epoch of Keras's steps: the end of the data on TensorFlow, a seed on PyTorch."""
+    """Return the reads per epoch of Keras's own steps: the end of TensorFlow's data, the seed of PyTorch's noise."""
     return 0 if keras.backend.backend() == "jax" else STEPS
 
 

@@ -15,6 +15,7 @@ from keras_vae.components.optimizers import SkippingOptimizer
 from keras_vae.core import progress
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array, Tensor
+from keras_vae.data.dataset import Splits
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.checkpoint import assign
 from keras_vae.runs.experiment import TrainingConfig
@@ -33,6 +34,19 @@ SECONDS_PER_LOOK = 0.25
 """Seconds between two updates of the progress bar, each of which reads the loss."""
 
 _COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), ("kl_loss", "kl"))
+
+
+class RunCallback(keras.callbacks.Callback):
+    """Base class of callbacks that need the run and its images, which `train` and `resume` pass to them."""
+
+    def set_run(self, run: Run, splits: Splits | None) -> None:
+        """Set the run and its images before the training starts or resumes.
+
+        Args:
+            run: The run, which exists already.
+            splits: Its images, if loaded.
+        """
+        self.run, self.splits = run, splits
 
 
 class StopOnSignal(StepCallback):
@@ -118,7 +132,7 @@ class TerminateOnNonFinite(StepCallback):
             self._look()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the loss, and the weights, because no training loss reflects the last step of an epoch yet."""
+        """Check the loss and the weights; the training loss does not reflect the last step of an epoch."""
         self._look()
         steps, optimizer = self.params["steps"], self.model.optimizer
         skipped = optimizer.skipped_in_a_row if isinstance(optimizer, SkippingOptimizer) else 0
