@@ -7,8 +7,10 @@ import contextlib
 import ctypes
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import os
+import pkgutil
 import platform
 import re
 import sys
@@ -31,6 +33,8 @@ _ALLOCATOR = {
 def prepare() -> None:
     """Enable oneDNN's kernels in TensorFlow on x86, and let JAX and PyTorch on glibc keep the memory that a step frees.
 
+    JAX on a GPU computes bitwise equal results in every run, so that an interrupted training resumes exactly.
+
     TensorFlow does not log information, such as the use of oneDNN, unless the user sets `TF_CPP_MIN_LOG_LEVEL=0`.
 
     By default, TensorFlow uses oneDNN only on x86 processors with the neural network instructions of AVX-512, but its
@@ -41,8 +45,11 @@ def prepare() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _QuietImport())
-    if _configured_backend() != "tensorflow":
+    backend = _configured_backend()
+    if backend != "tensorflow":
         _keep_freed_memory()
+    if backend == "jax" and _jax_selects_gpu():
+        _make_xla_deterministic()
 
 
 class _QuietImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -119,3 +126,23 @@ def _keep_freed_memory() -> None:
     if mallopt is not None and not is_set:
         for parameter, value in _ALLOCATOR.items():
             mallopt(parameter, value)
+
+
+def _jax_selects_gpu() -> bool:
+    """Return whether JAX will compute on a GPU: `JAX_PLATFORMS` names one, or is not set and a plugin is installed."""
+    platforms = os.environ.get("JAX_PLATFORMS") or os.environ.get("JAX_PLATFORM_NAME")
+    if not platforms:
+        plugins = importlib.util.find_spec("jax_plugins")
+        paths = plugins.submodule_search_locations if plugins else None
+        platforms = ",".join(module.name for module in pkgutil.iter_modules(paths)) if paths else ""
+    return any(kind in platforms.lower() for kind in ("cuda", "rocm", "gpu"))
+
+
+def _make_xla_deterministic() -> None:
+    """Append XLA's flag for deterministic kernels on GPUs, unless the user has set it or a weaker one.
+
+    It also turns off autotuning, which may select other kernels in the process that resumes a training.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if not re.search(r"--xla_gpu_(deterministic|exclude_nondeterministic)_ops\b", flags):
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()

@@ -22,8 +22,8 @@ class StepCallback(keras.callbacks.Callback):
 class CallbackList(keras.callbacks.CallbackList):
     """Calls the hooks of callbacks, and converts the metrics of a step to floats only for callbacks that need them.
 
-    Keras converts the metrics after every step, even if no callback uses them: the program waits for the device, and the
-    device waits for the program.
+    Keras converts the metrics after every step, even if no callback uses them: the program waits for the device, and
+    then the device for the program.
 
     Args:
         callbacks: The callbacks.

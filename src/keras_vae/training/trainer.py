@@ -301,8 +301,9 @@ def _fit(
                 if isinstance(ordered, StreamedBatches):
                     stack.enter_context(ordered.raising())
                 held_out, validation_size = backend.batch_pipeline(ordered), None
+            every_step = callback_list.needs_every_step
             model.fit(
-                backend.batch_pipeline(batches),
+                stack.enter_context(backend.training_input(model, batches, every_step=every_step)),
                 validation_data=held_out,
                 validation_batch_size=validation_size,
                 shuffle=False,

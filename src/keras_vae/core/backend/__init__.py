@@ -11,6 +11,7 @@ from keras_vae.core.backend.cluster import (
     stops_together,
     wait_for_all,
 )
+from keras_vae.core.backend.accelerators import training_input
 from keras_vae.core.backend.distribution import (
     Prefetch,
     check_replicas,
@@ -68,6 +69,7 @@ __all__ = [
     "runs_faster_without_xla",
     "stops_together",
     "supports_batches_of_one",
+    "training_input",
     "value_and_gradient",
     "wait_for_all",
     "warn_of_wrong_gradients",

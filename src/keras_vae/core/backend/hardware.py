@@ -45,6 +45,21 @@ def describe_software() -> dict[str, Any]:
     return {"versions": versions, "backend": name(), "devices": devices(), "platform": machine}
 
 
+def is_accelerator() -> bool:
+    """Return whether the backend computes on a GPU or a TPU."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return any(device.device_type != "CPU" for device in tf.config.get_visible_devices())
+    if name() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def runs_faster_without_xla() -> bool:
     """Return whether models run faster without XLA: with TensorFlow on a CPU, by a factor of about two."""
     if name() != "tensorflow":
@@ -153,10 +168,19 @@ def num_inference_threads() -> int:
 def enable_determinism() -> None:
     """Make repeated runs of a program on this machine compute bitwise equal results.
 
-    On a CPU, JAX and PyTorch are deterministic by default. PyTorch's own switch is not used, because it selects
-    convolutions that fail for some shapes.
+    On a CPU, JAX and PyTorch are deterministic by default. PyTorch's own switch is not used there, because it selects
+    convolutions that fail for some shapes. On a GPU, it is used unless the user has used it; a warning names each
+    operation that remains nondeterministic. `core/startup.py` sets XLA's flag for JAX, which reads it once.
     """
     if name() == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+    if name() == "torch" and is_accelerator():
+        import torch
+
+        # cuBLAS reads the size of its workspace when it starts; only fixed sizes make its products deterministic.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = True
+        if not torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(True, warn_only=True)
