@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_helpers import Vae, assert_rejected
 
@@ -52,7 +53,8 @@ def test_missing_and_foreign_parts_are_one_line(command: str, vae: Vae, run: Pat
     words = (command, run, "--data", folder, "--out", "t.csv")
     assert vae(*words, "--part", "2/5").code == 0
     assert_rejected(vae(*words), "out = t.csv: parts 1, 3, 4 and 5 of 5 are missing; run the same command with", 1)
-    other = (command, run, "--out", "t.csv")
+    np.save("other.npy", np.random.default_rng(1).integers(0, 256, (30, 9, 7), dtype="uint8"))
+    other = (command, run, "--data", "other.npy", "--out", "t.csv")
     assert_rejected(vae(*other), "out = t.csv: its parts were computed with another images; repeat the command")
     assert vae(*other, "--force").code == 0
 
@@ -63,7 +65,10 @@ def test_missing_and_foreign_parts_are_one_line(command: str, vae: Vae, run: Pat
     [
         (["encode", "--out", "z.npz", "--part", "0/8"], "--part = '0/8': no such part; the parts are 1 to 8"),
         (["encode", "--out", "z.npz", "--part", "3-8"], "--part = '3-8': not a part; pass K/N, such as 3/8"),
-        (["encode", "--out", "z.npz", "--part", "3/8"], "part = 3/8: there are only 5 blocks of images; use at most 5"),
+        (
+            ["encode", "--out", "z.npz", "--part", "3/8"],
+            "part = 3/8: more parts than blocks of images; choose at most 5",
+        ),
         (["score", "--out", "s.csv", "--part", "9/8"], "--part = '9/8': no such part"),
         (["score", "--out", "s.csv", "--part", "1/2", "--watch", "in"], "--part: not available with --watch"),
         (["score", "--out", "s.csv", "--part", "1/2", "--heat-maps", "h.png"], "--heat-maps: plotted when the parts"),
@@ -72,7 +77,7 @@ def test_missing_and_foreign_parts_are_one_line(command: str, vae: Vae, run: Pat
             "part = 1/2: the stage latents needs all images",
         ),
         (["evaluate", "--part", "1/2", "--samples", "0"], "part = 1/2: there is no nll to divide"),
-        (["evaluate", "--part", "1/2"], "part = 1/2: there are only 1 blocks of images"),
+        (["evaluate", "--part", "1/2"], "part = 1/2: more parts than blocks of images; choose at most 1"),
     ],
 )
 def test_impossible_parts_are_one_line(words: list[str], message: str, vae: Vae, run: Path) -> None:

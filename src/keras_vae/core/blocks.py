@@ -78,9 +78,7 @@ class BlockFolder:
                 yield self._missing(range(num_blocks))
             return
         if part.count > num_blocks:
-            raise InputError(
-                f"part = {part}: there are only {num_blocks} blocks of images; use at most {num_blocks} parts"
-            )
+            raise InputError(f"part = {part}: more parts than blocks of images; choose at most {num_blocks}")
         with locked(self.out.with_name(f"{self.out.name}-{part.number}-of-{part.count}"), argument="part"):
             with locked(self.out, argument=self.argument, timeout=_SECONDS_TO_BEGIN):
                 self._begin(num_blocks, part, force)

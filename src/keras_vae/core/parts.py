@@ -37,8 +37,8 @@ class Part:
             Traceback (most recent call last):
             keras_vae.core.errors.InputError: part = (9, 8): no such part; the parts are 1 to 8
         """
-        if value is None:
-            return None
+        if value is None or isinstance(value, cls):
+            return value
         pair: Any = value
         if isinstance(value, str):
             found = re.fullmatch("([0-9]{1,6})/([0-9]{1,6})", value)

@@ -233,7 +233,7 @@ class BaseVAE(CheckedModel, abc.ABC):
                 if the likelihood requires noise. They are not checked.
         """
         with tracing.expected_tracing():
-            terms: ELBOTerms = self._compiled_loss_terms(dict(inputs))
+            terms: ELBOTerms = backend.map_rows(self._compiled_loss_terms, dict(inputs))
         return terms
 
     @functools.cached_property

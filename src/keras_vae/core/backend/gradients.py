@@ -78,6 +78,7 @@ def value_and_gradient(
         A function of NumPy arrays (x, dict) that returns two tensors: the values, and the gradient with respect to x.
 
     Example:
+        >>> import numpy as np
         >>> square = value_and_gradient(lambda x, inputs: inputs["factor"] * x**2, [])
         >>> values, gradient = square(np.float32([3.0]), {"factor": np.float32(2.0)})
         >>> float(values[0]), float(gradient[0])
