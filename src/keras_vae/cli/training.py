@@ -15,6 +15,7 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    DevicesOption,
     FitOption,
     ImageSizeOption,
     JsonOption,
@@ -89,6 +90,7 @@ def train(
     backend: Annotated[
         Backend | None, typer.Option(help="The backend of Keras. Default: the one that Keras is configured to use.")
     ] = None,
+    devices: DevicesOption = None,
     trackers: Annotated[
         list[TrackerChoice] | None,
         typer.Option("--tracker", help="Record the training in a tracker of experiments; may be repeated."),
@@ -123,6 +125,7 @@ def train(
             return
         experiment, path = interrupted.experiment, open_to_write(resume).path
         backend = backend or Backend(interrupted.environment["backend"])
+        devices = devices or str(interrupted.environment.get("num_devices", 1))
     else:
         # The source of the experiment file becomes an absolute path as well.
         experiment = Experiment.load(source or "classic")
@@ -138,7 +141,7 @@ def train(
 
     # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
-    import_keras(backend)
+    import_keras(backend, devices)
     findings = _train(experiment, splits, path, imports or [], trackers, resumes=resume is not None)
     print_evaluation(Run(path), as_json)
     say_findings(path, findings)
