@@ -105,11 +105,14 @@ def test_trackers_record_the_training_and_its_results(vae: Vae, folder: Path) ->
     assert "recorded in tensorboard: tensorboard --logdir run/tensorboard\n" in outcome.err
     assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
     assert Path("run/tensorboard/projector_config.pbtxt").is_file()
-    # A tracker of an interrupted training is not recorded, but missed.
-    Path("run/report.html").unlink()
-    assert "run is recorded in tensorboard: pass `--tracker tensorboard`" in vae("train", "--resume", "run").err
     assert "nothing to resume" in vae("train", "--resume", "run").err
-    assert vae("train", "--resume", "run", "--tracker", "tensorboard").code == 0
+    # The trackers are not settings of the run: one that is left out is announced.
+    noted = json.loads(Path("run/trackers.json").read_text())
+    Path("run/trackers.json").write_text(json.dumps({**noted, "mlflow": noted["tensorboard"]}))
+    again = vae("train", "--resume", "run", "--tracker", "tensorboard")
+    assert again.code == 0, again.err
+    assert "run is recorded in mlflow: pass `--tracker mlflow` to continue the record\n" in again.err
+    assert "is recorded in tensorboard" not in again.err
     assert len(list(Path("run/tensorboard").glob("events.out.tfevents.*"))) == 2
 
 

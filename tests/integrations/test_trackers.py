@@ -5,7 +5,7 @@ import json
 import shutil
 import struct
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,11 @@ def wandb_records(run: Run, file: Path | None = None) -> list[Any]:
 
 def wandb_history(records: list[Any]) -> list[dict[str, Any]]:
     rows = [record.history for record in records if record.HasField("history")]
-    return [
-        {"step": row.step.num}
-        | {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in row.item}
-        for row in rows
-    ]
+    return [{"step": row.step.num} | values_of(row.item) for row in rows]
+
+
+def values_of(items: Iterable[Any]) -> dict[str, Any]:
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def assert_metrics_equal(values: dict[str, list[tuple[int, float]]], run: Run, *, single: bool = False) -> None:
@@ -188,11 +188,11 @@ def test_pictures_show_averaged_weights_and_keep_the_trained_ones(splits: Splits
             self.model.set_weights(averaged_weights(self.model))
             averaged = 255 * self.model.sample(64, seed=0)[0, ..., 0]
             self.model.set_weights(trained)
-            assert np.abs(averaged - plain).max() > 3
-            np.testing.assert_allclose(shown, averaged, atol=1)
+            assert np.abs(averaged - plain).max() > 1.1
+            np.testing.assert_allclose(shown, averaged, atol=0.51)
             super().on_epoch_end(epoch)
 
-    averaging = small("training.epochs=2", "training.ema_window=0.9", "training.learning_rate=0.05")
+    averaging = small("training.epochs=2", "training.ema_window=0.9", "training.learning_rate=0.1")
     run = train(averaging, splits, tmp_path / "run", callbacks=[Check()])
     assert_equal_runs(run, train(averaging, splits, tmp_path / "plain"))
 
@@ -229,11 +229,13 @@ def test_projector_has_codes_labels_and_thumbnails(recorded: Run, splits: Splits
     config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
     [embedding] = config.embeddings
     codes = np.loadtxt(folder / embedding.tensor_path, delimiter="\t", dtype="float32")
-    assert tuple(embedding.tensor_shape) == codes.shape == (4, 2)
-    np.testing.assert_allclose(codes, recorded.load_model().encode(test.images).z_mean, rtol=1e-5, atol=1e-6)
+    # The projector draws in three dimensions, and nothing if there are fewer.
+    assert tuple(embedding.tensor_shape) == codes.shape == (4, 3)
+    np.testing.assert_allclose(codes[:, :2], recorded.load_model().encode(test.images).z_mean, rtol=1e-5, atol=1e-6)
+    assert not codes[:, 2].any()
     header, *rows = (folder / embedding.metadata_path).read_text().splitlines()
-    assert header.split("\t") == ["image", "label"]
-    assert [row.split("\t")[1] for row in rows] == [test.classes[label] for label in test.labels]
+    assert header.split("\t") == ["label", "image"]
+    assert [row.split("\t")[0] for row in rows] == [test.classes[label] for label in test.labels]
     assert list(embedding.sprite.single_image_dim) == [11, 9]
     thumbnails = np.asarray(Image.open(folder / embedding.sprite.image_path))
     assert thumbnails.shape == (18, 22, 3)
@@ -264,18 +266,10 @@ def test_wandb_has_metrics_pictures_settings_and_the_report(recorded: Run) -> No
     shown = [np.asarray(Image.open(folder / row["samples.path"])) for row in rows]
     for ours, theirs in zip(pictures(recorded, "samples"), shown, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    config = {
-        (item.key or item.nested_key[0]): json.loads(item.value_json)
-        for record in records
-        for item in (*record.config.update, *record.run.config.update)
-    }
+    config = values_of(item for record in records for item in (*record.config.update, *record.run.config.update))
     for key, value in settings(recorded).items():
         assert config[key] == value
-    summary = {
-        item.key or "/".join(item.nested_key): json.loads(item.value_json)
-        for record in records
-        for item in record.summary.update
-    }
+    summary = values_of(item for record in records for item in record.summary.update)
     measured = json.loads((recorded.path / "evaluation.json").read_text())["likelihood"]["kl_loss"]["mean"]
     assert summary["evaluation/likelihood/kl_loss/mean"] == measured
     [page] = (folder / "media" / "html").glob("*.html")
@@ -299,7 +293,7 @@ def test_mlflow_has_metrics_pictures_settings_and_the_report(recorded: Run, tmp_
     assert found.data.metrics["evaluation/likelihood/kl_loss/mean"] == measured
     files = Path(client.download_artifacts(identifier, "", str(tmp_path)))
     assert (files / "report.html").read_bytes() == (recorded.path / "report.html").read_bytes()
-    sheets = sorted((files / "images").glob("samples*.png"), key=lambda file: int(file.name.split("%")[2]))
+    sheets = sorted((files / "images").glob("samples*.png"), key=lambda file: int(file.name.split("+")[2]))
     for ours, sheet in zip(pictures(recorded, "samples"), sheets, strict=True):
         np.testing.assert_array_equal(ours, np.asarray(Image.open(sheet)))
 

@@ -262,7 +262,7 @@ def _train(
     rows = TrainingProgress(terminal, experiment.training.epochs)
 
     def warn(message: object) -> None:
-        terminal.print(str(message), style="yellow", highlight=False)
+        terminal.print(str(message), style="yellow", highlight=False, soft_wrap=True)
 
     findings = ShowFindings(
         lambda model: diagnostics.run_checks(diagnostics.collect_diagnostics(watched, splits, model, images=256)), warn

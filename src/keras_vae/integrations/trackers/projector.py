@@ -37,6 +37,8 @@ def write_projector(context: PlotContext, folder: Path) -> None:
 
     dataset = context.images(MAX_CODES)
     codes = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    # The projector draws in three dimensions, and nothing if there are fewer.
+    codes = np.pad(codes, [(0, 0), (0, max(0, 3 - codes.shape[1]))])
     picture, size = sprite(dataset.images, MAX_SPRITE)
     png = io.BytesIO()
     picture.save(png, "PNG")
@@ -84,4 +86,4 @@ def _labels(dataset: Dataset) -> str:
     if dataset.labels is None:
         return "".join(f"{number}\n" for number in range(len(dataset)))
     rows = enumerate(dataset.labels.tolist())
-    return "image\tlabel\n" + "".join(f"{number}\t{printable(dataset.classes[label])}\n" for number, label in rows)
+    return "label\timage\n" + "".join(f"{printable(dataset.classes[label])}\t{number}\n" for number, label in rows)
