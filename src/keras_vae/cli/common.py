@@ -154,6 +154,8 @@ def with_data(
         "data.scale": scale,
         "data.skip_broken": skip_broken or None,
     }
+    if source not in (None, experiment.data.source):
+        settings["data.load"] = "auto"
     if source not in (None, experiment.data.source) and not to_path(source or "").is_dir():
         # Settings of the folder on which a run was trained do not apply to other sources.
         unset = {"data.background": "refuse", "data.scale": "refuse", "data.skip_broken": False}

@@ -75,7 +75,7 @@ class StreamedBatches(ShuffledBatches):
             self._ahead = self._read_ahead(index)
         self._next = index + 1
         try:
-            return next(self._ahead)  # type: ignore[no-any-return]
+            return next(self._ahead)
         except Exception as error:
             self._error = error
             raise
@@ -88,9 +88,7 @@ class StreamedBatches(ShuffledBatches):
 
         def read(index: int) -> tuple[Any]:
             rows = order[index * size : (index + 1) * size]
-            return (
-                keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),
-            )
+            return (keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),)
 
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)
         return iter(grain.MapDataset.range(start, len(self)).map(read).to_iter_dataset(options))
