@@ -1,5 +1,6 @@
 """Training on images that are read on demand: the same weights, little memory, and one line if a file changes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,9 @@ def source(tmp_path: Path) -> Path:
 
 def experiment(source: Path, *overrides: str) -> Experiment:
     settings = [f"data.source={source}", "training.epochs=2", "training.batch_size=32", "model.latent_dim=2"]
-    return Experiment.preset("classic").with_overrides([*settings, "model.encoder.hidden=[8]", *overrides])
+    return Experiment.preset("classic").with_overrides(
+        [*settings, 'model.network={name="mlp", widths=[8]}', *overrides]
+    )
 
 
 def weights(run: Run) -> list[Array]:
@@ -131,8 +134,6 @@ def test_changed_file_stops_the_training_and_its_resumption_with_one_line(tmp_pa
     with pytest.raises(InputError, match=r"not the images on which|cannot be read"):
         keras_vae.resume(tmp_path / "run")
     file.write_bytes(content)
-    import os
-
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert keras_vae.resume(tmp_path / "run").is_complete
 
@@ -176,7 +177,7 @@ import keras_vae
 from keras_vae import Experiment
 source, out, load = sys.argv[1:]
 settings = [f"data.source={source}", f"data.load={load}", "training.epochs=1", "training.batch_size=64",
-            "model.latent_dim=2", "model.encoder.hidden=[8]", "data.validation=64"]
+            "model.latent_dim=2", 'model.network={name="mlp", widths=[8]}', "data.validation=64"]
 keras_vae.train(Experiment.preset("classic").with_overrides(settings), out=out)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
