@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
+_NETWORK = "model.network={name='mlp', widths=[512, 256]}"
+
 _PEAK = """
 import resource, sys
 import keras_vae
 from keras_vae import Experiment
-source, out, load = sys.argv[1:]
-settings = [f"data.source={source}", f"data.load={load}", "training.epochs=1", "training.batch_size=128"]
+source, out, load, network = sys.argv[1:]
+settings = [network, f"data.source={source}", f"data.load={load}", "training.epochs=1", "training.batch_size=128"]
 keras_vae.train(Experiment.preset("classic").with_overrides(settings), out=out)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -74,7 +76,7 @@ def train_rates(source: Path, loads: tuple[str, ...], repeats: int) -> dict[str,
     for load in loads:
         train = sources.load(source, load=load).train  # type: ignore[arg-type]
         info = DatasetInfo.from_splits(Splits(train, None, None))
-        model = build(resolve(Experiment.preset("classic"), info))
+        model = build(resolve(Experiment.preset("classic").with_overrides([_NETWORK]), info))
         batches = make_batches(train.images, 128, 0)
         pipeline = backend.batch_pipeline(batches)
 
@@ -84,8 +86,8 @@ def train_rates(source: Path, loads: tuple[str, ...], repeats: int) -> dict[str,
 
         fit()
         fits[load] = fit
-    rates = {load: [rate(len(train), fit) for _ in range(repeats)] for load, fit in fits.items()}
-    return {load: max(found) for load, found in rates.items()}
+    rounds = [{load: rate(len(train), fit) for load, fit in fits.items()} for _ in range(repeats)]
+    return {load: max(found[load] for found in rounds) for load in loads}
 
 
 def rate(count: int, run: Callable[[], Any]) -> float:
@@ -98,7 +100,7 @@ def rate(count: int, run: Callable[[], Any]) -> float:
 def peak(source: Path, load: str, folder: Path) -> float:
     """Return the peak memory of training for one epoch in a process of its own, in MB."""
     out = folder / f"{load}-{source.stem}"
-    command = [sys.executable, "-c", _PEAK, str(source), str(out), load]
+    command = [sys.executable, "-c", _PEAK, str(source), str(out), load, _NETWORK]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1]) / 1024
 

@@ -96,7 +96,7 @@ class StreamedBatches(ShuffledBatches):
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Raise the error of reading a batch in place of the one that grain or the pipeline of a backend makes of it."""
+        """Raise the error of reading a batch in place of the one that grain or the backend makes of it."""
         try:
             yield
         except Exception:
