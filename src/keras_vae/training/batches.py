@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
@@ -141,11 +142,14 @@ class ShuffleEachEpoch(keras.callbacks.Callback):
 def validation_batch_size(model: BaseVAE, num_images: int) -> int:
     """Return the largest validation batch size that fits into memory and does not leave a last batch of one image.
 
+    On several devices, it is a multiple of their number.
+
     Args:
         model: The model.
-        num_images: Number of validation images.
+        num_images: Number of validation images, a multiple of the number of devices.
     """
     fitting = min(model.fitting_batch_size(model.objective.num_samples), num_images)
     # Objectives that compare the images of a batch need at least two.
     sizes = (*range(fitting, 1, -1), *range(fitting + 1, num_images))
-    return next((size for size in sizes if num_images % size != 1), num_images)
+    replicas = backend.num_replicas()
+    return next((size for size in sizes if num_images % size != 1 and size % replicas == 0), num_images)
