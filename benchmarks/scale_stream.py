@@ -2,7 +2,7 @@
 
 Usage:
 
-    python benchmarks/scale_stream.py [--images 20000] [--side 64]
+    python benchmarks/scale_stream.py [--images 20000] [--side 64] [--only rates|peaks]
 
 Prints one line per measurement: images/s of reading alone and of training, and the ratios within this run.
 """
@@ -111,21 +111,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=("rates", "peaks"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         array, photos, small = folder / "images.npy", folder / "photos", folder / "small.npy"
         write_array(array, options.images, options.side)
         write_array(small, 500, options.side)
-        write_folder(photos, array, min(options.images, 10_000))
         size = array.stat().st_size / 1e6
         print(f"{options.images:,} images of {options.side}x{options.side}, {size:,.0f} MB, {os.cpu_count()} cores")
-        rates = train_rates(array, ("memory", "stream"), options.repeats)
-        print(f"training from memory   {rates['memory']:8,.0f} images/s")
-        print(f"training from .npy     {rates['stream']:8,.0f} images/s, {rates['stream'] / rates['memory']:.0%}")
-        print(f"reading from .npy      {read_rate(array, 'stream'):8,.0f} images/s")
-        found = read_rate(photos, "stream")
-        print(f"reading from PNG files {found:8,.0f} images/s, {found / (os.cpu_count() or 1):,.0f} per core")
+        if options.only != "peaks":
+            write_folder(photos, array, min(options.images, 10_000))
+            rates = train_rates(array, ("memory", "stream"), options.repeats)
+            print(f"training from memory   {rates['memory']:8,.0f} images/s")
+            print(f"training from .npy     {rates['stream']:8,.0f} images/s, {rates['stream'] / rates['memory']:.0%}")
+            print(f"reading from .npy      {read_rate(array, 'stream'):8,.0f} images/s")
+            found = read_rate(photos, "stream")
+            print(f"reading from PNG files {found:8,.0f} images/s, {found / (os.cpu_count() or 1):,.0f} per core")
+        if options.only == "rates":
+            return
         for source, load in ((small, "stream"), (array, "stream"), (array, "memory")):
             print(f"peak of training, {source.name}, {load}: {peak(source, load, folder):,.0f} MB")
 

@@ -156,7 +156,7 @@ def load_splits(experiment: "Experiment") -> "Splits":
 def load_own_splits(run: "Run") -> "Splits":
     """Load the images that a run was trained on, and print a summary of them."""
     run.require_source()
-    return load_splits(run.experiment)
+    return load_splits(run.experiment.model_copy(update={"data": run.data}))
 
 
 def with_data(
