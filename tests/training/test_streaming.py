@@ -201,7 +201,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reading does not depend on the backend")
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit")
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
-    """A source of 245 MB trains in 60 MB more than one of 1 MB; in memory, it takes its size at least once."""
+    """A source of 245 MB trains in at most 120 MB more than one of 1 MB; in memory, it takes its size at least once."""
     peaks = {}
     for name, count, kind in (("small", 256, "stream"), ("large", 60_000, "stream"), ("held", 60_000, "memory")):
         file = tmp_path / f"{count}.npy"
@@ -216,5 +216,5 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
             check=True,
         )
         peaks[name] = int(done.stdout.split()[-1]) / 1024
-    assert peaks["large"] - peaks["small"] < 60
+    assert peaks["large"] - peaks["small"] < 120
     assert peaks["held"] - peaks["small"] > 200
