@@ -166,19 +166,10 @@ def _print_sweep(sweep: "Sweep") -> None:
     print(f"trials     {counts or 'none'}")
     if ranked:
         head = ("run", f"{sweep.experiment.sweep.metric} (validation)", "settings")
-        rows = [
-            (
-                str(sweep.folder / trial.runs[0]) if trial.runs else f"{trial.number:04d}",
-                _outcome(trial),
-                _settings(trial),
-            )
-            for trial in ranked[:_SHOWN]
-        ]
+        rows = [(str(sweep.folder / trial.runs[0]) if trial.runs else f"{trial.number:04d}", _outcome(trial), _settings(trial)) for trial in ranked[:_SHOWN]]
         print_table([head, *rows])
         say(f"next:\n  vae evaluate {rows[0][0]}  measure the best run on test images")
     for trial in [trial for trial in trials if trial.error is not None][:_SHOWN]:
         say(f"{trial.number:04d} failed: {trial.error}")
     if trials and not ranked and set(states) == {"failed"}:
-        raise RunError(
-            f"sweep = {quoted(sweep.folder)}: no trial succeeded; correct the experiment, and choose another --out"
-        )
+        raise RunError(f"sweep = {quoted(sweep.folder)}: no trial succeeded; correct the experiment, and choose another --out")

@@ -84,9 +84,7 @@ def importances(shares: Mapping[str, float]) -> "Figure":
     names = sorted(shares, key=lambda name: shares[name])
     with style():
         figure, axes = figure_with_axes(0.9 + 0.3 * len(names), None)
-        bars = axes.barh(
-            [shorten(name, 40) for name in names], [shares[name] for name in names], color=TRAIN, height=0.6
-        )
+        bars = axes.barh([shorten(name, 40) for name in names], [shares[name] for name in names], color=TRAIN, height=0.6)
         axes.bar_label(bars, [f"{shares[name]:.0%}" for name in names], padding=4, color=INK, fontsize=9)
         axes.set(xlim=(0, 1.08 * max(1e-9, *shares.values())), xlabel="share of the variance of the metric")
         axes.tick_params(axis="y", length=0)
@@ -121,11 +119,7 @@ def parallel_coordinates(axes_: Sequence[Axis], ranks: Sequence[float]) -> "Figu
                 axes.plot([place - 0.02, place], [position, position], color=FAINT, linewidth=0.8)
                 last = place == places[-1]
                 axes.text(
-                    place + (0.04 if last else -0.04),
-                    position,
-                    shorten(text, 14),
-                    fontsize=8.5,
-                    va="center",
+                    place + (0.04 if last else -0.04), position, shorten(text, 14), fontsize=8.5, va="center",
                     ha="left" if last else "right",
                 )
         axes.set_xticks(places, [axis.label for axis in axes_], fontsize=8.5)
@@ -162,7 +156,7 @@ def coordinate_axis(name: str, values: Sequence[Any], texts: Sequence[str], *, l
         shown = np.asarray(exact if len(exact) <= 5 else np.unique(np.rint(shown)), np.float64)
         middle = np.log(shown) if log else shown
     positions = (scaled - low) / (high - low)
-    ticks = {
-        float((at - low) / (high - low)): format_number(float(value)) for at, value in zip(middle, shown, strict=True)
-    }
+    ticks = {float((at - low) / (high - low)): format_number(float(value)) for at, value in zip(middle, shown, strict=True)}
     return Axis(label, positions.tolist(), ticks)
+
+
