@@ -201,9 +201,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="reading does not depend on the backend")
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit")
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
-    """A source of 245 MB trains in at most 120 MB more than one of 1 MB; in memory, it takes its size at least once."""
+    """A source of 490 MB trains in less than half of its size more than one of 1 MB; in memory, it needs all of it."""
     peaks = {}
-    for name, count, kind in (("small", 256, "stream"), ("large", 60_000, "stream"), ("held", 60_000, "memory")):
+    for name, count, kind in (("small", 256, "stream"), ("large", 120_000, "stream"), ("held", 120_000, "memory")):
         file = tmp_path / f"{count}.npy"
         if not file.exists():
             images = np.lib.format.open_memmap(file, "w+", "uint8", (count, 64, 64, 1))
@@ -216,5 +216,5 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
             check=True,
         )
         peaks[name] = int(done.stdout.split()[-1]) / 1024
-    assert peaks["large"] - peaks["small"] < 120
-    assert peaks["held"] - peaks["small"] > 200
+    assert peaks["large"] - peaks["small"] < 240
+    assert peaks["held"] - peaks["small"] > 400
