@@ -156,7 +156,7 @@ def load_splits(experiment: "Experiment") -> "Splits":
 def load_own_splits(run: "Run") -> "Splits":
     """Load the images that a run was trained on, and print a summary of them."""
     run.require_source()
-    return load_splits(run.experiment)
+    return load_splits(run.experiment.model_copy(update={"data": run.data}))
 
 
 def with_data(
@@ -184,6 +184,8 @@ def with_data(
         "data.scale": scale,
         "data.skip_broken": skip_broken or None,
     }
+    if source not in (None, experiment.data.source):
+        settings["data.load"] = "auto"
     if source not in (None, experiment.data.source) and not to_path(source or "").is_dir():
         # Settings of the folder on which a run was trained do not apply to other sources.
         unset = {"data.background": "refuse", "data.scale": "refuse", "data.skip_broken": False}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array, Floats, Tensor
@@ -82,6 +83,35 @@ def image_generators(images: Array, *seed: int) -> list[np.random.Generator]:
 def normal_noise(generators: Sequence[np.random.Generator], shape: tuple[int, ...]) -> Floats:
     """Return standard normal noise from one generator per image, (N, *shape), float32."""
     return np.stack([generator.standard_normal(shape, dtype="float32") for generator in generators])
+
+
+def uniform_noise(seed: Sequence[int], shape: tuple[int, ...], rows: NDArray[np.integer]) -> Floats:
+    """Return some rows of uniform noise that a seed determines, without holding the others in memory.
+
+    Args:
+        seed: Seed of the noise.
+        shape: (N, …) of the noise, of which all rows up to the last one in `rows` are drawn.
+        rows: Positions of the returned rows, (n,).
+
+    Returns:
+        (n, …), float32 in [0, 1).
+
+    Example:
+        >>> rows = np.array([2, 0])
+        >>> whole = np.random.default_rng([5]).random((3, 2), dtype="float32")
+        >>> bool((uniform_noise([5], (3, 2), rows) == whole[rows]).all())
+        True
+    """
+    generator, noise = np.random.default_rng(seed), np.empty((len(rows), *shape[1:]), "float32")
+    size = max(1, _NOISE_AT_ONCE // math.prod(shape[1:]))
+    for start in range(0, int(rows.max()) + 1, size):
+        block = generator.random((min(size, shape[0] - start), *shape[1:]), dtype="float32")
+        inside = (rows >= start) & (rows < start + len(block))
+        noise[inside] = block[rows[inside] - start]
+    return noise
+
+
+_NOISE_AT_ONCE = 2**22
 
 
 def _are_levels(dtype: str) -> bool:

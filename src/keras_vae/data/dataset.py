@@ -17,8 +17,8 @@ from keras_vae.data.labels import encode_labels, renumber, united
 from keras_vae.data.lazy import is_lazy
 from keras_vae.data.validation import check_image_shape, numeric_array, pixel_levels
 
-SAMPLE_BYTES = 2**28
-"""Size of the sample of images that represents a larger data set."""
+SAMPLE_BYTES = 2**27
+"""Size of the sample that represents a larger set of streamed images."""
 
 SPLITS = ("train", "validation", "test", "all")
 
@@ -218,10 +218,12 @@ class Dataset:
         return self.subset(evenly_spaced(len(self), count), self.split).in_memory()
 
     def sample(self) -> "Dataset":
-        """Return these images in memory; if they take more than 256 MiB, an evenly spaced sample of that size.
+        """Return the data set itself, or, of streamed images, as many as take 128 MiB of memory, evenly spaced.
 
-        Measurements that need all images at once use this sample, streamed or not.
+        Measurements that need all images at once use this sample.
         """
+        if not self.is_streamed:
+            return self
         count = max(1, SAMPLE_BYTES // math.prod(self.image_shape))
         return self.in_memory() if len(self) <= count else self.subsample_evenly(count)
 
@@ -274,6 +276,10 @@ class Splits(NamedTuple):
     def held_out(self) -> Dataset | None:
         """The images for evaluation: the test split, else the validation split."""
         return self.test if self.test is not None else self.validation
+
+    def sample(self) -> "Splits":
+        """Return the samples of all splits; see `Dataset.sample`."""
+        return Splits(*(None if part is None else part.sample() for part in self))  # type: ignore[arg-type]
 
     @property
     def checksum(self) -> str:

@@ -44,7 +44,9 @@ class LazyImages:
         rows: Positions of these images in the source, (N,).
 
     Example:
-        >>> white = LazyImages(lambda rows, parallel: np.full((len(rows), 2, 2, 1), 255, "uint8"), (2, 2, 1), "", np.arange(9))
+        >>> def read(rows, parallel):
+        ...     return np.full((len(rows), 2, 2, 1), 255, "uint8")
+        >>> white = LazyImages(read, (2, 2, 1), "", np.arange(9))
         >>> white.shape, white[3:5].shape, white[0].max()
         ((9, 2, 2, 1), (2, 2, 2, 1), np.uint8(255))
     """

@@ -208,7 +208,8 @@ def _npy_rows(path: Path) -> _Member:
 
     def read(positions: NDArray[np.int64]) -> NDArray[np.generic]:
         rows = np.empty((len(positions), *shape[1:]), dtype)
-        view: Any = memoryview(rows.reshape(-1).view(np.uint8))
+        levels: Any = rows.reshape(-1).view(np.uint8)
+        view = memoryview(levels)
         with path.open("rb", buffering=0) as opened:
             for start, stop in _runs(positions):
                 target = view[start * size : stop * size]

@@ -222,7 +222,8 @@ def _conversion(config: DataConfig) -> dict[str, Any]:
 
 def _load_file(path: Path, conversion: Conversion, load: Load) -> LoadedData:
     """Load the images of a `.npz` or `.npy` file, or open a `.npy` file to read them on demand."""
-    if load == "memory" or zipfile.is_zipfile(path):
+    # Opening a pipe would wait forever.
+    if load == "memory" or not path.is_file() or zipfile.is_zipfile(path):
         return load_arrays(path)
     (train,), notes = open_arrays(path, conversion)
     size = max(path.stat().st_size, math.prod(train.images.shape))

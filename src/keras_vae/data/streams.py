@@ -109,7 +109,7 @@ def stream_datasets(
         read,
         tuple(chosen.stop - chosen.start for _, _, chosen in blocks),
         datasets[0].classes,
-        hashlib.sha256("-".join(identity).encode()).hexdigest(),
+        hashlib.sha256(os.fsencode("-".join(identity))).hexdigest(),
         tuple(notes),
     )
 

@@ -75,7 +75,7 @@ def measure_disentanglement(
         raise InputError(f"points = {points}: too few; use at least 2")
     count = min(points, len(dataset))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    measured = dataset.subset(chosen, dataset.split)
+    measured = dataset.subset(chosen, dataset.split).in_memory()
     assert measured.factors is not None
     codes = model.encode(measured.images, condition=dataset_condition(model, measured), seed=seed).z_mean
     varies = np.ptp(measured.factors.values, axis=0) > 0

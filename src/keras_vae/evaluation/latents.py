@@ -70,7 +70,7 @@ def measure_latents(
         )
     if images < 1:
         raise InputError(f"images = {images}: too few; use at least 1")
-    measured = _subsample(binarize_if_needed(model, splits, splits.held_out or splits.train), images, seed)
+    measured = _subsample(binarize_if_needed(model, splits, splits.held_out or splits.train), images, seed).in_memory()
     condition, notes = dataset_condition(model, measured), list[str]()
     methods: list[Any] = [model.encode, model.sample_posterior, model.elbo_terms]
     moments, z, terms = (
@@ -291,7 +291,7 @@ def _probe_labels(
         test_codes, test_labels = z_mean[test], measured.labels[test]
         notes.append("knn_accuracy, linear_probe_accuracy: fitted to one half of the images and scored on the other")
     else:
-        train = binarize_if_needed(model, splits, _subsample(splits.train, images, seed))
+        train = binarize_if_needed(model, splits, _subsample(splits.train, images, seed).in_memory())
         codes = model.encode(train.images, seed=seed, condition=dataset_condition(model, train)).z_mean
         # For the type checker: a subset of labeled images has labels.
         labels = np.asarray(train.labels)

@@ -15,6 +15,8 @@ from keras_vae.core.parts import Part
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, evenly_spaced
+from keras_vae.data.lazy import is_lazy
+from keras_vae.evaluation.neighbors import blocks
 from keras_vae.evaluation.per_image import StageResult, mean_and_error
 from keras_vae.models.importance_sampling import Estimate, ImportanceSampling, PosteriorProposal, Proposal
 from keras_vae.models.inputs import dataset_condition
@@ -51,9 +53,13 @@ def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
 
 def _are_training_images(splits: Splits) -> bool:
     """Return whether at least half of the held-out images are training images, as when the same file is given twice."""
-    images = splits.held_out
-    train = {hash(image.tobytes()) for image in splits.train.images}
-    return images is not None and 2 * sum(hash(image.tobytes()) in train for image in images.images) >= len(images)
+    held_out, train = splits.held_out, splits.train
+    if held_out is None:
+        return False
+    if is_lazy(held_out.images) and is_lazy(train.images) and held_out.images.source == train.images.source:
+        return bool(2 * np.isin(held_out.images.rows, train.images.rows).sum() >= len(held_out))
+    images, known = held_out.sample().images, {hash(image.tobytes()) for image in train.sample().images}
+    return 2 * sum(hash(image.tobytes()) in known for image in images) >= len(images)
 
 
 def binarize(splits: Splits, dataset: Dataset) -> Dataset:
@@ -68,10 +74,11 @@ def binarize(splits: Splits, dataset: Dataset) -> Dataset:
         dataset: The split to binarize.
 
     Returns:
-        Images with the values 0 and 255.
+        Images with the values 0 and 255, of a large streamed split those of its sample.
     """
-    generator = np.random.RandomState(BINARIZATION_SEED)
-    if dataset is splits.test and dataset.positions is None:
+    generator, whole = np.random.RandomState(BINARIZATION_SEED), dataset
+    dataset = whole.sample()
+    if whole is splits.test and whole.positions is None and len(dataset) == len(whole):
         _draw_pixels(_last_training_images(splits, len(dataset)), generator)
     return replace(dataset, images=_draw_pixels(dataset.images, generator) * np.uint8(255))
 
@@ -194,10 +201,17 @@ def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
         "binarization": getattr(model.likelihood, "binarize", "none"),
         "binarization_seed": BINARIZATION_SEED if model.likelihood.stochastic_binarization else None,
         "condition": None if model.condition is None else registry.spec("condition", model.condition)["name"],
-        "normalized": model.likelihood.is_normalized_on(measured.images),
+        "normalized": _is_normalized(model, measured),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
     }
+
+
+def _is_normalized(model: "BaseVAE", measured: Dataset) -> bool:
+    """Return whether p(x|z) is normalized on all images, which are read block by block."""
+    images = measured.images
+    ends = blocks(len(images), math.prod(measured.image_shape))
+    return all(model.likelihood.is_normalized_on(images[start:stop]) for start, stop in ends)
 
 
 def _importance_weighted(
@@ -213,7 +227,7 @@ def _importance_weighted(
     sampling = _importance_sampling(model, measured, proposal, samples, seed)
     log_likelihood, sample_size, shape = _estimate(sampling, progress, folder, None, force)
     nll = mean_and_error(-log_likelihood)
-    has_bits = model.likelihood.is_normalized_on(measured.images) and not model.likelihood.is_density
+    has_bits = _is_normalized(model, measured) and not model.likelihood.is_density
     bits = math.log(2) * math.prod(measured.image_shape)
     check = _missed_by_posterior(model, measured, proposal, samples, seed, log_likelihood)
     section = {

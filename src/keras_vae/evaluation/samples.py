@@ -88,8 +88,8 @@ def measure_samples(
         raise InputError(f"n = {n}: too few samples to compare; use at least 2, better 10000")
     binarization = _binarization(model, scored)
     if not isinstance(features, Features):
-        features = load_features(features, splits, seed=FEATURE_SEED, progress=progress)
-    images = _collect_images(model, splits, features.reserved, n, binarization, seed, progress)
+        features = load_features(features, splits.sample(), seed=FEATURE_SEED, progress=progress)
+    images = _collect_images(model, splits.sample(), features.reserved, n, binarization, seed, progress)
     vectors = _extract_features(features, images, progress)
     count, numbers, floor = _compare(vectors, seed, progress)
     return {
@@ -207,6 +207,8 @@ def _binarize(likelihood: Bernoulli, images: Images, seed: list[int]) -> Images:
 def _notes(splits: Splits, n: int, count: int, vectors: _Sets) -> Iterator[str]:
     """Yield the limitations of numbers computed from sets of `count` images."""
     held_out, dimensions = splits.held_out, vectors.samples.shape[1]
+    if len(vectors.train) < len(splits.train):
+        yield f"streamed: {len(vectors.train):,} of {len(splits.train):,} training images represent all, evenly spaced"
     if count < n:
         smallest = "training" if held_out is None or len(vectors.reserved) < len(held_out) else "held-out"
         kind = "training images that the classifier was not trained on"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ from keras_vae.core.errors import InputError, shown, suggestion
 from keras_vae.core.images import check_images
 from keras_vae.core.typing import Array, Shape
 from keras_vae.data.dataset import Dataset
+from keras_vae.data.lazy import is_lazy
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -249,7 +250,9 @@ def _not_images(x: Any) -> InputError:
 
 
 def _to_images(images: Any) -> Array:
-    """Return images as an array of numbers."""
+    """Return images as an array of numbers, or images that are read on demand unchanged."""
+    if is_lazy(images):
+        return cast(Array, images)
     array = _to_numpy(images)
     if array.dtype.kind in "OUSmM":
         raise _not_images(images)

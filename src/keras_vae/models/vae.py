@@ -16,6 +16,7 @@ from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Poste
 from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError
+from keras_vae.core.images import uniform_noise
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
@@ -312,12 +313,14 @@ class VAE(BaseVAE):
         Raises:
             InputError: The images do not fit the model.
         """
-        self._input_checks.arrays(x, condition)
+        inputs = self._input_checks.arrays(x, condition)
         if isinstance(self.prior, VampPrior):
-            inputs = self._prepare_inputs(x, condition, seed)
-            count = len(inputs["images"])
-            chosen = np.random.default_rng(seed).permutation(count)[: self.prior.num_components]
-            images, conditions = self._preprocess({name: values[chosen] for name, values in inputs.items()})
+            shape = inputs["images"].shape
+            chosen = np.random.default_rng(seed).permutation(shape[0])[: self.prior.num_components]
+            inputs = self._prepare_inputs({name: values[chosen] for name, values in inputs.items()}, None, seed)
+            if self.likelihood.requires_noise:
+                inputs["pixel_noise"] = uniform_noise([seed, 1], shape, chosen)
+            images, conditions = self._preprocess(inputs)
             self.prior.initialize(ops.convert_to_numpy(concat_condition(images, conditions)))
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:

@@ -122,7 +122,7 @@ class PlotContext:
     def _sources(self) -> ImageSources:
         """The images that are available without a download."""
         if self._splits is not None:
-            return ImageSources(self.splits.held_out or self.splits.train, self.splits)
+            return ImageSources((self.splits.held_out or self.splits.train).sample(), self.splits)
         return ImageSources() if self._run is None else load_sources(self._run, self._progress)
 
     def images(self, n: int) -> Dataset:

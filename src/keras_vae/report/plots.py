@@ -205,7 +205,7 @@ def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: str | 
     from keras_vae.evaluation.neighbors import nearest_neighbors
 
     images = context.model.sample(n, seed=seed, condition=context.labels_in_turn(n, label))
-    train = context.splits.train
+    train = context.splits.train.sample()
     found = train.images[nearest_neighbors(np.rint(images * 255).astype("uint8"), train.images).indices]
     rows = {"sample": images, _described(train).removesuffix("s"): found.astype("float32") / 255}
     return figures.image_rows(rows, title=f"{context.name}: samples and their nearest {_described(train)}")

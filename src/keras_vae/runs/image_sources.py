@@ -52,7 +52,7 @@ def load_sources(run: Run, progress: Progress | None = None) -> ImageSources:
     if not (file.is_file() and _is_remote(run.experiment.data.source)):
         try:
             splits = run.load_splits(progress)
-            return ImageSources(splits.held_out or splits.train, splits)
+            return ImageSources((splits.held_out or splits.train).sample(), splits)
         except (InputError, RunError, OSError) as error:
             reason = str(error)
     if file.is_file():

@@ -18,6 +18,7 @@ from keras_vae.core.locks import locked
 from keras_vae.core.progress import Progress
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
+from keras_vae.data.config import DataConfig
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
@@ -179,6 +180,12 @@ class Run:
                 f"(checksum {actual[:12]} instead of {expected[:12]}); restore the original images"
             )
 
+    @property
+    def data(self) -> DataConfig:
+        """The `[data]` table of the run; `"auto"` is `"memory"`, because training records `"stream"`."""
+        data = self.experiment.data
+        return data.model_copy(update={"load": "memory"}) if data.load == "auto" else data
+
     def load_splits(self, progress: Progress | None = None) -> Splits:
         """Load the training images and the held-out images of the run.
 
@@ -190,7 +197,7 @@ class Run:
             RunError: A download fails.
         """
         self.require_source()
-        splits, _ = sources.load_splits(self.experiment.data, self.experiment.seed, progress)
+        splits, _ = sources.load_splits(self.data, self.experiment.seed, progress)
         self.require_same_images(splits)
         return splits
 

@@ -62,7 +62,7 @@ class StreamedBatches(ShuffledBatches):
 
     def __init__(self, images: Any, batch_size: int, seed: int | None, workers: int = 0) -> None:
         self._threads = workers or os.cpu_count() or 1
-        self._error: Exception | None = None
+        self._error: InputError | None = None
         super().__init__(images, batch_size, seed)
 
     def shuffle(self, epoch: int) -> None:
@@ -75,11 +75,7 @@ class StreamedBatches(ShuffledBatches):
         if index == 0 or index != self._next:
             self._ahead = self._read_ahead(index)
         self._next = index + 1
-        try:
-            return next(self._ahead)  # type: ignore[no-any-return]
-        except Exception as error:
-            self._error = error
-            raise
+        return next(self._ahead)
 
     def _read_ahead(self, start: int) -> Iterator[Any]:
         """Return an iterator over the batches from `start` to the end of the epoch."""
@@ -89,14 +85,19 @@ class StreamedBatches(ShuffledBatches):
 
         def read(index: int) -> tuple[Any]:
             rows = backend.own_rows(order[index * size : (index + 1) * size])
-            return (keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),)
+            try:
+                return (keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),)
+            except InputError as error:
+                # Grain adds lines to the message of the error that it passes on.
+                self._error = InputError(str(error))
+                raise
 
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)
         return iter(grain.MapDataset.range(start, len(self)).map(read).to_iter_dataset(options))
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Raise the error of reading a batch in place of the one that the pipeline of a backend makes of it."""
+        """Raise the error of reading a batch in place of the one that grain or the backend makes of it."""
         try:
             yield
         except Exception:

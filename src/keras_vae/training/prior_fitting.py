@@ -114,6 +114,7 @@ def _fit_and_measure(
 
 
 def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, progress: Progress) -> None:
+    dataset = dataset.sample()
     # Sample several codes per image of a small data set, because an epoch would otherwise have too few steps.
     if len(dataset) < _CODES_PER_EPOCH:
         dataset = dataset.subset(np.arange(_CODES_PER_EPOCH) % len(dataset), dataset.split)

@@ -88,10 +88,9 @@ def train(
         for note in notes:
             warnings.warn(note, stacklevel=2)
     require_grain(splits)
-    # Resuming on a machine with more or less memory must find the same checksum.
-    load = "stream" if splits.train.is_streamed else "memory"
-    if experiment.data.load != load and splits.train.is_streamed:
-        experiment = experiment.with_overrides([f"data.load={load}"])
+    if splits.train.is_streamed:
+        # On a machine with more memory, the images would have another checksum.
+        experiment = experiment.with_overrides(["data.load=stream"])
     with backend.distributed(devices):
         info = DatasetInfo.from_splits(splits)
         resolved = resolve(experiment, info)

@@ -37,7 +37,7 @@ def batch_pipeline(batches: Any) -> Any:
 
 
 def _generated(batches: Any) -> Any:
-    """Return a pipeline of batches that Python reads, one ahead of the step that uses it; not tuned: see `_gather_rows`."""
+    """Return a pipeline of batches that Python reads, one ahead of the step; it is not tuned: see `_gather_rows`."""
     import tensorflow as tf
 
     signature = keras.tree.map_structure(
