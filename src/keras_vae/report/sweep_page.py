@@ -58,12 +58,10 @@ def render_sweep(
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     sections = [
         Section("best", "Best runs", "best_trials", {"trials": best, "metric": metric}),
-        *(
-            figure_section(name, SWEEP_FIGURES[name], figures[name], title)
-            for name in SWEEP_FIGURES
-            if name in figures
-        ),
+        *(figure_section(name, SWEEP_FIGURES[name], figures[name], title) for name in SWEEP_FIGURES if name in figures),
         Section("trials", "Trials", "trials", {"trials": trials, "keys": keys, "metric": metric, "notes": notes}),
-        Section("settings", "Settings", "settings", {"toml": experiment_toml, "environment": list(environment.items())}),
+        Section(
+            "settings", "Settings", "settings", {"toml": experiment_toml, "environment": list(environment.items())}
+        ),
     ]
     return load_template("sweep.html", with_code=_with_code).render(title=title, summary=summary, sections=sections)

@@ -138,9 +138,7 @@ def open_storage(url: str, heartbeat: int) -> Any:
     except (ImportError, sqlalchemy.exc.NoSuchModuleError):
         name = url.partition(":")[0]
         package = "psycopg[binary]" if name == "postgresql+psycopg" else "the driver of the database"
-        raise InputError(
-            f"storage = {hide_passwords(url)}: {name} is not installed; pip install '{package}'"
-        ) from None
+        raise InputError(f"storage = {hide_passwords(url)}: {name} is not installed; pip install '{package}'") from None
 
 
 def build_sampler(experiment: SweepExperiment, seed: int | None) -> Any:

@@ -7,7 +7,14 @@ from typing import Any
 
 from keras_vae.core.errors import InputError
 from keras_vae.integrations.sweep.config import SweepExperiment
-from keras_vae.integrations.sweep.engine import DATABASE, open_storage, quiet, require_optuna, storage_errors, storage_url
+from keras_vae.integrations.sweep.engine import (
+    DATABASE,
+    open_storage,
+    quiet,
+    require_optuna,
+    storage_errors,
+    storage_url,
+)
 
 FILE = "sweep.toml"
 """The experiment of a sweep, with its table `[sweep]`, in the folder of the sweep."""

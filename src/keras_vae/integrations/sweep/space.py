@@ -85,7 +85,9 @@ class Range(ConfigModel):
         if self.log and self.low <= 0:
             return "a logarithmic range contains only numbers above 0; raise low, or remove log"
         if self.step is not None and (self.log or not 0 < self.step <= self.high - self.low):
-            return "log and step exclude each other; remove one" if self.log else "step does not fit; choose a smaller one"
+            return (
+                "log and step exclude each other; remove one" if self.log else "step does not fit; choose a smaller one"
+            )
         if self.is_integer and isinstance(self.step, float):
             return "a step of integers is not an integer; write the limits as 1.0, or choose another step"
         return None

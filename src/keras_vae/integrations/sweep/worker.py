@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -120,9 +120,7 @@ def check_candidates(experiment: SweepExperiment, splits: Splits) -> None:
     """
     config, info = experiment.sweep, DatasetInfo.from_splits(splits)
     if splits.validation is None:
-        raise InputError(
-            f"sweep.metric = {config.metric}: there are no validation images; set data.validation above 0"
-        )
+        raise InputError(f"sweep.metric = {config.metric}: there are no validation images; set data.validation above 0")
     first: Mapping[str, Any] | None = None
     for values in experiment.candidates():
         try:
