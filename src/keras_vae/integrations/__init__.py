@@ -1,1 +1,1 @@
-"""Integrations with other software: model export, the Hugging Face Hub, scikit-learn."""
+"""Integrations with other software: model export, the Hugging Face Hub, scikit-learn, Optuna."""
