@@ -64,7 +64,11 @@ def parse(*replaced: tuple[str, str]) -> SweepExperiment:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("learning_rate", "learning_rat", "training.learning_rat = 0.0001: no such setting; did you mean 'learning_rate'?"),
+        (
+            "learning_rate",
+            "learning_rat",
+            "training.learning_rat = 0.0001: no such setting; did you mean 'learning_rate'?",
+        ),
         ("training.learning_rate", "data.source", "sweep.space.data.source"),
         ("training.learning_rate", "seed", "set sweep.repeats"),
         ("low = 1e-4", "low = -1.0", "a logarithmic range contains only numbers above 0"),
@@ -73,7 +77,7 @@ def parse(*replaced: tuple[str, str]) -> SweepExperiment:
         ("[1, 2]", "[1, 1]", "contains a choice twice"),
         ("[1, 2]", "[1, 0]", "model.latent_dim = 0: too small"),
         ("heartbeat", "hartbeat", "did you mean 'heartbeat'?"),
-        ("[sweep]", "[sweep]\nmetric = 'elbo'", "did you mean 'negative_elbo'?"),
+        ("[sweep]", "[sweep]\nmetric = 'negativ_elbo'", "did you mean 'negative_elbo'?"),
     ],
 )
 def test_files_are_checked_at_once(old: str, new: str, message: str) -> None:
@@ -93,9 +97,9 @@ def test_other_commands_refuse_the_table() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("latent_dim\" = [1, 2]", 'objective.beta" = [1.0, 4.0]', "use metric = negative_elbo"),
-        ("latent_dim\" = [1, 2]", 'objective" = ["elbo", "iwae"]', "use metric = negative_elbo"),
-        ("latent_dim\" = [1, 2]", 'likelihood" = ["bernoulli", "normal"]', "remove model.likelihood"),
+        ('latent_dim" = [1, 2]', 'objective.beta" = [1.0, 4.0]', "use metric = negative_elbo"),
+        ('latent_dim" = [1, 2]', 'objective" = ["elbo", "iwae"]', "use metric = negative_elbo"),
+        ('latent_dim" = [1, 2]', 'likelihood" = ["bernoulli", "normal"]', "remove model.likelihood"),
     ],
 )
 def test_losses_of_different_meaning_are_not_ranked(splits: Splits, old: str, new: str, message: str) -> None:
@@ -104,9 +108,9 @@ def test_losses_of_different_meaning_are_not_ranked(splits: Splits, old: str, ne
 
 
 def test_the_bound_is_comparable_between_objectives_and_choices_are_built(splits: Splits) -> None:
-    check_candidates(parse(("latent_dim\" = [1, 2]", 'objective.beta" = [1.0, 4.0]')), splits)
+    check_candidates(parse(('latent_dim" = [1, 2]', 'objective.beta" = [1.0, 4.0]')), splits)
     with pytest.raises(InputError, match=re.escape("model.prior = 'vam': unknown; did you mean 'vamp'?")):
-        check_candidates(parse(("latent_dim\" = [1, 2]", 'prior" = ["standard-normal", "vam"]')), splits)
+        check_candidates(parse(('latent_dim" = [1, 2]', 'prior" = ["standard-normal", "vam"]')), splits)
     with pytest.raises(InputError, match="set data.validation above 0"):
         check_candidates(parse(), splits._replace(validation=None))
 
@@ -121,7 +125,7 @@ def test_the_bound_is_comparable_between_objectives_and_choices_are_built(splits
     ],
 )
 def test_samplers_and_pruners_are_checked(splits: Splits, tmp_path: Path, line: str, message: str) -> None:
-    text = TEXT.replace("pruner = \"nop\"\n", "") if line.startswith("pruner") else TEXT
+    text = TEXT.replace('pruner = "nop"\n', "") if line.startswith("pruner") else TEXT
     experiment = SweepExperiment.from_toml(text.replace("[sweep]", f"[sweep]\n{line}"), "x.toml")
     with pytest.raises(InputError, match=re.escape(message)):
         sweep(experiment, splits, tmp_path / "x")
@@ -135,10 +139,14 @@ def test_sweep_trains_every_point_of_a_grid_records_failures_and_writes_a_page(s
     )
     opened = sweep(experiment, splits, tmp_path / "x")
     assert sorted((t.settings["training.learning_rate"], t.settings["model.latent_dim"]) for t in opened.trials) == [
-        (1e-3, 1), (1e-3, 2), (1e30, 1), (1e30, 2),
+        (1e-3, 1),
+        (1e-3, 2),
+        (1e30, 1),
+        (1e30, 2),
     ]
     assert sorted(trial.state for trial in opened.trials) == ["complete", "complete", "failed", "failed"]
-    assert all("NaN" in (t.error or "") or "inf" in (t.error or "") or "nan" in (t.error or "") for t in opened.trials[:] if t.state == "failed")
+    errors = [trial.error or "" for trial in opened.trials if trial.state == "failed"]
+    assert all("training.learning_rate (now 1e+30)" in error for error in errors)
     best = opened.ranked[0]
     runs = [Run.open(tmp_path / "x" / name) for name in best.runs]
     assert [run.experiment.seed for run in runs] == [0, 1]
@@ -146,7 +154,9 @@ def test_sweep_trains_every_point_of_a_grid_records_failures_and_writes_a_page(s
     again = sweep(experiment, splits, tmp_path / "x")
     assert len(again.trials) == 4
     page = write_report(Sweep.open(tmp_path / "x")).read_text("utf-8")
-    assert all(text in page for text in ("History", "Parallel coordinates", f'href="{best.runs[0]}/"', "data:image/png"))
+    assert all(
+        text in page for text in ("History", "Parallel coordinates", f'href="{best.runs[0]}/"', "data:image/png")
+    )
     with pytest.raises(InputError, match=re.escape("training.epochs = 3: the sweep")):
         sweep(experiment.with_overrides(["training.epochs=3"]), splits, tmp_path / "x")
 
@@ -183,14 +193,16 @@ def test_a_missing_extra_names_its_installation(
 
 
 def test_the_example_of_the_docs_is_valid() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", SCALE.read_text("utf-8").partition("## Many trainings")[2], re.DOTALL)[:1]
+    (text,) = re.findall(r"```toml\n(.*?)```", SCALE.read_text("utf-8").partition("## Many trainings")[2], re.DOTALL)[
+        :1
+    ]
     assert SweepExperiment.from_toml(text, "docs/scale.md").sweep.space
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "x.toml"
-    path.write_text(TEXT.replace("epochs = 2", "epochs = 6"))
+    path.write_text(TEXT.replace("epochs = 2", "epochs = 4").replace("batch_size = 8", "batch_size = 32"))
     return path
 
 
@@ -202,7 +214,7 @@ def start(*arguments: object) -> "subprocess.Popen[bytes]":
 @on_tensorflow("one backend is enough for processes")
 def test_two_workers_share_the_trials_and_resume_those_of_a_killed_one(file: Path, tmp_path: Path) -> None:
     out = tmp_path / "x"
-    first, second = start(file, out, 4), start(file, out, 4)
+    first, second = start(file, out, 3), start(file, out, 3)
     try:
         deadline = time.monotonic() + 60
         while not list(out.glob("*/checkpoint/state.npz")):
@@ -218,9 +230,9 @@ def test_two_workers_share_the_trials_and_resume_those_of_a_killed_one(file: Pat
         first.kill()
         second.kill()
     trials = Sweep.open(out).trials
-    assert [trial.state for trial in trials] == ["complete"] * 4
-    assert len({tuple(trial.settings.items()) for trial in trials}) == 4
-    assert len(list(out.glob("*/model.keras"))) == 4
+    assert [trial.state for trial in trials] == ["complete"] * 3
+    assert len({tuple(trial.settings.items()) for trial in trials}) == 3
+    assert len(list(out.glob("*/model.keras"))) == 3
     undisturbed = train(Run.open(path).experiment, out=tmp_path / "undisturbed")
     assert_equal_runs(Run.open(path), undisturbed)
 
@@ -242,8 +254,22 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data = folder / "data"
     try:
         subprocess.run(
-            [*user, POSTGRES / "initdb", "-D", data, "-U", "me", "-A", "scram-sha-256", "--pwfile", folder / "password", "--no-sync"],
-            check=True, capture_output=True, cwd=folder,
+            [
+                *user,
+                POSTGRES / "initdb",
+                "-D",
+                data,
+                "-U",
+                "me",
+                "-A",
+                "scram-sha-256",
+                "--pwfile",
+                folder / "password",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+            cwd=folder,
         )
         server = [*user, POSTGRES / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
