@@ -111,7 +111,7 @@ def test_the_bound_is_comparable_between_objectives_and_choices_are_built(splits
     check_candidates(parse(('latent_dim" = [1, 2]', 'objective.beta" = [1.0, 4.0]')), splits)
     with pytest.raises(InputError, match=re.escape("model.prior = 'vam': unknown; did you mean 'vamp'?")):
         check_candidates(parse(('latent_dim" = [1, 2]', 'prior" = ["standard-normal", "vam"]')), splits)
-    with pytest.raises(InputError, match="set data.validation above 0"):
+    with pytest.raises(InputError, match=r"set data\.validation above 0"):
         check_candidates(parse(), splits._replace(validation=None))
 
 
