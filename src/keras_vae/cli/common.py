@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
+
+
+ExperimentType = TypeVar("ExperimentType", bound="Experiment")
 
 
 class Backend(StrEnum):
@@ -160,7 +163,7 @@ def load_own_splits(run: "Run") -> "Splits":
 
 
 def with_data(
-    experiment: "Experiment",
+    experiment: ExperimentType,
     source: str | None,
     image_size: str | None,
     color: Color | None,
@@ -168,7 +171,7 @@ def with_data(
     fit: Fit | None = None,
     scale: float | None = None,
     skip_broken: bool = False,
-) -> "Experiment":
+) -> ExperimentType:
     """Return an experiment with the data of `--data` and its related options; None keeps a setting."""
     from keras_vae.data.sources import SOURCES
 

@@ -121,9 +121,7 @@ def _work(
 
     try:
         with StopOnSignal():
-            return worker.sweep(
-                experiment, splits, out, trials=trials, storage=storage, on_trial=_say_trial(experiment.sweep.metric)
-            )
+            return worker.sweep(experiment, splits, out, trials=trials, storage=storage, on_trial=_say_trial)
     except KeyboardInterrupt as interrupt:
         say("stopped; all completed epochs are saved: continue with the same command")
         raise typer.Exit(128 + (interrupt.args or (signal.SIGINT,))[0]) from None
@@ -133,18 +131,18 @@ def _work(
         raise RunError(f"{error}; all completed epochs are saved: continue with the same command") from None
 
 
-def _say_trial(metric: str):  # noqa: ANN202
-    def show(trial: "TrialResult") -> None:
-        say(f"{trial.number:04d}  {_outcome(trial)}  {_settings(trial)}")
-
-    say(f"trial  {metric} of validation images, nats per image")
-    return show
+def _say_trial(trial: "TrialResult") -> None:
+    say(f"{trial.number:04d}  {_outcome(trial)}  {_settings(trial)}")
 
 
 def _outcome(trial: "TrialResult") -> str:
     from keras_vae.evaluation.descriptions import format_value
 
-    return format_value(trial.value) if trial.value is not None else trial.state
+    return f"{format_value(trial.value)} nats" if trial.value is not None else trial.state
+
+
+def _run(sweep: "Sweep", trial: "TrialResult") -> str:
+    return str(sweep.folder / trial.runs[0]) if trial.runs else f"{trial.number:04d}"
 
 
 def _settings(trial: "TrialResult") -> str:
@@ -166,16 +164,9 @@ def _print_sweep(sweep: "Sweep") -> None:
     print(f"trials     {counts or 'none'}")
     if ranked:
         head = ("run", f"{sweep.experiment.sweep.metric} (validation)", "settings")
-        rows = [
-            (
-                str(sweep.folder / trial.runs[0]) if trial.runs else f"{trial.number:04d}",
-                _outcome(trial),
-                _settings(trial),
-            )
-            for trial in ranked[:_SHOWN]
-        ]
+        rows = [(_run(sweep, trial), _outcome(trial), _settings(trial)) for trial in ranked[:_SHOWN]]
         print_table([head, *rows])
-        say(f"next:\n  vae evaluate {rows[0][0]}  measure the best run on test images")
+        say(f"next:\n  vae evaluate {quoted(Path(rows[0][0]))}  measure the best run on test images")
     for trial in [trial for trial in trials if trial.error is not None][:_SHOWN]:
         say(f"{trial.number:04d} failed: {trial.error}")
     if trials and not ranked and set(states) == {"failed"}:

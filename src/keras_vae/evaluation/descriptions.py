@@ -256,7 +256,8 @@ SWEEP_FIGURES = {
     ),
     "parallel-coordinates": Caption(
         "Parallel coordinates",
-        "One line per complete trial through its settings and its metric. The best trials are orange, the worst blue.",
+        "One line per complete trial through its settings and its metric. The best trials are orange, the worst blue."
+        " On the axis of the metric, the trials are evenly spaced.",
         "The orange lines pass through the inside of every range.",
         "The orange lines end at a limit of a range: extend the range.",
     ),

@@ -1,4 +1,4 @@
-"""Integrations with other software: model export, the Hugging Face Hub, scikit-learn, trackers of experiments."""
+"""Integrations: model export, the Hugging Face Hub, scikit-learn, Optuna, trackers of experiments."""
 
 import lazy_loader
 

@@ -108,10 +108,11 @@ def _coordinates(sweep: Sweep, ranked: Sequence[TrialResult]) -> tuple[list[figu
     axes = list[figures.Axis]()
     for key, dimension in list(sweep.experiment.space.items())[: figures.MAX_AXES]:
         values = [trial.settings[key] for trial in ranked]
-        log = isinstance(dimension, Range) and dimension.log
-        axes.append(figures.coordinate_axis(key, values, [_text(value) for value in values], log=log))
-    scores = [float(trial.value or 0) for trial in ranked]
-    axes.append(figures.coordinate_axis(sweep.experiment.sweep.metric, scores, [_text(score) for score in scores]))
+        if isinstance(dimension, Range):
+            axes.append(figures.number_axis(key, values, dimension.low, dimension.high, log=dimension.log))
+        else:
+            axes.append(figures.category_axis(key, list(map(_text, values)), list(map(_text, dimension.candidates))))
+    axes.append(figures.rank_axis(sweep.experiment.sweep.metric, [float(trial.value or 0) for trial in ranked]))
     return axes, [index / (len(ranked) - 1) for index in range(len(ranked))]
 
 

@@ -275,8 +275,6 @@ class _Worker:
 
     def _objective(self, trial: Any) -> float:
         """Train a trial with every seed, and return the mean of the metric."""
-        import optuna
-
         self.current = trial.number
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         number = original_number(frozen)
@@ -302,8 +300,6 @@ class _Worker:
             raise _TrialError(reason) from error
         except KeyboardInterrupt:
             self._put_back(trial)
-            raise
-        except optuna.TrialPruned:
             raise
         return sum(scores) / len(scores)
 

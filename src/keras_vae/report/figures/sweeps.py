@@ -1,14 +1,14 @@
 """Figures of sweeps: the history, the importances of settings, and parallel coordinates."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.evaluation.descriptions import format_number
 from keras_vae.report.figures.curves import upper_limit
-from keras_vae.report.figures.style import FAINT, INK, TRAIN, VALIDATION, WIDTH, shorten, style
+from keras_vae.report.figures.style import FAINT, INK, PAGE, TRAIN, VALIDATION, WIDTH, shorten, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,12 +102,13 @@ def parallel_coordinates(axes_: Sequence[Axis], ranks: Sequence[float]) -> "Figu
     """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patheffects import withStroke
 
     from keras_vae.report.figures.notebook import figure_with_axes
 
     with style():
         figure, axes = figure_with_axes(0.62 * WIDTH, None)
-        places = np.arange(len(axes_))
+        places = [float(place) for place in range(len(axes_))]
         lines = [np.stack([places, [axis.positions[trial] for axis in axes_]], -1) for trial in range(len(ranks))]
         # The best trials are drawn last.
         order = np.argsort(ranks)[::-1]
@@ -127,6 +128,7 @@ def parallel_coordinates(axes_: Sequence[Axis], ranks: Sequence[float]) -> "Figu
                     fontsize=8.5,
                     va="center",
                     ha="left" if last else "right",
+                    path_effects=[withStroke(linewidth=3, foreground=PAGE)],
                 )
         axes.set_xticks(places, [axis.label for axis in axes_], fontsize=8.5)
         axes.tick_params(axis="x", length=0, pad=8)
@@ -135,34 +137,52 @@ def parallel_coordinates(axes_: Sequence[Axis], ranks: Sequence[float]) -> "Figu
     return figure
 
 
-def coordinate_axis(name: str, values: Sequence[Any], texts: Sequence[str], *, log: bool = False) -> Axis:
-    """Return the axis of a setting or of the metric.
+def category_axis(name: str, texts: Sequence[str], choices: Sequence[str]) -> Axis:
+    """Return the axis of a setting with choices.
 
     Args:
-        name: Its dotted name.
+        name: Dotted name of the setting.
+        texts: The value of each trial.
+        choices: All values, from bottom to top.
+    """
+    place = dict(zip(choices, np.linspace(0, 1, len(choices)).tolist(), strict=True))
+    return Axis(_axis_label(name), [place[text] for text in texts], {place[text]: text for text in choices})
+
+
+def number_axis(name: str, values: Sequence[float], low: float, high: float, *, log: bool = False) -> Axis:
+    """Return the axis of a setting with a range.
+
+    Args:
+        name: Dotted name of the setting.
         values: The value of each trial.
-        texts: The values as text.
+        low: Lower limit of the range.
+        high: Upper limit of the range.
         log: Whether to use a logarithmic scale.
     """
-    label = shorten(name.rpartition(".")[2], 20)
-    label = f"{shorten(name.rpartition('.')[0], 20)}\n{label}" if "." in name else label
-    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    if not is_number or len(set(values)) == 1:
-        kinds = sorted(set(texts))
-        steps = [0.5] if len(kinds) == 1 else np.linspace(0, 1, len(kinds)).tolist()
-        place = dict(zip(kinds, steps, strict=True))
-        return Axis(label, [place[text] for text in texts], {position: text for text, position in place.items()})
-    numbers = np.asarray(values, np.float64)
-    scaled = np.log(numbers) if log else numbers
-    low, high = float(scaled.min()), float(scaled.max())
-    middle = np.linspace(low, high, 5)
-    shown = np.exp(middle) if log else middle
-    if all(isinstance(value, int) for value in values):
-        exact = sorted(set(values))
-        shown = np.asarray(exact if len(exact) <= 5 else np.unique(np.rint(shown)), np.float64)
-        middle = np.log(shown) if log else shown
-    positions = (scaled - low) / (high - low)
+    scale = np.log if log else np.asarray
+    bottom, top = float(scale(low)), float(scale(high))
+    shown = np.exp(np.linspace(bottom, top, 5)) if log else np.linspace(low, high, 5)
+    if isinstance(low, int) and isinstance(high, int):
+        shown = np.unique(np.rint(shown))
+    positions = (scale(np.asarray(values, np.float64)) - bottom) / (top - bottom)
+    ticks = {float((scale(value) - bottom) / (top - bottom)): f"{value:.3g}" for value in shown}
+    return Axis(_axis_label(name), positions.tolist(), ticks)
+
+
+def rank_axis(name: str, values: Sequence[float]) -> Axis:
+    """Return the axis of the metric, on which the trials are evenly spaced.
+
+    Args:
+        name: Name of the metric.
+        values: The metric of each trial, in ascending order.
+    """
+    places = np.linspace(0, 1, len(values))
     ticks = {
-        float((at - low) / (high - low)): format_number(float(value)) for at, value in zip(middle, shown, strict=True)
+        float(places[index]): format_number(values[index]) for index in np.linspace(0, len(values) - 1, 5).astype(int)
     }
-    return Axis(label, positions.tolist(), ticks)
+    return Axis(_axis_label(name), places.tolist(), ticks)
+
+
+def _axis_label(name: str) -> str:
+    table, _, setting = name.rpartition(".")
+    return "\n".join(shorten(part, 20) for part in (table, setting) if part)
