@@ -20,7 +20,7 @@ from keras_vae.data.headers import BrokenFile, broken_error, check_files, skippe
 from keras_vae.data.layout import list_images
 
 # Pillow decodes in parallel, but below this size threads cost more than they save.
-_MIN_THREADED_PIXELS = 128 * 128
+MIN_THREADED_PIXELS = 128 * 128
 
 
 def load_folder(
@@ -126,7 +126,7 @@ def read_images(files: Sequence[Path], shape: ImageShape, decoder: Decoder, prog
 
     check_memory(len(files), shape, is_resized=decoder.conversion.image_size is not None)
     images, positions, broken = np.empty((len(files), *shape), np.uint8), list[int](), list[BrokenFile]()
-    decoded = threaded(decode, files) if math.prod(shape[:2]) >= _MIN_THREADED_PIXELS else map(decode, files)
+    decoded = threaded(decode, files) if math.prod(shape[:2]) >= MIN_THREADED_PIXELS else map(decode, files)
     with without_size_warnings():
         shown = progress(files, "reading images")
         for position, (_, result) in enumerate(zip(shown, decoded, strict=True)):
