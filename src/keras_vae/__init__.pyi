@@ -8,6 +8,7 @@ from .data.dataset import Dataset
 from .evaluation.comparison import compare
 from .evaluation.diagnostics import diagnose
 from .evaluation.evaluate import EvaluationConfig, evaluate
+from .integrations import trackers
 from .integrations.sklearn import AnomalyDetector, VAETransformer
 from .models.base import BaseVAE
 from .models.hierarchical import HierarchicalVAE
@@ -56,6 +57,7 @@ __all__ = [
     "register",
     "resume",
     "schedules",
+    "trackers",
     "train",
     "write_report",
 ]

@@ -1,5 +1,6 @@
 """`vae train`."""
 
+import importlib.util
 import json
 import shlex
 from collections.abc import Callable
@@ -97,10 +98,33 @@ def test_resuming_a_complete_run_changes_nothing(vae: Vae, run: Path) -> None:
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_tensorboard_logs_are_written_into_the_run(vae: Vae, folder: Path) -> None:
+def test_trackers_record_the_training_and_its_results(vae: Vae, folder: Path) -> None:
     pytest.importorskip("tensorboard")
-    assert vae("train", "--data", folder, "--out", "run", "--tensorboard", *SMALL).code == 0
-    assert list(Path("run/tensorboard").rglob("events.out.tfevents.*"))
+    outcome = vae("train", "--data", folder, "--out", "run", "--tracker", "tensorboard", *SMALL)
+    assert outcome.code == 0, outcome.err
+    assert "recorded in tensorboard: tensorboard --logdir run/tensorboard\n" in outcome.err
+    assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
+    assert Path("run/tensorboard/projector_config.pbtxt").is_file()
+    # A tracker of an interrupted training is not recorded, but missed.
+    Path("run/report.html").unlink()
+    assert "run is recorded in tensorboard: pass `--tracker tensorboard`" in vae("train", "--resume", "run").err
+    assert "nothing to resume" in vae("train", "--resume", "run").err
+    assert vae("train", "--resume", "run", "--tracker", "tensorboard").code == 0
+    assert len(list(Path("run/tensorboard").glob("events.out.tfevents.*"))) == 2
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_missing_tracker_is_reported_before_images_are_loaded(
+    vae: Vae, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == name else find_spec(package))
+    outcome = vae("train", "--data", "nowhere", "--tracker", name)
+    assert_rejected(outcome, f"tracker = {name}: the package {name} is missing; pip install 'keras-vae[{name}]'")
+
+
+def test_unknown_tracker_is_rejected(vae: Vae) -> None:
+    assert_rejected(vae("train", "--tracker", "aim"), "--tracker")
 
 
 def write_png(path: Path, shape: tuple[int, ...] = (9, 7)) -> None:

@@ -37,8 +37,8 @@ def expected() -> dict[str, Any]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def write(out: Path, computed: list[int], key: object = "key", fail_at: int | None = None) -> Path:
-    return tables.write(out, blocks(computed, fail_at), key=key, title="title")
+def write(out: Path, computed: list[int], key: str = "key", fail_at: int | None = None) -> Path:
+    return tables.write(out, blocks(computed, fail_at), key={"model": key}, title="title")
 
 
 def test_blocks_are_joined_into_arrays(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_progress_covers_the_missing_blocks(tmp_path: Path) -> None:
         shown.append((len(items), title))
         return iter(items)
 
-    tables.write(tmp_path / "t.csv", blocks([]), key=1, progress=progress, title="encoding")
+    tables.write(tmp_path / "t.csv", blocks([]), key={}, progress=progress, title="encoding")
     assert shown == [(3, "encoding")]
 
 
@@ -142,7 +142,7 @@ NAMES = [
 def test_no_text_in_a_csv_file_is_a_formula_and_all_texts_can_be_read_back(tmp_path: Path) -> None:
     numbers = np.linspace(-1, 1, len(NAMES))
     columns = {"name": np.array(NAMES), "score": numbers, "label": np.arange(len(NAMES)) - 3}
-    out = tables.write(tmp_path / "t.csv", [lambda: columns], key=1, title="")
+    out = tables.write(tmp_path / "t.csv", [lambda: columns], key={}, title="")
     with out.open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
     assert [tables.unescape_cell(row["name"]) for row in rows] == NAMES

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_vae.core.errors import InputError
-from keras_vae.data import packed
+from keras_vae.data import packed, sources
 from keras_vae.data.arrays import load_arrays
 
 
@@ -48,6 +48,17 @@ def test_images_have_their_splits_labels_and_factors(path: Path, in_memory: bool
 
 def test_load_arrays_finds_the_description(path: Path) -> None:
     assert load_arrays(path).train.present_classes == ("cat", "dog")
+
+
+def test_streamed_images_equal_those_in_memory(path: Path) -> None:
+    streamed, loaded = sources.load(path, load="stream"), sources.load(path)
+    for one, other in ((streamed.train, loaded.train), (streamed.test, loaded.test)):
+        assert one is not None and other is not None
+        np.testing.assert_array_equal(one.images[np.arange(len(one))], other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.factors is not None and other.factors is not None
+        np.testing.assert_array_equal(one.factors.values, other.factors.values)
+        assert (one.split, one.classes) == (other.split, other.classes)
 
 
 def test_another_array_is_rejected(path: Path) -> None:

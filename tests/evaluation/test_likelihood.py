@@ -14,6 +14,7 @@ from scipy import special, stats
 from keras_vae import VAE
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, Normal
+from keras_vae.core.blocks import BlockFolder
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
@@ -168,30 +169,30 @@ def test_the_condition_of_the_model_is_recorded(gray: Array) -> None:
 
 def test_an_interrupted_measurement_resumes(gray: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.tile(gray, (20, 1, 1, 1))
-    vae, splits, partial = (
+    vae, splits, folder = (
         small_vae(),
         Splits(Dataset.from_arrays(images, name="frames"), None, None),
-        tmp_path / "p.npy",
+        BlockFolder(tmp_path / "evaluation.json", {"samples": 10}),
     )
     monkeypatch.setattr("keras_vae.models.importance_sampling._PIXELS_AT_ONCE", 100 * 28 * 28)
     whole = measure_likelihood(vae, splits, seed=0, samples=10).section
 
     def cut(blocks: list[slice], label: str, /) -> object:
-        yield from blocks[:30]
+        yield from blocks[:2]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_likelihood(vae, splits, seed=0, samples=10, progress=cut, partial=partial)
+        measure_likelihood(vae, splits, seed=0, samples=10, progress=cut, folder=folder)
     computed = []
     original = ImportanceSampling.__call__
     monkeypatch.setattr(
         ImportanceSampling, "__call__", lambda self, block: computed.append(block) or original(self, block)
     )
-    assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial).section == whole
+    assert measure_likelihood(vae, splits, seed=0, samples=10, folder=folder).section == whole
     assert 0 < len(computed) <= 60
     assert computed[0].start >= 200
-    partial.write_bytes(b"torn")
-    assert measure_likelihood(vae, splits, seed=0, samples=10, partial=partial).section == whole
+    folder.file(0).write_bytes(b"torn")
+    assert measure_likelihood(vae, splits, seed=0, samples=10, folder=folder).section == whole
 
 
 def test_sections_are_json_and_negative_samples_are_an_error(gray: Array) -> None:

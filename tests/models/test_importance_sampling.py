@@ -326,3 +326,49 @@ def test_nll_of_mnist_2d_is_that_of_quadrature(real_mnist: object) -> None:
     assert abs(gaps.mean()) < 0.05
     assert np.abs(gaps).max() < 1
     assert (exact - model.log_likelihood(images, samples=1000, proposal="posterior")).mean() > 1
+
+
+@pytest.mark.parametrize(("proposal", "numbers_per_draw"), [("posterior", 1), ("mixture", 3)])
+def test_only_log_weights_leave_the_device(
+    proposal: str, numbers_per_draw: int, linear: tuple[VAE, Array, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each further draw, the log-weight, or its three terms, are copied to the host, but no image."""
+    vae, images, _ = linear
+    copied, convert = list[int](), ops.convert_to_numpy
+
+    def convert_and_count(tensor: object) -> Array:
+        array: Array = convert(tensor)
+        copied.append(array.size)
+        return array
+
+    monkeypatch.setattr(ops, "convert_to_numpy", convert_and_count)
+
+    # Keras's methods copy all outputs of a model to the host.
+    def refuse(*args: object) -> None:
+        raise AssertionError("predict_on_batch copies images and codes to the host")
+
+    vae.encoder.predict_on_batch(images[:4])
+    monkeypatch.setattr(VAE, "predict_on_batch", refuse)
+    totals = []
+    for samples in (200, 400):
+        copied.clear()
+        vae.log_likelihood(images[:4], samples=samples, proposal=proposal)
+        totals.append(sum(copied))
+    # A fifth of the draws of the mixture are codes of the posterior and the prior, which the host needs.
+    codes = 0 if proposal == "posterior" else 2 * vae.latent_dim / 10
+    assert totals[1] - totals[0] == 4 * 200 * (numbers_per_draw + codes)
+
+
+def test_loss_terms_are_those_of_a_prediction_and_follow_the_weights(linear: tuple[VAE, Array, Array]) -> None:
+    vae, images, _ = linear
+    inputs = {"images": images[:4], "noise": np.random.default_rng(0).standard_normal((4, 3, 2), dtype="float32")}
+    dense = vae.decoder.layers[1]
+    weights = dense.get_weights()
+    try:
+        for factor in (1.0, 0.5):
+            dense.set_weights([factor * part for part in weights])
+            predicted = vae.predict_on_batch(inputs).terms
+            for one, other in zip(vae.loss_terms(inputs), predicted, strict=True):
+                np.testing.assert_allclose(ops.convert_to_numpy(one), other, rtol=1e-6)
+    finally:
+        dense.set_weights(weights)

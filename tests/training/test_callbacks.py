@@ -1,5 +1,6 @@
 """Callbacks of a training: non-finite losses, plateaus, and early stopping."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from keras_vae.core.errors import RunError
 from keras_vae.core.registry import register
 from keras_vae.data.dataset import Splits
 from keras_vae.runs.run import Run
+from keras_vae.training import callbacks as training_callbacks
 from keras_vae.training.batches import validation_batch_size
+from keras_vae.training.callback_list import StepCallback
+from keras_vae.training.callbacks import TerminateOnNonFinite
 from keras_vae.training.trainer import resume, train
 from keras_vae.training.validation import has_stalled, plateau_drops
 
@@ -68,6 +72,36 @@ def test_non_finite_step_is_skipped_on_request_and_stops_training_otherwise(spli
     assert run.metrics["skipped"] == [0, 1, 1, 1]
     with pytest.raises(RunError, match="in epoch 2 at step 2"):
         train(small(*poisoned[:1]), splits, tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(("looks_every", "steps"), [(2, 6), (4, 8), (64, 8)])
+def test_the_first_non_finite_step_is_reported_whenever_it_is_noticed(
+    looks_every: int, steps: int, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Count(StepCallback):
+        steps = 0
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            self.steps += 1
+
+    monkeypatch.setattr(training_callbacks, "STEPS_PER_LOOK", looks_every)
+    settings = ("model.objective={name='not-a-number-once', at=4}", "training.batch_size=2")
+    count = Count()
+    with pytest.raises(RunError, match="the loss became nan in epoch 1 at step 5; no epoch was completed"):
+        train(small(*settings), splits, tmp_path / "run", callbacks=[count])
+    # The step in which the loss is noticed calls no further callback.
+    assert count.steps == (8 if looks_every == 64 else steps - 1)
+    assert "epoch" not in Run.open(tmp_path / "run").metrics
+
+
+def test_a_range_of_steps_is_reported_if_they_ran_in_one_call() -> None:
+    callback = TerminateOnNonFinite(small().training)
+    callback.set_params({"steps": 12})
+    callback.on_epoch_begin(0)
+    for last, loss in [(3, 7.0), (7, math.nan), (11, math.nan)]:
+        callback.on_train_batch_end(last, {"total_loss": keras.ops.convert_to_tensor(loss)})
+    with pytest.raises(RunError, match="the loss became nan in epoch 1 at step 5–8; no epoch"):
+        callback.on_epoch_end(0)
 
 
 @pytest.mark.parametrize(

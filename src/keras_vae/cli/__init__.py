@@ -13,7 +13,7 @@ import typer
 import typer.core
 
 from keras_vae import __version__
-from keras_vae.cli import common, explorer, inspecting, measuring, scoring, shipping, training, using
+from keras_vae.cli import common, explorer, inspecting, measuring, scoring, shipping, sweeping, training, using
 from keras_vae.core.errors import InputError, RunError, is_out_of_memory, unknown
 from keras_vae.core.files import printable
 
@@ -45,7 +45,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(training.train, inspecting.plot, inspecting.sample, training.fit_prior, training.trust),
+    *(training.train, sweeping.sweep, inspecting.plot, inspecting.sample, training.fit_prior, training.trust),
     *(measuring.evaluate, measuring.compare, measuring.doctor),
     *(using.encode, using.reconstruct, scoring.score),
     explorer.explore,

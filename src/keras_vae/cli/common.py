@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from keras_vae.core.blocks import BlockFolder
+    from keras_vae.core.parts import Part
     from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.diagnostics import Finding
@@ -71,6 +73,14 @@ class PriorChoice(StrEnum):
     FITTED = "fitted"
 
 
+class TrackerChoice(StrEnum):
+    """Values of `--tracker`."""
+
+    TENSORBOARD = "tensorboard"
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+
+
 RunArgument = Annotated[
     Path,
     typer.Argument(
@@ -103,7 +113,27 @@ LabelOption = Annotated[
     str | None, typer.Option(help="Label of the images, for a conditional model: the name of a class, or its number.")
 ]
 PriorOption = Annotated[PriorChoice | None, typer.Option(help="The prior to use. Default: the fitted one, if any.")]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|N",
+        help="Divide every batch among all devices, or the first N; requires the backend jax. Default: one device.",
+        autocompletion=completion.words("all"),
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file given as --out.")]
+ForceTableOption = Annotated[
+    bool,
+    typer.Option("--force", help="Replace the file given as --out, and discard its parts that have other settings."),
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K/N",
+        help="Compute only the K-th of N parts, such as 3/8, in a process of its own; any number at a time, also on "
+        "several machines. The same command without --part then merges them.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -177,15 +207,16 @@ def release_locks() -> None:
     _held.close()
 
 
-def open_to_write(path: Path) -> "Run":
-    """Open a run to write into, and lock it; for a pretrained run, open its copy and print a message."""
+def open_to_write(path: Path, *, lock: bool = True) -> "Run":
+    """Open a run to write into, and lock it by default; for a pretrained run, open its copy and print a message."""
     from keras_vae.runs.run import Run
 
     run = Run.open(path)
     own = run.writable_copy()
     if own is not run:
         say(f"{run.name} is a pretrained run: written into its copy {own.path}")
-    hold(own.lock())
+    if lock:
+        hold(own.lock())
     return own
 
 
@@ -275,6 +306,12 @@ def class_name(run: "Run", label: str | None) -> str | None:
     return run.class_names[class_index(run.class_names, label, argument="--label")]
 
 
+def say_part(part: "Part", folder: "BlockFolder") -> None:
+    """Print that a part is finished and, after the last one, how to merge all parts."""
+    merge = f"; all {part.count} parts exist: merge them with the same command without --part"
+    say(f"part {part} of {folder.out} is finished{merge if folder.is_complete() else ''}")
+
+
 def quoted(path: Path) -> str:
     """Return a path, quoted for a shell."""
     return shlex.quote(str(path))
@@ -290,8 +327,17 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
-    """Lock an output file; reject one that cannot be written, or that exists and must not be replaced."""
+def parse_devices(text: str) -> "int | Literal['all']":
+    """Parse the value of `--devices`."""
+    if text == "all":
+        return "all"
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise InputError(f"--devices = {text}: not a number of devices; write a positive integer, or all")
+    return int(text)
+
+
+def check_out(out: Path | None, suffixes: Sequence[str], force: bool, *, lock: bool = True) -> None:
+    """Reject an output file that cannot be written, or that exists and must not be replaced; lock it by default."""
     if out is None:
         return
     if out.suffix not in suffixes:
@@ -302,13 +348,28 @@ def check_out(out: Path | None, suffixes: Sequence[str], force: bool) -> None:
         raise InputError(f"--out = {out}: the folder {out.parent} is not writable; choose another")
     if out.is_dir():
         raise InputError(f"--out = {out}: a folder; choose another name")
-    hold(locked(out, argument="--out"))
+    if lock:
+        hold(locked(out, argument="--out"))
     if out.exists() and not force:
         raise InputError(f"--out = {out}: exists; choose another name, or replace it with --force")
 
 
-def import_keras(backend: Backend | None = None) -> None:
-    """Import Keras with its backend, without the messages that libraries print while they load."""
+def import_keras(backend: Backend | None = None, devices: str | None = None) -> None:
+    """Import Keras with its backend, without the messages that libraries print while they load.
+
+    Args:
+        backend: The backend; None for the one that Keras is configured to use.
+        devices: The value of `--devices`, if given.
+    """
+    count = None if devices is None else parse_devices(devices)
+    _import_keras(backend)
+    if count is not None:
+        from keras_vae.core.backend import distribute
+
+        distribute(count)
+
+
+def _import_keras(backend: Backend | None) -> None:
     if backend is not None:
         os.environ["KERAS_BACKEND"] = backend.value
         startup.prepare()

@@ -230,7 +230,9 @@ def info(run: RunArgument, as_json: JsonOption = False) -> None:
     print(f"data       {data['name']}, {', '.join(f'{count:,} {name}' for name, count in data['images'].items())}")
     state = "complete" if opened.is_complete else f"interrupted; resume with `vae train --resume {quoted(run)}`"
     print(f"training   {done} of {experiment.training.epochs} epochs, {state}")
-    print(f"made with  keras-vae {environment['versions']['keras-vae']}, {environment['backend']}")
+    count = environment.get("num_devices", 1)
+    on_devices = f" on {count} devices" if count > 1 else ""
+    print(f"made with  keras-vae {environment['versions']['keras-vae']}, {environment['backend']}{on_devices}")
     print_result(opened, opened.evaluation)
 
 

@@ -12,9 +12,11 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    DevicesOption,
     FitOption,
     ImageSizeOption,
     JsonOption,
+    PartOption,
     PriorOption,
     RunArgument,
     ScaleOption,
@@ -27,10 +29,12 @@ from keras_vae.cli.common import (
     print_result,
     progress,
     say,
+    say_part,
     with_data,
 )
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.locks import locked
+from keras_vae.core.parts import Part
 
 if TYPE_CHECKING:
     from keras_vae.data.dataset import LoadedData, Splits
@@ -107,14 +111,22 @@ def evaluate(
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
     backend: Annotated[Backend | None, typer.Option(help="Backend. Default: the backend of the training.")] = None,
+    devices: DevicesOption = None,
+    part: PartOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Discard parts that were measured with other settings.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a model on held-out images and write the results into the run."""
+    """Evaluate a model on held-out images and write the results into the run.
+
+    With --part, only nll is measured, on a part of the images; all other numbers follow when the parts are merged.
+    """
     from keras_vae.data.sources import load_source
-    from keras_vae.evaluation.evaluate import evaluate
+    from keras_vae.evaluation.evaluate import evaluate, likelihood_folder
     from keras_vae.runs.run import Run
 
-    opened = Run.open(run)
+    opened, chosen_part = Run.open(run), Part.of(part, "--part")
     config = _config(
         samples=samples,
         proposal=proposal,
@@ -134,19 +146,28 @@ def evaluate(
         say(note)
     splits = load_own_splits(opened)
     opened.require_same_images(splits)
-    opened = open_to_write(run)
-    import_keras(backend or Backend(opened.environment["backend"]))
+    opened = open_to_write(run, lock=chosen_part is None)
+    import_keras(backend or Backend(opened.environment["backend"]), devices)
     model = load_model(opened, prior)
+    measured = splits if loaded is None else _with_test_images(splits, loaded)
+    stored: dict[str, Any] = {
+        "prior": None if prior is None else prior.value,
+        "model": model,
+        "on": None if data is None else Path(data).stem,
+    }
     result = evaluate(
         opened,
-        splits if loaded is None else _with_test_images(splits, loaded),
+        measured,
         config=config,
         stages=chosen if loaded is None else chosen or ("likelihood",),
-        prior=None if prior is None else prior.value,
-        model=model,
-        on=None if data is None else Path(data).stem,
+        part=chosen_part,
+        force=force,
         progress=progress(),
+        **stored,
     )
+    if chosen_part is not None:
+        say_part(chosen_part, likelihood_folder(opened, measured, config, **stored))
+        return
     if data is None:
         from keras_vae.report.report import write_report
 

@@ -9,9 +9,11 @@ from keras_vae.cli import completion
 from keras_vae.cli.common import (
     BackgroundOption,
     ColorOption,
+    DevicesOption,
     FitOption,
-    ForceOption,
+    ForceTableOption,
     ImageSizeOption,
+    PartOption,
     RunArgument,
     ScaleOption,
     SeedOption,
@@ -33,6 +35,7 @@ from keras_vae.cli.using import (
     write_table,
 )
 from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.parts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,31 +101,35 @@ def score(
         int, typer.Option("-n", "--n", metavar="N", min=1, max=200, help="Number of images on the page.")
     ] = 20,
     seed: SeedOption = None,
+    part: PartOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     fit: FitOption = None,
     background: BackgroundOption = None,
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
-    force: ForceOption = False,
+    devices: DevicesOption = None,
+    force: ForceTableOption = False,
 ) -> None:
     """Compute anomaly scores of images, with their percentiles among the scores of training images."""
     from keras_vae.evaluation.anomaly import SCORES
 
     if score is not None and score not in SCORES:
         raise unknown("--score", score, SCORES)
-    settings = Settings(score, samples, threshold, seed, label)
+    settings, chosen = Settings(score, samples, threshold, seed, label, devices), Part.of(part, "--part")
     if watch is not None:
         from keras_vae.cli.watching import watch_folder
 
-        if data is not None or heat_maps is not None:
-            option = "--data" if data is not None else "--heat-maps"
+        others = {"--data": data, "--heat-maps": heat_maps, "--part": chosen}
+        for option in (name for name, value in others.items() if value is not None):
             raise InputError(f"{option}: not available with --watch; leave it out, or score the folder with --data")
         watch_folder(run, watch, out, settings, (image_size, color, background, fit, scale), force)
         return
+    if chosen is not None and heat_maps is not None:
+        raise InputError("--heat-maps: plotted when the parts are merged; leave it out with --part")
     page = out.with_suffix(".html")
-    check_table(out, force)
-    check_out(page, (".html",), force)
+    check_table(out, force, chosen)
+    check_out(page, (".html",), force, lock=chosen is None)
     check_out(heat_maps, (".png",), force)
     opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
     scoring = Scoring.fit(opened, settings)
@@ -131,8 +138,10 @@ def score(
     def columns(block: "Block") -> dict[str, Any]:
         return name_and_label(stream, block) | scoring.columns(block.images, condition(block))
 
-    key = (label, scoring.scorer.seed, samples, scoring.score, threshold)
-    write_table(opened, stream, out, "scoring", columns, *key)
+    key = {"label": label, "seed": scoring.scorer.seed, "samples": samples, "score": scoring.score}
+    write_table(opened, stream, out, "scoring", columns, chosen, force, **key, threshold=threshold)
+    if chosen is not None:
+        return
     print(out)
     if scoring.limit is not None:
         say(f"anomaly: {scoring.describe_limit()}")
@@ -166,7 +175,7 @@ def _rank(
 
 
 class Settings(NamedTuple):
-    """Options of the command that determine the scores.
+    """Options of the command that determine the scores, and the devices that compute them.
 
     Args:
         score: Name of the score that ranks images; None for the first that the model has.
@@ -174,6 +183,7 @@ class Settings(NamedTuple):
         threshold: Fraction of the training images whose score may exceed the threshold; None for no threshold.
         seed: Seed of the draws; None for that of the run.
         label: Label of all images; None for their own.
+        devices: Value of `--devices`; the scores depend on it by rounding only.
     """
 
     score: str | None
@@ -181,6 +191,7 @@ class Settings(NamedTuple):
     threshold: float | None
     seed: int | None
     label: str | None
+    devices: str | None = None
 
 
 class Scoring(NamedTuple):
@@ -203,7 +214,7 @@ class Scoring(NamedTuple):
 
         splits = load_own_splits(run)
         run.require_same_images(splits)
-        import_keras()
+        import_keras(devices=settings.devices)
         from keras_vae.models.inputs import dataset_condition
 
         model, reference = load_model(run), splits.train.subsample_evenly(REFERENCE_IMAGES)

@@ -1,10 +1,10 @@
 """Commands that train a model, or a prior for it."""
 
-import importlib.util
+import contextlib
 import json
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +15,14 @@ from keras_vae.cli.common import (
     Backend,
     BackgroundOption,
     ColorOption,
+    DevicesOption,
     FitOption,
     ImageSizeOption,
     JsonOption,
     RunArgument,
     ScaleOption,
     SkipBrokenOption,
+    TrackerChoice,
     console,
     import_keras,
     load_own_splits,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from keras_vae.core.progress import Progress
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.diagnostics import Finding
+    from keras_vae.integrations.trackers.base import Tracker
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -87,15 +90,23 @@ def train(
     backend: Annotated[
         Backend | None, typer.Option(help="The backend of Keras. Default: the one that Keras is configured to use.")
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs into the run.")] = False,
+    devices: DevicesOption = None,
+    trackers: Annotated[
+        list[TrackerChoice] | None,
+        typer.Option("--tracker", help="Record the training in a tracker of experiments; may be repeated."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model into a new run folder, evaluate it, and write a report with figures."""
+    from keras_vae.integrations.trackers import check_installed
     from keras_vae.runs import user_code
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.files import free_path
     from keras_vae.runs.run import Run
 
+    trackers = list(dict.fromkeys(trackers or []))
+    for name in trackers:
+        check_installed(name)
     if resume is not None:
         given: dict[str, Any] = {
             "PRESET": source,
@@ -107,12 +118,14 @@ def train(
         given |= {"--background": background, "--scale": scale, "--skip-broken": skip_broken}
         _reject_with_resume({**given, "--out": out, "--set": settings, "--import": imports})
         interrupted = Run.open(resume)
-        if interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report:
+        is_done = interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report
+        if is_done and not trackers:
             say(f"{resume} is complete: nothing to resume")
             print_evaluation(interrupted, as_json)
             return
         experiment, path = interrupted.experiment, open_to_write(resume).path
         backend = backend or Backend(interrupted.environment["backend"])
+        devices = devices or str(interrupted.environment.get("num_devices", 1))
     else:
         # The source of the experiment file becomes an absolute path as well.
         experiment = Experiment.load(source or "classic")
@@ -128,8 +141,8 @@ def train(
 
     # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
-    import_keras(backend)
-    findings = _train(experiment, splits, path, imports or [], tensorboard, resumes=resume is not None)
+    import_keras(backend, devices)
+    findings = _train(experiment, splits, path, imports or [], trackers, resumes=resume is not None)
     print_evaluation(Run(path), as_json)
     say_findings(path, findings)
     if not as_json:
@@ -205,35 +218,39 @@ def _train(
     splits: "Splits",
     path: Path,
     imports: list[Path],
-    tensorboard: bool,
+    trackers: Sequence[TrackerChoice],
     *,
     resumes: bool,
 ) -> "Sequence[Finding]":
     """Train, evaluate and report a run, and return its problems."""
     from keras_vae.evaluation import diagnostics
+    from keras_vae.integrations.trackers.base import notes_on_resuming
     from keras_vae.runs.run import Run
     from keras_vae.training import trainer
     from keras_vae.training.callbacks import ShowFindings, StopOnSignal, TrainingProgress
 
     terminal, watched, resume = console(), Run(path), f"`vae train --resume {quoted(path)}`"
     rows = TrainingProgress(terminal, experiment.training.epochs)
+
+    def warn(message: object) -> None:
+        terminal.print(str(message), style="yellow", highlight=False)
+
     findings = ShowFindings(
-        lambda model: diagnostics.run_checks(diagnostics.collect_diagnostics(watched, splits, model, images=256)),
-        lambda finding: terminal.print(str(finding), style="yellow", highlight=False),
+        lambda model: diagnostics.run_checks(diagnostics.collect_diagnostics(watched, splits, model, images=256)), warn
     )
     try:
-        with StopOnSignal() as stop, warnings.catch_warnings():
+        with StopOnSignal() as stop, _opened(trackers, warn) as opened, warnings.catch_warnings():
             # These are printed as notes.
             warnings.filterwarnings("ignore", ".* was started with other versions")
-            callbacks = [rows, findings, stop, *([_tensorboard(path)] if tensorboard else [])]
+            callbacks = [rows, findings, stop, *opened]
             if resumes:
-                for note in trainer.notes_on_resuming(watched):
+                for note in (*trainer.notes_on_resuming(watched), *notes_on_resuming(watched, trackers)):
                     say(note)
                 run = trainer.resume(path, splits, callbacks=callbacks)
             else:
                 run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
             terminal.print("evaluating and drawing figures …", style="dim")
-            return _report(run, splits, progress())
+            return _report(run, splits, opened, progress())
     except KeyboardInterrupt as interrupt:
         rows.close()
         say(f"stopped; all completed epochs are saved: continue with {resume}" if path.exists() else "stopped")
@@ -247,7 +264,20 @@ def _train(
         rows.close()
 
 
-def _report(run: "Run", splits: "Splits", progress: "Progress") -> "Sequence[Finding]":
+@contextlib.contextmanager
+def _opened(names: Iterable[TrackerChoice], warn: Callable[[str], object]) -> "Iterator[list[Tracker]]":
+    """Return trackers for a block, and print where their records are at its end."""
+    from keras_vae.integrations import trackers
+
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(getattr(trackers, trackers.TRACKERS[name])(warn)) for name in names]
+        yield opened
+        for tracker in opened:
+            if tracker.is_recording:
+                say(f"recorded in {tracker.package}: {tracker.location}")
+
+
+def _report(run: "Run", splits: "Splits", trackers: "Iterable[Tracker]", progress: "Progress") -> "Sequence[Finding]":
     """Evaluate the ELBO of a complete run, unless it has been evaluated, write the report, and return the problems."""
     from keras_vae.evaluation.diagnostics import diagnose
     from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
@@ -259,6 +289,8 @@ def _report(run: "Run", splits: "Splits", progress: "Progress") -> "Sequence[Fin
         evaluate(run, splits, config, stages=("likelihood",), model=model, progress=progress)
     findings = diagnose(run, splits, model, progress=progress)
     write_report(run, splits, model=model, findings=findings, progress=progress)
+    for tracker in trackers:
+        tracker.log_results(run, splits, model=model)
     return findings
 
 
@@ -276,11 +308,3 @@ def _say_next_commands(run: "Run") -> None:
     say("next:")
     for command, purpose in commands.items():
         say(f"  {command:<{width}}  {purpose}")
-
-
-def _tensorboard(path: Path) -> Any:
-    if importlib.util.find_spec("tensorboard") is None:
-        raise InputError("--tensorboard: the package tensorboard is missing; pip install 'keras-vae[tensorboard]'")
-    import keras
-
-    return keras.callbacks.TensorBoard(path / "tensorboard")

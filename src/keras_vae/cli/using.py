@@ -10,10 +10,13 @@ from keras_vae.cli.common import (
     BackgroundOption,
     Color,
     ColorOption,
+    DevicesOption,
     Fit,
     FitOption,
     ForceOption,
+    ForceTableOption,
     ImageSizeOption,
+    PartOption,
     RunArgument,
     ScaleOption,
     SkipBrokenOption,
@@ -23,9 +26,11 @@ from keras_vae.cli.common import (
     load_model,
     progress,
     say,
+    say_part,
     with_data,
 )
 from keras_vae.core.errors import InputError
+from keras_vae.core.parts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,18 +63,21 @@ def encode(
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .csv or .parquet file.")],
     data: DataOption = None,
     label: ConditionOption = None,
+    part: PartOption = None,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     fit: FitOption = None,
     background: BackgroundOption = None,
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
-    force: ForceOption = False,
+    devices: DevicesOption = None,
+    force: ForceTableOption = False,
 ) -> None:
     """Encode images: write a table with the name, label, posterior mean and log-variance of each image."""
-    check_table(out, force)
+    chosen = Part.of(part, "--part")
+    check_table(out, force, chosen)
     opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
-    import_keras()
+    import_keras(devices=devices)
     model = load_model(opened)
     condition = condition_of_blocks(opened, model, stream, label)
 
@@ -77,8 +85,9 @@ def encode(
         encoding = model.encode(block.images, condition=condition(block))
         return name_and_label(stream, block) | encoding.as_dict()
 
-    write_table(opened, stream, out, "encoding", columns, label)
-    print(out)
+    write_table(opened, stream, out, "encoding", columns, chosen, force, label=label)
+    if chosen is None:
+        print(out)
 
 
 def reconstruct(
@@ -122,11 +131,11 @@ def reconstruct(
     print(out)
 
 
-def check_table(out: Path, force: bool) -> None:
-    """Reject a table whose format is unknown or whose file cannot be written."""
+def check_table(out: Path, force: bool, part: Part | None = None) -> None:
+    """Reject a table whose format is unknown or whose file cannot be written; lock it, unless a part is computed."""
     from keras_vae.core import tables
 
-    check_out(out, tuple(tables.FORMATS), force)
+    check_out(out, tuple(tables.FORMATS), force, lock=part is None)
     tables.check_format(out)
 
 
@@ -195,11 +204,17 @@ def write_table(
     out: Path,
     title: str,
     columns: "Callable[[Block], dict[str, Any]]",
-    *settings: float | str | None,
+    part: Part | None,
+    force: bool,
+    **settings: float | str | None,
 ) -> None:
-    """Write a table block by block; an interrupted call with the same images, model and settings resumes."""
-    from keras_vae.core import tables
+    """Write a table block by block, or a part of it; a call with the same images, model and settings resumes."""
+    from keras_vae.core import backend, tables
+    from keras_vae.core.blocks import BlockFolder
 
     blocks = [lambda number=number: columns(stream.read(number)) for number in range(len(stream.sizes))]
-    key = [title, stream.fingerprint, run.model_fingerprint(), *settings]
-    tables.write(out, blocks, key=key, progress=progress(), title=title)
+    identity = {"images": stream.fingerprint, "model": run.model_fingerprint(), "backend": backend.name()}
+    key = {"command": title, **identity, **settings}
+    tables.write(out, blocks, key=key, progress=progress(), title=title, part=part, force=force)
+    if part is not None:
+        say_part(part, BlockFolder(out, key))

@@ -59,7 +59,12 @@ def watch_folder(
     label = class_name(opened, settings.label)
     config = with_data(opened.experiment, str(folder), *conversion).data
     scoring = Scoring.fit(opened, settings)
-    fingerprint = opened.model_fingerprint(), scoring.scorer.seed, *settings, config.model_dump(mode="json")
+    fingerprint = (
+        opened.model_fingerprint(),
+        scoring.scorer.seed,
+        *settings._replace(devices=None),
+        config.model_dump(mode="json"),
+    )
     log = RowLog(out, _columns(scoring), key=fingerprint, force=force)
     rows = log.rows()
     finished = {row["name"]: Signature(int(row["size"]), int(row["modified"])) for row in rows}

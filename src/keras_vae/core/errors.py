@@ -183,6 +183,20 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def hide_passwords(text: str) -> str:
+    """Return a text with the passwords of the URLs in it replaced by `***`.
+
+    Args:
+        text: Any text, such as a command or a message.
+
+    Example:
+        >>> hide_passwords("--storage postgresql://me:secret@host/db")
+        '--storage postgresql://me:***@host/db'
+    """
+    text = re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", text)
+    return re.sub(r"([?&]password=)[^&\s'\"]*", r"\1***", text)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error of Python, NumPy or a backend says that memory is exhausted.
 

@@ -189,7 +189,9 @@ def remove_unfinished(folder: Path) -> None:
     Args:
         folder: The folder.
     """
-    for parent, _, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
+        # Other machines, whose processes are unknown here, may be computing blocks.
+        folders[:] = [name for name in folders if not name.endswith(".part")]
         for name in names:
             found = _UNFINISHED.fullmatch(name)
             if found and not _is_running(int(found[1])):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_vae.core.errors import RunError, first_line
+from keras_vae.core.errors import RunError, first_line, hide_passwords
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -80,7 +80,7 @@ def _describe_holder(lock: "BaseFileLock", file: Path) -> None:
     if isinstance(lock, SoftFileLock):
         return
     now = datetime.datetime.now().astimezone().isoformat(" ", "minutes")
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = hide_passwords(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     holder = {"pid": os.getpid(), "host": platform.node(), "command": command, "since": now}
     with contextlib.suppress(OSError):
         file.write_text(json.dumps(holder), "utf-8")

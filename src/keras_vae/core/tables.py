@@ -1,12 +1,9 @@
 """Tables of any length, written block by block and resumed after an interruption."""
 
 import csv
-import hashlib
 import importlib.util
 import itertools
-import json
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.blocks import BlockFolder
 from keras_vae.core.errors import InputError, alternatives
-from keras_vae.core.files import replacing, write_text, writing
-from keras_vae.core.locks import locked
+from keras_vae.core.files import replacing
+from keras_vae.core.parts import Part
 from keras_vae.core.progress import Progress, silent
 
 Columns = Mapping[str, NDArray[Any]]
@@ -28,59 +26,51 @@ def write(
     out: Path,
     blocks: Sequence[Callable[[], Columns]],
     *,
-    key: Any,
+    key: Mapping[str, Any],
     title: str,
     progress: Progress = silent,
+    part: Part | None = None,
+    force: bool = False,
 ) -> Path:
     """Write a table whose blocks are computed one at a time.
 
     Finished blocks are kept in a folder next to the file. After an interruption, the same call computes only the
-    missing blocks. CSV files contain texts as `escape_cell` returns them.
+    missing blocks. Several processes can compute the blocks in parts; the call without a part then joins them. CSV
+    files contain texts as `escape_cell` returns them.
 
     Args:
         out: A `.npz`, `.csv` or `.parquet` file, which is replaced if it exists.
         blocks: Functions that compute the blocks, in order; all blocks have the same columns.
-        key: JSON value that identifies the content; finished blocks with another key are discarded.
+        key: JSON values by name that identify the content; finished blocks with another key are discarded.
         title: Label of the progress report.
         progress: Reports the progress over the blocks.
+        part: The part of the blocks to compute, without writing the file; None for the file.
+        force: Whether to discard parts with another key, instead of raising an error.
 
     Returns:
         `out`.
 
     Raises:
-        InputError: The suffix is unknown, or the package for the format is missing.
-        RunError: Another process writes the file, or it cannot be written.
+        InputError: The suffix is unknown, the package for the format is missing, there are more parts than blocks, or
+            existing parts have another key.
+        RunError: Parts are missing, another process writes the file or this part, or it cannot be written.
     """
     check_format(out)
-    with locked(out):
-        return _write(out, blocks, key, title, progress)
-
-
-def _write(out: Path, blocks: Sequence[Callable[[], Columns]], key: Any, title: str, progress: Progress) -> Path:
-    """Write a table whose file is locked."""
-    folder = out.with_name(f".{out.name}.part")
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    key_file = folder / "key"
-    if folder.is_dir() and not (key_file.is_file() and key_file.read_text("utf-8") == digest):
-        shutil.rmtree(folder)
-    files = [folder / f"{number:09d}.npz" for number in range(len(blocks))]
-    missing = [(block, file) for block, file in zip(blocks, files, strict=True) if not file.is_file()]
-    for block, file in progress(missing, title):
-        try:
-            columns = block()
-        except InputError:
-            # The user must correct the images, which changes the key and makes these blocks useless.
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        if not folder.is_dir():
-            with writing(folder):
-                folder.mkdir()
-            write_text(key_file, digest)
-        with replacing(file) as temporary:
-            np.savez(temporary, allow_pickle=False, **columns)
-    with replacing(out) as temporary:
-        FORMATS[out.suffix].join(temporary, files)
-    shutil.rmtree(folder)
+    folder = BlockFolder(out, key)
+    with folder.open(len(blocks), part, force=force) as missing:
+        for number in progress(missing, title):
+            try:
+                columns = blocks[number]()
+            except InputError:
+                # The user must correct the images, which changes the key and makes these blocks useless.
+                if part is None:
+                    folder.remove()
+                raise
+            folder.save(number, columns)
+        if part is None:
+            with replacing(out) as temporary:
+                FORMATS[out.suffix].join(temporary, [folder.file(number) for number in range(len(blocks))])
+            folder.remove()
     return out
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_vae.core import backend
+
 _EXPECTS_TRACING: contextvars.ContextVar[bool] = contextvars.ContextVar("expects_tracing", default=False)
 
 
@@ -27,9 +29,12 @@ def expected_tracing() -> Iterator[None]:
 
 
 def predict_on_batch(network: keras.Model, inputs: Any) -> Any:
-    """Return the outputs of a network for a batch, without TensorFlow's warning of frequent tracing."""
+    """Return the outputs of a network for a batch, without TensorFlow's warning of frequent tracing.
+
+    The batch is divided among the devices; see `backend.map_rows`.
+    """
     with expected_tracing():
-        return network.predict_on_batch(inputs)
+        return backend.map_rows(network.predict_on_batch, inputs)
 
 
 def _is_unexpected(record: logging.LogRecord) -> bool:

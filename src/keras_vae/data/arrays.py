@@ -2,9 +2,8 @@
 
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -16,7 +15,6 @@ from keras_vae.core.files import printable, reading
 from keras_vae.data.dataset import Dataset, LoadedData, with_same_classes
 from keras_vae.data.factors import Factors
 from keras_vae.data.packed import open_packed
-from keras_vae.data.labels import encode_labels, renumber, united
 from keras_vae.data.validation import total_memory
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
@@ -25,7 +23,7 @@ FACTORS = ("factors", "latents_classes")
 FACTOR_NAMES = "factor_names"
 
 # In dSprites, pixels are 0 and 1. The names of its factors are listed here, because they are pickled in the file.
-_DSPRITES = ("imgs", "latents_classes")
+DSPRITES = ("imgs", "latents_classes")
 _DSPRITES_NAMES = ("color", "shape", "scale", "orientation", "x", "y")
 
 _SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
@@ -36,7 +34,7 @@ _LAYOUTS = (
 )
 
 
-class _SplitKeys(NamedTuple):
+class SplitKeys(NamedTuple):
     """Names of one split and of its arrays."""
 
     split: str
@@ -89,160 +87,24 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
             if isinstance(file, np.ndarray):
                 return _datasets([_SplitArrays("all", file)], path, name, classes, [])
             with file:
-                shapes = _shapes(file)
-                keys_of_splits = _select_keys(shapes)
+                shapes = read_shapes(file)
+                keys_of_splits = select_keys(shapes)
                 names_key = FACTOR_NAMES if FACTOR_NAMES in shapes and keys_of_splits[0].factors else None
-                notes = _unused(path, shapes, keys_of_splits, names_key)
+                notes = describe_unused(path, shapes, keys_of_splits, names_key)
                 return _datasets(_read(file, keys_of_splits, names_key), path, name, classes, notes)
 
 
-@dataclass(frozen=True, eq=False)
-class LazyArrays:
-    """Images in a file, read on demand.
+def describe_unused(
+    path: Path, shapes: Mapping[str, object], keys_of_splits: Sequence[SplitKeys], names_key: str | None
+) -> list[str]:
+    """Return a note on the arrays of a file that are not used; nothing if there are none.
 
     Args:
         path: The file.
-        split: Name of the split.
-        count: Number of images.
-        read: Returns the images from position `start` up to, but not including, `stop`.
-        dtype: Data type of the images in the file.
-        labels: Class numbers, or None.
-        classes: Names of the classes of the file.
-        are_dsprites: Whether the pixels 0 and 1 stand for black and white.
-        notes: Descriptions of unused arrays of the file.
+        shapes: Shapes of its arrays by name.
+        keys_of_splits: Names of the arrays of each split.
+        names_key: Name of the array of the names of the factors, if it is used.
     """
-
-    path: Path
-    split: str
-    count: int
-    read: Callable[[int, int], NDArray[np.generic]]
-    dtype: np.dtype
-    labels: NDArray[np.int64] | None = None
-    classes: tuple[str, ...] = ()
-    are_dsprites: bool = False
-    notes: tuple[str, ...] = ()
-
-    def dataset(self, start: int, stop: int) -> Dataset:
-        """Return a range of images, converted as in `load_arrays`.
-
-        Args:
-            start: Position of the first image.
-            stop: Position after the last image.
-
-        Raises:
-            InputError: The file is damaged, or the images are invalid.
-        """
-        with reading(self.path):
-            images, labels, reference = self.read(start, stop), self.labels, self._reference
-            if self.are_dsprites and not len(reference):
-                images = images.astype("uint8") * np.uint8(255)
-            if labels is not None:
-                labels = np.concatenate([labels[: len(reference)], labels[start:stop]])
-            try:
-                dataset = Dataset.from_arrays(
-                    np.concatenate([reference, images]),
-                    labels,
-                    name=self.path.stem,
-                    split=self.split,
-                    classes=self.classes,
-                )
-            except InputError as error:
-                if (start, stop) == (0, self.count):
-                    raise
-                raise InputError(f"from {self.split}/{start} to {self.split}/{stop - 1}: {error}") from error
-            return dataset.subset(np.arange(len(reference), len(dataset)), self.split)
-
-    @cached_property
-    def _reference(self) -> NDArray[np.generic]:
-        """The first integer image with a level above 1, (1, H, W[, C]), or no image, (0, H, W[, C]).
-
-        `Dataset.from_arrays` rejects integers that are all 0 or 1; this image shows that the scale is 0..255.
-        """
-        for start in range(0, self.count, _SCAN_BLOCK):
-            images = self.read(start, min(start + _SCAN_BLOCK, self.count))
-            if images.dtype.kind in "iu" and (bright := images.reshape(len(images), -1).max(axis=1) > 1).any():
-                return images[bright][:1]
-        return self.read(0, 0)
-
-
-_SCAN_BLOCK = 256
-
-
-def open_arrays(path: Path) -> list[LazyArrays]:
-    """Open a `.npz` or `.npy` file to read its images on demand; test images come first.
-
-    A `.npy` file is mapped into memory. A member of a `.npz` file is decompressed from the end of the last read. The
-    labels are read immediately.
-
-    Args:
-        path: A file as described in `load_arrays`.
-
-    Raises:
-        InputError: The file cannot be read or contains no images.
-    """
-    with reading(path):
-        check_arrays(path, in_memory=False)
-        if not zipfile.is_zipfile(path):
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            read = array.__getitem__
-            return [
-                LazyArrays(path, "all", _count(array.shape), lambda start, stop: read(slice(start, stop)), array.dtype)
-            ]
-        with np.load(path, allow_pickle=False) as file:
-            shapes = _shapes(file)
-            keys_of_splits = _select_keys(shapes)
-            labels = [file[keys.labels] if keys.labels else None for keys in keys_of_splits]
-        members = [_member(path, keys.images) for keys in keys_of_splits]
-        encoded = [
-            None if values is None else encode_labels(values, count)
-            for values, (count, _, _) in zip(labels, members, strict=True)
-        ]
-        classes = united(*(part[1] for part in encoded if part is not None))
-        return [
-            LazyArrays(
-                path,
-                keys.split,
-                count,
-                read,
-                dtype,
-                labels=None if part is None else renumber(*part, classes),
-                classes=() if part is None else classes,
-                are_dsprites=(keys.images, keys.factors) == _DSPRITES,
-                notes=tuple(_unused(path, shapes, keys_of_splits, FACTOR_NAMES)),
-            )
-            for keys, (count, read, dtype), part in zip(keys_of_splits, members, encoded, strict=True)
-        ][::-1]
-
-
-def _member(path: Path, key: str) -> tuple[int, Callable[[int, int], NDArray[np.generic]], np.dtype]:
-    """Return the number of images in a member of a `.npz` file, a function that reads a range, and the dtype."""
-    member = zipfile.ZipFile(path).open(f"{key}.npy")
-    shape, column_major, dtype = _header(member)
-    if column_major:
-        with np.load(path, allow_pickle=False) as file:
-            array = file[key]
-        return _count(shape), lambda start, stop: array[start:stop], dtype
-    first, size = member.tell(), math.prod(shape[1:]) * dtype.itemsize
-
-    def read(start: int, stop: int) -> NDArray[np.generic]:
-        member.seek(first + start * size)
-        return np.frombuffer(member.read((stop - start) * size), dtype).reshape(stop - start, *shape[1:])
-
-    return _count(shape), read, dtype
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    if not shape:
-        raise InputError("images: a single number; pass N x H x W or N x H x W x C, C = 1 or 3")
-    if 0 in shape:
-        raise InputError(f"images.shape = {shape}: no pixels; pass at least one image")
-    return shape[0]
-
-
-def _unused(
-    path: Path, shapes: Mapping[str, object], keys_of_splits: Sequence[_SplitKeys], names_key: str | None
-) -> list[str]:
-    """Return a note on the arrays of a file that are not used; nothing if there are none."""
     unused = sorted(set(shapes) - {key for keys in keys_of_splits for key in keys[1:]} - {names_key})
     names = ", ".join(map(printable, unused))
     return [f"arrays of {printable(path.name)} that were not used: {names}"] if unused else []
@@ -276,7 +138,7 @@ def _datasets(
 
 
 def _read(
-    file: "np.lib.npyio.NpzFile", keys_of_splits: Sequence[_SplitKeys], names_key: str | None
+    file: "np.lib.npyio.NpzFile", keys_of_splits: Sequence[SplitKeys], names_key: str | None
 ) -> list[_SplitArrays]:
     """Read the arrays of all splits; their factors have the same names and sizes."""
     names = [str(factor) for factor in file[names_key].ravel()] if names_key else []
@@ -286,7 +148,7 @@ def _read(
         factors = None
         if keys.factors:
             values = file[keys.factors]
-            if (keys.images, keys.factors) == _DSPRITES:
+            if (keys.images, keys.factors) == DSPRITES:
                 names = names or list(_DSPRITES_NAMES) * (values.shape[1:] == (len(_DSPRITES_NAMES),))
                 if images.dtype == np.uint8 and images.max() == 1:
                     # Multiply in place, because dSprites takes three gigabytes.
@@ -298,8 +160,12 @@ def _read(
     return [part._replace(factors=part.factors and replace(part.factors, sizes=largest)) for part in parts]
 
 
-def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the arrays of a `.npz` file, reading the headers only."""
+def read_shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of an open `.npz` file, reading the headers only.
+
+    Args:
+        file: The file.
+    """
     assert file.zip is not None
     members = set(file.zip.namelist())
     shapes = {}
@@ -307,12 +173,16 @@ def _shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:
         if f"{key}.npy" not in members:
             continue
         with file.zip.open(f"{key}.npy") as member:
-            shapes[key] = _header(member)[0]
+            shapes[key] = read_header(member)[0]
     return shapes
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the header of an open `.npy` file: the shape, whether the order is column-major, and the dtype."""
+def read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header of an open `.npy` file: the shape, whether the order is column-major, and the dtype.
+
+    Args:
+        member: The file, at its start.
+    """
     first = np.lib.format.read_magic(member) == (1, 0)
     return (np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0)(member)
 
@@ -352,7 +222,7 @@ _MAGIC = b"\x93NUMPY"
 
 def _check_claim(member: IO[bytes], size: int, name: str) -> int:
     """Return the number of bytes that the header of an open `.npy` file of a given size claims; 0 for objects."""
-    shape, _, dtype = _header(member)
+    shape, _, dtype = read_header(member)
     if dtype.hasobject:
         return 0
     claimed = math.prod(shape) * max(1, dtype.itemsize)
@@ -361,8 +231,15 @@ def _check_claim(member: IO[bytes], size: int, name: str) -> int:
     return claimed
 
 
-def _select_keys(shapes: dict[str, tuple[int, ...]]) -> list[_SplitKeys]:
-    """Return the names of the arrays of each split: training, validation and test, or all images."""
+def select_keys(shapes: dict[str, tuple[int, ...]]) -> list[SplitKeys]:
+    """Return the names of the arrays of each split: training, validation and test, or all images.
+
+    Args:
+        shapes: Shapes of the arrays of a file by name.
+
+    Raises:
+        InputError: It is not clear which arrays are the images, or labels are incomplete.
+    """
     if "x_train" in shapes:
         parts = {
             split: found[0]
@@ -379,7 +256,7 @@ def _select_keys(shapes: dict[str, tuple[int, ...]]) -> list[_SplitKeys]:
 
         images = [f"x_{part}" for part in parts.values()]
         labels, factors = matching_keys("y", "labels"), matching_keys("factors", "factors")
-        return list(map(_SplitKeys, parts if len(parts) > 1 else ["all"], images, labels, factors))
+        return list(map(SplitKeys, parts if len(parts) > 1 else ["all"], images, labels, factors))
     named = [key for key in IMAGES if key in shapes]
     ranked = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
     # Keep an array with a known name but another rank, so that the error refers to its shape.
@@ -389,4 +266,4 @@ def _select_keys(shapes: dict[str, tuple[int, ...]]) -> list[_SplitKeys]:
         problem = "several arrays could be the images" if candidates else "no images"
         raise InputError(f"{problem}: the file contains {content}; {_LAYOUTS}")
     others = [next((key for key in keys if key in shapes and key != candidates[0]), None) for keys in (LABELS, FACTORS)]
-    return [_SplitKeys("all", candidates[0], *others)]
+    return [SplitKeys("all", candidates[0], *others)]

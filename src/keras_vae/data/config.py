@@ -6,6 +6,7 @@ import pydantic
 from pydantic import Field
 
 from keras_vae.core.config import ConfigModel
+from keras_vae.data.lazy import Load
 
 
 class DataConfig(ConfigModel):
@@ -19,6 +20,9 @@ class DataConfig(ConfigModel):
         background: The color behind transparent pixels; `"refuse"` rejects images with transparent pixels.
         scale: The value of white in image files of more than 8 bits per channel; `"refuse"` rejects such files.
         skip_broken: True skips files that cannot be used, and lists them.
+        load: `"memory"` holds all images in memory. `"stream"` reads the images of a folder or a .npy file from disk in
+            every epoch. `"auto"` streams them if they take more than a quarter of the memory.
+        workers: Number of threads that read streamed images during training; 0 is the number of cores.
         validation: Size of the validation split, which is evaluated after every epoch: a number of images, or a
             fraction below 1; ignored if the source has its own validation images.
         test: Size of the test split, given in the same way; ignored if the source has its own test images.
@@ -32,6 +36,8 @@ class DataConfig(ConfigModel):
     background: str = "refuse"
     scale: float | Literal["refuse"] = "refuse"
     skip_broken: bool = False
+    load: Load = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
     validation: Annotated[int | float, Field(ge=0)] = 0.1
     test: Annotated[int | float, Field(ge=0)] = 0.1
     holdout: bool = True

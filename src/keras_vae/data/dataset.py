@@ -14,7 +14,11 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.typing import ImageShape
 from keras_vae.data.factors import Factors
 from keras_vae.data.labels import encode_labels, renumber, united
+from keras_vae.data.lazy import is_lazy
 from keras_vae.data.validation import check_image_shape, numeric_array, pixel_levels
+
+SAMPLE_BYTES = 2**28
+"""Size of the sample of images that represents a larger data set."""
 
 SPLITS = ("train", "validation", "test", "all")
 
@@ -24,7 +28,8 @@ class Dataset:
     """Images of one shape as 8-bit levels, with optional labels and factors.
 
     Args:
-        images: uint8 levels 0..255, N x H x W x C with C = 1 (gray) or 3 (RGB).
+        images: uint8 levels 0..255, N x H x W x C with C = 1 (gray) or 3 (RGB): an array, or `LazyImages`, which are
+            read when they are indexed.
         labels: int64 class numbers, one per image, or `None`.
         name: Name in records, such as `"mnist"` or the name of a file or folder.
         split: Part of the source: `"train"`, `"validation"`, `"test"` or `"all"`.
@@ -150,11 +155,22 @@ class Dataset:
         _, height, width, channels = self.images.shape
         return height, width, channels
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the images are read when they are indexed."""
+        return is_lazy(self.images)
+
     @functools.cached_property
     def checksum(self) -> str:
-        """Hexadecimal SHA-256 of shape, pixels, labels and factors; the same on every machine."""
+        """Hexadecimal SHA-256 of shape, pixels, labels and factors; the same on every machine.
+
+        Of streamed images, the names, sizes and times of their files and samples of their content replace the pixels.
+        """
         digest = hashlib.sha256(repr(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        if is_lazy(self.images):
+            digest.update(f"files {self.images.fingerprint}".encode())
+        else:
+            digest.update(np.ascontiguousarray(self.images).data)
         if self.labels is not None:
             digest.update(b"labels")
             digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
@@ -171,12 +187,12 @@ class Dataset:
             split: Name of the new split.
 
         Returns:
-            The subset, with its own copy of the pixels.
+            The subset, with its own copy of the pixels; streamed images remain on disk.
         """
         labels = None if self.labels is None else self.labels[indices]
         factors = None if self.factors is None else self.factors.subset(indices)
         positions = indices if self.positions is None else self.positions[indices]
-        images = self.images[indices]
+        images: Any = self.images.subset(indices) if is_lazy(self.images) else self.images[indices]
         return replace(self, images=images, labels=labels, split=split, factors=factors, positions=positions)
 
     def with_classes(self, classes: Sequence[str]) -> "Dataset":
@@ -194,12 +210,24 @@ class Dataset:
         return replace(self, labels=labels, classes=tuple(classes))
 
     def subsample_evenly(self, count: int) -> "Dataset":
-        """Return at most `count` images, evenly spaced, because sources are often sorted by class.
+        """Return at most `count` images in memory, evenly spaced, because sources are often sorted by class.
 
         Args:
             count: Number of images, at least 1.
         """
-        return self.subset(evenly_spaced(len(self), count), self.split)
+        return self.subset(evenly_spaced(len(self), count), self.split).in_memory()
+
+    def sample(self) -> "Dataset":
+        """Return these images in memory; if they take more than 256 MiB, an evenly spaced sample of that size.
+
+        Measurements that need all images at once use this sample, streamed or not.
+        """
+        count = max(1, SAMPLE_BYTES // math.prod(self.image_shape))
+        return self.in_memory() if len(self) <= count else self.subsample_evenly(count)
+
+    def in_memory(self) -> "Dataset":
+        """Return the data set with all images in memory."""
+        return replace(self, images=np.asarray(self.images)) if self.is_streamed else self
 
 
 def _size(dataset: Dataset) -> str:
@@ -369,7 +397,12 @@ def _join(train: Dataset, test: Dataset) -> Dataset:
     factors = None
     if train.factors is not None and test.factors is not None:
         factors = replace(train.factors, values=np.concatenate([train.factors.values, test.factors.values]))
-    return replace(train, images=np.concatenate([train.images, test.images]), labels=labels, factors=factors)
+    images: Any = [train.images, test.images]
+    if is_lazy(train.images) and is_lazy(test.images) and train.images.source == test.images.source:
+        images = replace(train.images, rows=np.concatenate([train.images.rows, test.images.rows]))
+    else:
+        images = np.concatenate(images)
+    return replace(train, images=images, labels=labels, factors=factors)
 
 
 def _check_count(count: int) -> None:

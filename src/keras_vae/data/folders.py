@@ -1,10 +1,12 @@
 """Loading of image files from a folder."""
 
+import hashlib
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +15,13 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.files import printable, reading
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import ImageShape
+from keras_vae.data.arrivals import Signature
 from keras_vae.data.convert import Conversion, check_memory
 from keras_vae.data.dataset import Dataset, LoadedData
 from keras_vae.data.decoding import Decoder, parse_background, without_size_warnings
-from keras_vae.data.headers import BrokenFile, broken_error, check_files, skipped_note, threaded
-from keras_vae.data.layout import list_images
+from keras_vae.data.headers import BrokenFile, CheckedFiles, broken_error, check_files, skipped_note, threaded
+from keras_vae.data.layout import FolderListing, list_images
+from keras_vae.data.lazy import LazyImages, Load, check_unchanged, is_lazy, is_streamed, streaming_note
 
 # Pillow decodes in parallel, but below this size threads cost more than they save.
 MIN_THREADED_PIXELS = 128 * 128
@@ -30,6 +34,7 @@ def load_folder(
     background: str | None = None,
     scale: float | None = None,
     skip_broken: bool = False,
+    load: Load = "memory",
     progress: Progress = silent,
 ) -> LoadedData:
     """Load the images of a folder, in the order of their paths.
@@ -45,6 +50,7 @@ def load_folder(
         background: Color behind transparent pixels, as a color name of Pillow or as `#rrggbb`.
         scale: Value of white in images of more than 8 bits per channel.
         skip_broken: Whether to leave out files that cannot be used.
+        load: Whether to hold the images in memory; see `lazy.is_streamed`.
         progress: Reports the progress of reading.
 
     Returns:
@@ -59,27 +65,127 @@ def load_folder(
     decoder = make_decoder(conversion, background, scale)
     listing = list_images(folder)
     checked = check_files(folder, listing.files, decoder, skip_broken=skip_broken, progress=progress)
+    shape = checked.shape(conversion)
+    if is_streamed(load, size := len(checked.positions) * math.prod(shape)):
+        opened = open_folder(
+            folder, conversion, background=background, scale=scale, skip_broken=skip_broken, progress=progress
+        )
+        notes = opened.notes + ((streaming_note(size),) if load == "auto" else ())
+        return _loaded(opened.datasets, notes)
     files = [listing.files[position] for position in checked.positions]
-    read = read_images(files, checked.shape(conversion), decoder, progress)
+    read = read_images(files, shape, decoder, progress)
     broken = [*checked.broken, *read.broken]
     if broken and not (skip_broken and read.positions):
         raise broken_error(folder, broken, len(listing.files))
     checked = checked.subset(read.positions)
     kept = listing.subset(checked.positions)
-    labels = [label for part in kept.parts for label in part.labels or ()] or None
-    name = printable(folder.resolve().name) or "images"
     with reading(folder):
-        whole = Dataset.from_arrays(read.images, labels, name=name, classes=kept.classes)
-    datasets, start = {}, 0
+        levels = Dataset.from_arrays(read.images, name="").images
+    notes = _notes(folder, listing, checked._replace(broken=broken), decoder)
+    return _loaded(_datasets(folder, kept, levels), notes)
+
+
+class OpenedFolder(NamedTuple):
+    """Images of a folder that are read on demand.
+
+    Args:
+        datasets: One per split, training images first.
+        files: The file of each image, in the order of the data sets.
+        notes: Notes on files that were ignored, resized, converted or skipped.
+    """
+
+    datasets: list[Dataset]
+    files: list[Path]
+    notes: tuple[str, ...]
+
+
+def open_folder(
+    folder: Path,
+    conversion: Conversion,
+    *,
+    background: str | None = None,
+    scale: float | None = None,
+    skip_broken: bool = False,
+    progress: Progress = silent,
+) -> OpenedFolder:
+    """Open a folder to read its images on demand.
+
+    The headers of all files are checked first. To skip broken files, all files are decoded first. Arguments are those
+    of `load_folder`.
+
+    Raises:
+        InputError: There are no images, or files cannot be used. Damage that headers do not show raises when a file is
+            read, and so do files that changed.
+    """
+    decoder = make_decoder(conversion, background, scale)
+    listing = list_images(folder)
+    checked = check_files(
+        folder, listing.files, decoder, decode_all=skip_broken, skip_broken=skip_broken, progress=progress
+    )
+    kept = listing.subset(checked.positions)
+    files = [file for part in kept.parts for file in part.files]
+    signatures = [Signature.of(file) or Signature(0, 0) for file in files]
+    digest = hashlib.sha256(repr(decoder).encode())
+    for file, header, signature in zip(files, checked.headers, signatures, strict=True):
+        name = os.fsencode(file.relative_to(folder))
+        digest.update(repr((name, signature.modified, header.digest)).encode())
+    shape = checked.shape(conversion)
+    reader = _FolderReader(folder, files, np.array(signatures, np.int64), shape, decoder)
+    images = LazyImages(reader, shape, digest.hexdigest(), np.arange(len(files)))
+    notes = _notes(folder, listing, checked, decoder)
+    return OpenedFolder(_datasets(folder, kept, images), files, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _FolderReader:
+    """Reads the images of a folder.
+
+    Args:
+        folder: The folder, for messages.
+        files: Image files, whose headers have been checked.
+        signatures: Size and time of each file, (N, 2).
+        shape: (H, W, C) of the decoded images.
+        decoder: Decodes a file.
+    """
+
+    folder: Path
+    files: list[Path]
+    signatures: NDArray[np.int64]
+    shape: ImageShape
+    decoder: Decoder
+
+    def __call__(self, positions: NDArray[np.int64], *, parallel: bool) -> NDArray[np.uint8]:
+        """Return images; see `lazy.Reader`."""
+        files = [self.files[position] for position in positions.tolist()]
+        for file, signature in zip(files, self.signatures[positions].tolist(), strict=True):
+            check_unchanged(file, Signature(*signature))
+        decoded = read_images(files, self.shape, self.decoder, silent, parallel=parallel)
+        if decoded.broken:
+            raise broken_error(self.folder, decoded.broken, len(files))
+        return decoded.images
+
+
+def _notes(folder: Path, listing: FolderListing, checked: CheckedFiles, decoder: Decoder) -> tuple[str, ...]:
+    skipped = [skipped_note(folder, checked.broken, len(listing.files))] if checked.broken else []
+    return (*listing.notes, *checked.notes(decoder), *skipped)
+
+
+def _datasets(folder: Path, kept: FolderListing, images: Any) -> list[Dataset]:
+    """Return the data sets of the splits of a folder, of which `images` are all images in the order of their files."""
+    datasets, start = list[Dataset](), 0
     for part in kept.parts:
-        chosen = slice(start, start + len(part.files))
-        start = chosen.stop
-        numbers = None if whole.labels is None else whole.labels[chosen]
-        datasets[part.split] = replace(whole, images=whole.images[chosen], labels=numbers, split=part.split)
-    train = datasets["train"] if "train" in datasets else datasets["all"]
-    notes = [*listing.notes, *checked.notes(decoder)]
-    notes += [skipped_note(folder, broken, len(listing.files))] if broken else []
-    return LoadedData(train, datasets.get("test"), tuple(notes), datasets.get("validation"))
+        rows = np.arange(start, start + len(part.files))
+        chosen: Any = images.subset(rows) if is_lazy(images) else images[start : start + len(part.files)]
+        start += len(part.files)
+        labels = None if part.labels is None else np.array(part.labels, np.int64)
+        name = printable(folder.resolve().name) or "images"
+        datasets.append(Dataset(chosen, labels, name, part.split, kept.classes))
+    return datasets
+
+
+def _loaded(datasets: Sequence[Dataset], notes: tuple[str, ...]) -> LoadedData:
+    named = {dataset.split: dataset for dataset in datasets}
+    return LoadedData(datasets[0], named.get("test"), notes, named.get("validation"))
 
 
 def make_decoder(conversion: Conversion, background: str | None, scale: float | None) -> Decoder:
@@ -101,7 +207,9 @@ class ReadImages(NamedTuple):
     broken: list[BrokenFile]
 
 
-def read_images(files: Sequence[Path], shape: ImageShape, decoder: Decoder, progress: Progress) -> ReadImages:
+def read_images(
+    files: Sequence[Path], shape: ImageShape, decoder: Decoder, progress: Progress, *, parallel: bool = True
+) -> ReadImages:
     """Decode image files.
 
     Args:
@@ -109,6 +217,7 @@ def read_images(files: Sequence[Path], shape: ImageShape, decoder: Decoder, prog
         shape: (H, W, C) of the decoded images.
         decoder: Decodes a file.
         progress: Reports the progress of reading.
+        parallel: Whether large images are decoded on all cores.
 
     Raises:
         InputError: The images do not fit in memory.
@@ -126,7 +235,8 @@ def read_images(files: Sequence[Path], shape: ImageShape, decoder: Decoder, prog
 
     check_memory(len(files), shape, is_resized=decoder.conversion.image_size is not None)
     images, positions, broken = np.empty((len(files), *shape), np.uint8), list[int](), list[BrokenFile]()
-    decoded = threaded(decode, files) if math.prod(shape[:2]) >= MIN_THREADED_PIXELS else map(decode, files)
+    parallel &= math.prod(shape[:2]) >= MIN_THREADED_PIXELS
+    decoded = threaded(decode, files) if parallel else map(decode, files)
     with without_size_warnings():
         shown = progress(files, "reading images")
         for position, (_, result) in enumerate(zip(shown, decoded, strict=True)):

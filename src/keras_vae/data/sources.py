@@ -1,14 +1,16 @@
 """Loading of images from a named source, a file or a folder."""
 
+import math
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.errors import InputError, suggestion, unknown
 from keras_vae.core.files import printable, reading, to_path
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data import dataset, sprites, streams
@@ -19,6 +21,8 @@ from keras_vae.data.dataset import Dataset, LoadedData, Splits, check_compatible
 from keras_vae.data.decoding import Decoder
 from keras_vae.data.folders import load_folder, make_decoder
 from keras_vae.data.layout import SUFFIXES
+from keras_vae.data.lazy import Load, is_streamed, streaming_note
+from keras_vae.data.lazy_arrays import open_arrays
 from keras_vae.data.published import FASHION_MNIST, MNIST
 from keras_vae.data.streams import Stream
 
@@ -74,6 +78,7 @@ def load(
     background: str | None = None,
     scale: float | None = None,
     skip_broken: bool = False,
+    load: Load = "auto",
     progress: Progress | None = None,
 ) -> LoadedData:
     """Load the images of a named source, a `.npz` or `.npy` file, or a folder.
@@ -89,6 +94,8 @@ def load(
         scale: Value of white in images of more than 8 bits per channel, such as 65535; only for folders. The maximum of
             a PGM file counts as 65535.
         skip_broken: Whether to leave out files that cannot be used; only for folders.
+        load: `"memory"` holds all images in memory. `"stream"` reads them when they are indexed; only for folders and
+            `.npy` files. `"auto"` streams images that take more than a quarter of the memory; see `lazy.is_streamed`.
         progress: Reports the progress of downloading, reading and converting.
 
     Returns:
@@ -102,14 +109,15 @@ def load(
     show = progress or silent
     name, path, is_named = _resolve(source)
     _check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
+    _check_load(load, name, path, is_named)
     if is_named:
         loaded = SOURCES[name].load(show)
     elif path.is_dir():
         loaded = load_folder(
-            path, conversion, background=background, scale=scale, skip_broken=skip_broken, progress=show
+            path, conversion, background=background, scale=scale, skip_broken=skip_broken, load=load, progress=show
         )
     else:
-        loaded = load_arrays(path)
+        loaded = _load_file(path, conversion, load)
     train, notes = convert(loaded.train, conversion, show)
     others: list[Dataset | None] = []
     for part in (loaded.test, loaded.validation):
@@ -186,7 +194,7 @@ def load_splits(config: DataConfig, seed: int = 0, progress: Progress | None = N
 
 def load_source(config: DataConfig, progress: Progress | None = None) -> LoadedData:
     """Load all images of a `[data]` table without splitting them; see `load_splits`."""
-    return load(config.source, progress=progress, **_conversion(config))
+    return load(config.source, load=config.load, progress=progress, **_conversion(config))
 
 
 def open_stream(config: DataConfig, progress: Progress | None = None) -> Stream:
@@ -210,6 +218,33 @@ def _conversion(config: DataConfig) -> dict[str, Any]:
         "scale": None if config.scale == "refuse" else config.scale,
         "skip_broken": config.skip_broken,
     }
+
+
+def _load_file(path: Path, conversion: Conversion, load: Load) -> LoadedData:
+    """Load the images of a `.npz` or `.npy` file, or open a `.npy` file to read them on demand."""
+    if load == "memory" or zipfile.is_zipfile(path):
+        return load_arrays(path)
+    datasets, notes = open_arrays(path, conversion)
+    size = max(path.stat().st_size, sum(math.prod(part.images.shape) for part in datasets))
+    if not is_streamed(load, size):
+        return load_arrays(path)
+    parts = {part.split: part for part in datasets}
+    notes += (streaming_note(size),) if load == "auto" else ()
+    return LoadedData(datasets[0], parts.get("test"), notes, parts.get("validation"))
+
+
+def _check_load(load: Load, name: str, path: Path, is_named: bool) -> None:
+    """Reject streaming of sources without random access."""
+    if load not in get_args(Load):
+        raise unknown("load", load, get_args(Load))
+    if load != "stream" or not (is_named or path.is_file()):
+        return
+    if is_named or zipfile.is_zipfile(path):
+        kind = "made in memory" if is_named else "compressed, and cannot be read in any order"
+        shown = name if is_named else printable(path)
+        raise InputError(
+            f"load = 'stream': {shown} is {kind}; run `vae data pack {shown} FILE.npy`, and use FILE.npy as the source"
+        )
 
 
 def _check_options(path: Path, is_named: bool, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,3 +84,34 @@ def total_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return sys.maxsize
+
+
+def memory_limit() -> int:
+    """Return how many bytes of memory this process may use: those of the machine, or the limit of its control group."""
+    return min([total_memory(), *_group_limits()])
+
+
+def _group_limits() -> list[int]:
+    """Return the memory limits of the control groups of this process, which clusters and containers set."""
+    try:
+        groups = [line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return []
+    limits = []
+    for controllers, group in groups:
+        if controllers not in ("", "memory"):
+            continue
+        top, name = (_GROUPS / controllers, "memory.limit_in_bytes") if controllers else (_GROUPS, "memory.max")
+        folder = top / group.lstrip("/")
+        # A container sees its own group as the top.
+        for path in {folder, *folder.parents, top}:
+            if not path.is_relative_to(top):
+                continue
+            try:
+                limits.append(int((path / name).read_text()))
+            except (OSError, ValueError):
+                continue
+    return limits
+
+
+_GROUPS = Path("/sys/fs/cgroup")

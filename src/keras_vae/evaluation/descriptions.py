@@ -240,6 +240,30 @@ def format_mean(mean: float, error: float | None) -> tuple[str, str]:
     return f"{mean:,.{digits}f}", f"± {error:,.{digits}f}"
 
 
+SWEEP_FIGURES = {
+    "history": Caption(
+        "History",
+        "The metric of every trial in the order of the trials, and the best one so far.",
+        "The line has been flat for many trials: further trials are unlikely to help.",
+        "The line still falls at the end: continue the sweep with more trials.",
+    ),
+    "importances": Caption(
+        "Importances",
+        "The share of the variance of the metric that each setting explains over the whole search space, estimated from"
+        " the complete trials by a random forest (fANOVA; Hutter et al., 2014).",
+        "A few settings explain most of the variance: search these in smaller ranges, and fix the others.",
+        "With fewer than about 20 complete trials, the shares are rough.",
+    ),
+    "parallel-coordinates": Caption(
+        "Parallel coordinates",
+        "One line per complete trial through its settings and its metric. The best trials are orange, the worst blue.",
+        "The orange lines pass through the inside of every range.",
+        "The orange lines end at a limit of a range: extend the range.",
+    ),
+}
+"""Figures of the page of a sweep, in its order."""
+
+
 def format_value(value: Mapping[str, Any] | float) -> str:
     """Return a number as all commands and pages show it: with its standard error, if it has one.
 

@@ -1,18 +1,20 @@
 """The evaluation of a run in stages, each a section of `evaluation.json`."""
 
-import hashlib
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from keras_vae.core.blocks import BlockFolder
 from keras_vae.core.errors import InputError, require_list, unknown
-from keras_vae.core.files import writing
+from keras_vae.core.parts import Part
 from keras_vae.core.progress import Progress, silent
-from keras_vae.data.dataset import Splits
-from keras_vae.evaluation.likelihood import measure_likelihood
+from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.evaluation.likelihood import measure_likelihood, measure_likelihood_part
 from keras_vae.evaluation.per_image import CHECKSUM, StageResult, load_per_image, stored, values_checksum
 from keras_vae.runs.evaluation_file import SCHEMA, Evaluation
+from keras_vae.runs.files import evaluation_name
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 
@@ -74,7 +76,8 @@ class EvaluationContext:
         config: The settings.
         seed: Fixes the draws.
         progress: Shows the progress of long work.
-        partial: A file for intermediate results.
+        folder: A folder for intermediate estimates of −log p(x).
+        force: Whether to discard parts that were measured with other settings.
     """
 
     model: "BaseVAE"
@@ -82,7 +85,8 @@ class EvaluationContext:
     config: EvaluationConfig
     seed: int
     progress: Progress
-    partial: Path | None
+    folder: BlockFolder
+    force: bool
 
 
 def _likelihood(context: EvaluationContext) -> StageResult:
@@ -93,7 +97,8 @@ def _likelihood(context: EvaluationContext) -> StageResult:
         samples=context.config.samples,
         proposal=context.config.proposal,
         progress=context.progress,
-        partial=context.partial,
+        folder=context.folder,
+        force=context.force,
     )
 
 
@@ -152,11 +157,15 @@ def evaluate(
     prior: str | None = None,
     model: "BaseVAE | None" = None,
     on: str | None = None,
+    part: Part | tuple[int, int] | str | None = None,
+    force: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate a run stage by stage, and write `evaluation.json` after each stage.
 
-    An interrupted evaluation with the same settings resumes.
+    An interrupted evaluation with the same settings resumes. Independent processes, also on several machines, can
+    divide the estimate of −log p(x) among them: each passes a `part`. The call without a part, with the same settings,
+    then merges these estimates, which are bit for bit those of one process, and measures everything else.
 
     Args:
         run: A complete run, its folder, or the name of a pretrained run, which is copied before writing.
@@ -167,13 +176,17 @@ def evaluate(
         prior: `"original"` or `"fitted"`; None prefers the fitted prior.
         model: The run's model, if already loaded.
         on: A name for images that are not the run's own; their numbers are written to `evaluation-NAME.json`.
+        part: `(3, 8)` or `"3/8"` for the third of eight parts of the images; None for everything.
+        force: Whether to discard parts that were measured with other settings.
         progress: Shows the progress of long work.
 
     Returns:
-        The content of the file, a dictionary.
+        The content of the file, a dictionary; it is empty for a part.
 
     Raises:
-        InputError: The run is unfinished, or a stage is unknown or not available for this model or these images.
+        InputError: The run is unfinished, a stage is unknown or not available for this model or these images, there is
+            no such part, or existing parts have other settings.
+        RunError: Parts are missing, or another process measures this part or writes to the run.
 
     Example:
         >>> evaluate("runs/digits", config=EvaluationConfig(samples=100), stages=["likelihood"])  # doctest: +SKIP
@@ -181,32 +194,32 @@ def evaluate(
     _check_stages(stages)
     run = Run.open(run)
     run.require_complete()
+    chosen = _check_part(part, stages)
     splits = given_or_own_splits(run, splits, progress)
-    run = run.writable_copy()
-    with run.lock():
-        return _evaluate(run, splits, config or EvaluationConfig(), stages, prior, model, on, progress)
+    run, config = run.writable_copy(), config or EvaluationConfig()
+    # The processes that measure parts write to the run at the same time, but each to files of its own.
+    with run.lock() if chosen is None else contextlib.nullcontext():
+        seed = run.experiment.seed if config.seed is None else config.seed
+        model = model or run.load_model(prior)
+        folder = likelihood_folder(run, splits, config, prior=prior, model=model, on=on)
+        context = EvaluationContext(model, splits, config, seed, progress, folder, force)
+        if chosen is None:
+            return _evaluate(run, context, stages or available_stages(model, splits), prior, on)
+        _measure_part(context, chosen)
+    return Evaluation()
 
 
 def _evaluate(
-    run: Run,
-    splits: Splits,
-    config: EvaluationConfig,
-    stages: Sequence[str],
-    prior: str | None,
-    model: "BaseVAE | None",
-    on: str | None,
-    progress: Progress,
+    run: Run, context: EvaluationContext, stages: Sequence[str], prior: str | None, on: str | None
 ) -> Evaluation:
     """Evaluate a run that is locked, and return the content of `evaluation.json`."""
-    seed = run.experiment.seed if config.seed is None else config.seed
-    model = model or run.load_model(prior)
-    fingerprint, checksum = run.model_fingerprint(prior), (splits.held_out or splits.train).checksum
+    measures_parts = "likelihood" in stages and context.config.samples > 0
+    if measures_parts:
+        context.folder.check(force=context.force)
+    fingerprint, checksum = run.model_fingerprint(prior), _measured(context.splits).checksum
     key = {"schema": SCHEMA, "model": fingerprint, **({} if on is None else {"checksum": checksum})}
-    evaluation = _continued_evaluation(run, on, key, config)
-    partial = _partial_file(run, fingerprint["checksum"], checksum, config.samples, config.proposal, seed)
+    evaluation = _continued_evaluation(run, on, key, context.config)
     per_image = load_per_image(run, evaluation, on)
-    context = EvaluationContext(model, splits, config, seed, progress, partial)
-    stages = stages or available_stages(model, splits)
     for stage in stages:
         result = STAGES[stage](context)
         evaluation[stage], per_image[stage] = result.section, stored(result.per_image)
@@ -214,15 +227,65 @@ def _evaluate(
             evaluation[stage][CHECKSUM] = values_checksum(fingerprint, result.section, per_image[stage])
         run.write_evaluation(evaluation, on, per_image)
     # If the likelihood was not measured now, an interrupted measurement can still resume later.
-    if "likelihood" in stages:
-        with writing(partial):
-            partial.unlink(missing_ok=True)
+    if measures_parts:
+        context.folder.remove()
     return evaluation
 
 
-def _partial_file(run: Run, *identity: object) -> Path:
-    """Return the file for intermediate estimates of an evaluation of this identity."""
-    return run.path / f".likelihood.{hashlib.sha256(' '.join(map(str, identity)).encode()).hexdigest()[:16]}.npy"
+def _measure_part(context: EvaluationContext, part: Part) -> None:
+    """Measure the likelihood of a part of the images."""
+    measure_likelihood_part(
+        context.model,
+        context.splits,
+        part,
+        context.folder,
+        seed=context.seed,
+        samples=context.config.samples,
+        proposal=context.config.proposal,
+        progress=context.progress,
+        force=context.force,
+    )
+
+
+def likelihood_folder(
+    run: Run,
+    splits: Splits,
+    config: EvaluationConfig,
+    *,
+    prior: str | None,
+    model: "BaseVAE",
+    on: str | None,
+) -> BlockFolder:
+    """Return the folder for intermediate estimates of −log p(x); arguments as for `evaluate`."""
+    from keras_vae.core import backend
+    from keras_vae.models.proposals import choose_proposal
+
+    is_weighted = config.samples and model.is_stochastic
+    key = {
+        "model": run.model_fingerprint(prior),
+        "images": _measured(splits).checksum,
+        "proposal": choose_proposal(model, config.proposal).name if is_weighted else config.proposal,
+        "samples": config.samples,
+        "seed": run.experiment.seed if config.seed is None else config.seed,
+        "backend": backend.name(),
+    }
+    return BlockFolder(run.path / evaluation_name(on), key, argument="run")
+
+
+def _measured(splits: Splits) -> Dataset:
+    return splits.held_out or splits.train
+
+
+def _check_part(part: Part | tuple[int, int] | str | None, stages: Sequence[str]) -> Part | None:
+    """Return a part, and reject stages that need all images at once."""
+    chosen = Part.of(part)
+    others = [stage for stage in stages if stage != "likelihood"]
+    if chosen is not None and others:
+        raise InputError(
+            f"part = {chosen}: the stage {others[0]} needs all images at once; leave it out, and measure it without a "
+            "part after all parts"
+        )
+    return chosen
 
 
 def _check_stages(stages: Sequence[str]) -> None:

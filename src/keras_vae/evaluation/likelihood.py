@@ -1,21 +1,22 @@
 """Held-out likelihood: the ELBO, and importance-weighted estimates of log p(x)."""
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_vae.core.blocks import BlockFolder
 from keras_vae.core.errors import InputError
-from keras_vae.core.files import replacing
+from keras_vae.core.parts import Part
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, evenly_spaced
 from keras_vae.evaluation.per_image import StageResult, mean_and_error
-from keras_vae.models.importance_sampling import Estimate, PosteriorProposal, Proposal
+from keras_vae.models.importance_sampling import Estimate, ImportanceSampling, PosteriorProposal, Proposal
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.pareto import reliable_shape
 from keras_vae.models.proposals import choose_proposal
@@ -32,7 +33,7 @@ TRUSTED_SAMPLE_SIZE = 5.0
 TOLERATED_GAP = 0.1
 """Nats per image that the posterior, as a proposal, may miss on average for its estimate to be trusted."""
 
-_IMAGES_BETWEEN_SAVES = 200
+_IMAGES_BETWEEN_SAVES = 50
 _CHECKED_IMAGES = 16
 
 
@@ -88,7 +89,8 @@ def measure_likelihood(
     samples: int = 0,
     proposal: str | None = None,
     progress: Progress = silent,
-    partial: Path | None = None,
+    folder: BlockFolder | None = None,
+    force: bool = False,
 ) -> StageResult:
     r"""Measure the terms of the ELBO at β = 1, and −log p(x) by importance sampling.
 
@@ -102,7 +104,9 @@ def measure_likelihood(
         proposal: The name of the proposal of importance sampling; None for the default of the model. See
             `BaseVAE.log_likelihood`.
         progress: Shows the progress over the images.
-        partial: A file for intermediate estimates, from which an interrupted measurement resumes.
+        folder: A folder for the estimates of −log p(x), from which an interrupted measurement resumes, and which
+            contains those of `measure_likelihood_part`.
+        force: Whether to discard parts that were measured with other settings.
 
     Returns:
         The section `likelihood` of `evaluation.json`: means and standard errors over images in nats per image, the
@@ -110,7 +114,9 @@ def measure_likelihood(
         effective sample size and the Pareto shape are also returned per image.
 
     Raises:
-        InputError: `samples` is negative, or the proposal is unknown or does not suit the model.
+        InputError: `samples` is negative, the proposal is unknown or does not suit the model, or there are parts with
+            other settings.
+        RunError: Parts are missing, or another process measures them.
     """
     from keras import ops
 
@@ -132,11 +138,51 @@ def measure_likelihood(
     }
     if samples and model.is_stochastic:
         weighted = _importance_weighted(
-            model, measured, choose_proposal(model, proposal), samples, seed, progress, partial
+            model, measured, choose_proposal(model, proposal), samples, seed, progress, folder, force
         )
         section |= weighted.section
         per_image |= weighted.per_image
     return StageResult(section, per_image)
+
+
+def measure_likelihood_part(
+    model: "BaseVAE",
+    splits: Splits,
+    part: Part,
+    folder: BlockFolder,
+    *,
+    seed: int,
+    samples: int,
+    proposal: str | None = None,
+    progress: Progress = silent,
+    force: bool = False,
+) -> None:
+    """Estimate −log p(x) of a part of the images, and keep the estimates in a folder for `measure_likelihood`.
+
+    The noise of an image follows from its position and the seed, and parts consist of whole blocks of images, so that
+    the estimates are, bit for bit, those of one process. Processes can measure parts in one folder at the same time.
+
+    Args:
+        model: A trained model.
+        splits: The images of its run.
+        part: The part.
+        folder: The folder, whose key determines the estimates.
+        seed: As for `measure_likelihood`, like all following arguments.
+        samples: K, at least 1.
+        proposal: The name of the proposal.
+        progress: Shows the progress over the blocks.
+        force: Whether to discard parts that were measured with other settings.
+
+    Raises:
+        InputError: There are more parts than blocks of images, or there is no −log p(x) to measure in parts.
+        RunError: Another process measures this part.
+    """
+    if not (samples and model.is_stochastic):
+        reason = "without importance samples" if model.is_stochastic else "because the codes are not random"
+        raise InputError(f"part = {part}: there is no nll to divide, {reason}; leave out the part")
+    measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
+    sampling = _importance_sampling(model, measured, choose_proposal(model, proposal), samples, seed)
+    _estimate(sampling, progress, folder, part, force)
 
 
 def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
@@ -161,23 +207,11 @@ def _importance_weighted(
     samples: int,
     seed: int,
     progress: Progress,
-    partial: Path | None,
+    folder: BlockFolder | None,
+    force: bool,
 ) -> StageResult:
-    condition = dataset_condition(model, measured)
-    sampling = model.importance_sampling(
-        measured.images, samples=samples, seed=seed, condition=condition, proposal=proposal
-    )
-    estimates = _load_estimates(partial, len(measured))
-    saved = measured_before = int(np.isfinite(estimates[0]).sum())
-    blocks = [block for block in sampling.blocks if block.stop > measured_before]
-    blocks_with_progress = progress(blocks, f"−log p(x), {proposal.name}, K = {samples:,}")
-    for block, estimate in zip(blocks_with_progress, sampling.over(blocks), strict=True):
-        estimates[:, block] = estimate
-        if partial is not None and block.stop - saved >= _IMAGES_BETWEEN_SAVES:
-            with replacing(partial) as temporary:
-                np.save(temporary, estimates, allow_pickle=False)
-            saved = block.stop
-    log_likelihood, sample_size, shape = estimates
+    sampling = _importance_sampling(model, measured, proposal, samples, seed)
+    log_likelihood, sample_size, shape = _estimate(sampling, progress, folder, None, force)
     nll = mean_and_error(-log_likelihood)
     has_bits = model.likelihood.is_normalized_on(measured.images) and not model.likelihood.is_density
     bits = math.log(2) * math.prod(measured.image_shape)
@@ -226,17 +260,45 @@ def _missed_by_posterior(
     return {"images": len(indices), **mean_and_error(np.subtract(exact, log_likelihood[indices]))}
 
 
-def _load_estimates(partial: Path | None, count: int) -> Array:
-    """Return the saved estimates, one row per field of `Estimate`; NaN for images not measured yet."""
-    shape = (len(Estimate._fields), count)
-    if partial is not None and partial.is_file():
-        try:
-            saved: Array = np.load(partial, allow_pickle=False)
-        except (ValueError, EOFError, OSError):
-            saved = np.empty(0)
-        if saved.shape == shape:
-            return saved
-    return np.full(shape, np.nan)
+def _importance_sampling(
+    model: "BaseVAE", measured: Dataset, proposal: Proposal, samples: int, seed: int
+) -> ImportanceSampling:
+    condition = dataset_condition(model, measured)
+    return model.importance_sampling(
+        measured.images, samples=samples, seed=seed, condition=condition, proposal=proposal
+    )
+
+
+def _estimate(
+    sampling: ImportanceSampling, progress: Progress, folder: BlockFolder | None, part: Part | None, force: bool
+) -> Array:
+    """Return the estimates of all images, one row per field of `Estimate`; NaN for images outside of a part."""
+    groups = _grouped(sampling.blocks)
+    spans = [slice(blocks[0].start, blocks[-1].stop) for blocks in groups]
+    estimates: Array = np.full((len(Estimate._fields), spans[-1].stop), np.nan)
+    everything = contextlib.nullcontext(list(range(len(groups))))
+    with everything if folder is None else folder.open(len(groups), part, force=force) as missing:
+        work = [(group, block) for group in missing for block in groups[group]]
+        label = f"−log p(x), {sampling.proposal.name}, K = {sampling.samples:,}"
+        results = sampling.over([block for _, block in work])
+        for (group, block), estimate in zip(progress(work, label), results, strict=True):
+            estimates[:, block] = estimate
+            if folder is not None and block.stop == spans[group].stop:
+                folder.save(group, dict(zip(Estimate._fields, estimates[:, spans[group]], strict=True)))
+        if folder is not None and part is None:
+            for group in set(range(len(groups))).difference(missing):
+                estimates[:, spans[group]] = [folder.load(group)[name] for name in Estimate._fields]
+    return estimates
+
+
+def _grouped(blocks: Sequence[slice]) -> list[list[slice]]:
+    """Return blocks in groups whose estimates are saved together, because blocks may be single images."""
+    groups: list[list[slice]] = [[]]
+    for block in blocks:
+        if groups[-1] and groups[-1][-1].stop - groups[-1][0].start >= _IMAGES_BETWEEN_SAVES:
+            groups.append([])
+        groups[-1].append(block)
+    return groups
 
 
 def _last_training_images(splits: Splits, count: int) -> NDArray[np.uint8]:

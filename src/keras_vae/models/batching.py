@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.core import tracing
-from keras_vae.core.errors import check_count
+from keras_vae.core import backend, tracing
+from keras_vae.core.errors import InputError, alternatives, check_count
 from keras_vae.core.typing import Array, Shape, Tensor
 
 Result = TypeVar("Result")
@@ -58,6 +58,48 @@ def fitting_batch_size(image_shape: Shape, draws: int = 1) -> int:
     """
     height, width = (size or 28 for size in image_shape[:2])
     return max(1, min(1024, _PIXELS_AT_ONCE // (height * width)) // draws)
+
+
+def check_divisible(argument: str, x: Any, batch_size: int | None) -> None:
+    """Reject arrays whose batches do not divide by the number of devices; do nothing on one device.
+
+    Args:
+        argument: Name of the argument, for messages.
+        x: A nested structure of arrays of equal length; anything else is not checked.
+        batch_size: Rows per batch; None means 32, as in Keras.
+
+    Raises:
+        InputError: The number of rows or of the rows per batch does not divide.
+    """
+    replicas, arrays = backend.num_replicas(), keras.tree.flatten(x)
+    if replicas == 1 or not all(hasattr(array, "shape") for array in arrays if array is not None):
+        return
+    count, size = len(arrays[0]), batch_size or 32
+    if count % replicas:
+        raise InputError(
+            f"{argument}: {count} images do not divide by {replicas} devices; pass "
+            f"{alternatives(multiples_around(count, replicas))} images"
+        )
+    if size < count and size % replicas:
+        raise InputError(
+            f"batch_size = {size}: does not divide by {replicas} devices; choose "
+            f"{alternatives(multiples_around(size, replicas))}"
+        )
+
+
+def multiples_around(count: int, divisor: int) -> list[str]:
+    """Return the multiples next to a number, without zero, as texts.
+
+    Args:
+        count: A positive number that is not a multiple.
+        divisor: The number to divide by.
+
+    Example:
+        >>> multiples_around(119, 2), multiples_around(1, 2)
+        (['118', '120'], ['2'])
+    """
+    below = count - count % divisor
+    return [str(size) for size in (below, below + divisor) if size]
 
 
 def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int) -> Result:

@@ -9,7 +9,7 @@ import keras
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
 from keras_vae.models.arguments import check_assignment, check_options
-from keras_vae.models.batching import split_off
+from keras_vae.models.batching import check_divisible, split_off
 from keras_vae.models.inference import Inference
 from keras_vae.models.inputs import check_source, is_array
 
@@ -103,6 +103,8 @@ class CheckedModel(Inference, keras.Model):
             validation_data, targets = self._checked_data("test", *held_out[:2], sample_weight=weights)
             if targets is not None:
                 validation_data = (validation_data, targets)
+        check_divisible("x", x, batch_size)
+        check_divisible("validation_data", validation_data, kwargs.get("validation_batch_size") or batch_size)
         if y is None and not kwargs.get("steps_per_epoch"):
             x, shuffle = backend.array_pipeline(x, batch_size, shuffle)
         if not kwargs.get("validation_steps"):
@@ -111,7 +113,8 @@ class CheckedModel(Inference, keras.Model):
         # If the optimizer were built inside the first step, TensorFlow would trace that step twice.
         if self.built and self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
+        with backend.rejected_indivisible_batches():
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
 
     def evaluate(
         self,
@@ -126,34 +129,40 @@ class CheckedModel(Inference, keras.Model):
         # `fit` calls this method with validation data that it has already checked.
         if not kwargs.get("_use_cached_eval_dataset"):
             x, y = self._checked_data("test", x, y, **kwargs)
+            check_divisible("x", x, batch_size)
             if y is None and not kwargs.get("steps"):
                 x, _ = backend.array_pipeline(x, batch_size)
-        return super().evaluate(x, y, batch_size, verbose, **kwargs)
+        with backend.rejected_indivisible_batches():
+            return super().evaluate(x, y, batch_size, verbose, **kwargs)
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto", **kwargs: Any) -> Any:
         """Return the outputs for images as `keras.Model.predict` does, after a check; errors as for `fit`."""
         check_options(batch_size=batch_size, verbose=verbose, **kwargs)
         x, _ = self._checked_data("predict", x)
+        check_divisible("x", x, batch_size)
         if not kwargs.get("steps"):
             x, _ = backend.array_pipeline(x, batch_size)
-        return super().predict(x, batch_size, verbose, **kwargs)
+        with backend.rejected_indivisible_batches():
+            return super().predict(x, batch_size, verbose, **kwargs)
 
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """Run one training step as `keras.Model.train_on_batch` does, after a check; arguments as for `fit`."""
         x, _ = self._checked_data("train", x, y, sample_weight=sample_weight, class_weight=class_weight, source=False)
+        check_divisible("x", x, None)
         return super().train_on_batch(x, return_dict=return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Evaluate one batch as `keras.Model.test_on_batch` does, after a check; arguments as for `fit`."""
         x, _ = self._checked_data("test", x, y, sample_weight=sample_weight, source=False)
+        check_divisible("x", x, None)
         return super().test_on_batch(x, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
         self._unchecked_sources.discard("predict")
-        return super().predict_on_batch(self._input_checks.check(self._input_checks.join(x)))
+        return backend.map_rows(super().predict_on_batch, self._input_checks.check(self._input_checks.join(x)))
 
     def make_train_function(self, force: bool = False) -> Any:
         """Make the function that runs training steps and checks the first batch of a data source."""
@@ -214,20 +223,21 @@ class CheckedModel(Inference, keras.Model):
             return getattr(self, attribute)
         make(force)
         step_function = getattr(self, attribute)
+        prefetch = backend.Prefetch()
 
         def checked(*args: Any) -> Any:
-            if function in self._unchecked_sources:
-                *state, batches = args
-                first, batches = backend.peek(batches, self.steps_per_execution)
-                self._unchecked_sources.discard(function)
-                try:
+            *state, batches = args
+            batches = prefetch(batches)
+            try:
+                if function in self._unchecked_sources:
+                    first, batches = backend.peek(batches, self.steps_per_execution)
+                    self._unchecked_sources.discard(function)
                     self._input_checks.check(self._input_checks.unpack(first, ignore_targets=function == "predict"))
-                except InputError:
-                    self._restore_jax_state(function, *state)
-                    raise
-                args = (*state, batches)
-            with tracing.expected_tracing():
-                return step_function(*args)
+                with tracing.expected_tracing():
+                    return step_function(*state, batches)
+            except InputError:
+                self._restore_jax_state(function, *state)
+                raise
 
         setattr(self, attribute, checked)
         return checked

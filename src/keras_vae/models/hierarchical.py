@@ -12,7 +12,7 @@ from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
-from keras_vae.core import tracing
+from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
@@ -337,7 +337,7 @@ class HierarchicalVAE(BaseVAE):
             self._top_down(self._start(noise, batch.get("condition")), sample_group)
             return ops.concatenate(samples, axis=-1)
 
-        return self._in_batches(sample_batch, inputs, None)
+        return self._in_batches(lambda batch: backend.map_rows(sample_batch, batch), inputs, None)
 
     def _noise(self, n: int, seed: int | None, condition: Any) -> Array:
         """Check the arguments of `sample`, and return standard normal noise (n, latent_dim)."""

@@ -12,6 +12,7 @@ from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Tensor
 from keras_vae.models.arguments import check_options
+from keras_vae.models.batching import check_divisible
 from keras_vae.models.inputs import is_symbolic
 
 if TYPE_CHECKING:
@@ -60,14 +61,19 @@ class _ImageModel(keras.Model, abc.ABC):
         check_options(batch_size=batch_size, verbose=verbose, **kwargs)
         if not backend.is_data_source(x):
             self._check(x)
+            check_divisible("x", x, batch_size)
         with tracing.expected_tracing():
             return super().predict(x, batch_size, verbose, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
         self._check(x)
+        return self.predict_checked_batch(x)
+
+    def predict_checked_batch(self, x: Any) -> Any:
+        """Return the output for a batch that has been checked already."""
         with tracing.expected_tracing():
-            return super().predict_on_batch(x)
+            return backend.map_rows(super().predict_on_batch, x)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
         """Export the model as `keras.Model.export` does; arguments and errors as for `BaseVAE.export`."""

@@ -31,8 +31,8 @@ class WeightedModel(Protocol):
     def encode_features(self, inputs: dict[str, Array]) -> Any:
         """Return the encoder's outputs for a batch, or None."""
 
-    def predict_on_batch(self, x: Any) -> Any:
-        """Return the output for a batch, whose `terms.log_weight` has the log-weights, (N, K)."""
+    def loss_terms(self, inputs: dict[str, Any]) -> Any:
+        """Return the loss terms of a batch on the device; `log_weight` are the log-weights, (N, K)."""
 
 
 class Estimate(NamedTuple):
@@ -112,8 +112,9 @@ class PosteriorProposal(Proposal):
         for start in range(0, block.samples, block.draws):
             shape = (min(block.draws, block.samples - start), block.model.latent_dim)
             noise = normal_noise(generators, shape)
-            terms = block.model.predict_on_batch({**block.inputs, "noise": noise}).terms
-            yield ops.convert_to_numpy(terms.log_weight).astype("float64")
+            # Only the log-weights leave the device.
+            log_weight = block.model.loss_terms({**block.inputs, "noise": noise}).log_weight
+            yield ops.convert_to_numpy(log_weight).astype("float64")
 
 
 class ImportanceSampling:

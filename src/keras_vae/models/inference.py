@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -58,6 +57,7 @@ class Inference(abc.ABC):
     built: bool
     build: Callable[[Any], None]
     predict_on_batch: Callable[[Any], Any]
+    loss_terms: Callable[[Mapping[str, Any]], ELBOTerms]
 
     image_shape: Shape
     """(H, W, C) of the images, None for a size that is not fixed; set when the model is built."""
@@ -162,7 +162,7 @@ class Inference(abc.ABC):
         def encode_batch(batch: dict[str, Array]) -> Any:
             # TensorFlow rounds the division by 255 differently inside a graph. The inputs are checked already.
             images = to_unit(ops.convert_to_tensor(batch["images"]))
-            return keras.Model.predict_on_batch(self.image_encoder, {**batch, "images": images})
+            return self.image_encoder.predict_checked_batch({**batch, "images": images})
 
         return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
 
@@ -260,7 +260,7 @@ class Inference(abc.ABC):
         def terms_of_batch(batch: dict[str, Array]) -> Any:
             if by_content:
                 batch = {**batch, "noise": normal_noise(image_generators(batch["images"], seed), shape)}
-            return self.predict_on_batch(batch).terms
+            return self.loss_terms(batch)
 
         return self._in_batches(terms_of_batch, inputs, batch_size, draws)
 

@@ -33,8 +33,8 @@ class LatentVectorModel(Protocol):
     ) -> tuple[ReparameterizedDistribution, LatentDistribution]:
         """Return q(z|x) and p(z) of a batch, for codes (N, K, latent_dim)."""
 
-    def predict_on_batch(self, x: Any) -> Any:
-        """Return the output for a batch with `codes`, whose `terms` are those of the codes, (N, K)."""
+    def loss_terms(self, inputs: dict[str, Any]) -> Any:
+        """Return the loss terms of a batch with `codes`, (N, K), on the device."""
 
 
 class LatentTarget:
@@ -63,7 +63,7 @@ class LatentTarget:
         """Return log p(x|z), log p(z) and log q(z|x) of codes (N, K, D), each (N, K), float64."""
         parts = []
         for chunk in self._chunks(codes, self.codes_at_once):
-            terms = self.model.predict_on_batch({**self.inputs, "features": self.features, "codes": chunk}).terms
+            terms = self.model.loss_terms({**self.inputs, "features": self.features, "codes": chunk})
             parts.append([ops.convert_to_numpy(term) for term in (terms[0], terms[1], terms[2])])
         first, second, third = (self._joined(part, codes) for part in zip(*parts, strict=True))
         return first, second, third

@@ -19,6 +19,7 @@ from keras_vae.evaluation.descriptions import (
     SAMPLES,
     SCORES,
     UNTRUSTED,
+    Caption,
     Caveat,
     Quantity,
     format_bounds,
@@ -112,15 +113,15 @@ def render(
     sections = [
         *(_likelihood(evaluated["likelihood"]) if "likelihood" in evaluated else _last_epoch(metrics)),
         *(() if findings is None else [_findings(findings)]),
-        *(_figure(name, figures[name], title) for name in FIGURES if name in figures),
+        *(figure_section(name, FIGURES[name], figures[name], title) for name in FIGURES if name in figures),
         *(_evaluation_table(name, evaluated[name]) for name in _TABLES if name in evaluated),
         *_epochs(metrics),
         Section("settings", "Settings", "settings", {"toml": experiment_toml, "environment": list(_flat(environment))}),
     ]
-    return load_template("report.html", with_code=_with_code).render(title=title, summary=summary, sections=sections)
+    return load_template("report.html", with_code=with_code).render(title=title, summary=summary, sections=sections)
 
 
-def _with_code(text: str) -> "Markup":
+def with_code(text: str) -> "Markup":
     """Return a text as HTML, with text between backticks as code."""
     from markupsafe import Markup, escape
 
@@ -287,10 +288,17 @@ def _text(value: Any) -> Text:
     return Text("–" if value is None else str(value))
 
 
-def _figure(name: str, image: ThemedImage, title: str) -> Section:
+def figure_section(name: str, caption: Caption, image: ThemedImage, title: str) -> Section:
+    """Return the section of a figure.
+
+    Args:
+        name: Name of the figure.
+        caption: Its heading and explanations.
+        image: The figure.
+        title: Title of the page.
+    """
     width, height = image.size
     light, dark = (data_uri(content, "webp") for content in (image.light, image.dark))
-    caption = FIGURES[name]
     content = {"caption": caption, "alt": f"{caption.heading} of {title}", "light": light, "dark": dark}
     return Section(name, caption.heading, "picture", {"id": name, "width": width, "height": height, **content})
 

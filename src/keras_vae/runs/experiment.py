@@ -226,6 +226,8 @@ class Experiment(ConfigModel):
                 f"{where}: written by a newer keras-vae (format {written}, but this version reads up to {FORMAT}); "
                 "upgrade keras-vae"
             )
+        if "sweep" in tables and "sweep" not in cls.model_fields:
+            raise InputError(f"{where}: has a table [sweep]; run it with `vae sweep {where}`, or remove the table")
         return cls.from_tables(tables, where)
 
     def to_toml(self) -> str:
@@ -243,15 +245,32 @@ class Experiment(ConfigModel):
             InputError: A string is not of the form `key=value`, or a key or value is invalid.
         """
         require_list("settings", settings)
-        tables = self.model_dump(exclude_none=True)
+        parsed = list[tuple[str, Any]]()
         for setting in settings:
-            dotted_key, sign, text = setting.partition("=")
-            keys, value = dotted_key.strip().split("."), _parse_value(text.strip())
-            if not (sign and keys[-1]):
+            key, sign, text = setting.partition("=")
+            if not (sign and key.strip().rpartition(".")[2]):
                 raise InputError(
                     f"setting = {setting}: not of the form key=value; write training.epochs=5, for example"
                 )
-            table = tables
+            parsed.append((key.strip(), _parse_value(text.strip())))
+        return self.with_values(parsed)
+
+    def with_values(self, values: Iterable[tuple[str, Any]]) -> Self:
+        """Return a copy with some values replaced.
+
+        Args:
+            values: Pairs of a dotted key, such as `"model.objective.beta"`, and a value.
+
+        Raises:
+            InputError: A key or value is invalid.
+
+        Example:
+            >>> Experiment().with_values([("training.epochs", 5)]).training.epochs
+            5
+        """
+        tables = self.model_dump(exclude_none=True)
+        for dotted_key, value in values:
+            keys, table = dotted_key.split("."), tables
             for depth, name in enumerate(keys[:-1]):
                 if isinstance(table.get(name), str) and name in COMPONENTS:
                     table[name] = {"name": table[name]}

@@ -65,6 +65,7 @@ class _Environment(_Saved):
 
     versions: dict[str, str]
     backend: str
+    num_devices: Annotated[int, Field(ge=1)] = 1
     data: _Data
     code: list[str] = Field([])
 

@@ -107,15 +107,18 @@ class Run:
         return run
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, timeout: float = 0) -> Iterator[None]:
         """Lock the run while a block writes to it. Reading needs no lock. A thread may lock a run repeatedly.
+
+        Args:
+            timeout: Seconds to wait for another process.
 
         Raises:
             InputError: The run is pretrained.
             RunError: Another process writes to the run, or the folder is read-only.
         """
         self.path_to_write(".lock")
-        with locked(self.path, argument="run", inside=True):
+        with locked(self.path, argument="run", inside=True, timeout=timeout):
             remove_unfinished(self.path)
             yield
 

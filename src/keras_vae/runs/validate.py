@@ -4,8 +4,9 @@ from keras_vae.components.conditions import ClassLabel, Condition, ContinuousCon
 from keras_vae.components.objectives import Objective
 from keras_vae.components.schedules import Constant, Schedule
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, alternatives
 from keras_vae.data.dataset import Splits
+from keras_vae.models.batching import multiples_around
 from keras_vae.runs.build import ResolvedExperiment
 from keras_vae.runs.experiment import Experiment, TrainingConfig
 
@@ -23,6 +24,7 @@ def validate(experiment: ResolvedExperiment, splits: Splits) -> None:
     settings, _, components = experiment
     check_validation_images(settings.training, splits)
     check_batch_size(settings.training, len(splits.train))
+    check_devices(settings, splits)
     check_single_images(settings, components["objective"], splits)
     check_learning_rate(settings.training, components["schedule"])
     check_condition(components["condition"])
@@ -48,6 +50,42 @@ def check_batch_size(training: TrainingConfig, num_images: int) -> None:
             f"training.batch_size = {training.batch_size}: there are only {num_images} training images; "
             f"choose at most {num_images}"
         )
+
+
+def check_devices(experiment: Experiment, splits: Splits) -> None:
+    """Refuse batches of training or validation images that do not divide by the number of devices."""
+    replicas, size = backend.num_replicas(), experiment.training.batch_size
+    if size % replicas:
+        raise InputError(
+            f"training.batch_size = {size}: does not divide by {replicas} devices; choose "
+            f"{alternatives(multiples_around(size, replicas))}"
+        )
+    train, validation = len(splits.train), 0 if splits.validation is None else len(splits.validation)
+    if train % replicas or validation % replicas:
+        images = f"{train} training images" + (f" and {validation} validation images" if validation else "")
+        raise InputError(
+            f"devices = {replicas}: {images} do not divide by {replicas}; {_divisible_sizes(experiment, splits)}"
+        )
+
+
+def _divisible_sizes(experiment: Experiment, splits: Splits) -> str:
+    """Return a remedy for training and validation images that do not divide by the number of devices.
+
+    It changes the sizes of those splits that are taken from the training images. Otherwise, it uses fewer devices.
+    """
+    replicas, data = backend.num_replicas(), experiment.data
+    train, validation, test = (0 if part is None else len(part) for part in splits)
+    excess = (train + validation) % replicas
+    nearest = max(replicas, round(validation / replicas) * replicas) if validation else 0
+    # Images that a split was taken from have positions in their source.
+    is_free = data.holdout and (splits.validation is None or splits.validation.positions is not None)
+    takes_test = splits.test is None or splits.test.positions is not None
+    if is_free and nearest + excess < train + validation and (takes_test or not excess):
+        sizes = {"data.validation": nearest, "data.test": test + excess} if excess else {"data.validation": nearest}
+        return "set " + " and ".join(f"{key} = {value}" for key, value in sizes.items())
+    sizes_to_divide = (train, validation, experiment.training.batch_size)
+    fewer = next(count for count in range(replicas - 1, 0, -1) if not any(size % count for size in sizes_to_divide))
+    return f"use {fewer} device{'s' if fewer > 1 else ''}, or change the number of images"
 
 
 def check_single_images(experiment: Experiment, objective: Objective, splits: Splits) -> None:

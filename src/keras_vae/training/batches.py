@@ -1,12 +1,19 @@
 """Batches of training images in a reproducible order, and the batch size of validation."""
 
-from collections.abc import Callable
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_vae.core import backend
+from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Splits
+from keras_vae.data.lazy import is_lazy
 from keras_vae.models.base import BaseVAE
 
 
@@ -43,6 +50,78 @@ class ShuffledBatches(keras.utils.PyDataset):
         return (keras.tree.map_structure(lambda array: array[rows], self.images),)
 
 
+class StreamedBatches(ShuffledBatches):
+    """Batches of images that are read on demand; threads of grain read the next batches while the model trains.
+
+    Args:
+        images: As for `ShuffledBatches`, with `LazyImages`.
+        batch_size: As for `ShuffledBatches`.
+        seed: As for `ShuffledBatches`.
+        workers: Number of threads; 0 is the number of cores.
+    """
+
+    def __init__(self, images: Any, batch_size: int, seed: int | None, workers: int = 0) -> None:
+        self._threads = workers or os.cpu_count() or 1
+        self._error: Exception | None = None
+        super().__init__(images, batch_size, seed)
+
+    def shuffle(self, epoch: int) -> None:
+        """Set the order of an epoch, counted from 0."""
+        super().shuffle(epoch)
+        self._next, self._ahead = 0, iter(())
+
+    def __getitem__(self, index: int) -> tuple[Any]:
+        """Return the batch at `index`; successive batches have been read ahead."""
+        if index == 0 or index != self._next:
+            self._ahead = self._read_ahead(index)
+        self._next = index + 1
+        try:
+            return next(self._ahead)  # type: ignore[no-any-return]
+        except Exception as error:
+            self._error = error
+            raise
+
+    def _read_ahead(self, start: int) -> Iterator[Any]:
+        """Return an iterator over the batches from `start` to the end of the epoch."""
+        import grain
+
+        order, size = self.order, self.batch_size
+
+        def read(index: int) -> tuple[Any]:
+            rows = order[index * size : (index + 1) * size]
+            return (keras.tree.map_structure(lambda x: x.take(rows) if is_lazy(x) else x[rows], self.images),)
+
+        options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads)
+        return iter(grain.MapDataset.range(start, len(self)).map(read).to_iter_dataset(options))
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Raise the error of reading a batch in place of the one that the pipeline of a backend makes of it."""
+        try:
+            yield
+        except Exception:
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+
+def make_batches(images: Any, batch_size: int, seed: int | None = None, workers: int = 0) -> ShuffledBatches:
+    """Return batches of images in memory or of images that are read on demand; arguments as for `StreamedBatches`."""
+    if any(map(is_lazy, keras.tree.flatten(images))):
+        return StreamedBatches(images, batch_size, seed, workers)
+    return ShuffledBatches(images, batch_size, seed)
+
+
+def require_grain(splits: Splits) -> None:
+    """Reject training on streamed images without grain.
+
+    Raises:
+        InputError: The images are streamed, and grain is not installed.
+    """
+    if splits.train.is_streamed and importlib.util.find_spec("grain") is None:
+        raise InputError("load = 'stream': grain is not installed; pip install 'keras-vae[stream]'")
+
+
 class ShuffleEachEpoch(keras.callbacks.Callback):
     """Shuffles batches at the start of every epoch.
 
@@ -62,11 +141,14 @@ class ShuffleEachEpoch(keras.callbacks.Callback):
 def validation_batch_size(model: BaseVAE, num_images: int) -> int:
     """Return the largest validation batch size that fits into memory and does not leave a last batch of one image.
 
+    On several devices, it is a multiple of their number.
+
     Args:
         model: The model.
-        num_images: Number of validation images.
+        num_images: Number of validation images, a multiple of the number of devices.
     """
     fitting = min(model.fitting_batch_size(model.objective.num_samples), num_images)
     # Objectives that compare the images of a batch need at least two.
     sizes = (*range(fitting, 1, -1), *range(fitting + 1, num_images))
-    return next((size for size in sizes if num_images % size != 1), num_images)
+    replicas = backend.num_replicas()
+    return next((size for size in sizes if num_images % size != 1 and size % replicas == 0), num_images)

@@ -1,5 +1,6 @@
 """Callbacks for checkpoints, signals, non-finite losses, learning rates, early stopping and terminal output."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -13,21 +14,42 @@ from rich.console import Console
 from keras_vae.components.optimizers import SkippingOptimizer
 from keras_vae.core import progress
 from keras_vae.core.errors import RunError
-from keras_vae.core.typing import Array
+from keras_vae.core.typing import Array, Tensor
+from keras_vae.data.dataset import Splits
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.checkpoint import assign
 from keras_vae.runs.experiment import TrainingConfig
 from keras_vae.runs.files import MONITORED, Metrics
 from keras_vae.runs.run import Run
+from keras_vae.training.callback_list import StepCallback
 from keras_vae.training.validation import averaged_weights, has_stalled, plateau_drops
 
 MAX_SKIPPED = 100
 """Number of steps in a row whose updates may be skipped before training stops."""
 
+STEPS_PER_LOOK = 64
+"""Number of steps between two looks at the loss. A look reads it from the device, and waits until the step is done."""
+
+SECONDS_PER_LOOK = 0.25
+"""Seconds between two updates of the progress bar, each of which reads the loss."""
+
 _COLUMNS = (("total_loss", "total"), ("reconstruction_loss", "reconstruction"), ("kl_loss", "kl"))
 
 
-class StopOnSignal(keras.callbacks.Callback):
+class RunCallback(keras.callbacks.Callback):
+    """Base class of callbacks that need the run and its images, which `train` and `resume` pass to them."""
+
+    def set_run(self, run: Run, splits: Splits | None) -> None:
+        """Set the run and its images before the training starts or resumes.
+
+        Args:
+            run: The run, which exists already.
+            splits: Its images, if loaded.
+        """
+        self.run, self.splits = run, splits
+
+
+class StopOnSignal(StepCallback):
     """Turns Ctrl-C and SIGTERM into a `KeyboardInterrupt` between two steps; a second signal interrupts at once.
 
     The backend could swallow an exception that is raised in the middle of a step. The argument of the
@@ -79,8 +101,11 @@ class StopOnSignal(keras.callbacks.Callback):
         self._stop_if_received()
 
 
-class TerminateOnNonFinite(keras.callbacks.Callback):
+class TerminateOnNonFinite(StepCallback):
     """Stops training if the loss is NaN or infinite before the next checkpoint, so that the last good epoch is kept.
+
+    It looks at the loss every `STEPS_PER_LOOK` steps and at the end of an epoch. If it finds a non-finite loss, it
+    reads the losses since the last look, and reports the first step or steps that are not finite.
 
     If `skip_non_finite` is set, it stops if no more updates are made: after an epoch whose last `MAX_SKIPPED` steps, or
     all of fewer, were skipped.
@@ -95,30 +120,56 @@ class TerminateOnNonFinite(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Remember the epoch for the message."""
-        self.epoch = epoch
+        self.epoch, self.looked_at = epoch, 0
+        self.losses: list[tuple[int, Tensor]] = []
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the loss."""
-        loss = float((logs or {})["total_loss"])
-        if not np.isfinite(loss) and not self.config.skip_non_finite:
-            self._stop(f"the loss became {loss}", batch + 1)
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep the loss, and look at the last one of every `STEPS_PER_LOOK` steps."""
+        step = _num_steps(self, batch)
+        # The loss is a mean over the epoch, so that it stays NaN or infinite.
+        self.losses.append((step, (logs or {})["total_loss"]))
+        if step - self.looked_at >= STEPS_PER_LOOK:
+            self._look()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Check the weights, because the last step of an epoch is not yet reflected in a training loss."""
+        """Check the loss and the weights; the training loss does not reflect the last step of an epoch."""
+        self._look()
         steps, optimizer = self.params["steps"], self.model.optimizer
         skipped = optimizer.skipped_in_a_row if isinstance(optimizer, SkippingOptimizer) else 0
         if skipped >= min(steps, MAX_SKIPPED):
-            self._stop(f"the updates of the last {skipped} steps were skipped: NaN or infinite gradients", steps)
+            self._stop(f"the updates of the last {skipped} steps were skipped: NaN or infinite gradients", f"{steps}")
         finite = all(np.isfinite(weight).all() for weight in self.model.get_weights())
         if not (finite and np.isfinite(list((logs or {}).values())).all()):
-            self._stop("the weights or the validation loss became NaN or infinite", steps)
+            self._stop("the weights or the validation loss became NaN or infinite", f"{steps}")
 
-    def _stop(self, event: str, step: int) -> NoReturn:
+    def _look(self) -> None:
+        """Stop if the last loss is not finite; else forget the losses."""
+        if not self.losses:
+            return
+        if not self.config.skip_non_finite and not math.isfinite(_read(self.losses[-1][1])):
+            finite = self.looked_at
+            for step, loss in self.losses:
+                if not math.isfinite(value := _read(loss)):
+                    self._stop(f"the loss became {value}", f"{step}" if step == finite + 1 else f"{finite + 1}–{step}")
+                finite = step
+        self.looked_at, self.losses = self.losses[-1][0], []
+
+    def _stop(self, event: str, step: str) -> NoReturn:
         kept = f"the weights of epoch {self.epoch} are kept" if self.epoch else "no epoch was completed"
         advice = f"lower training.learning_rate (now {self.config.learning_rate:g})"
         if self.config.precision != "float32":
             advice += f", or set training.precision=float32 (now {self.config.precision})"
         raise RunError(f"{event} in epoch {self.epoch + 1} at step {step}; {kept}; to train again, {advice}")
+
+
+def _num_steps(callback: keras.callbacks.Callback, batch: int) -> int:
+    """Return the number of steps of the epoch so far: Keras counts those of a compiled call past the last one."""
+    return min(batch + 1, callback.params["steps"])
+
+
+def _read(tensor: Tensor) -> float:
+    """Return the value of a tensor, after the steps that compute it."""
+    return float(ops.convert_to_numpy(tensor))
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -279,7 +330,7 @@ class ShowFindings(keras.callbacks.Callback):
                 self.show(finding)
 
 
-class TrainingProgress(keras.callbacks.Callback):
+class TrainingProgress(StepCallback):
     """Prints one row per epoch, and a progress bar with the current loss and the remaining time.
 
     Args:
@@ -291,7 +342,7 @@ class TrainingProgress(keras.callbacks.Callback):
         super().__init__()
         self.console, self.epochs = console, epochs
         self.bar = progress.bar(console)
-        self.rows = 0
+        self.rows, self.updated = 0, -math.inf
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Show the bar."""
@@ -302,10 +353,14 @@ class TrainingProgress(keras.callbacks.Callback):
         """Remember the epoch for the bar."""
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Update the bar."""
-        nats = f"{float((logs or {})['total_loss']):8.2f} nats"
-        self.bar.update(self.task, completed=self.epoch * self.params["steps"] + batch + 1, description=nats)
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Update the bar if it is shown, at most once in `SECONDS_PER_LOOK`."""
+        if self.bar.disable or time.monotonic() - self.updated < SECONDS_PER_LOOK:
+            return
+        nats = f"{_read((logs or {})['total_loss']):8.2f} nats"
+        self.updated = time.monotonic()
+        completed = self.epoch * self.params["steps"] + _num_steps(self, batch)
+        self.bar.update(self.task, completed=completed, description=nats)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Print the row of the epoch."""

@@ -1,10 +1,11 @@
 """Training of an experiment into a run. An interrupted training resumes to bitwise the same weights."""
 
+import contextlib
 import subprocess
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -22,11 +23,19 @@ from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
 from keras_vae.runs.validate import validate
-from keras_vae.training.batches import ShuffledBatches, ShuffleEachEpoch, validation_batch_size
+from keras_vae.training.batches import (
+    ShuffleEachEpoch,
+    StreamedBatches,
+    make_batches,
+    require_grain,
+    validation_batch_size,
+)
+from keras_vae.training.callback_list import CallbackList
 from keras_vae.training.callbacks import (
     Checkpoint,
     EarlyStopping,
     ReduceLearningRateOnPlateau,
+    RunCallback,
     TerminateOnNonFinite,
 )
 from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
@@ -39,6 +48,7 @@ def train(
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     imports: Sequence[str | Path] = (),
+    devices: int | Literal["all"] | None = None,
 ) -> Run:
     """Train an experiment into a new run folder, which then contains the weights and metrics.
 
@@ -48,14 +58,18 @@ def train(
         experiment: The experiment, the name of a preset, or the path of an experiment file.
         splits: Its images; None loads those that the experiment names.
         out: The run folder, which must not exist; None takes the first free one of `runs/NAME`, `runs/NAME-2`, ….
-        callbacks: Further Keras callbacks, which may observe but must not change the training.
+        callbacks: Further Keras callbacks, such as `keras_vae.trackers.TensorBoard()`. They may observe but must not
+            change the training.
         imports: Python files that register components for the experiment. The run keeps a copy of them.
+        devices: Number of devices that divide every batch, or `"all"`; requires JAX. None means those of
+            `keras.distribution`, one by default. The metrics do not depend on it, except for rounding.
 
     Returns:
         The complete run.
 
     Raises:
-        InputError: The experiment is invalid, does not fit its images, or `out` exists. Nothing was written.
+        InputError: The experiment is invalid, does not fit its images or the devices, or `out` exists. Nothing was
+            written.
         RunError: The loss became NaN or infinite; the run keeps the weights of the last good epoch. Or a download
             failed.
 
@@ -72,20 +86,30 @@ def train(
         splits, notes = load_splits(experiment.data, experiment.seed)
         for note in notes:
             warnings.warn(note, stacklevel=2)
-    info = DatasetInfo.from_splits(splits)
-    resolved = resolve(experiment, info)
-    validate(resolved, splits)
-    model = _initial_model(resolved, splits)
-    environment = describe_environment(splits, info)
-    path = free_path(experiment.name) if out is None else Path(out)
-    run = Run.create(path, resolved.experiment, environment, code)
-    with run.lock():
-        _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
+    require_grain(splits)
+    # Resuming on a machine with more or less memory must find the same checksum.
+    load = "stream" if splits.train.is_streamed else "memory"
+    if experiment.data.load != load and splits.train.is_streamed:
+        experiment = experiment.with_overrides([f"data.load={load}"])
+    with backend.distributed(devices):
+        info = DatasetInfo.from_splits(splits)
+        resolved = resolve(experiment, info)
+        validate(resolved, splits)
+        model = _initial_model(resolved, splits)
+        environment = describe_environment(splits, info)
+        path = free_path(experiment.name) if out is None else Path(out)
+        run = Run.create(path, resolved.experiment, environment, code)
+        with run.lock():
+            _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
 
 
 def resume(
-    run: Run | str | Path, splits: Splits | None = None, *, callbacks: Sequence[keras.callbacks.Callback] = ()
+    run: Run | str | Path,
+    splits: Splits | None = None,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    devices: int | Literal["all"] | None = None,
 ) -> Run:
     """Resume an interrupted training. The weights become those of a training that was never interrupted.
 
@@ -95,18 +119,19 @@ def resume(
         run: The interrupted run, or its folder. A complete run is returned unchanged.
         splits: Its images; None loads them.
         callbacks: As for `train`.
+        devices: As for `train`, and as many as the training started with.
 
     Returns:
         The complete run.
 
     Raises:
-        InputError: The images or the backend are not those that the training started with, or the run needs Python
-            files that are not trusted.
+        InputError: The images, the backend or the number of devices are not those that the training started with, or
+            the run needs Python files that are not trusted.
         RunError: The loss became NaN or infinite, or another process writes to the run.
     """
     run = Run.open(run)
     if not run.is_complete:
-        with run.lock():
+        with backend.distributed(devices), run.lock():
             # Another process may have completed it in the meantime.
             if not run.is_complete:
                 _resume(run, splits, callbacks)
@@ -120,7 +145,13 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
         raise InputError(
             f"run = {run.path}: started on the {saved} backend, and this is {backend.name()}; set KERAS_BACKEND={saved}"
         )
+    if (count := run.environment.get("num_devices", 1)) != backend.num_replicas():
+        raise InputError(
+            f"devices = {backend.num_replicas()}: {run.path} was started on {count}; resume it with --devices {count}, "
+            f"or devices={count} in Python"
+        )
     splits = given_or_own_splits(run, splits)
+    require_grain(splits)
     run.require_same_images(splits)
     run.import_code()
     if changed := _changed_versions(run):
@@ -171,6 +202,7 @@ def describe_environment(splits: Splits, info: DatasetInfo) -> dict[str, Any]:
     images = {name: len(dataset) for name, dataset in splits._asdict().items() if dataset is not None}
     return {
         **backend.describe_software(),
+        "num_devices": backend.num_replicas(),
         "git_revision": _git_revision(),
         "data": {
             "name": splits.train.name,
@@ -192,6 +224,7 @@ def _fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Fit from the last checkpoint, if any, then write the kept weights. Each step may be repeated after a kill."""
+    data = run.experiment.data
     checkpoint = Checkpoint(run, model, keep_best=config.keep == "best")
     completed = checkpoint.restore()
     own: list[keras.callbacks.Callback] = [
@@ -202,21 +235,35 @@ def _fit(
         ReduceLearningRateOnPlateau(config, checkpoint),
         EarlyStopping(config.early_stopping, checkpoint),
     ]
+    for callback in callbacks:
+        if isinstance(callback, RunCallback):
+            callback.set_run(run, splits)
     if completed < config.epochs and not has_stalled(checkpoint.metrics, config.early_stopping):
         validation = splits.validation
         validation_size = None if validation is None else validation_batch_size(model, len(validation))
         order_seed = seed if config.shuffle else None
-        batches = ShuffledBatches(dataset_inputs(model, splits.train), config.batch_size, order_seed)
-        model.fit(
-            backend.batch_pipeline(batches),
-            validation_data=None if validation is None else dataset_inputs(model, validation),
-            validation_batch_size=validation_size,
-            shuffle=False,
-            initial_epoch=completed,
-            epochs=config.epochs,
-            verbose=0,
-            callbacks=[ShuffleEachEpoch(batches), *own, *callbacks],
+        batches = make_batches(dataset_inputs(model, splits.train), config.batch_size, order_seed, data.workers)
+        held_out: Any = None if validation is None else dataset_inputs(model, validation)
+        callback_list = CallbackList(
+            [ShuffleEachEpoch(batches), *own, *callbacks], model, epochs=config.epochs, steps=len(batches)
         )
+        with contextlib.ExitStack() as stack:
+            if isinstance(batches, StreamedBatches):
+                stack.enter_context(batches.raising())
+            if validation is not None and validation.is_streamed:
+                streamed = StreamedBatches(held_out, validation_size or 1, None, data.workers)
+                stack.enter_context(streamed.raising())
+                held_out, validation_size = backend.batch_pipeline(streamed), None
+            model.fit(
+                backend.batch_pipeline(batches),
+                validation_data=held_out,
+                validation_batch_size=validation_size,
+                shuffle=False,
+                initial_epoch=completed,
+                epochs=config.epochs,
+                verbose=0,
+                callbacks=callback_list,
+            )
     checkpoint.set_kept_weights()
     run.complete(model)
 

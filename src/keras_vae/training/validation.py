@@ -1,5 +1,8 @@
 """Validation after every epoch: of the weights that would be kept, with the same noise, and its best epochs."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 from keras import ops
@@ -33,20 +36,34 @@ def _copied_weights(model: keras.Model) -> list[Array]:
     return [np.array(weight) for weight in model.get_weights()]
 
 
-class EvaluateWithEMA(keras.callbacks.Callback):
-    """Evaluates validation images with the averaged weights, then restores the trained weights exactly.
+@contextlib.contextmanager
+def with_averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Set the averaged weights of a model for a block, if the optimizer keeps any, then restore the weights exactly.
 
     Under TensorFlow, `keras.callbacks.SwapEMAWeights` swaps by addition and subtraction, which causes rounding errors.
+
+    Args:
+        model: A compiled model.
     """
+    trained = _copied_weights(model)
+    model.set_weights(averaged_weights(model))
+    try:
+        yield
+    finally:
+        model.set_weights(trained)
+
+
+class EvaluateWithEMA(keras.callbacks.Callback):
+    """Evaluates validation images with the averaged weights, then restores the trained weights exactly."""
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Set the averaged weights."""
-        self.trained = _copied_weights(self.model)
-        self.model.set_weights(averaged_weights(self.model))
+        self.averaged = contextlib.ExitStack()
+        self.averaged.enter_context(with_averaged_weights(self.model))
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
         """Restore the trained weights."""
-        self.model.set_weights(self.trained)
+        self.averaged.close()
 
 
 class RepeatNoise(keras.callbacks.Callback):

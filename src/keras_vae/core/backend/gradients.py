@@ -1,11 +1,64 @@
-"""Gradients and tensors of the backend."""
+"""Compiled functions, gradients and tensors of the backend."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
+from keras_vae.core.backend.distribution import map_rows
 from keras_vae.core.backend.hardware import name
+
+
+def compiled(function: Callable[[Any], Any], variables: Sequence[Any]) -> Callable[[Any], Any]:
+    """Return a compiled function, whose results stay on the device.
+
+    It is compiled once per shape of the inputs, and on TensorFlow once for all shapes. Later changes of the variables
+    take effect.
+
+    Args:
+        function: Maps a nested structure of tensors to another one. It changes no variables.
+        variables: The Keras variables that the function reads.
+
+    Returns:
+        A function of a nested structure of NumPy arrays that returns tensors.
+
+    Example:
+        >>> import numpy as np
+        >>> double = compiled(lambda inputs: 2 * inputs["x"], [])
+        >>> float(double({"x": np.float32(1.5)}))
+        3.0
+    """
+    backends = {"tensorflow": _compiled_tensorflow, "jax": _compiled_jax, "torch": _compiled_torch}
+    return backends[name()](function, variables)
+
+
+def _compiled_tensorflow(function: Any, variables: Sequence[Any]) -> Any:
+    import tensorflow as tf
+
+    compute = tf.function(function, reduce_retracing=True)
+    # A NumPy array would be a constant of the graph in some versions, so that each array would trace it again.
+    return lambda inputs: compute(tf.nest.map_structure(tf.convert_to_tensor, inputs))
+
+
+def _compiled_jax(function: Any, variables: Sequence[Any]) -> Any:
+    import jax
+
+    def stateless(inputs: Any, state: Sequence[Any]) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, state, strict=True))):
+            return function(inputs)
+
+    compute = jax.jit(stateless)
+    return lambda inputs: compute(inputs, [variable.value for variable in variables])
+
+
+def _compiled_torch(function: Any, variables: Sequence[Any]) -> Any:
+    import torch
+
+    def compute(inputs: Any) -> Any:
+        with torch.no_grad():
+            return function(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs))
+
+    return compute
 
 
 def value_and_gradient(
@@ -61,11 +114,11 @@ def _value_and_gradient_jax(function: Any, variables: Sequence[Any]) -> Any:
 
     compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
 
-    def compute(x: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
-        (_, values), gradient = compiled(x, dict(inputs), [variable.value for variable in variables])
+    def compute(batch: tuple[Any, Mapping[str, Any]]) -> tuple[Any, Any]:
+        (_, values), gradient = compiled(*batch, [variable.value for variable in variables])
         return values, gradient
 
-    return compute
+    return lambda x, inputs: map_rows(compute, (x, dict(inputs)))
 
 
 def _value_and_gradient_torch(function: Any, variables: Sequence[Any]) -> Any:

@@ -18,11 +18,14 @@ def batch_pipeline(batches: Any) -> Any:
 
     Args:
         batches: `ShuffledBatches`. Its attribute `follow` is set to a function that is called with the order of each
-            epoch.
+            epoch, unless its images are read on demand.
     """
     if name() != "tensorflow":
         return batches
     import tensorflow as tf
+
+    if not all(isinstance(array, np.ndarray) for array in keras.tree.flatten(batches.images)):
+        return _generated(batches)
 
     size = batches.batch_size
     with tf.device("CPU"):
@@ -30,6 +33,22 @@ def batch_pipeline(batches: Any) -> Any:
     batches.follow = order.assign
     indices = tf.data.Dataset.range(len(batches)).map(lambda index: order[index * size : (index + 1) * size])
     return _gather_rows(batches.images, indices)
+
+
+def _generated(batches: Any) -> Any:
+    """Return a pipeline of batches that Python reads, one ahead of the step that uses it; not tuned: see `_gather_rows`."""
+    import tensorflow as tf
+
+    signature = keras.tree.map_structure(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), (batches.images,)
+    )
+    pipeline = tf.data.Dataset.from_generator(
+        lambda: (batches[index] for index in range(len(batches))), output_signature=signature
+    )
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    counted = pipeline.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return counted.prefetch(1).with_options(options)
 
 
 def array_pipeline(arrays: Any, batch_size: int | None, shuffle: bool = False) -> tuple[Any, bool]:

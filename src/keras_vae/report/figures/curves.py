@@ -76,7 +76,7 @@ def overlay(runs: Mapping[str, Mapping[str, Sequence[float]]], title: str | None
             color = PALETTE[position % len(PALETTE)]
             epochs = np.arange(1, len(values) + 1)
             lines += axes.plot(epochs, values, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=label)
-        top = _upper_limit([np.asarray(line.get_ydata(), np.float64) for line in lines])
+        top = upper_limit([np.asarray(line.get_ydata(), np.float64) for line in lines])
         if top is not None:
             low = min(float(np.nanmin(line.get_ydata())) for line in lines if np.isfinite(line.get_ydata()).any())
             axes.set_ylim(low - 0.05 * (top - low), top)
@@ -230,7 +230,7 @@ def _panel(
             label=f"{name} {format_number(line[-1], zeros=True)}",
         )
     notes = []
-    top = _upper_limit(list(values))
+    top = upper_limit(list(values))
     if top is not None:
         axes.set_ylim(values[finite].min() - 0.05 * (top - values[finite].min()), top)
         above = epochs[((values > top) & finite).any(axis=0)]
@@ -253,7 +253,7 @@ def _panel(
     axes.text(0.995, 0.96, "\n".join(notes), transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
 
 
-def _upper_limit(lines: Sequence[NDArray[np.float64]]) -> float | None:
+def upper_limit(lines: Sequence[NDArray[np.float64]]) -> float | None:
     """Return an axis limit that keeps the second half of every line readable, or None to show everything."""
     halves = [line[len(line) // 2 :] for line in lines]
     later = [line[np.isfinite(line)] for line in halves]

@@ -284,17 +284,21 @@ def save_images(images: Array, path: Path) -> None:
         images: (N, H, W, C), floats in [0, 1] or uint8.
         path: The file to write; an existing file is replaced.
     """
-    from PIL import Image
-
-    sheet = _enlarge(Image.fromarray(tile_images(images)))
+    sheet = image_sheet(images)
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
 
 
-def _enlarge(picture: "Image.Image") -> "Image.Image":
-    """Enlarge a small picture by a whole number, so that a single image of 28 x 28 pixels is legible."""
+def image_sheet(images: Array, *, columns: int | None = None) -> "Image.Image":
+    """Return images tiled into one picture, enlarged by a whole number if they are small.
+
+    Args:
+        images: (N, H, W, C), floats in [0, 1] or uint8.
+        columns: Images per row; None makes the picture about square.
+    """
     from PIL import Image
 
+    picture = Image.fromarray(tile_images(images, columns=columns))
     scale = min(max(1, SHEET_SIDE // max(picture.size)), MAX_SCALE)
     return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
 
