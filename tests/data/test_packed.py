@@ -40,9 +40,11 @@ def test_images_have_their_splits_labels_and_factors(path: Path, in_memory: bool
     loaded = opened.load(in_memory=in_memory)
     assert loaded.test is not None
     assert loaded.test.images[:, 0, 0, 0].tolist() == [12, 16]
-    assert loaded.train.labels is not None and loaded.train.labels.tolist() == [1, 0, 1]
+    assert loaded.train.labels is not None
+    assert loaded.train.labels.tolist() == [1, 0, 1]
     assert loaded.test.classes == ("cat", "dog")
-    assert loaded.test.factors is not None and loaded.test.factors.values.ravel().tolist() == [0, 1]
+    assert loaded.test.factors is not None
+    assert loaded.test.factors.values.ravel().tolist() == [0, 1]
     assert opened.names(1, 3) == ("b.png", "c.png")
 
 
@@ -53,10 +55,12 @@ def test_load_arrays_finds_the_description(path: Path) -> None:
 def test_streamed_images_equal_those_in_memory(path: Path) -> None:
     streamed, loaded = sources.load(path, load="stream"), sources.load(path)
     for one, other in ((streamed.train, loaded.train), (streamed.test, loaded.test)):
-        assert one is not None and other is not None
+        assert one is not None
+        assert other is not None
         np.testing.assert_array_equal(one.images[np.arange(len(one))], other.images)
         np.testing.assert_array_equal(one.labels, other.labels)
-        assert one.factors is not None and other.factors is not None
+        assert one.factors is not None
+        assert other.factors is not None
         np.testing.assert_array_equal(one.factors.values, other.factors.values)
         assert (one.split, one.classes) == (other.split, other.classes)
 

@@ -1,6 +1,6 @@
 """Packed images: a `.npy` file of levels, and a folder next to it with their labels, names and splits.
 
-`keras_vae.data.packing.pack` writes them. Next to `photos.npy`, uint8 levels N x H x W x C, lies the folder `photos.pack`:
+Next to `photos.npy`, uint8 levels N x H x W x C, lies the folder `photos.pack`:
 
     pack.json      sizes, splits, names of classes and factors, origin, notes, and a fingerprint of photos.npy
     labels.npy     int64, N: class numbers, if the images have labels

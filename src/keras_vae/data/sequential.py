@@ -28,14 +28,14 @@ class SequentialBlock(NamedTuple):
     """Consecutive images of a source, decoded.
 
     Args:
-        count: Number of images in the source.
+        total: Number of images in the source.
         images: The usable ones, n x H x W x C.
         names: Names of the usable ones; None if names follow from positions.
         broken: The others: the position of each in the block, and the problem.
         changes: Numbers of changed images.
     """
 
-    count: int
+    total: int
     images: NDArray[np.uint8]
     names: tuple[str, ...] | None = None
     broken: tuple[tuple[int, BrokenFile], ...] = ()
