@@ -143,9 +143,8 @@ def open_arrays(path: Path, conversion: Conversion) -> OpenedArrays:
             member = _npy_rows(path)
             reader = _ArrayReader(path, signature, "all", member, False, conversion)
             whole = _opened([reader], [None], (), ())
-            return (
-                whole if (packed := open_packed(path)) is None else _split_packed(*whole.datasets, whole.notes, packed)
-            )
+            packed = open_packed(path)
+            return whole if packed is None else _split_packed(whole.datasets[0], whole.notes, packed)
         with np.load(path, allow_pickle=False) as file:
             shapes = read_shapes(file)
             keys_of_splits = select_keys(shapes)
