@@ -275,7 +275,7 @@ def test_named_pipe_with_an_image_suffix_does_not_block(folder: Path) -> None:
 
 @pytest.mark.parametrize("threaded", [True, False])
 def test_threads_change_neither_order_nor_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch, threaded: bool) -> None:
-    monkeypatch.setattr(folders, "_MIN_THREADED_PIXELS", 1 if threaded else 10**9)
+    monkeypatch.setattr(folders, "MIN_THREADED_PIXELS", 1 if threaded else 10**9)
     monkeypatch.setattr(headers, "_THREADED_BATCH", 4)
     images = RNG.integers(0, 256, (30, 5, 5), np.uint8)
     for index, pixels in enumerate(images):

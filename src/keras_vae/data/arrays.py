@@ -14,6 +14,7 @@ from keras_vae.core.errors import InputError, alternatives
 from keras_vae.core.files import printable, reading
 from keras_vae.data.dataset import Dataset, LoadedData, with_same_classes
 from keras_vae.data.factors import Factors
+from keras_vae.data.packed import open_packed
 from keras_vae.data.validation import total_memory
 
 IMAGES = ("images", "x", "data", "imgs", "arr_0")
@@ -79,6 +80,8 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
     # np.load leaves a damaged file open if it opens the file itself.
     with reading(path):
         check_arrays(path, in_memory=True)
+        if packed := open_packed(path):
+            return packed.load(name=name)
         with path.open("rb") as opened:
             file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):

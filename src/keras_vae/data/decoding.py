@@ -35,12 +35,14 @@ class DecodedImage(NamedTuple):
         size: Height and width before conversion.
         color: `"gray"` or `"rgb"`, before conversion.
         background: Whether transparent pixels were filled with the background.
+        is_deep: Whether the file has more than 8 bits per channel.
     """
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     color: str
     background: bool
+    is_deep: bool
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,11 @@ class Decoder:
             with file.open("rb") as content:
                 return self(content)
         with open_image(file, self) as opened:
+            deep = is_deep(opened)
             upright, transparent = _upright(opened, file, self.scale)
             image = _flatten(upright, self.background, transparent)
             size = image.height, image.width
-            return DecodedImage(self.conversion.pixels(image), size, COLORS[image.mode], transparent)
+            return DecodedImage(self.conversion.pixels(image), size, COLORS[image.mode], transparent, deep)
 
 
 def open_image(file: BinaryIO, decoder: Decoder) -> "ImageFile":

@@ -24,7 +24,7 @@ from keras_vae.data.layout import FolderListing, list_images
 from keras_vae.data.lazy import LazyImages, Load, check_unchanged, is_lazy, is_streamed, streaming_note
 
 # Pillow decodes in parallel, but below this size threads cost more than they save.
-_MIN_THREADED_PIXELS = 128 * 128
+MIN_THREADED_PIXELS = 128 * 128
 
 
 def load_folder(
@@ -235,7 +235,7 @@ def read_images(
 
     check_memory(len(files), shape, is_resized=decoder.conversion.image_size is not None)
     images, positions, broken = np.empty((len(files), *shape), np.uint8), list[int](), list[BrokenFile]()
-    parallel &= math.prod(shape[:2]) >= _MIN_THREADED_PIXELS
+    parallel &= math.prod(shape[:2]) >= MIN_THREADED_PIXELS
     decoded = threaded(decode, files) if parallel else map(decode, files)
     with without_size_warnings():
         shown = progress(files, "reading images")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
     from PIL.TiffImagePlugin import TiffImageFile
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _SAMPLES = 3
@@ -140,15 +141,15 @@ def check_files(
     if broken and not (skip_broken and headers):
         raise broken_error(folder, broken, len(files))
     checked = CheckedFiles(positions, headers, broken)
-    _check_same(folder, [files[position] for position in positions], headers, decoder)
+    check_same(folder, [files[position] for position in positions], headers, decoder)
     return checked
 
 
-def threaded(function: Callable[[Path], Result], files: Sequence[Path]) -> Iterator[Result]:
-    """Yield the result of a function for each file, computed on all cores."""
+def threaded(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield the result of a function for each item, such as a file, computed on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), _THREADED_BATCH):
-            yield from pool.map(function, files[start : start + _THREADED_BATCH])
+        for start in range(0, len(items), _THREADED_BATCH):
+            yield from pool.map(function, items[start : start + _THREADED_BATCH])
 
 
 def broken_error(folder: Path, broken: Sequence[BrokenFile], total: int) -> InputError:
@@ -268,8 +269,18 @@ def _seems_complete(image: "ImageFile", size: int, start: bytes, end: bytes) -> 
     return False
 
 
-def _check_same(folder: Path, files: Sequence[Path], headers: Sequence[Header], decoder: Decoder) -> None:
-    """Reject images of different sizes or colors if they are not converted."""
+def check_same(folder: Path, files: Sequence[Path], headers: Sequence[Header], decoder: Decoder) -> None:
+    """Reject images of different sizes or colors if they are not converted.
+
+    Args:
+        folder: The folder of the files, for messages.
+        files: The files.
+        headers: Their headers.
+        decoder: The decoder of the images.
+
+    Raises:
+        InputError: The images differ.
+    """
     first, conversion = headers[0], decoder.conversion
     for file, header in zip(files, headers, strict=True):
         if conversion.image_size is None and header.size != first.size:

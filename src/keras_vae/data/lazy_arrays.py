@@ -6,7 +6,7 @@ import math
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -31,6 +31,7 @@ from keras_vae.data.convert import CHANNELS, Changes, Conversion, convert
 from keras_vae.data.dataset import Dataset, check_compatible
 from keras_vae.data.labels import encode_labels, renumber, united
 from keras_vae.data.lazy import LazyImages, check_unchanged
+from keras_vae.data.packed import PackedFile, open_packed
 
 # Samples of 4 KiB of a file, which take a few milliseconds to read.
 _SAMPLES = 64
@@ -141,7 +142,9 @@ def open_arrays(path: Path, conversion: Conversion) -> OpenedArrays:
         if not zipfile.is_zipfile(path):
             member = _npy_rows(path)
             reader = _ArrayReader(path, signature, "all", member, False, conversion)
-            return _opened([reader], [None], (), ())
+            whole = _opened([reader], [None], (), ())
+            packed = open_packed(path)
+            return whole if packed is None else _split_packed(whole.datasets[0], whole.notes, packed)
         with np.load(path, allow_pickle=False) as file:
             shapes = read_shapes(file)
             keys_of_splits = select_keys(shapes)
@@ -158,6 +161,17 @@ def open_arrays(path: Path, conversion: Conversion) -> OpenedArrays:
             for keys, member in zip(keys_of_splits, members, strict=True)
         ]
         return _opened(readers, labels, classes, tuple(describe_unused(path, shapes, keys_of_splits, FACTOR_NAMES)))
+
+
+def _split_packed(whole: Dataset, notes: tuple[str, ...], packed: PackedFile) -> OpenedArrays:
+    """Return the splits of packed images, with their labels and factors."""
+    labels, classes = packed.labels, tuple(packed.info.classes)
+    described = replace(whole, labels=labels, classes=classes, factors=packed.factors)
+    parts = []
+    for split, chosen in packed.ranges:
+        positions = np.arange(chosen.start, chosen.stop)
+        parts.append(replace(described.subset(positions, split), positions=None))
+    return OpenedArrays(parts, (*packed.notes, *notes))
 
 
 def _opened(

@@ -225,11 +225,13 @@ def _load_file(path: Path, conversion: Conversion, load: Load) -> LoadedData:
     # Opening a pipe would wait forever.
     if load == "memory" or not path.is_file() or zipfile.is_zipfile(path):
         return load_arrays(path)
-    (train,), notes = open_arrays(path, conversion)
-    size = max(path.stat().st_size, math.prod(train.images.shape))
+    datasets, notes = open_arrays(path, conversion)
+    size = max(path.stat().st_size, sum(math.prod(part.images.shape) for part in datasets))
     if not is_streamed(load, size):
         return load_arrays(path)
-    return LoadedData(train, None, notes + ((streaming_note(size),) if load == "auto" else ()))
+    parts = {part.split: part for part in datasets}
+    notes += (streaming_note(size),) if load == "auto" else ()
+    return LoadedData(datasets[0], parts.get("test"), notes, parts.get("validation"))
 
 
 def _check_load(load: Load, name: str, path: Path, is_named: bool) -> None:
