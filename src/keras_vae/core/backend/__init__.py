@@ -1,5 +1,6 @@
 """Functions that depend on the backend of Keras: only these modules import TensorFlow, JAX or PyTorch."""
 
+from keras_vae.core.backend.accelerators import training_input
 from keras_vae.core.backend.cluster import (
     end_process,
     ending_with_others,
@@ -11,7 +12,6 @@ from keras_vae.core.backend.cluster import (
     stops_together,
     wait_for_all,
 )
-from keras_vae.core.backend.accelerators import training_input
 from keras_vae.core.backend.distribution import (
     Prefetch,
     check_replicas,
