@@ -20,7 +20,7 @@ from keras_vae.runs.run import Run
 pytestmark = on_jax("only JAX trains in several processes")
 
 EPOCHS = 12
-# Neither the training batches of 50 images nor the last one of 40 divide by all numbers of processes, but by two.
+# The sizes of the training batches, 50, and of the last one, 40, are multiples of two, the number of processes.
 DATA = ["--data", "images.npy", "--set", "data.validation=20", "--set", "data.test=20"]
 SETTINGS = ["model.network.widths=[2, 3]", f"training.epochs={EPOCHS}", "training.batch_size=50", "training.keep=best"]
 ARGUMENTS = ["classic", *DATA, *(part for setting in SETTINGS for part in ("--set", setting))]
