@@ -1,5 +1,6 @@
 """Training on images that are read on demand: the same weights, little memory, and one line if a file changes."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from keras_vae.core.typing import Array
 from keras_vae.data.lazy import LazyImages
 from keras_vae.data.sources import load
 from keras_vae.evaluation.evaluate import EvaluationConfig
-from keras_vae.training import batches as batches_module
 from keras_vae.training.batches import ShuffledBatches, StreamedBatches
 
 grain = pytest.importorskip("grain")
@@ -152,7 +152,7 @@ def test_changed_file_stops_the_training_and_its_resumption_with_one_line(tmp_pa
 
 
 def test_missing_grain_names_its_extra(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"grain is not installed; pip install 'keras-vae\[stream\]'$"):
         keras_vae.train(experiment(source, "data.load=stream"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
