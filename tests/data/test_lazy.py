@@ -97,7 +97,7 @@ def test_changed_and_removed_files_are_one_line(source: Path) -> None:
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
     file.unlink()
-    with pytest.raises(InputError, match=r"does not exist any more; restore it$"):
+    with pytest.raises(InputError, match=r"no longer exists; restore it$"):
         images[:]
 
 

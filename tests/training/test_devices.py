@@ -283,7 +283,12 @@ def test_one_device_and_the_end_of_a_block_restore_the_default() -> None:
 @pytest.mark.parametrize(
     ("count", "settings", "validation", "message"),
     [
-        (2, ["training.batch_size=9"], 4, "training.batch_size = 9: cannot be divided evenly among 2 devices; choose 8 or 10"),
+        (
+            2,
+            ["training.batch_size=9"],
+            4,
+            "training.batch_size = 9: cannot be divided evenly among 2 devices; choose 8 or 10",
+        ),
         (
             2,
             [],

@@ -95,12 +95,13 @@ def train(
         bool,
         typer.Option(
             "--distributed",
-            help="Train together with the other processes of a SLURM job, or of $KERAS_DISTRIBUTION_…; requires jax.",
+            help="Train one model with the other processes of a SLURM job, or of $KERAS_DISTRIBUTION_…; requires the "
+            "backend jax.",
         ),
     ] = False,
     trackers: Annotated[
         list[TrackerChoice] | None,
-        typer.Option("--tracker", help="Record the training in a tracker of experiments; may be repeated."),
+        typer.Option("--tracker", help="Record the training in an experiment tracker; may be repeated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -302,7 +303,7 @@ def _train(
 
 @contextlib.contextmanager
 def _opened(names: Iterable[TrackerChoice], warn: Callable[[str], object]) -> "Iterator[list[Tracker]]":
-    """Return trackers for a block, and print where their records are at its end."""
+    """Open trackers for a block of code, and print the places of their records at its end."""
     from keras_vae.integrations import trackers
 
     with contextlib.ExitStack() as stack:

@@ -215,7 +215,7 @@ def _initial_model(resolved: ResolvedExperiment, splits: Splits) -> BaseVAE:
 
 
 def notes_on_resuming(run: Run) -> list[str]:
-    """Return after which epoch a training resumes, and which versions differ from those at its start, if any."""
+    """Return a line with the last complete epoch of a training, and one with the versions that changed, if any."""
     epochs = len(run.metrics.get("epoch", ()))
     start = (
         f"after epoch {epochs} of {run.experiment.training.epochs}"
@@ -227,7 +227,7 @@ def notes_on_resuming(run: Run) -> list[str]:
 
 
 def _changed_versions(run: Run) -> str | None:
-    """Return which versions differ from those that a run was started with, in words; None if all are the same."""
+    """Return a line with the versions that differ from those that a run was started with; None if none differ."""
     current, started = backend.describe_software()["versions"], run.environment["versions"]
     others = {"tensorflow", "jax", "torch"} - {backend.name()}
     changes = [
