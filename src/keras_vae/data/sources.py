@@ -107,8 +107,8 @@ def load(
     """
     conversion = Conversion(image_size, color, fit)
     show = progress or silent
-    name, path, is_named = _resolve(source)
-    _check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
+    name, path, is_named = resolve(source)
+    check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
     _check_load(load, name, path, is_named)
     if is_named:
         loaded = SOURCES[name].load(show)
@@ -145,8 +145,8 @@ def stream(
 
     Arguments and errors are those of `load`. Test images of the source, if any, come first.
     """
-    _, path, is_named = _resolve(source)
-    _check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
+    _, path, is_named = resolve(source)
+    check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
     conversion, show = Conversion(image_size, color, fit), progress or silent
     if not is_named and path.is_dir():
         return streams.stream_folder(
@@ -248,8 +248,17 @@ def _check_load(load: Load, name: str, path: Path, is_named: bool) -> None:
         )
 
 
-def _check_options(path: Path, is_named: bool, **options: Any) -> None:
-    """Reject files that are not images, and options of folders with other sources."""
+def check_options(path: Path, is_named: bool, **options: Any) -> None:
+    """Reject files that are not images, and options of folders with other sources.
+
+    Args:
+        path: The source.
+        is_named: Whether it is a named source.
+        **options: Options that only folders have.
+
+    Raises:
+        InputError: The source or an option is rejected.
+    """
     if not is_named and path.is_dir():
         return
     for name, value in options.items():
@@ -266,8 +275,15 @@ def _check_options(path: Path, is_named: bool, **options: Any) -> None:
 _LACKS = {"background": "no transparency", "scale": "8 bits per channel", "skip_broken": "no files to skip"}
 
 
-def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
-    """Return a source as a name and as a path, and whether it refers to a named source."""
+def resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
+    """Return a source as a name and as a path, and whether it refers to a named source.
+
+    Args:
+        source: As in `load`.
+
+    Raises:
+        InputError: There is no such source.
+    """
     name = os.fspath(source)
     path = to_path(name)
     is_named = name in SOURCES and not isinstance(source, os.PathLike)
