@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import zipfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -24,16 +23,13 @@ from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import printable, reading, replacing_folder, to_path, write_text, writing
 from keras_vae.core.locks import locked
 from keras_vae.core.progress import Progress, silent
-from keras_vae.data import sources
-from keras_vae.data.arrays import read_factors
 from keras_vae.data.convert import Changes, Color, Conversion, Fit
 from keras_vae.data.dataset import Dataset
-from keras_vae.data.folders import make_decoder
 from keras_vae.data.headers import BrokenFile, broken_error, skipped_note
 from keras_vae.data.labels import renumber
-from keras_vae.data.lazy_arrays import open_arrays
+from keras_vae.data.opening import open_source
 from keras_vae.data.packed import FACTORS, INFO, LABELS, NAMES, PackedFile, PackInfo, fingerprint, open_packed, sidecar
-from keras_vae.data.sequential import SequentialBlock, SequentialImages, from_datasets, open_image_files
+from keras_vae.data.sequential import SequentialBlock, SequentialImages
 
 SAVE_BYTES = 2**26
 """Number of bytes after which the state is saved."""
@@ -61,7 +57,7 @@ def pack(
     interrupted continues where it last saved its state, and results in the same bytes.
 
     Args:
-        source: A source as in `sources.load`.
+        source: A source as in `sources.load`, or files that are read from start to end: see `records.find_records`.
         out: The `.npy` file to write.
         image_size: Height and width of the packed images.
         color: `"gray"` or `"rgb"`.
@@ -103,37 +99,6 @@ def pack(
     packed = open_packed(path)
     assert packed is not None
     return packed
-
-
-def open_source(
-    source: str | os.PathLike[str],
-    conversion: Conversion,
-    *,
-    background: str | None,
-    scale: float | None,
-    skip_broken: bool,
-    progress: Progress,
-) -> SequentialImages:
-    """Open a source to read its images once; arguments and errors are those of `pack`."""
-    name, path, is_named = sources.resolve(source)
-    sources.check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
-    if not is_named and path.is_dir():
-        return open_image_files(path, make_decoder(conversion, background, scale))
-    if is_named:
-        loaded = sources.load(
-            name, image_size=conversion.image_size, color=conversion.color, fit=conversion.fit, progress=progress
-        )
-        parts = [part for part in (loaded.train, loaded.validation, loaded.test) if part is not None]
-        return from_datasets(path, parts, loaded.notes)
-    opened, packed = open_arrays(path, conversion), open_packed(path)
-    datasets = opened.datasets
-    if zipfile.is_zipfile(path):
-        factors = read_factors(path)
-        datasets = [
-            Dataset(part.images, part.labels, part.name, part.split, part.classes, values)
-            for part, values in zip(datasets, factors, strict=True)
-        ]
-    return from_datasets(path, datasets, opened.notes, *([] if packed is None else [packed.names]))
 
 
 def _check_out(path: Path, source: Path) -> None:

@@ -24,6 +24,7 @@ from keras_vae.data.layout import SUFFIXES
 from keras_vae.data.lazy import Load, is_streamed, streaming_note
 from keras_vae.data.lazy_arrays import open_arrays
 from keras_vae.data.published import FASHION_MNIST, MNIST
+from keras_vae.data.records import find_records, pack_first, refuse_records
 from keras_vae.data.streams import Stream
 
 __all__ = [
@@ -243,9 +244,7 @@ def _check_load(load: Load, name: str, path: Path, is_named: bool) -> None:
     if is_named or zipfile.is_zipfile(path):
         kind = "made in memory" if is_named else "compressed, and cannot be read in any order"
         shown = name if is_named else printable(path)
-        raise InputError(
-            f"load = 'stream': {shown} is {kind}; run `vae data pack {shown} FILE.npy`, and use FILE.npy as the source"
-        )
+        raise InputError(f"load = 'stream': {shown} is {kind}; {pack_first(shown)}")
 
 
 def check_options(path: Path, is_named: bool, **options: Any) -> None:
@@ -259,6 +258,8 @@ def check_options(path: Path, is_named: bool, **options: Any) -> None:
     Raises:
         InputError: The source or an option is rejected.
     """
+    if not is_named and (records := find_records(path)):
+        raise refuse_records(path, records)
     if not is_named and path.is_dir():
         return
     for name, value in options.items():
@@ -287,7 +288,7 @@ def resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
     name = os.fspath(source)
     path = to_path(name)
     is_named = name in SOURCES and not isinstance(source, os.PathLike)
-    if not is_named and not (name and os.path.exists(path)):
+    if not is_named and not (name and (os.path.exists(path) or find_records(path))):
         raise _not_found(name, path)
     return name, path, is_named
 
