@@ -10,7 +10,7 @@ from cli_helpers import SMALL, Vae, assert_rejected
 from PIL import Image
 
 from helpers import on_tensorflow
-from keras_vae.core import tables
+from keras_vae.core import blocks
 from keras_vae.runs.experiment import Experiment
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
@@ -80,7 +80,7 @@ def test_an_interrupted_table_resumes_only_with_the_same_file(
         Path(name).mkdir()
         np.save(f"{name}/x.npy", pixels)
         os.utime(f"{name}/x.npy", ns=(0, 0))
-    write, calls = tables.replacing, []
+    write, calls = blocks.replacing, []
 
     def interrupt(path: Path) -> object:
         calls.append(path)
@@ -88,13 +88,13 @@ def test_an_interrupted_table_resumes_only_with_the_same_file(
             raise KeyboardInterrupt
         return write(path)
 
-    monkeypatch.setattr(tables, "replacing", interrupt)
+    monkeypatch.setattr(blocks, "replacing", interrupt)
     try:
         assert vae("encode", run, "--data", "a/x.npy", "--out", "z.npz").code
     except KeyboardInterrupt:
         pass
     assert Path(".z.npz.part").is_dir()
-    monkeypatch.setattr(tables, "replacing", write)
+    monkeypatch.setattr(blocks, "replacing", write)
     for out in ("z.npz", "expected.npz"):
         assert vae("encode", run, "--data", "b/x.npy", "--out", out).code == 0
     np.testing.assert_array_equal(np.load("z.npz")["z_mean"], np.load("expected.npz")["z_mean"])

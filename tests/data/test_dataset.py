@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import DTypeLike, NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.data.dataset import Dataset, Splits, check_compatible, split
+from keras_vae.data.combining import check_compatible
+from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.data.factors import Factors
 
 RNG = np.random.default_rng(0)

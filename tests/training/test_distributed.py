@@ -75,6 +75,8 @@ class Cluster:
 def end(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
     """Wait for processes, and return their exit codes and the last lines of their messages."""
     messages = [process.communicate(timeout=120)[1] for process in processes]
+    # pytest shows them if an assertion fails.
+    print(*messages, sep="\n---\n")
     lines = [(message.strip().splitlines() or [""])[-1] for message in messages]
     return [(process.returncode, line) for process, line in zip(processes, lines, strict=True)]
 
@@ -103,7 +105,7 @@ def test_two_processes_train_the_model_of_one(cluster: Cluster, whole: Path) -> 
     assert two.is_complete
     assert two.has_report
     for name in one.metrics.keys() - {"seconds"}:
-        np.testing.assert_allclose(two.metrics[name], one.metrics[name], rtol=1e-5)
+        np.testing.assert_allclose(two.metrics[name], one.metrics[name], rtol=1e-4)
     assert sorted(path.name for path in whole.iterdir()) == sorted(path.name for path in one.path.iterdir())
 
 

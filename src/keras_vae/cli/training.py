@@ -130,7 +130,8 @@ def train(
             say(f"{resume} is complete: nothing to resume")
             print_evaluation(interrupted, as_json)
             return
-        experiment, path = interrupted.experiment, open_to_write(resume).path
+        # In a cluster, process 0 locks the run later.
+        experiment, path = interrupted.experiment, open_to_write(resume, lock=not distributed).path
         backend = backend or Backend(interrupted.environment["backend"])
         if (count := interrupted.environment.get("num_processes", 1)) > 1 and not distributed:
             raise InputError(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError, alternatives
 from keras_vae.core.files import printable, reading
-from keras_vae.data.dataset import Dataset, LoadedData, with_same_classes
+from keras_vae.data.combining import with_same_classes
+from keras_vae.data.dataset import Dataset, LoadedData
 from keras_vae.data.factors import Factors
 from keras_vae.data.packed import open_packed
 from keras_vae.data.validation import total_memory

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.core.typing import ImageShape
+from keras_vae.data.combining import check_compatible, join, with_same_classes
 from keras_vae.data.factors import Factors
-from keras_vae.data.labels import encode_labels, renumber, united
+from keras_vae.data.labels import encode_labels, renumber
 from keras_vae.data.lazy import is_lazy
 from keras_vae.data.validation import check_image_shape, numeric_array, pixel_levels
 
@@ -329,7 +330,7 @@ def split(
         check_compatible(train, other)
     train, own_validation, test = with_same_classes(train, own_validation, test)
     if not holdout:
-        whole = functools.reduce(_join, (part for part in (own_validation, test) if part is not None), train)
+        whole = functools.reduce(join, (part for part in (own_validation, test) if part is not None), train)
         _check_count(len(whole))
         return Splits(replace(whole, split="all"), None, None)
     _check_count(len(train))
@@ -357,58 +358,6 @@ def split(
         ),
         test=part(test_indices, "test") if test is None else replace(test, split="test"),
     )
-
-
-def check_compatible(train: Dataset, test: Dataset) -> None:
-    """Reject training and test images that do not fit the same model.
-
-    Args:
-        train: Training images.
-        test: Test images.
-
-    Raises:
-        InputError: Shapes, or the names or sizes of factors differ, or only one of the two has labels.
-    """
-    if train.image_shape != test.image_shape:
-        shapes = " and ".join(" x ".join(map(str, part.image_shape)) for part in (train, test))
-        raise InputError(f"train and test images differ in shape: {shapes}; resize them to the same H x W x C")
-    if (train.labels is None) != (test.labels is None):
-        raise InputError("train and test images differ in labels; pass both with labels, or both without")
-    kinds = [part.factors and (part.factors.names, part.factors.sizes) for part in (train, test)]
-    if kinds[0] != kinds[1]:
-        raise InputError(
-            "train and test images differ in factors; pass both with the same names and sizes, or both without"
-        )
-
-
-def with_same_classes(train: Dataset, *others: Dataset | None) -> list[Any]:
-    """Return data sets whose classes have the same numbers: the classes of the first in order, then new ones.
-
-    Args:
-        train: Images with or without labels.
-        *others: More images, with labels if `train` has labels, or None.
-
-    Returns:
-        The data sets in the order of the arguments; None remains None.
-    """
-    parts = [train, *others]
-    classes = united(*(part.classes for part in parts if part is not None))
-    return [None if part is None else part.with_classes(classes) for part in parts]
-
-
-def _join(train: Dataset, test: Dataset) -> Dataset:
-    labels = None
-    if train.labels is not None and test.labels is not None:
-        labels = np.concatenate([train.labels, test.labels])
-    factors = None
-    if train.factors is not None and test.factors is not None:
-        factors = replace(train.factors, values=np.concatenate([train.factors.values, test.factors.values]))
-    images: Any = [train.images, test.images]
-    if is_lazy(train.images) and is_lazy(test.images) and train.images.source == test.images.source:
-        images = replace(train.images, rows=np.concatenate([train.images.rows, test.images.rows]))
-    else:
-        images = np.concatenate(images)
-    return replace(train, images=images, labels=labels, factors=factors)
 
 
 def _check_count(count: int) -> None:

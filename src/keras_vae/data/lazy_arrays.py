@@ -27,8 +27,9 @@ from keras_vae.data.arrays import (
     select_keys,
 )
 from keras_vae.data.arrivals import Signature
+from keras_vae.data.combining import check_compatible
 from keras_vae.data.convert import CHANNELS, Changes, Conversion, convert
-from keras_vae.data.dataset import Dataset, check_compatible
+from keras_vae.data.dataset import Dataset
 from keras_vae.data.labels import encode_labels, renumber, united
 from keras_vae.data.lazy import LazyImages, check_unchanged
 from keras_vae.data.packed import PackedFile, open_packed

@@ -15,9 +15,10 @@ from keras_vae.core.files import printable, reading, to_path
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data import dataset, sprites, streams
 from keras_vae.data.arrays import load_arrays
+from keras_vae.data.combining import check_compatible
 from keras_vae.data.config import DataConfig
 from keras_vae.data.convert import Color, Conversion, Fit, convert
-from keras_vae.data.dataset import Dataset, LoadedData, Splits, check_compatible
+from keras_vae.data.dataset import Dataset, LoadedData, Splits
 from keras_vae.data.decoding import Decoder
 from keras_vae.data.folders import load_folder, make_decoder
 from keras_vae.data.layout import SUFFIXES

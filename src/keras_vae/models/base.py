@@ -1,8 +1,7 @@
 """`BaseVAE`: the loss of every model, its metrics, and the methods that Keras calls."""
 
 import abc
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
@@ -13,7 +12,7 @@ from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Sampler
 from keras_vae.components.schedules import without_annealing
-from keras_vae.core import backend, tracing
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import to_unit
 from keras_vae.core.registry import ComponentLayer, check_component
@@ -224,21 +223,6 @@ class BaseVAE(CheckedModel, abc.ABC):
         if noise is None and codes is None:
             noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
         return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
-
-    def loss_terms(self, inputs: Mapping[str, Any]) -> ELBOTerms:
-        """Return the loss terms of a batch as tensors. Unlike `predict_on_batch`, it copies nothing to the host.
-
-        Args:
-            inputs: Inputs of `call` without random numbers of its own: with `noise` or `codes`, and with `pixel_noise`
-                if the likelihood requires noise. They are not checked.
-        """
-        with tracing.expected_tracing():
-            terms: ELBOTerms = backend.map_rows(self._compiled_loss_terms, dict(inputs))
-        return terms
-
-    @functools.cached_property
-    def _compiled_loss_terms(self) -> Callable[[dict[str, Any]], Any]:
-        return backend.compiled(lambda inputs: self.call(inputs, training=False).terms, self.variables)
 
     def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return images in [0, 1], preprocessed by the likelihood, and the encoded conditions, or None.

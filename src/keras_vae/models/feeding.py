@@ -1,11 +1,13 @@
 """Keras's methods that feed a model (`fit`, `evaluate`, `predict`, …), with a check of their inputs."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 
+from keras_vae.components.objectives import ELBOTerms
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
 from keras_vae.models.arguments import check_assignment, check_options
@@ -163,6 +165,21 @@ class CheckedModel(Inference, keras.Model):
         """Return the output for a batch as `keras.Model.predict_on_batch` does, after a check."""
         self._unchecked_sources.discard("predict")
         return backend.map_rows(super().predict_on_batch, self._input_checks.check(self._input_checks.join(x)))
+
+    def loss_terms(self, inputs: Mapping[str, Any]) -> ELBOTerms:
+        """Return the loss terms of a batch as tensors. Unlike `predict_on_batch`, it copies nothing to the host.
+
+        Args:
+            inputs: Inputs of `call` without random numbers of its own: with `noise` or `codes`, and with `pixel_noise`
+                if the likelihood requires noise. They are not checked.
+        """
+        with tracing.expected_tracing():
+            terms: ELBOTerms = backend.map_rows(self._compiled_loss_terms, dict(inputs))
+        return terms
+
+    @functools.cached_property
+    def _compiled_loss_terms(self) -> Callable[[dict[str, Any]], Any]:
+        return backend.compiled(lambda inputs: self.call(inputs, training=False).terms, self.variables)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Make the function that runs training steps and checks the first batch of a data source."""
