@@ -66,15 +66,16 @@ def find_records(path: Path) -> RecordFiles | None:
     Raises:
         InputError: A file of a pattern or a saved data set is missing, or a data set has an unknown split.
     """
-    if path.is_dir():
+    # Unlike `Path.is_dir`, these accept names that are too long.
+    if os.path.isdir(path):
         return _find_saved(path) or _find_in_folder(path) or _find_in_folder(path / "data", path)
     kind = path.suffix.lower()
-    if kind not in (TAR, PARQUET) or not (path.is_file() or _RANGE.search(path.name)):
+    if kind not in (TAR, PARQUET) or not (os.path.isfile(path) or _RANGE.search(path.name)):
         return None
-    if path.is_file():
+    if os.path.isfile(path):
         return RecordFiles(path, kind, {"all": [path]})
     files = [path.with_name(name) for name in _expanded(path.name)]
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not os.path.isfile(file)]
     if missing:
         raise InputError(
             f"data = {printable(path)}: {len(missing)} of {len(files)} files are missing, such as {missing[0]}"
