@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +55,19 @@ def test_the_command_is_listed_and_a_folder_of_its_name_remains_a_source(vae: Va
     os.symlink(folder, "pack")
     assert json.loads(vae("data", "./pack", "--json").out)[0]["images"] == 30
     assert "digits" in vae("data").out
+
+
+def test_training_on_a_source_without_random_access_prints_the_command(vae: Vae, folder: Path) -> None:
+    for name in ("cats-0.tar", "cats-1.tar"):
+        with tarfile.open(name, "w") as tar:
+            for file in sorted((folder / "cats").iterdir())[:4]:
+                tar.add(file, f"{name[:-4]}-{file.name}")
+    command = "vae data pack 'cats-{0..1}.tar' cats.npy"
+    assert_rejected(
+        vae("train", "classic", "--data", "cats-{0..1}.tar"), f"run `{command}`, and use cats.npy as the so"
+    )
+    where = Path("cats-0.tar").resolve()
+    assert_rejected(vae("train", "classic", "--data", "cats-0.tar"), f"run `vae data pack {where} cats-0.npy`")
+    assert_rejected(vae("data", "cats-0.tar"), "run `vae data pack cats-0.tar cats-0.npy`")
+    assert vae(*shlex.split(command)[1:]).code == 0
+    assert json.loads(vae("data", "cats.npy", "--json").out)[0]["images"] == 8

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import on_tensorflow
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.locks import locked
 from keras_vae.data import packing, sources
@@ -254,6 +255,27 @@ def test_a_full_disk_stops_the_pack_with_one_line_and_keeps_its_state(
     assert_same(sources.load(folder).train, sources.load(pack(folder, out).path).train)
 
 
+def test_a_pack_that_is_killed_before_the_array_is_moved_continues(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, out = Path.replace, tmp_path / "out.npy"
+
+    def replace(path: Path, target: Path) -> Path:
+        if target == out:
+            raise _Killed
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(_Killed):
+            pack(folder, out)
+    assert out.with_suffix(".pack").exists()
+    assert not out.exists()
+    monkeypatch.setattr("keras_vae.data.sequential.decode_blocks", None)  # nothing is decoded again
+    assert len(sources.load(pack(folder, out).path).train) == 9
+
+
+@on_tensorflow("packing needs no backend")
 def test_a_second_process_is_refused(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npy"
     code = f"from keras_vae.data.packing import pack; pack({str(folder)!r}, {str(out)!r})"
@@ -263,6 +285,7 @@ def test_a_second_process_is_refused(folder: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@on_tensorflow("packing needs no backend")
 def test_a_killed_process_leaves_a_state_that_continues(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npy"
     code = f"""

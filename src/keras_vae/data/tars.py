@@ -95,7 +95,9 @@ def _image(tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo]) 
     images = [member for suffix, member in members.items() if f".{suffix.rpartition('.')[2]}" in SUFFIXES]
     if len(images) > 1:
         names = " and ".join(printable(member.name) for member in images[:2])
-        raise InputError(f"several images in the sample {printable(key)}, {names}; keep one")
+        raise InputError(
+            f"several images in the sample {printable(key)}, {names}; keep one per name up to the first dot"
+        )
     label, origin = _label(tar, members)
     if images:
         yield _Image(images[0].name, images[0].offset_data, images[0].size, label, origin)
