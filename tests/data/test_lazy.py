@@ -127,7 +127,8 @@ def test_sources_without_random_access_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez_compressed("x.npz", images=pixels())
-    with pytest.raises(InputError, match=rf"^load = 'stream': {source} is .*`vae data pack {source} FILE\.npy`"):
+    command = f"vae data pack {source} {Path(source).stem}.npy"
+    with pytest.raises(InputError, match=rf"^load = 'stream': {source} is .*`{command}`"):
         load(source, load="stream")
 
 

@@ -132,6 +132,7 @@ def test_samplers_and_pruners_are_checked(splits: Splits, tmp_path: Path, line: 
     assert not (tmp_path / "x").exists()
 
 
+@on_tensorflow("sweeps do not depend on the backend, but for trainings, as in the next test")
 def test_sweep_trains_every_point_of_a_grid_records_failures_and_writes_a_page(splits: Splits, tmp_path: Path) -> None:
     changes = [
         ("{ low = 1e-4, high = 1e-2, log = true }", "[1e-3, 1e30]"),

@@ -15,6 +15,7 @@ import keras_vae
 from keras_vae import Experiment, InputError, Run
 from keras_vae.core.typing import Array
 from keras_vae.data.lazy import LazyImages
+from keras_vae.data.packing import pack
 from keras_vae.data.sources import load
 from keras_vae.evaluation.evaluate import EvaluationConfig
 from keras_vae.training.batches import ShuffledBatches, StreamedBatches
@@ -71,6 +72,26 @@ def test_weights_equal_those_of_training_in_memory(source: Path, tmp_path: Path,
         np.testing.assert_array_equal(one, other)
     names = ("total_loss", "val_negative_elbo")
     assert [runs[0].metrics[name] for name in names] == [runs[1].metrics[name] for name in names]
+
+
+@pytest.mark.slow
+def test_weights_of_packed_images_equal_those_of_their_source(tmp_path: Path) -> None:
+    for position, image in enumerate(pixels(150)):
+        path = tmp_path / "photos" / "ab"[position % 2] / f"{position}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
+    packed = pack(tmp_path / "photos", tmp_path / "packed.npy").path
+    direct, held, streamed = (
+        weights(keras_vae.train(experiment(path, f"data.load={kind}"), out=tmp_path / name))
+        for name, path, kind in (
+            ("direct", tmp_path / "photos", "memory"),
+            ("held", packed, "memory"),
+            ("streamed", packed, "stream"),
+        )
+    )
+    for one, *others in zip(direct, held, streamed, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one, other)
 
 
 class Stop(keras.callbacks.Callback):

@@ -121,7 +121,24 @@ def join_cluster(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
     _replace_abort(lambda: "another process of the cluster was lost")
+    with _quiet_stdout():
+        # The first communication prints a line to stdout, which belongs to the results.
+        wait_for_all("joined")
     _distribute_among_processes()
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Discard what C code prints to stdout during a block."""
+    sys.stdout.flush()
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
 
 
 def _initialize(plan: ClusterPlan, seconds: int) -> None:
