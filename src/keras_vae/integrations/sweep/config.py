@@ -14,7 +14,7 @@ from keras_vae.integrations.sweep.space import Dimension, Values, parse_dimensio
 from keras_vae.runs.experiment import ComponentSpec, Experiment
 
 _FIXED = {
-    "data": "the metric is not comparable between other images",
+    "data": "the metric of different images is not comparable",
     "seed": "it would rank seeds; set sweep.repeats to average over several",
     "name": "it does not change the training",
     "description": "it does not change the training",

@@ -133,8 +133,8 @@ def check_candidates(experiment: SweepExperiment, splits: Splits) -> None:
         first = meaning if first is None else first
         if changed := [name for name, value in meaning.items() if value != first[name]]:
             raise InputError(
-                f"sweep.metric = {config.metric}: trials differ in {changed[0]} ({shown(first[changed[0]])}, "
-                f"{shown(meaning[changed[0]])}), so that it is not comparable; {_remedy(config.metric, changed[0])}"
+                f"sweep.metric = {config.metric}: not comparable between trials, which differ in {changed[0]} "
+                f"({shown(first[changed[0]])}, {shown(meaning[changed[0]])}); {_remedy(config.metric, changed[0])}"
             )
 
 
