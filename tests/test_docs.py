@@ -97,7 +97,7 @@ def test_python_functions_in_the_table_of_commands_exist() -> None:
     import keras_vae.integrations.export
     import keras_vae.integrations.hub
     import keras_vae.integrations.sweep
-    from keras_vae.data import sources  # noqa: F401  makes `keras_vae.data.sources` available
+    from keras_vae.data import packing, sources  # noqa: F401  makes these modules available
 
     for *_, functions in rows_of_commands():
         calls = re.findall(r"`([\w.]+)[(`]", functions)
