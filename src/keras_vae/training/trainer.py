@@ -129,7 +129,9 @@ def resume(
             the run needs Python files that are not trusted.
         RunError: The loss became NaN or infinite, or another process writes to the run.
     """
-    run = FollowedRun.of(Run.open(run)) if backend.process_id() else Run.open(run)
+    run = Run.open(run)
+    if backend.process_id():
+        run = FollowedRun(run.path)
     if not run.is_complete:
         with backend.distributed(devices), run.lock():
             # Another process may have completed it in the meantime.
@@ -140,11 +142,6 @@ def resume(
 
 class FollowedRun(Run):
     """A run that process 0 of a cluster writes, as the other processes see it: they read it and write nothing."""
-
-    @classmethod
-    def of(cls, run: Run) -> "FollowedRun":
-        """Return a run in its role in a process other than 0."""
-        return cls(run.path)
 
     @contextlib.contextmanager
     def lock(self, timeout: float = 0) -> Iterator[None]:
