@@ -215,7 +215,7 @@ def test_a_file_that_changes_stops_the_pack(folder: Path, tmp_path: Path) -> Non
             victim.unlink(missing_ok=True)
             yield item
 
-    with pytest.raises(InputError, match=r"0002\.png: does not exist any more; restore it"):
+    with pytest.raises(InputError, match=r"0002\.png: no longer exists; restore it"):
         pack(folder, tmp_path / "out.npy", skip_broken=True, progress=progress)  # type: ignore[arg-type]
 
 
