@@ -129,10 +129,15 @@ def unknown_setting(table: type[ConfigModel], keys: Sequence[str], value: Any) -
     accepted = inner.model_fields
     elsewhere = [name for name in dotted_names(table) if name.rpartition(".")[2] == keys[-1]]
     hint = suggestion(key, accepted) or (f"did you mean '{elsewhere[0]}'? " if elsewhere else "")
-    within = f" in [{'.'.join(outer)}]" if outer else ""
+    within = f" in [{_dotted(outer)}]" if outer else ""
     return InputError(
-        f"{'.'.join(keys)} = {shown(value)}: no such setting; {hint}accepted{within}: {listed([*accepted])}"
+        f"{_dotted(keys)} = {shown(value)}: no such setting; {hint}accepted{within}: {listed([*accepted])}"
     )
+
+
+def _dotted(keys: Sequence[str]) -> str:
+    """Return the full name of a setting; keys that would break the line are quoted."""
+    return ".".join(key if key.isprintable() else repr(key) for key in keys)
 
 
 def dotted_names(table: type[ConfigModel], prefix: str = "") -> Iterator[str]:
@@ -177,11 +182,11 @@ def _first_error(cls: type[ConfigModel], error: pydantic.ValidationError) -> Inp
     if errors[0]["type"] == "extra_forbidden":
         return unknown_setting(cls, keys, errors[0]["input"])
     if errors[0]["type"] == "missing":
-        return InputError(f"{'.'.join(keys)}: missing; add it")
+        return InputError(f"{_dotted(keys)}: missing; add it")
     # pydantic reports every alternative of a union. Its last problem other than a wrong type is the most specific one.
     alternatives = [other for other in errors if _setting(cls, other["loc"]) == keys]
     first = max(reversed(alternatives), key=lambda other: "type" not in other["type"])
-    return InputError(f"{'.'.join(keys)} = {shown(first['input'])}: {problem(first)}")
+    return InputError(f"{_dotted(keys)} = {shown(first['input'])}: {problem(first)}")
 
 
 def _setting(cls: Any, loc: Sequence[int | str]) -> list[str]:
