@@ -28,6 +28,7 @@ from keras_vae.cli.common import (
     load_own_splits,
     load_splits,
     open_to_write,
+    parse_devices,
     print_evaluation,
     progress,
     quoted,
@@ -151,9 +152,9 @@ def train(
             )
         user_code.require_files(imports or [])
 
+    _check_devices(distributed, devices, trackers)
     # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
-    _check_distributed(distributed, devices, trackers)
     import_keras(backend, devices)
     if distributed:
         from keras_vae.core.backend import join_cluster
@@ -224,8 +225,10 @@ def trust(run: RunArgument) -> None:
         say(f"{run} contains no Python files: nothing to trust")
 
 
-def _check_distributed(distributed: bool, devices: str | None, trackers: Iterable[TrackerChoice] | None) -> None:
-    """Reject options that a training by several processes does not support."""
+def _check_devices(distributed: bool, devices: str | None, trackers: Iterable[TrackerChoice] | None) -> None:
+    """Reject an invalid number of devices, and options that a training by several processes does not support."""
+    if devices:
+        parse_devices(devices)
     if distributed and devices:
         raise InputError(f"--devices = {devices}: --distributed uses all devices of every process; leave out --devices")
     if distributed and trackers:
