@@ -1,8 +1,7 @@
-"""Speed and memory of training on images that are read from disk, relative to images in memory.
+"""Measure the speed and memory of training on images that are read from disk, relative to images in memory.
 
 Usage:
-
-    python benchmarks/scale_stream.py [--images 20000] [--side 64] [--only rates|peaks]
+    python -m benchmarks.scale_stream [--images 20000] [--side 64] [--only rates|peaks]
 
 Prints one line per measurement: images/s of reading alone and of training, and the ratios within this run.
 """

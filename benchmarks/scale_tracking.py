@@ -1,6 +1,7 @@
-"""Seconds per epoch that trackers need: for the pictures, and for writing one epoch to each service, offline.
+"""Measure the seconds per epoch that trackers need, offline: for the pictures, and for writing to each service.
 
-python -m benchmarks.scale_tracking
+Usage:
+    python -m benchmarks.scale_tracking
 """
 
 import os

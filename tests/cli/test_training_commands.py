@@ -123,7 +123,7 @@ def test_missing_tracker_is_reported_before_images_are_loaded(
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None if package == name else find_spec(package))
     outcome = vae("train", "--data", "nowhere", "--tracker", name)
-    assert_rejected(outcome, f"tracker = {name}: the package {name} is missing; pip install 'keras-vae[{name}]'")
+    assert_rejected(outcome, f"tracker = {name}: {name} is not installed; pip install 'keras-vae[{name}]'")
 
 
 def test_unknown_tracker_is_rejected(vae: Vae) -> None:

@@ -132,7 +132,9 @@ def test_parts_of_other_settings_are_refused(change: dict[str, Any], difference:
 def test_another_number_of_parts_is_refused_and_force_keeps_the_blocks(tmp_path: Path) -> None:
     out, computed = tmp_path / "t.csv", list[int]()
     write(out, "1/2", computed)
-    with pytest.raises(InputError, match=r"part = 1/3: .*t\.csv has parts of 2; pass K/2, or divide it again with --f"):
+    with pytest.raises(
+        InputError, match=r"part = 1/3: .*t\.csv is divided into 2 parts; pass K/2, or divide it again with --f"
+    ):
         write(out, "1/3", computed)
     with pytest.raises(InputError, match="part = 2/8: more parts than blocks of images; choose at most 7"):
         write(out, "2/8")

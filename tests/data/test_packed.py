@@ -65,6 +65,13 @@ def test_streamed_images_equal_those_in_memory(path: Path) -> None:
         assert (one.split, one.classes) == (other.split, other.classes)
 
 
+@pytest.mark.parametrize("name", ["labels.npy", "factors.npy"])
+def test_a_missing_file_is_named(path: Path, name: str) -> None:
+    (path.with_suffix(".pack") / name).unlink()
+    with pytest.raises(InputError, match=rf"photos\.pack: {name} or its names are missing; pack the source again"):
+        load_arrays(path)
+
+
 def test_another_array_is_rejected(path: Path) -> None:
     array = np.load(path)
     np.save(path, array[::-1])

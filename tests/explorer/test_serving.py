@@ -186,7 +186,7 @@ def test_a_missing_package_error_names_the_extra(run: Run) -> None:
     code = "import sys; sys.modules['gradio'] = None; from keras_vae.cli import main; main()"
     outcome = subprocess.run([sys.executable, "-c", code, "explore", run.path], capture_output=True, text=True)
     assert outcome.returncode == 2
-    assert outcome.stderr.strip() == "vae: explore = gradio: not installed; run pip install 'keras-vae[explore]'"
+    assert outcome.stderr.strip() == "vae: explore: gradio is not installed; pip install 'keras-vae[explore]'"
 
 
 @pytest.mark.slow

@@ -132,11 +132,13 @@ def test_samplers_and_pruners_are_checked(splits: Splits, tmp_path: Path, line: 
     assert not (tmp_path / "x").exists()
 
 
+@on_tensorflow("sweeps do not depend on the backend, but for trainings, as in the next test")
 def test_sweep_trains_every_point_of_a_grid_records_failures_and_writes_a_page(splits: Splits, tmp_path: Path) -> None:
-    experiment = parse(
+    changes = [
         ("{ low = 1e-4, high = 1e-2, log = true }", "[1e-3, 1e30]"),
         ("pruner", "sampler = 'grid'\nrepeats = 2\npruner"),
-    )
+    ]
+    experiment = parse(*changes)
     opened = sweep(experiment, splits, tmp_path / "x")
     assert sorted((t.settings["training.learning_rate"], t.settings["model.latent_dim"]) for t in opened.trials) == [
         (1e-3, 1),
@@ -159,6 +161,11 @@ def test_sweep_trains_every_point_of_a_grid_records_failures_and_writes_a_page(s
     )
     with pytest.raises(InputError, match=re.escape("training.epochs = 3: the sweep")):
         sweep(experiment.with_overrides(["training.epochs=3"]), splits, tmp_path / "x")
+    message = (
+        r"^sweep\.space\.model\.latent_dim = \[1, 3\]: the sweep .* was started with \[1, 2\]; choose another --out$"
+    )
+    with pytest.raises(InputError, match=message):
+        sweep(parse(*changes, ("[1, 2]", "[1, 3]")), splits, tmp_path / "x")
 
 
 def test_pruned_trials_remain_interrupted_runs(splits: Splits, tmp_path: Path) -> None:

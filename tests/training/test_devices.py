@@ -240,14 +240,14 @@ def test_each_device_computes_its_share_of_an_evaluation(trained: dict[str, Any]
 @pytest.mark.slow
 def test_uneven_batches_are_refused_and_batches_are_read_ahead(tmp_path: Path) -> None:
     printed = on_two_devices(FEEDING, tmp_path)
-    uneven = "x: 7 images do not divide by 2 devices; pass 6 or 8 images"
+    uneven = "x: 7 images cannot be divided evenly among 2 devices; pass 6 or 8 images"
     assert printed["messages"] == [
         uneven,
-        "batch_size = 3: does not divide by 2 devices; choose 2 or 4",
-        "validation_data: 3 images do not divide by 2 devices; pass 2 or 4 images",
+        "batch_size = 3: cannot be divided evenly among 2 devices; choose 2 or 4",
+        "validation_data: 3 images cannot be divided evenly among 2 devices; pass 2 or 4 images",
         *[uneven] * 3,
-        "x: the images of a batch do not divide by 2 devices; make the size of every batch, also of the last one, a "
-        "multiple of 2",
+        "x: the images of a batch cannot be divided evenly among 2 devices; make the size of every batch, also of the "
+        "last one, a multiple of 2",
     ]
     assert printed["same"]
     epoch = ["read 0", "read 1", "end 0", "read 2", "end 1", "end 2"]
@@ -283,25 +283,30 @@ def test_one_device_and_the_end_of_a_block_restore_the_default() -> None:
 @pytest.mark.parametrize(
     ("count", "settings", "validation", "message"),
     [
-        (2, ["training.batch_size=9"], 4, "training.batch_size = 9: does not divide by 2 devices; choose 8 or 10"),
+        (
+            2,
+            ["training.batch_size=9"],
+            4,
+            "training.batch_size = 9: cannot be divided evenly among 2 devices; choose 8 or 10",
+        ),
         (
             2,
             [],
             3,
-            "devices = 2: 17 training images and 3 validation images do not divide by 2; set data.validation = ",
+            "devices = 2: 17 training images and 3 validation images cannot be divided evenly; set data.validation = ",
         ),
         (
             4,
             [],
             2,
-            "devices = 4: 18 training images and 2 validation images do not divide by 4; set data.validation = 4",
+            "devices = 4: 18 training images and 2 validation images cannot be divided evenly; set data.validation = 4",
         ),
         (8, [], 4, "set data.validation = 8 and data.test = 8"),
         (
             3,
             ["training.batch_size=6"],
             0,
-            "20 training images do not divide by 3; set data.validation = 0 and data.test = 6",
+            "20 training images cannot be divided evenly; set data.validation = 0 and data.test = 6",
         ),
     ],
 )

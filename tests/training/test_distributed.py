@@ -20,7 +20,7 @@ from keras_vae.runs.run import Run
 pytestmark = on_jax("only JAX trains in several processes")
 
 EPOCHS = 12
-# Neither the training batches of 50 images nor the last one of 40 divide by all numbers of processes, but by two.
+# The sizes of the training batches, 50, and of the last one, 40, are multiples of two, the number of processes.
 DATA = ["--data", "images.npy", "--set", "data.validation=20", "--set", "data.test=20"]
 SETTINGS = ["model.network.widths=[2, 3]", f"training.epochs={EPOCHS}", "training.batch_size=50", "training.keep=best"]
 ARGUMENTS = ["classic", *DATA, *(part for setting in SETTINGS for part in ("--set", setting))]
@@ -54,7 +54,7 @@ class Cluster:
                 [*TRAIN, *arguments, "--distributed"],
                 env=shared | {"KERAS_DISTRIBUTION_PROCESS_ID": str(number)},
                 cwd=self.folder,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
@@ -74,9 +74,11 @@ class Cluster:
 
 def end(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
     """Wait for processes, and return their exit codes and the last lines of their messages."""
-    messages = [process.communicate(timeout=120)[1] for process in processes]
+    outputs, messages = zip(*(process.communicate(timeout=120) for process in processes), strict=True)
     # pytest shows them if an assertion fails.
-    print(*messages, sep="\n---\n")
+    print(*outputs, *messages, sep="\n---\n")
+    # Results are printed by process 0, and nothing else is: `--json` is for programs.
+    assert not any("Gloo" in output for output in outputs)
     lines = [(message.strip().splitlines() or [""])[-1] for message in messages]
     return [(process.returncode, line) for process, line in zip(processes, lines, strict=True)]
 

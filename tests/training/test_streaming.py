@@ -1,5 +1,6 @@
 """Training on images that are read on demand: the same weights, little memory, and one line if a file changes."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,9 +15,9 @@ import keras_vae
 from keras_vae import Experiment, InputError, Run
 from keras_vae.core.typing import Array
 from keras_vae.data.lazy import LazyImages
+from keras_vae.data.packing import pack
 from keras_vae.data.sources import load
 from keras_vae.evaluation.evaluate import EvaluationConfig
-from keras_vae.training import batches as batches_module
 from keras_vae.training.batches import ShuffledBatches, StreamedBatches
 
 grain = pytest.importorskip("grain")
@@ -71,6 +72,26 @@ def test_weights_equal_those_of_training_in_memory(source: Path, tmp_path: Path,
         np.testing.assert_array_equal(one, other)
     names = ("total_loss", "val_negative_elbo")
     assert [runs[0].metrics[name] for name in names] == [runs[1].metrics[name] for name in names]
+
+
+@pytest.mark.slow
+def test_weights_of_packed_images_equal_those_of_their_source(tmp_path: Path) -> None:
+    for position, image in enumerate(pixels(150)):
+        path = tmp_path / "photos" / "ab"[position % 2] / f"{position}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
+    packed = pack(tmp_path / "photos", tmp_path / "packed.npy").path
+    direct, held, streamed = (
+        weights(keras_vae.train(experiment(path, f"data.load={kind}"), out=tmp_path / name))
+        for name, path, kind in (
+            ("direct", tmp_path / "photos", "memory"),
+            ("held", packed, "memory"),
+            ("streamed", packed, "stream"),
+        )
+    )
+    for one, *others in zip(direct, held, streamed, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one, other)
 
 
 class Stop(keras.callbacks.Callback):
@@ -152,7 +173,7 @@ def test_changed_file_stops_the_training_and_its_resumption_with_one_line(tmp_pa
 
 
 def test_missing_grain_names_its_extra(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"grain is not installed; pip install 'keras-vae\[stream\]'$"):
         keras_vae.train(experiment(source, "data.load=stream"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -25,7 +25,9 @@ class _Commands(typer.core.TyperGroup):
     """The commands, each listed with the whole of its summary."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first word names."""
+        """Return the command that the first word names, or the first two words."""
+        if " ".join(args[:2]) in self.commands:
+            args = [" ".join(args[:2]), *args[2:]]
         if args and args[0] not in self.commands and not ctx.resilient_parsing:
             raise unknown("command", args[0], self.commands)
         return super().resolve_command(ctx, args)
@@ -53,6 +55,7 @@ for command in (
     *(inspecting.info, inspecting.presets, inspecting.data),
 ):
     app.command()(command)
+app.command("data pack")(inspecting.data_pack)
 
 
 def main() -> None:

@@ -132,8 +132,8 @@ PartOption = Annotated[
     str | None,
     typer.Option(
         metavar="K/N",
-        help="Compute only the K-th of N parts, such as 3/8, in a process of its own; any number at a time, also on "
-        "several machines. The same command without --part then merges them.",
+        help="Compute only part K of N, such as 3/8. Parts can be computed at the same time, also on several machines; "
+        "the same command without --part then merges them.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

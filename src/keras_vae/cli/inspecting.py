@@ -10,7 +10,9 @@ import typer
 from keras_vae.cli import completion
 from keras_vae.cli.common import (
     BackgroundOption,
+    Color,
     ColorOption,
+    Fit,
     FitOption,
     ForceOption,
     ImageSizeOption,
@@ -274,16 +276,7 @@ def data(
         else:
             print_table(listed)
         return
-    loaded = sources.load(
-        source,
-        image_size=None if image_size is None else parse_size(image_size),
-        color=None if color is None else color.value,
-        fit="crop" if fit is None else fit.value,
-        background=background,
-        scale=scale,
-        skip_broken=skip_broken,
-        progress=progress(),
-    )
+    loaded = sources.load(source, **_conversion(image_size, color, fit, background, scale, skip_broken))
     for note in loaded.notes:
         say(note)
     parts = (loaded.train, loaded.validation, loaded.test)
@@ -293,6 +286,65 @@ def data(
     else:
         for row in rows:
             print_table((key, str(value)) for key, value in row.items())
+
+
+def data_pack(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A name, a file or a folder.", autocompletion=completion.sources),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.npy", help="The file to write.")],
+    image_size: ImageSizeOption = None,
+    color: ColorOption = None,
+    fit: FitOption = None,
+    background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace OUT.npy, and discard an interrupted pack of another source or with other options."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Decode a source once, into a file that training reads in any order, and print its path.
+
+    Labels, names and splits are stored next to the file, in the folder OUT.pack. After an interruption, the same
+    command continues. A folder that is called pack is described by `vae data ./pack`.
+    """
+    from keras_vae.data.packing import pack
+
+    options = _conversion(image_size, color, fit, background, scale, skip_broken)
+    packed = pack(source, out, **options, force=force)
+    for note in packed.info.notes:
+        say(note)
+    if as_json:
+        print(json.dumps({"path": str(out), **packed.info.model_dump()}))
+        return
+    counts = " · ".join(f"{count:,} {split}" for split, count in packed.info.splits.items())
+    say(f"{counts} · {'×'.join(map(str, packed.image_shape))}; train on them with --data {quoted(out)}")
+    print(out)
+
+
+def _conversion(
+    image_size: str | None,
+    color: Color | None,
+    fit: Fit | None,
+    background: str | None,
+    scale: float | None,
+    skip_broken: bool,
+) -> dict[str, Any]:
+    """Return the arguments of `data.sources.load` that the options stand for, and a progress bar."""
+    return {
+        "image_size": None if image_size is None else parse_size(image_size),
+        "color": None if color is None else color.value,
+        "fit": "crop" if fit is None else fit.value,
+        "background": background,
+        "scale": scale,
+        "skip_broken": skip_broken,
+        "progress": progress(),
+    }
 
 
 def _describe(dataset: "Dataset") -> dict[str, Any]:

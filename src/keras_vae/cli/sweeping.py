@@ -1,4 +1,4 @@
-"""The command that trains an experiment with many settings, and shows what they achieve."""
+"""The command that trains an experiment with many settings, and shows the results."""
 
 import json
 import signal
@@ -72,7 +72,7 @@ def sweep(
     report: Annotated[bool, typer.Option("--report", help="Write a page with figures into the folder.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train many settings of an experiment, or show a sweep. Start the same command once per worker."""
+    """Train an experiment with many settings, or show a sweep. Start the same command once per worker."""
     from keras_vae.integrations.sweep.engine import require_optuna
 
     require_optuna()
@@ -82,7 +82,9 @@ def sweep(
         given = {"--trials": trials, "--out": out, "--data": data, "--set": settings, "--backend": backend}
         for option, value in given.items():
             if value is not None:
-                raise InputError(f"{option} = {value}: for new trials; pass FILE.toml, or leave out {option}")
+                raise InputError(
+                    f"{option} = {value}: applies only to new trials; pass FILE.toml, or leave out {option}"
+                )
         from keras_vae.integrations.sweep.results import Sweep
 
         opened = Sweep.open(source, storage)
@@ -142,7 +144,7 @@ def _outcome(trial: "TrialResult") -> str:
 
 
 def _run(sweep: "Sweep", trial: "TrialResult") -> str:
-    return str(sweep.folder / trial.runs[0]) if trial.runs else f"{trial.number:04d}"
+    return str(sweep.folder / trial.name) if trial.runs else trial.name
 
 
 def _settings(trial: "TrialResult") -> str:
@@ -158,10 +160,8 @@ def _text(value: object) -> str:
 def _print_sweep(sweep: "Sweep") -> None:
     """Print the number of trials by state, and the best ones."""
     trials, ranked = sweep.trials, sweep.ranked
-    states = [trial.state for trial in trials]
-    counts = " · ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     print(f"sweep      {sweep.folder}")
-    print(f"trials     {counts or 'none'}")
+    print(f"trials     {sweep.summary or 'none'}")
     if ranked:
         head = ("run", f"{sweep.experiment.sweep.metric} (validation)", "settings")
         rows = [(_run(sweep, trial), _outcome(trial), _settings(trial)) for trial in ranked[:_SHOWN]]
@@ -169,7 +169,7 @@ def _print_sweep(sweep: "Sweep") -> None:
         say(f"next:\n  vae evaluate {quoted(Path(rows[0][0]))}  measure the best run on test images")
     for trial in [trial for trial in trials if trial.error is not None][:_SHOWN]:
         say(f"{trial.number:04d} failed: {trial.error}")
-    if trials and not ranked and set(states) == {"failed"}:
+    if trials and not ranked and all(trial.state == "failed" for trial in trials):
         raise RunError(
             f"sweep = {quoted(sweep.folder)}: no trial succeeded; correct the experiment, and choose another --out"
         )

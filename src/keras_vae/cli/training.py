@@ -96,12 +96,13 @@ def train(
         bool,
         typer.Option(
             "--distributed",
-            help="Train together with the other processes of a SLURM job, or of $KERAS_DISTRIBUTION_…; requires jax.",
+            help="Train one model with the other processes of a SLURM job, or of $KERAS_DISTRIBUTION_…; requires the "
+            "backend jax.",
         ),
     ] = False,
     trackers: Annotated[
         list[TrackerChoice] | None,
-        typer.Option("--tracker", help="Record the training in a tracker of experiments; may be repeated."),
+        typer.Option("--tracker", help="Record the training in an experiment tracker; may be repeated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,6 +116,7 @@ def train(
     trackers = list(dict.fromkeys(trackers or []))
     for name in trackers:
         check_installed(name)
+    _check_devices(devices, distributed, trackers)
     if resume is not None:
         given: dict[str, Any] = {
             "PRESET": source,
@@ -152,7 +154,6 @@ def train(
             )
         user_code.require_files(imports or [])
 
-    _check_devices(distributed, devices, trackers)
     # Importing Keras takes seconds: load the images first, so that problems with them are reported at once.
     splits = load_splits(experiment)
     import_keras(backend, devices)
@@ -225,9 +226,9 @@ def trust(run: RunArgument) -> None:
         say(f"{run} contains no Python files: nothing to trust")
 
 
-def _check_devices(distributed: bool, devices: str | None, trackers: Iterable[TrackerChoice] | None) -> None:
+def _check_devices(devices: str | None, distributed: bool, trackers: Sequence[TrackerChoice]) -> None:
     """Reject an invalid number of devices, and options that a training by several processes does not support."""
-    if devices:
+    if devices is not None:
         parse_devices(devices)
     if distributed and devices:
         raise InputError(f"--devices = {devices}: --distributed uses all devices of every process; leave out --devices")
@@ -305,7 +306,7 @@ def _train(
 
 @contextlib.contextmanager
 def _opened(names: Iterable[TrackerChoice], warn: Callable[[str], object]) -> "Iterator[list[Tracker]]":
-    """Return trackers for a block, and print where their records are at its end."""
+    """Open trackers for a block of code, and print the places of their records at its end."""
     from keras_vae.integrations import trackers
 
     with contextlib.ExitStack() as stack:

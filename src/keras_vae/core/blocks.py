@@ -22,7 +22,7 @@ _SECONDS_TO_BEGIN = 60.0
 
 
 class _State(NamedTuple):
-    """What the blocks of a folder belong to: the key of their content, their number, and that of the parts, if any."""
+    """The key of the content of the blocks in a folder, their number, and that of the parts, if any."""
 
     key: Mapping[str, Any]
     blocks: int
@@ -144,7 +144,8 @@ class BlockFolder:
         if part is not None:
             if parts not in (None, part.count) and not force:
                 raise InputError(
-                    f"part = {part}: {self.out} has parts of {parts}; pass K/{parts}, or divide it again with --force"
+                    f"part = {part}: {self.out} is divided into {parts} parts; pass K/{parts}, or divide it again with "
+                    "--force"
                 )
             parts = part.count
         wanted = _State(_as_json(self.key), num_blocks, parts)

@@ -13,6 +13,27 @@ MAX_DEPTH = 16
 """Number of tables and lists that may be nested in each other."""
 
 
+def flattened(tables: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by their joined keys.
+
+    Args:
+        tables: Tables of values.
+        separator: Joins the keys.
+        prefix: Begins every key.
+
+    Example:
+        >>> flattened({"model": {"prior": {"name": "realnvp"}}, "seed": 3})
+        {'model.prior.name': 'realnvp', 'seed': 3}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, separator, f"{prefix}{key}{separator}")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 class ConfigModel(pydantic.BaseModel):
     """A table of an experiment file: immutable, strictly typed, and without unknown keys.
 

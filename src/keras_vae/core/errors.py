@@ -5,6 +5,7 @@ out: `name: problem; remedy`. A message about a file starts with its path.
 """
 
 import difflib
+import importlib.util
 import numbers
 import re
 from collections.abc import Iterable, Sequence
@@ -168,6 +169,28 @@ def closest(value: Any, accepted: Iterable[str]) -> str | None:
 
 def _plain(text: str) -> str:
     return re.sub(r"[_\-\s]", "", text.casefold())
+
+
+def require_packages(name: str, packages: Sequence[str], extra: str) -> None:
+    """Check that optional packages are installed, without importing them.
+
+    Args:
+        name: The argument, or `argument = value`, that needs the packages, for messages.
+        packages: Names of the packages.
+        extra: The extra of keras-vae that installs them.
+
+    Raises:
+        InputError: A package is missing.
+
+    Example:
+        >>> require_packages("out = z.parquet", ["numpy", "pyarrows"], "parquet")
+        Traceback (most recent call last):
+        keras_vae.core.errors.InputError: out = z.parquet: pyarrows is not installed; pip install 'keras-vae[parquet]'
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package.replace("-", "_")) is None]
+    if missing:
+        are = "are" if len(missing) > 1 else "is"
+        raise InputError(f"{name}: {' and '.join(missing)} {are} not installed; pip install 'keras-vae[{extra}]'")
 
 
 def first_line(error: BaseException) -> str:

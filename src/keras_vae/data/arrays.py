@@ -141,24 +141,46 @@ def _datasets(
 def _read(
     file: "np.lib.npyio.NpzFile", keys_of_splits: Sequence[SplitKeys], names_key: str | None
 ) -> list[_SplitArrays]:
-    """Read the arrays of all splits; their factors have the same names and sizes."""
-    names = [str(factor) for factor in file[names_key].ravel()] if names_key else []
+    """Read the arrays of all splits."""
     parts = []
-    for keys in keys_of_splits:
+    for keys, factors in zip(keys_of_splits, _read_factors(file, keys_of_splits, names_key), strict=True):
         images, labels = file[keys.images], file[keys.labels] if keys.labels else None
-        factors = None
-        if keys.factors:
-            values = file[keys.factors]
-            if (keys.images, keys.factors) == DSPRITES:
-                names = names or list(_DSPRITES_NAMES) * (values.shape[1:] == (len(_DSPRITES_NAMES),))
-                if images.dtype == np.uint8 and images.max() == 1:
-                    # Multiply in place, because dSprites takes three gigabytes.
-                    np.multiply(images, 255, out=images)
-            factors = Factors.from_array(values, names)
+        if (keys.images, keys.factors) == DSPRITES and images.dtype == np.uint8 and images.max() == 1:
+            # Multiply in place, because dSprites takes three gigabytes.
+            np.multiply(images, 255, out=images)
         parts.append(_SplitArrays(keys.split, images, labels, factors))
-    sizes = [part.factors.sizes for part in parts if part.factors]
+    return parts
+
+
+def read_factors(path: Path) -> list[Factors | None]:
+    """Return the factors of variation of each split of a `.npz` file, in the order of `select_keys`.
+
+    Args:
+        path: A file as described in `load_arrays`.
+
+    Raises:
+        InputError: The file cannot be read, or the factors are invalid.
+    """
+    with reading(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        shapes = read_shapes(file)
+        keys_of_splits = select_keys(shapes)
+        return _read_factors(file, keys_of_splits, FACTOR_NAMES if FACTOR_NAMES in shapes else None)
+
+
+def _read_factors(
+    file: "np.lib.npyio.NpzFile", keys_of_splits: Sequence[SplitKeys], names_key: str | None
+) -> list[Factors | None]:
+    """Return the factors of all splits, which have the same names and sizes."""
+    names = [str(factor) for factor in file[names_key].ravel()] if names_key and keys_of_splits[0].factors else []
+    found: list[Factors | None] = []
+    for keys in keys_of_splits:
+        values = file[keys.factors] if keys.factors else None
+        if values is not None and (keys.images, keys.factors) == DSPRITES:
+            names = names or list(_DSPRITES_NAMES) * (values.shape[1:] == (len(_DSPRITES_NAMES),))
+        found.append(None if values is None else Factors.from_array(values, names))
+    sizes = [factors.sizes for factors in found if factors]
     largest = tuple(max(column) for column in zip(*sizes, strict=False))
-    return [part._replace(factors=part.factors and replace(part.factors, sizes=largest)) for part in parts]
+    return [factors and replace(factors, sizes=largest) for factors in found]
 
 
 def read_shapes(file: "np.lib.npyio.NpzFile") -> dict[str, tuple[int, ...]]:

@@ -219,7 +219,7 @@ class Dataset:
         return self.subset(evenly_spaced(len(self), count), self.split).in_memory()
 
     def sample(self) -> "Dataset":
-        """Return the data set itself, or, of streamed images, as many as take 128 MiB of memory, evenly spaced.
+        """Return the data set itself or, of streamed images, a sample of at most 128 MiB, evenly spaced.
 
         Measurements that need all images at once use this sample.
         """

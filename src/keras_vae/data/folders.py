@@ -67,9 +67,10 @@ def load_folder(
     checked = check_files(folder, listing.files, decoder, skip_broken=skip_broken, progress=progress)
     shape = checked.shape(conversion)
     if is_streamed(load, size := len(checked.positions) * math.prod(shape)):
-        opened = open_folder(
-            folder, conversion, background=background, scale=scale, skip_broken=skip_broken, progress=progress
-        )
+        if skip_broken:
+            # Only decoding finds all broken files.
+            checked = check_files(folder, listing.files, decoder, decode_all=True, skip_broken=True, progress=progress)
+        opened = _opened(folder, listing, checked, decoder)
         notes = opened.notes + ((streaming_note(size),) if load == "auto" else ())
         return _loaded(opened.datasets, notes)
     files = [listing.files[position] for position in checked.positions]
@@ -122,6 +123,11 @@ def open_folder(
     checked = check_files(
         folder, listing.files, decoder, decode_all=skip_broken, skip_broken=skip_broken, progress=progress
     )
+    return _opened(folder, listing, checked, decoder)
+
+
+def _opened(folder: Path, listing: FolderListing, checked: CheckedFiles, decoder: Decoder) -> OpenedFolder:
+    """Return the images of checked files."""
     kept = listing.subset(checked.positions)
     files = [file for part in kept.parts for file in part.files]
     signatures = [Signature.of(file) or Signature(0, 0) for file in files]
@@ -129,7 +135,7 @@ def open_folder(
     for file, header, signature in zip(files, checked.headers, signatures, strict=True):
         name = os.fsencode(file.relative_to(folder))
         digest.update(repr((name, signature.modified, header.digest)).encode())
-    shape = checked.shape(conversion)
+    shape = checked.shape(decoder.conversion)
     reader = _FolderReader(folder, files, np.array(signatures, np.int64), shape, decoder)
     images = LazyImages(reader, shape, digest.hexdigest(), np.arange(len(files)))
     notes = _notes(folder, listing, checked, decoder)

@@ -16,7 +16,7 @@ from keras_vae.data.arrivals import Signature
 from keras_vae.data.validation import memory_limit
 
 Load = Literal["auto", "memory", "stream"]
-"""Where the images of a folder or a `.npy` file are during training; see `is_streamed`."""
+"""Place of the images of a folder or a `.npy` file during training; see `is_streamed`."""
 
 _SHARE = 4
 
@@ -126,6 +126,6 @@ def check_unchanged(path: Path, expected: Signature) -> None:
     """
     found = Signature.of(path)
     if found is None:
-        raise InputError(f"{printable(path)}: does not exist any more; restore it")
+        raise InputError(f"{printable(path)}: no longer exists; restore it")
     if found != expected:
         raise InputError(f"{printable(path)}: changed while it was in use; restore it")

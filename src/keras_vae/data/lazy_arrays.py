@@ -226,7 +226,7 @@ def _npy_rows(path: Path) -> _Member:
         levels: Any = rows.reshape(-1).view(np.uint8)
         view = memoryview(levels)
         with path.open("rb", buffering=0) as opened:
-            for start, stop in _runs(positions):
+            for start, stop in _runs(positions, size):
                 target = view[start * size : stop * size]
                 if os.preadv(opened.fileno(), [target], first + int(positions[start]) * size) < len(target):
                     raise ValueError("shorter than its header claims")
@@ -248,7 +248,7 @@ def _member_rows(path: Path, key: str) -> _Member:
 
     def read(positions: NDArray[np.int64]) -> NDArray[np.generic]:
         rows = np.empty((len(positions), *shape[1:]), dtype)
-        for start, stop in _runs(positions):
+        for start, stop in _runs(positions, size):
             member.seek(first + int(positions[start]) * size)
             values = np.frombuffer(member.read((stop - start) * size), dtype)
             rows[start:stop] = values.reshape(stop - start, *shape[1:])
@@ -258,18 +258,23 @@ def _member_rows(path: Path, key: str) -> _Member:
 
 
 # A single read returns at most 2 GiB.
-_LONGEST_RUN = 1024
+_MAX_READ = 2**30
 
 
-def _runs(positions: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return the ends of runs of consecutive positions.
+def _runs(positions: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
+    """Return the ends of runs of consecutive positions that a single read returns.
+
+    Args:
+        positions: Positions of rows, (n,).
+        size: Bytes per row.
 
     Example:
-        >>> _runs(np.array([4, 5, 6, 1, 2]))
-        [(0, 3), (3, 5)]
+        >>> _runs(np.array([4, 5, 6, 1, 2]), 784), _runs(np.array([4, 5, 6, 1, 2]), 2**29)
+        ([(0, 3), (3, 5)], [(0, 2), (2, 3), (3, 4), (4, 5)])
     """
     breaks = np.flatnonzero(np.diff(positions) != 1) + 1
-    ends = np.union1d(breaks, np.arange(0, len(positions) + 1, _LONGEST_RUN)[1:])
+    longest = max(1, _MAX_READ // size)
+    ends = np.union1d(breaks, np.arange(0, len(positions) + 1, longest)[1:])
     edges = [0, *ends[ends < len(positions)].tolist(), len(positions)]
     return list(itertools.pairwise(edges)) if len(positions) else []
 

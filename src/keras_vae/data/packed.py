@@ -193,8 +193,9 @@ def open_packed(path: Path) -> PackedFile | None:
     with reading(folder):
         _check_splits(info)
         labels, values = (_member(folder / name, info.images) for name in (LABELS, FACTORS))
-        if (labels is None) != (not info.classes) or (values is None) != (not info.factors):
-            raise InputError(f"{LABELS if values is None else FACTORS} or its names are missing; {_REMEDY}")
+        for name, array, named in ((LABELS, labels, info.classes), (FACTORS, values, info.factors)):
+            if (array is None) == bool(named):
+                raise InputError(f"{name} or its names are missing; {_REMEDY}")
         factors = None if values is None else Factors(tuple(info.factors), tuple(info.factors.values()), values)
     return PackedFile(path, info, images, labels, factors)
 

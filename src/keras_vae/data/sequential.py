@@ -1,8 +1,10 @@
 """Images of a source that are read once, from the first to the last."""
 
+import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -12,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.files import reading
+from keras_vae.core.files import printable, reading
 from keras_vae.core.typing import ImageShape
+from keras_vae.data.arrivals import Signature
 from keras_vae.data.convert import CHANNELS, Changes
+from keras_vae.data.dataset import Dataset
 from keras_vae.data.decoding import DecodedImage, Decoder, without_size_warnings
 from keras_vae.data.factors import Factors
 from keras_vae.data.folders import MIN_THREADED_PIXELS
 from keras_vae.data.headers import BrokenFile, Header, broken_error, check_same, threaded
+from keras_vae.data.layout import list_images
+from keras_vae.data.lazy import check_unchanged
 
 _BLOCK_SIZE = 512
 _BLOCK_BYTES = 2**24
@@ -28,7 +34,7 @@ class SequentialBlock(NamedTuple):
     """Consecutive images of a source, decoded.
 
     Args:
-        total: Number of images in the source.
+        total: Number of images of the source that the block stands for.
         images: The usable ones, n x H x W x C.
         names: Names of the usable ones; None if names follow from positions.
         broken: The others: the position of each in the block, and the problem.
@@ -73,6 +79,83 @@ class SequentialImages:
     def __len__(self) -> int:
         """Return the number of images."""
         return sum(self.splits.values())
+
+
+def from_datasets(
+    root: Path,
+    datasets: Sequence[Dataset],
+    notes: tuple[str, ...],
+    names: Callable[[int, int], tuple[str, ...] | None] = lambda start, stop: None,
+) -> SequentialImages:
+    """Return the images of data sets, one after the other.
+
+    Args:
+        root: Path of the source, for messages.
+        datasets: At least one data set, training images first; all have the same shape and classes.
+        notes: One note per change made to the images.
+        names: Returns the names of the images from a position up to, but not including, another; None without names.
+    """
+    first, ends = datasets[0], np.cumsum([0, *map(len, datasets)]).tolist()
+    size = block_size(math.prod(first.image_shape))
+
+    def read(position: int) -> Iterator[SequentialBlock]:
+        for dataset, start, stop in zip(datasets, ends[:-1], ends[1:], strict=True):
+            for row in range(max(position, start), stop, size):
+                end = min(row + size, stop)
+                images = np.asarray(dataset.images[row - start : end - start])
+                yield SequentialBlock(end - row, images, names(row, end))
+
+    labels = [dataset.labels for dataset in datasets if dataset.labels is not None]
+    factors = [dataset.factors for dataset in datasets if dataset.factors is not None]
+    return SequentialImages(
+        root,
+        {dataset.split: len(dataset) for dataset in datasets},
+        first.image_shape,
+        read,
+        hashlib.sha256(" ".join(dataset.checksum for dataset in datasets).encode()).hexdigest(),
+        np.concatenate(labels) if labels else None,
+        first.classes if labels else (),
+        replace(factors[0], values=np.concatenate([part.values for part in factors])) if factors else None,
+        is_closed=True,
+        notes=notes,
+    )
+
+
+def open_image_files(folder: Path, decoder: Decoder) -> SequentialImages:
+    """Open a folder of image files, which are read in the order of their paths.
+
+    Args:
+        folder: A folder as described in `folders.load_folder`.
+        decoder: Decodes the images.
+
+    Raises:
+        InputError: There are no images, or none can be used. Others raise when they are read, and so do files that
+            changed.
+    """
+    listing = list_images(folder)
+    files = listing.files
+    signatures = np.array([Signature.of(file) or Signature(0, 0) for file in files], np.int64)
+    digest = hashlib.sha256(signatures.tobytes())
+    for file in files:
+        digest.update(os.fsencode(file.relative_to(folder)) + b"\0")
+
+    def items(start: int) -> Iterator[EncodedImage]:
+        for file, signature in zip(files[start:], signatures[start:].tolist(), strict=True):
+            check_unchanged(file, Signature(*signature))
+            yield EncodedImage(file, printable(file.relative_to(folder)))
+
+    first = find_first(folder, items(0), decoder)
+    labels = [label for part in listing.parts for label in part.labels or ()]
+    return SequentialImages(
+        folder,
+        {part.split: len(part.files) for part in listing.parts},
+        first.shape(decoder),
+        lambda start: decode_blocks(folder, items(start), decoder, first),
+        digest.hexdigest(),
+        np.array(labels, np.int64) if labels else None,
+        listing.classes,
+        notes=listing.notes,
+    )
 
 
 class EncodedImage(NamedTuple):

@@ -25,6 +25,7 @@ from keras_vae.data.layout import SUFFIXES
 from keras_vae.data.lazy import Load, is_streamed, streaming_note
 from keras_vae.data.lazy_arrays import open_arrays
 from keras_vae.data.published import FASHION_MNIST, MNIST
+from keras_vae.data.records import find_records, pack_first, refuse_records
 from keras_vae.data.streams import Stream
 
 __all__ = [
@@ -108,8 +109,8 @@ def load(
     """
     conversion = Conversion(image_size, color, fit)
     show = progress or silent
-    name, path, is_named = _resolve(source)
-    _check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
+    name, path, is_named = resolve(source)
+    check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
     _check_load(load, name, path, is_named)
     if is_named:
         loaded = SOURCES[name].load(show)
@@ -146,8 +147,8 @@ def stream(
 
     Arguments and errors are those of `load`. Test images of the source, if any, come first.
     """
-    _, path, is_named = _resolve(source)
-    _check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
+    _, path, is_named = resolve(source)
+    check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
     conversion, show = Conversion(image_size, color, fit), progress or silent
     if not is_named and path.is_dir():
         return streams.stream_folder(
@@ -244,13 +245,22 @@ def _check_load(load: Load, name: str, path: Path, is_named: bool) -> None:
     if is_named or zipfile.is_zipfile(path):
         kind = "made in memory" if is_named else "compressed, and cannot be read in any order"
         shown = name if is_named else printable(path)
-        raise InputError(
-            f"load = 'stream': {shown} is {kind}; run `vae data pack {shown} FILE.npy`, and use FILE.npy as the source"
-        )
+        raise InputError(f"load = 'stream': {shown} is {kind}; {pack_first(shown)}")
 
 
-def _check_options(path: Path, is_named: bool, **options: Any) -> None:
-    """Reject files that are not images, and options of folders with other sources."""
+def check_options(path: Path, is_named: bool, **options: Any) -> None:
+    """Reject files that are not images, and options of folders with other sources.
+
+    Args:
+        path: The source.
+        is_named: Whether it is a named source.
+        **options: Options that only folders have.
+
+    Raises:
+        InputError: The source or an option is rejected.
+    """
+    if not is_named and (records := find_records(path)):
+        raise refuse_records(path, records)
     if not is_named and path.is_dir():
         return
     for name, value in options.items():
@@ -267,12 +277,19 @@ def _check_options(path: Path, is_named: bool, **options: Any) -> None:
 _LACKS = {"background": "no transparency", "scale": "8 bits per channel", "skip_broken": "no files to skip"}
 
 
-def _resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
-    """Return a source as a name and as a path, and whether it refers to a named source."""
+def resolve(source: str | os.PathLike[str]) -> tuple[str, Path, bool]:
+    """Return a source as a name and as a path, and whether it refers to a named source.
+
+    Args:
+        source: As in `load`.
+
+    Raises:
+        InputError: There is no such source.
+    """
     name = os.fspath(source)
     path = to_path(name)
     is_named = name in SOURCES and not isinstance(source, os.PathLike)
-    if not is_named and not (name and os.path.exists(path)):
+    if not is_named and not (name and (os.path.exists(path) or find_records(path))):
         raise _not_found(name, path)
     return name, path, is_named
 

@@ -16,6 +16,7 @@ from keras_vae.data.convert import Conversion
 from keras_vae.data.dataset import Dataset, evenly_spaced
 from keras_vae.data.folders import open_folder
 from keras_vae.data.lazy_arrays import open_arrays
+from keras_vae.data.packed import open_packed
 
 BLOCK_SIZE = 512
 
@@ -115,7 +116,9 @@ def stream_datasets(
 
 
 def stream_arrays(path: Path, conversion: Conversion) -> Stream:
-    """Return a stream over the images of a `.npz` or `.npy` file of any size; names are `split/position`.
+    """Return a stream over the images of a `.npz` or `.npy` file of any size.
+
+    Names are those of packed images; otherwise `split/position`.
 
     Args:
         path: A file as described in `arrays.load_arrays`.
@@ -125,7 +128,11 @@ def stream_arrays(path: Path, conversion: Conversion) -> Stream:
         InputError: The file cannot be read or contains no images. Invalid images raise when they are read.
     """
     opened = open_arrays(path, conversion)
-    return stream_datasets(opened.datasets[::-1], opened.notes, place=os.path.realpath(path))
+    packed, names = open_packed(path), list[str]()
+    if packed is not None:
+        for _, chosen in reversed(list(packed.ranges)):
+            names += packed.names(chosen.start, chosen.stop) or ()
+    return stream_datasets(opened.datasets[::-1], opened.notes, place=os.path.realpath(path), names=names)
 
 
 def stream_folder(

@@ -87,7 +87,7 @@ def total_memory() -> int:
 
 
 def memory_limit() -> int:
-    """Return how many bytes of memory this process may use: those of the machine, or the limit of its control group."""
+    """Return the bytes of memory that this process may use: those of the machine, or the limit of its control group."""
     return min([total_memory(), *_group_limits()])
 
 

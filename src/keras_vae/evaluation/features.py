@@ -323,7 +323,7 @@ def _train(
     rng = np.random.default_rng([seed, 1])
     epochs = [rng.permutation(len(images)) for _ in range(math.ceil(steps * size / len(images)))]
     batches = np.concatenate(epochs)[: steps * size].reshape(steps, size)
-    # Batches may not divide by the number of devices, and the cached weights must not depend on it.
+    # The size of a batch may not be a multiple of the number of devices, on which cached weights must not depend.
     with backend.distributed(1):
         trained = _network(network.input_shape[1:], network.output_shape[-1], seed)
         trained.compile(

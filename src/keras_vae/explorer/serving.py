@@ -1,7 +1,6 @@
 """The server of the page, on a port of this machine."""
 
 import errno
-import importlib.util
 import logging
 import os
 import socket
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, require_packages
 from keras_vae.core.progress import Progress
 from keras_vae.runs.run import Run
 
@@ -28,10 +27,7 @@ def check_installed() -> None:
     Raises:
         InputError: A package is missing.
     """
-    missing = [name for name in ("gradio", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        names = " and ".join(missing)
-        raise InputError(f"explore = {names}: not installed; run pip install 'keras-vae[explore]'")
+    require_packages("explore", ["gradio", "uvicorn"], "explore")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -82,7 +82,7 @@ def _version(name: str) -> str:
 
 
 def _missing(name: str) -> str:
-    raise InputError(f"format = space: {name} is not installed; run pip install 'keras-vae[explore]'") from None
+    raise InputError(f"format = space: {name} is not installed; pip install 'keras-vae[explore]'") from None
 
 
 def _readme(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Integrations: model export, the Hugging Face Hub, scikit-learn, Optuna, trackers of experiments."""
+"""Integrations: model export, the Hugging Face Hub, scikit-learn, sweeps with Optuna, experiment trackers."""
 
 import lazy_loader
 

@@ -1,14 +1,13 @@
 """Pushing runs to the Hugging Face Hub, and pulling runs from it."""
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_vae.core.errors import InputError, RunError, first_line
+from keras_vae.core.errors import InputError, RunError, first_line, require_packages
 from keras_vae.core.files import (
     check_destination,
     check_name,
@@ -148,8 +147,7 @@ def check_installed() -> None:
     Raises:
         InputError: The package is missing.
     """
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise InputError("huggingface_hub: not installed; pip install 'keras-vae[hub]'")
+    require_packages("hub", ["huggingface_hub"], "hub")
 
 
 def _check_name(repository: str) -> None:

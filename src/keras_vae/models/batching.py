@@ -61,7 +61,7 @@ def fitting_batch_size(image_shape: Shape, draws: int = 1) -> int:
 
 
 def check_divisible(argument: str, x: Any, batch_size: int | None) -> None:
-    """Reject arrays whose batches do not divide by the number of devices; do nothing on one device.
+    """Reject arrays whose batches cannot be divided evenly among the devices; do nothing on one device.
 
     Args:
         argument: Name of the argument, for messages.
@@ -69,7 +69,7 @@ def check_divisible(argument: str, x: Any, batch_size: int | None) -> None:
         batch_size: Rows per batch; None means 32, as in Keras.
 
     Raises:
-        InputError: The number of rows or of the rows per batch does not divide.
+        InputError: The number of rows, or of rows per batch, is not a multiple of the number of devices.
     """
     replicas = backend.num_replicas()
     arrays = [array for array in keras.tree.flatten(x) if array is not None]
@@ -78,12 +78,12 @@ def check_divisible(argument: str, x: Any, batch_size: int | None) -> None:
     count, size = len(arrays[0]), batch_size or 32
     if count % replicas:
         raise InputError(
-            f"{argument}: {count} images do not divide by {replicas} devices; pass "
+            f"{argument}: {count} images cannot be divided evenly among {replicas} devices; pass "
             f"{alternatives(multiples_around(count, replicas))} images"
         )
     if size < count and size % replicas:
         raise InputError(
-            f"batch_size = {size}: does not divide by {replicas} devices; choose "
+            f"batch_size = {size}: cannot be divided evenly among {replicas} devices; choose "
             f"{alternatives(multiples_around(size, replicas))}"
         )
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from keras_vae.core.config import flattened
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.evaluation.descriptions import (
     DENSITY,
@@ -116,7 +117,7 @@ def render(
         *(figure_section(name, FIGURES[name], figures[name], title) for name in FIGURES if name in figures),
         *(_evaluation_table(name, evaluated[name]) for name in _TABLES if name in evaluated),
         *_epochs(metrics),
-        Section("settings", "Settings", "settings", {"toml": experiment_toml, "environment": list(_flat(environment))}),
+        settings_section(experiment_toml, environment),
     ]
     return load_template("report.html", with_code=with_code).render(title=title, summary=summary, sections=sections)
 
@@ -303,6 +304,17 @@ def figure_section(name: str, caption: Caption, image: ThemedImage, title: str) 
     return Section(name, caption.heading, "picture", {"id": name, "width": width, "height": height, **content})
 
 
+def settings_section(experiment_toml: str, environment: Mapping[str, Any]) -> Section:
+    """Return the section of the settings.
+
+    Args:
+        experiment_toml: The experiment.
+        environment: Versions, devices and other facts; may be nested.
+    """
+    facts = [(name, str(value)) for name, value in flattened(environment).items()]
+    return Section("settings", "Settings", "settings", {"toml": experiment_toml, "environment": facts})
+
+
 _RANKED_BY = (MONITORED, "val_negative_elbo", "negative_elbo", "total_loss")
 """The losses that determine the best epoch: the first that exists."""
 
@@ -351,11 +363,3 @@ def _name(column: str) -> str:
 
 def _is_loss(column: str) -> bool:
     return column.endswith(("_loss", "_elbo"))
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)

@@ -1,12 +1,11 @@
 """The HTML page of a sweep: its best runs, figures about its settings, and all trials."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_vae.evaluation.descriptions import SWEEP_FIGURES
 from keras_vae.report.figures.themes import ThemedImage
-from keras_vae.report.html import Section, figure_section
-from keras_vae.report.html import with_code as _with_code
+from keras_vae.report.html import Section, figure_section, settings_section, with_code
 from keras_vae.report.pages import load_template
 
 
@@ -18,7 +17,7 @@ class TrialRow(NamedTuple):
         links: Addresses, relative to the page, by text.
         value: The metric, or the state of a trial without one.
         settings: Values of the settings by dotted key, as text.
-        note: Why it failed, if it did.
+        note: The reason of its failure, if it failed.
         thumbnail: Some images of its model as a data URI, if any.
     """
 
@@ -40,7 +39,7 @@ def render_sweep(
     figures: Mapping[str, ThemedImage],
     notes: Sequence[str],
     experiment_toml: str,
-    environment: Mapping[str, str],
+    environment: Mapping[str, Any],
 ) -> str:
     """Return a self-contained HTML page about a sweep, which needs no network and no scripts.
 
@@ -51,17 +50,15 @@ def render_sweep(
         best: The best trials, best first.
         trials: All trials.
         figures: Images by name, a key of `SWEEP_FIGURES`.
-        notes: Why figures are missing.
+        notes: Reasons why figures are missing.
         experiment_toml: The experiment with its table `[sweep]`.
-        environment: Facts about the storage.
+        environment: Seeds per trial, backend, versions and other facts; may be nested.
     """
     keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     sections = [
         Section("best", "Best runs", "best_trials", {"trials": best, "metric": metric}),
         *(figure_section(name, SWEEP_FIGURES[name], figures[name], title) for name in SWEEP_FIGURES if name in figures),
         Section("trials", "Trials", "trials", {"trials": trials, "keys": keys, "metric": metric, "notes": notes}),
-        Section(
-            "settings", "Settings", "settings", {"toml": experiment_toml, "environment": list(environment.items())}
-        ),
+        settings_section(experiment_toml, environment),
     ]
-    return load_template("sweep.html", with_code=_with_code).render(title=title, summary=summary, sections=sections)
+    return load_template("sweep.html", with_code=with_code).render(title=title, summary=summary, sections=sections)

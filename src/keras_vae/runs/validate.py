@@ -53,23 +53,23 @@ def check_batch_size(training: TrainingConfig, num_images: int) -> None:
 
 
 def check_devices(experiment: Experiment, splits: Splits) -> None:
-    """Refuse batches of training or validation images that do not divide by the number of devices."""
+    """Refuse batches of training or validation images that cannot be divided evenly among the devices."""
     replicas, size = backend.num_replicas(), experiment.training.batch_size
     if size % replicas:
         raise InputError(
-            f"training.batch_size = {size}: does not divide by {replicas} devices; choose "
+            f"training.batch_size = {size}: cannot be divided evenly among {replicas} devices; choose "
             f"{alternatives(multiples_around(size, replicas))}"
         )
     train, validation = len(splits.train), 0 if splits.validation is None else len(splits.validation)
     if train % replicas or validation % replicas:
         images = f"{train} training images" + (f" and {validation} validation images" if validation else "")
         raise InputError(
-            f"devices = {replicas}: {images} do not divide by {replicas}; {_divisible_sizes(experiment, splits)}"
+            f"devices = {replicas}: {images} cannot be divided evenly; {_divisible_sizes(experiment, splits)}"
         )
 
 
 def _divisible_sizes(experiment: Experiment, splits: Splits) -> str:
-    """Return a remedy for training and validation images that do not divide by the number of devices.
+    """Return a remedy for training and validation images that cannot be divided evenly among the devices.
 
     It changes the sizes of those splits that are taken from the training images. Otherwise, it uses fewer devices.
     """

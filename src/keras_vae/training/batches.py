@@ -1,7 +1,6 @@
 """Batches of training images in a reproducible order, and the batch size of validation."""
 
 import contextlib
-import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_vae.core import backend
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, require_packages
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.data.lazy import is_lazy
@@ -51,7 +50,7 @@ class ShuffledBatches(keras.utils.PyDataset):
 
 
 class StreamedBatches(ShuffledBatches):
-    """Batches of images that are read on demand; threads of grain read the next batches while the model trains.
+    """Batches of images that are read on demand, in threads of grain, while the model trains on earlier batches.
 
     Args:
         images: As for `ShuffledBatches`, with `LazyImages`.
@@ -119,8 +118,8 @@ def require_grain(splits: Splits) -> None:
     Raises:
         InputError: The images are streamed, and grain is not installed.
     """
-    if splits.train.is_streamed and importlib.util.find_spec("grain") is None:
-        raise InputError("load = 'stream': grain is not installed; pip install 'keras-vae[stream]'")
+    if splits.train.is_streamed:
+        require_packages("load = 'stream'", ["grain"], "stream")
 
 
 class ShuffleEachEpoch(keras.callbacks.Callback):

@@ -29,7 +29,7 @@ MAX_SKIPPED = 100
 """Number of steps in a row whose updates may be skipped before training stops."""
 
 STEPS_PER_LOOK = 64
-"""Number of steps between two looks at the loss. A look reads it from the device, and waits until the step is done."""
+"""Number of steps after which the loss is read from the device, which waits until the step is done."""
 
 SECONDS_PER_LOOK = 0.25
 """Seconds between two updates of the progress bar, each of which reads the loss."""
@@ -116,8 +116,8 @@ class StopOnSignal(StepCallback):
 class TerminateOnNonFinite(StepCallback):
     """Stops training if the loss is NaN or infinite before the next checkpoint, so that the last good epoch is kept.
 
-    It looks at the loss every `STEPS_PER_LOOK` steps and at the end of an epoch. If it finds a non-finite loss, it
-    reads the losses since the last look, and reports the first step or steps that are not finite.
+    It reads the loss every `STEPS_PER_LOOK` steps and at the end of an epoch. If the loss is not finite, it reads all
+    losses since the previous time, and reports the first step or steps that are not finite.
 
     If `skip_non_finite` is set, it stops if no more updates are made: after an epoch whose last `MAX_SKIPPED` steps, or
     all of fewer, were skipped.
@@ -136,7 +136,7 @@ class TerminateOnNonFinite(StepCallback):
         self.losses: list[tuple[int, Tensor]] = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep the loss, and look at the last one of every `STEPS_PER_LOOK` steps."""
+        """Keep the loss, and check the last one of every `STEPS_PER_LOOK` steps."""
         step = _num_steps(self, batch)
         # The loss is a mean over the epoch, so that it stays NaN or infinite.
         self.losses.append((step, (logs or {})["total_loss"]))

@@ -87,7 +87,7 @@ def fit_prior(
     splits = given_or_own_splits(run, splits, progress)
     run.require_same_images(splits)
     run = run.writable_copy()
-    # The last batch of codes may not divide by the number of devices.
+    # The size of the last batch of codes may not be a multiple of the number of devices.
     with run.lock(), backend.distributed(1):
         return _fit_and_measure(run, spec, splits, epochs, progress)
 

@@ -129,7 +129,9 @@ def resume(
             the run needs Python files that are not trusted.
         RunError: The loss became NaN or infinite, or another process writes to the run.
     """
-    run = FollowedRun.of(Run.open(run)) if backend.process_id() else Run.open(run)
+    run = Run.open(run)
+    if backend.process_id():
+        run = FollowedRun(run.path)
     if not run.is_complete:
         with backend.distributed(devices), run.lock():
             # Another process may have completed it in the meantime.
@@ -140,11 +142,6 @@ def resume(
 
 class FollowedRun(Run):
     """A run that process 0 of a cluster writes, as the other processes see it: they read it and write nothing."""
-
-    @classmethod
-    def of(cls, run: Run) -> "FollowedRun":
-        """Return a run in its role in a process other than 0."""
-        return cls(run.path)
 
     @contextlib.contextmanager
     def lock(self, timeout: float = 0) -> Iterator[None]:
@@ -215,7 +212,7 @@ def _initial_model(resolved: ResolvedExperiment, splits: Splits) -> BaseVAE:
 
 
 def notes_on_resuming(run: Run) -> list[str]:
-    """Return after which epoch a training resumes, and which versions differ from those at its start, if any."""
+    """Return a line with the last complete epoch of a training, and one with the versions that changed, if any."""
     epochs = len(run.metrics.get("epoch", ()))
     start = (
         f"after epoch {epochs} of {run.experiment.training.epochs}"
@@ -227,7 +224,7 @@ def notes_on_resuming(run: Run) -> list[str]:
 
 
 def _changed_versions(run: Run) -> str | None:
-    """Return which versions differ from those that a run was started with, in words; None if all are the same."""
+    """Return a line with the versions that differ from those that a run was started with; None if none differ."""
     current, started = backend.describe_software()["versions"], run.environment["versions"]
     others = {"tensorflow", "jax", "torch"} - {backend.name()}
     changes = [

@@ -38,7 +38,7 @@ class ClusterPlan(NamedTuple):
     """The place of this process in a cluster.
 
     Args:
-        coordinator: Address and port of process 0; None lets JAX ask SLURM.
+        coordinator: Address and port of process 0; None if JAX finds them in the variables of SLURM.
         num_processes: Number of processes.
         process_id: Number of this process, counted from 0.
     """
@@ -67,9 +67,12 @@ class ClusterPlan(NamedTuple):
         addresses = values[0].split(",")
         if not re.fullmatch(r".+:\d{1,5}", addresses[0]):
             raise InputError(f"${_KERAS[0]} = {values[0]}: no port; write the address of process 0 as HOST:PORT")
-        if count < 1 or (len(addresses) > 1 and len(addresses) != count):
+        if count < 1:
+            raise InputError(f"${_KERAS[1]} = {count}: no process; pass at least 1")
+        if len(addresses) not in (1, count):
             raise InputError(
-                f"${_KERAS[1]} = {count}: {len(addresses)} addresses in ${_KERAS[0]}; pass one per process"
+                f"${_KERAS[1]} = {count}: there are {len(addresses)} addresses in ${_KERAS[0]}; pass one, or one per "
+                "process"
             )
         if not 0 <= process_id < count:
             raise InputError(f"${_KERAS[2]} = {process_id}: there are {count} processes; pass 0 to {count - 1}")
@@ -78,15 +81,15 @@ class ClusterPlan(NamedTuple):
 
 def _integer(variable: str, value: str) -> int:
     if not re.fullmatch("[0-9]{1,6}", value):
-        raise InputError(f"${variable} = {value}: not an integer; pass a number of processes")
+        raise InputError(f"${variable} = {value}: not an integer; pass digits only, such as 2")
     return int(value)
 
 
 def join_cluster(folder: Path) -> None:
     """Join the processes that train one model together, and divide every batch among all of their devices.
 
-    It must be called before JAX computes anything. The variables of SLURM or Keras tell the place of this process; see
-    `ClusterPlan.from_environment`.
+    It must be called before JAX computes anything. `ClusterPlan.from_environment` reads the place of this process from
+    the variables of SLURM or Keras.
 
     Args:
         folder: A folder that all processes see. They are listed there until all have started.
@@ -118,7 +121,24 @@ def join_cluster(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
     _replace_abort(lambda: "another process of the cluster was lost")
+    with _quiet_stdout():
+        # The first communication prints a line to stdout, which belongs to the results.
+        wait_for_all("joined")
     _distribute_among_processes()
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Discard what C code prints to stdout during a block."""
+    sys.stdout.flush()
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
 
 
 def _initialize(plan: ClusterPlan, seconds: int) -> None:
@@ -239,7 +259,7 @@ def ending_with_others(advice: str) -> Iterator[None]:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this process with an exit code; a member of a cluster waits for the others for seconds only."""
+    """End this process with an exit code; a member of a cluster waits at most `_SHUTDOWN_SECONDS` for the others."""
     if num_processes() > 1:
         _replace_abort(lambda: "", code)
         leave_cluster()

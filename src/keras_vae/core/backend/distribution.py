@@ -72,8 +72,8 @@ def num_replicas() -> int:
 def map_rows(function: Callable[[Any], Any], batch: Any) -> Any:
     """Apply a function to a batch whose rows are divided among the devices of the current distribution.
 
-    Without this, every device computes the whole batch. If the rows do not divide by the number of devices, the last
-    row is repeated, and the results of its copies are removed.
+    Without this, every device computes the whole batch. If their number is not a multiple of that of the devices, the
+    last row is repeated, and the results of its copies are removed.
 
     Args:
         function: Maps a nested structure of arrays or tensors with N rows to a nested structure with N rows, each of
@@ -140,7 +140,7 @@ def _one_batch_ahead(batches: Iterator[Any]) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def rejected_indivisible_batches() -> Iterator[None]:
-    """Replace JAX's error for a batch that does not divide by the number of devices by an `InputError`."""
+    """Replace JAX's error for a batch that cannot be divided evenly among the devices by an `InputError`."""
     try:
         yield
     except ValueError as error:
@@ -149,8 +149,8 @@ def rejected_indivisible_batches() -> Iterator[None]:
             raise
         count = num_replicas()
         raise InputError(
-            f"x: the images of a batch do not divide by {count} devices; make the size of every batch, also of the "
-            f"last one, a multiple of {count}"
+            f"x: the images of a batch cannot be divided evenly among {count} devices; make the size of every batch, "
+            f"also of the last one, a multiple of {count}"
         ) from None
 
 

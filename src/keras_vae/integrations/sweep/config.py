@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
@@ -14,21 +14,21 @@ from keras_vae.integrations.sweep.space import Dimension, Values, parse_dimensio
 from keras_vae.runs.experiment import ComponentSpec, Experiment
 
 _FIXED = {
-    "data": "the metric is not comparable between other images",
+    "data": "the metric of different images is not comparable",
     "seed": "it would rank seeds; set sweep.repeats to average over several",
     "name": "it does not change the training",
     "description": "it does not change the training",
     "format": "it does not change the training",
     "sweep": "it is a setting of the sweep, not of a trial",
 }
-"""Settings that a search space must not contain, and why."""
+"""Settings that a search space must not contain, and the reasons."""
 
 _MAX_COMBINATIONS = 1000
 """Number of combinations of candidate values up to which all of them are validated."""
 
 
 class SweepConfig(ConfigModel):
-    """`[sweep]`: what the trials of a sweep change, and how they are ranked.
+    """`[sweep]`: the settings that the trials of a sweep change, and the metric that ranks them.
 
     Args:
         metric: The number to minimize, on validation images: `negative_elbo`, `total_loss` or `reconstruction_loss`.
@@ -128,25 +128,7 @@ class SweepExperiment(Experiment):
                 raise InputError(f"sweep.space.{key} = {shown(self.sweep.space[key])}: {reason}; remove it")
         self.trial({}, self.sweep.repeats - 1)
         for values in self.candidates():
-            _in_space(self.trial, values)
-
-
-def _in_space(check: Any, values: Values) -> Any:
-    """Call a function with values of a trial; an error names the search space."""
-    try:
-        return check(values)
-    except InputError as error:
-        raise InputError(f"sweep.space: {error}") from None
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str] = ()) -> list[str]:
-    """Return the dotted keys of the settings that differ between two nested tables."""
-    names = [*one, *(name for name in other if name not in one)]
-    found = list[str]()
-    for name in names:
-        left, right = one.get(name), other.get(name)
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differences(left, right, [*keys, name])
-        elif left != right:
-            found.append(".".join([*keys, name]))
-    return found
+            try:
+                self.trial(values)
+            except InputError as error:
+                raise InputError(f"sweep.space: {error}") from None

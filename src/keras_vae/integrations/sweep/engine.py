@@ -1,14 +1,24 @@
 """The parts of Optuna that a sweep uses: storages, studies, samplers and pruners."""
 
 import contextlib
-import importlib.util
 import inspect
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_vae.core.errors import InputError, RunError, first_line, hide_passwords, listed, shown, suggestion, unknown
+from keras_vae.core.errors import (
+    InputError,
+    RunError,
+    first_line,
+    hide_passwords,
+    listed,
+    require_packages,
+    shown,
+    suggestion,
+    unknown,
+)
 from keras_vae.integrations.sweep.config import SweepExperiment
 
 SAMPLERS = {
@@ -46,8 +56,7 @@ _OURS = ("seed", "search_space")
 
 def require_optuna() -> None:
     """Raise an `InputError` if Optuna is not installed."""
-    if importlib.util.find_spec("optuna") is None:
-        raise InputError("sweep: the package optuna is missing; pip install 'keras-vae[sweep]'")
+    require_packages("sweep", ["optuna"], "sweep")
 
 
 @contextlib.contextmanager
@@ -178,10 +187,7 @@ def grid_size(experiment: SweepExperiment) -> int | None:
     """Return the number of points of the grid; None for other samplers than `grid`."""
     if experiment.sweep.sampler["name"] != "grid":
         return None
-    size = 1
-    for values in _grid(experiment).values():
-        size *= len(values)
-    return size
+    return math.prod(len(values) for values in _grid(experiment).values())
 
 
 def _grid(experiment: SweepExperiment) -> dict[str, list[Any]]:
@@ -215,6 +221,6 @@ def _build(kind: str, spec: Mapping[str, Any], names: Mapping[str, str], given: 
         return cls(**arguments, **given)
     except ImportError as error:
         package = getattr(error.__cause__, "name", None) or getattr(error, "name", None) or name
-        raise InputError(f"{where} = {name}: the package {package} is missing; pip install {package}") from None
+        raise InputError(f"{where} = {name}: {package} is not installed; pip install {package}") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{where} = {name}: {first_line(error)}; correct its arguments") from None

@@ -43,17 +43,16 @@ def write_report(sweep: Sweep, *, progress: Progress = silent) -> Path:
     trials, ranked = sweep.trials, sweep.ranked
     metric = sweep.experiment.sweep.metric
     drawn, notes = _figures(sweep, trials, ranked)
-    states = [trial.state for trial in trials]
     page = render_sweep(
         title=sweep.folder.resolve().name,
-        summary=" · ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no trials",
+        summary=sweep.summary or "no trials",
         metric=metric,
         best=[_row(sweep, trial, _thumbnail(sweep, trial)) for trial in progress(ranked[:_BEST], "drawing images")],
         trials=[_row(sweep, trial) for trial in trials],
         figures=drawn,
         notes=notes,
         experiment_toml=sweep.experiment.to_toml(),
-        environment={"repeats": str(sweep.experiment.sweep.repeats), **_software(sweep, ranked)},
+        environment={"repeats": sweep.experiment.sweep.repeats, **_software(sweep, ranked)},
     )
     file = sweep.folder / PAGE
     with locked(file):
@@ -64,7 +63,7 @@ def write_report(sweep: Sweep, *, progress: Progress = silent) -> Path:
 def _figures(
     sweep: Sweep, trials: Sequence[TrialResult], ranked: Sequence[TrialResult]
 ) -> tuple[dict[str, ThemedImage], list[str]]:
-    """Return the figures that the trials allow, and why others are missing."""
+    """Return the figures that the trials allow, and the reasons why others are missing."""
     if len(ranked) < 2:
         return {}, ["Figures need at least two complete trials."]
     complete = {trial.number: float(trial.value or 0) for trial in ranked}
@@ -117,12 +116,11 @@ def _coordinates(sweep: Sweep, ranked: Sequence[TrialResult]) -> tuple[list[figu
 
 
 def _row(sweep: Sweep, trial: TrialResult, thumbnail: str = "") -> TrialRow:
-    name = trial.runs[0] if trial.runs else f"{trial.number:04d}"
     links = {run: f"{run}/" for run in trial.runs}
     links |= {f"report of {run}": f"{run}/{PAGE}" for run in trial.runs if (sweep.folder / run / PAGE).is_file()}
     value = trial.state if trial.value is None else format_number(trial.value)
     settings = {key: _text(value) for key, value in trial.settings.items()}
-    return TrialRow(name, links, value, settings, trial.error or "", thumbnail)
+    return TrialRow(trial.name, links, value, settings, trial.error or "", thumbnail)
 
 
 def _thumbnail(sweep: Sweep, trial: TrialResult) -> str:
@@ -139,7 +137,7 @@ def _thumbnail(sweep: Sweep, trial: TrialResult) -> str:
         return ""
 
 
-def _software(sweep: Sweep, ranked: Sequence[TrialResult]) -> Mapping[str, str]:
+def _software(sweep: Sweep, ranked: Sequence[TrialResult]) -> Mapping[str, Any]:
     """Return the backend and the versions of the best run, if it is on this machine."""
     folder = next((sweep.folder / trial.runs[0] for trial in ranked if trial.runs), None)
     if folder is None:

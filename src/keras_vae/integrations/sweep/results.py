@@ -34,7 +34,7 @@ class TrialResult:
         settings: The values of the settings in the search space, by dotted key.
         runs: The names of its run folders, one per seed, in the folder of the sweep.
         history: The metric of the first seed by epoch.
-        error: Why the trial failed, in one line; else None.
+        error: The reason why the trial failed, in one line; else None.
     """
 
     number: int
@@ -44,6 +44,11 @@ class TrialResult:
     runs: Sequence[str]
     history: Mapping[int, float]
     error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its first run folder, or its number if there is none on this machine."""
+        return self.runs[0] if self.runs else run_names(self.number, 1)[0]
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for programs."""
@@ -104,6 +109,12 @@ class Sweep:
         """The complete trials, best first."""
         complete = [trial for trial in self.trials if trial.value is not None]
         return sorted(complete, key=lambda trial: (trial.value, trial.number))
+
+    @property
+    def summary(self) -> str:
+        """The number of trials by state, such as `7 complete · 1 failed`."""
+        states = [trial.state for trial in self.trials]
+        return " · ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
     def _result(self, number: int, trial: Any) -> TrialResult:
         state = STATES[trial.state.name]

@@ -77,17 +77,17 @@ class Range(ConfigModel):
         return param
 
     def problem(self) -> str | None:
-        """Return why there are no such numbers, and what to do; None if there are."""
+        """Return the reason why the range is invalid, and what to do; None if it is valid."""
         if not np.isfinite([self.low, self.high, self.step or 1]).all():
             return "not finite; choose finite limits"
         if not self.low < self.high:
-            return "low is not below high; exchange them, or remove the setting"
+            return "low is not below high; swap them, or remove the setting"
         if self.log and self.low <= 0:
             return "a logarithmic range contains only numbers above 0; raise low, or remove log"
-        if self.step is not None and (self.log or not 0 < self.step <= self.high - self.low):
-            return (
-                "log and step exclude each other; remove one" if self.log else "step does not fit; choose a smaller one"
-            )
+        if self.log and self.step is not None:
+            return "log and step exclude each other; remove one"
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            return "step is not between 0 and high − low; choose another one"
         if self.is_integer and isinstance(self.step, float):
             return "a step of integers is not an integer; write the limits as 1.0, or choose another step"
         return None

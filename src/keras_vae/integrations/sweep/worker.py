@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import keras
 
 from keras_vae.core import backend
+from keras_vae.core.config import flattened
 from keras_vae.core.errors import InputError, RunError, check_count, first_line, is_out_of_memory, shown
 from keras_vae.core.files import write_text, writing
 from keras_vae.core.locks import locked
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
-from keras_vae.integrations.sweep.config import SweepExperiment, differences
+from keras_vae.integrations.sweep.config import SweepExperiment
 from keras_vae.integrations.sweep.engine import (
     build_pruner,
     build_sampler,
@@ -132,8 +133,8 @@ def check_candidates(experiment: SweepExperiment, splits: Splits) -> None:
         first = meaning if first is None else first
         if changed := [name for name, value in meaning.items() if value != first[name]]:
             raise InputError(
-                f"sweep.metric = {config.metric}: trials differ in {changed[0]} ({shown(first[changed[0]])}, "
-                f"{shown(meaning[changed[0]])}), so that it is not comparable; {_remedy(config.metric, changed[0])}"
+                f"sweep.metric = {config.metric}: not comparable between trials, which differ in {changed[0]} "
+                f"({shown(first[changed[0]])}, {shown(meaning[changed[0]])}); {_remedy(config.metric, changed[0])}"
             )
 
 
@@ -194,7 +195,7 @@ def _open(experiment: SweepExperiment, folder: Path, url: str, splits: Splits) -
     name, file = study_name(folder), folder / FILE
     # The path of the images may be another one on another machine; their checksum is not.
     definition = {
-        **experiment.model_dump(mode="json", exclude={"data": {"source"}}, exclude_none=True),
+        **flattened(experiment.model_dump(mode="json", exclude={"data": {"source"}}, exclude_none=True)),
         "backend": backend.name(),
         "images": splits.checksum,
     }
@@ -218,18 +219,15 @@ def _open(experiment: SweepExperiment, folder: Path, url: str, splits: Splits) -
         if "definition" not in study.user_attrs:
             study.set_user_attr("definition", definition)
         started = study.user_attrs["definition"]
-        if changed := differences(started, definition):
-            raise InputError(_other_sweep(folder, changed[0], started, definition))
+        for key in started | definition:
+            if started.get(key) != definition.get(key):
+                raise InputError(
+                    f"{key} = {shown(definition.get(key))}: the sweep {folder} was started with "
+                    f"{shown(started.get(key))}; choose another --out"
+                )
         if not had_file:
             write_text(file, experiment.to_toml())
     return Sweep(folder, experiment, study)
-
-
-def _other_sweep(folder: Path, key: str, started: Any, definition: Any) -> str:
-    for name in key.split("."):
-        started = started.get(name) if isinstance(started, Mapping) else None
-        definition = definition.get(name) if isinstance(definition, Mapping) else None
-    return f"{key} = {shown(definition)}: the sweep {folder} was started with {shown(started)}; choose another --out"
 
 
 class _TrialError(Exception):

@@ -1,10 +1,8 @@
 """Experiment tracking with TensorBoard, Weights & Biases and MLflow."""
 
-import importlib.util
-
 import lazy_loader
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import require_packages
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -21,5 +19,4 @@ def check_installed(name: str) -> None:
     Raises:
         InputError: The package is missing.
     """
-    if importlib.util.find_spec(name) is None:
-        raise InputError(f"tracker = {name}: the package {name} is missing; pip install 'keras-vae[{name}]'")
+    require_packages(f"tracker = {name}", [name], name)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from keras_vae.core.config import flattened
 from keras_vae.core.errors import first_line
 from keras_vae.data.dataset import Splits
 from keras_vae.integrations.trackers import check_installed
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 Status = Literal["finished", "failed", "interrupted"]
-"""How a training ended."""
+"""The end of a training."""
 
 RECORD = "trackers.json"
 """File of a run with the name of each of its records in a tracker, and the number of recorded epochs."""
@@ -113,14 +114,14 @@ class Tracker(RunCallback, abc.ABC):
     @property
     @abc.abstractmethod
     def location(self) -> str:
-        """Where the record is, or how to view it, in a few words; only of a record that was started."""
+        """The place of the record, or the command that shows it; only of a record that was started."""
 
     @abc.abstractmethod
     def _open(self, name: dict[str, str], epochs: int) -> tuple[dict[str, str], int]:
         """Start a record or, if `name` is not empty, continue the one of that name.
 
         Args:
-            name: What identifies the record in the service.
+            name: The identifiers of the record in the service.
             epochs: The number of recorded epochs. If the process was killed, it may be one too low.
 
         Returns:
@@ -137,7 +138,7 @@ class Tracker(RunCallback, abc.ABC):
 
     @abc.abstractmethod
     def _log_results(self, context: PlotContext) -> None:
-        """Record the evaluation and the report of the run, and what else the service can show."""
+        """Record the evaluation and the report of the run, and other results that the service can show."""
 
     @abc.abstractmethod
     def _close(self, status: Status) -> None:
@@ -199,27 +200,6 @@ def notes_on_resuming(run: Run, names: Iterable[str]) -> list[str]:
         for name in (read_json(run.path / RECORD) or {})
         if name not in names
     ]
-
-
-def flattened(tables: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested tables by their joined keys.
-
-    Args:
-        tables: Tables of values.
-        separator: Joins the keys.
-        prefix: Begins every key.
-
-    Example:
-        >>> flattened({"model": {"prior": {"name": "realnvp"}}, "seed": 3})
-        {'model.prior.name': 'realnvp', 'seed': 3}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in tables.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, separator, f"{prefix}{key}{separator}")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def evaluation_numbers(run: Run) -> dict[str, float]:

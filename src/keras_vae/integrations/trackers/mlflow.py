@@ -12,7 +12,7 @@ from keras_vae.integrations.trackers.pictures import Pictures
 from keras_vae.report.context import PlotContext
 
 STATUS: Mapping[Status, str] = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-"""How a training ended, in words of MLflow."""
+"""The names of the ends of a training in MLflow."""
 
 MAX_PARAMS, MAX_METRICS = 100, 1000
 """Largest numbers of settings and of metrics in one request."""
@@ -42,11 +42,11 @@ class MLflow(Tracker):
         return f"run {self._id} in {self._client.tracking_uri}"
 
     def _open(self, name: dict[str, str], epochs: int) -> tuple[dict[str, str], int]:
-        # The library would report its use to its makers.
+        # By default, the library sends reports about its use to its makers.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
-        # It would print each step of the creation of a database.
+        # It prints every step of creating a database.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self._client = MlflowClient()

@@ -87,7 +87,7 @@ class EventWriter:
     """Writes an event file.
 
     The package `tensorboard` writes the format but opens files with TensorFlow, which would be loaded next to JAX or
-    PyTorch. Python's files do as well.
+    PyTorch. Python's own files suffice.
 
     Args:
         folder: The folder of the new file.
@@ -151,7 +151,7 @@ class EventWriter:
         self.write_text("settings", code_block(rows), 0)
 
     def close(self, status: Status) -> None:
-        """Write how the training ended, and close the file."""
+        """Write the status of the training, and close the file."""
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
         success = api_pb2.STATUS_SUCCESS if status == "finished" else api_pb2.STATUS_FAILURE

@@ -34,7 +34,7 @@ class WandB(Tracker):
         return f"wandb sync {self._local}" if self._wandb.offline else str(self._wandb.url)
 
     def _open(self, name: dict[str, str], epochs: int) -> tuple[dict[str, str], int]:
-        # The library would report its own errors to its makers.
+        # By default, the library sends reports about its own errors to its makers.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb

@@ -1,12 +1,11 @@
 """Base definitions of the export formats."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import require_packages
 
 if TYPE_CHECKING:
     import keras
@@ -52,8 +51,4 @@ class Format:
         Raises:
             InputError: A package is missing.
         """
-        missing = [name for name in self.packages if importlib.util.find_spec(name.replace("-", "_")) is None]
-        if missing:
-            raise InputError(
-                f"format = {self.name!r}: {' and '.join(missing)} not installed; pip install 'keras-vae[{self.extra}]'"
-            )
+        require_packages(f"format = {self.name!r}", self.packages, self.extra)
