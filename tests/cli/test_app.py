@@ -92,6 +92,26 @@ def test_help_of_no_command_imports_keras_or_numpy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_no_command_imports_keras_before_it_selects_the_backend(run: Path) -> None:
+    code = (
+        "import sys\n"
+        "from keras_vae.cli import app, common\n"
+        "def select(backend): print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules))); sys.exit()\n"
+        "common._import_keras = select\n"
+        "for words in (\n"
+        "    'train --data digits --out new', 'evaluate run', 'evaluate run --part 1/2', 'doctor run',\n"
+        "    'fit-prior run',\n"
+        "    'encode run --out z.npz', 'score run --out s.csv', 'sample run --out s.png',\n"
+        "    'reconstruct run --out r.png',\n"
+        "    'plot run latents', 'export run --format onnx', 'explore run'\n"
+        "):\n"
+        "    try: app(words.split(), standalone_mode=False)\n"
+        "    except SystemExit: common.release_locks()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]"] * 12, done
+
+
 @pytest.mark.parametrize("columns", [60, 80])
 def test_help_of_every_command_is_complete(columns: int, vae: Vae, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -134,3 +134,16 @@ def test_invalid_sizes_are_rejected(size: str, vae: Vae) -> None:
 @pytest.mark.parametrize("label", ["²", "9" * 5000])
 def test_labels_that_are_no_numbers_are_rejected(label: str, vae: Vae) -> None:
     assert_rejected(vae("sample", "mnist-2d", "--label", label), "is not a conditional model")
+
+
+@pytest.mark.parametrize(("option", "load"), [([], "stream"), (["--data", "other.npy"], "auto")])
+def test_settings_of_a_relative_path_in_an_experiment_file_apply(option: list[str], load: str, vae: Vae) -> None:
+    for name in ("images", "other"):
+        np.save(f"{name}.npy", np.arange(30 * 9 * 7, dtype="uint8").reshape(30, 9, 7))
+    Path("x.toml").write_text('[data]\nsource = "images.npy"\nload = "stream"\n[model]\nnetwork = { name = "mlp" }\n')
+    outcome = vae(
+        "train", "x.toml", *option, "--set", "training.epochs=1", "--set", "training.batch_size=9", "--out", "run"
+    )
+    assert outcome.code == 0, outcome.err
+    data = Experiment.from_file("run/experiment.toml").data
+    assert (data.source, data.load) == (str(Path((option or ["images.npy"])[-1]).resolve()), load)

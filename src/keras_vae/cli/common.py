@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
-
 ExperimentType = TypeVar("ExperimentType", bound="Experiment")
 
 
@@ -173,11 +172,8 @@ def with_data(
     skip_broken: bool = False,
 ) -> ExperimentType:
     """Return an experiment with the data of `--data` and its related options; None keeps a setting."""
-    from keras_vae.data.sources import SOURCES
-
-    if source is not None and source not in SOURCES and (path := to_path(source)).exists():
-        # An absolute path, so that later commands find it from any folder.
-        source = printable(path.resolve())
+    source = source and _absolute(source)
+    is_other = source not in (None, _absolute(experiment.data.source))
     settings: dict[str, Any] = {
         "data.source": source,
         "data.image_size": None if image_size is None else parse_size(image_size),
@@ -187,15 +183,21 @@ def with_data(
         "data.scale": scale,
         "data.skip_broken": skip_broken or None,
     }
-    if source not in (None, experiment.data.source):
-        settings["data.load"] = "auto"
-    if source not in (None, experiment.data.source) and not to_path(source or "").is_dir():
+    if is_other:
         # Settings of the folder on which a run was trained do not apply to other sources.
         unset = {"data.background": "refuse", "data.scale": "refuse", "data.skip_broken": False}
-        settings |= {key: value for key, value in unset.items() if settings[key] is None}
+        reset = () if to_path(source or "").is_dir() else unset
+        settings |= {"data.load": "auto"} | {key: unset[key] for key in reset if settings[key] is None}
     return experiment.with_overrides(
         [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value is not None]
     )
+
+
+def _absolute(source: str) -> str:
+    """Return the absolute path of a file or a folder, so that later commands find it; other sources remain."""
+    from keras_vae.data.sources import SOURCES
+
+    return source if source in SOURCES or not (path := to_path(source)).exists() else printable(path.resolve())
 
 
 _held = contextlib.ExitStack()

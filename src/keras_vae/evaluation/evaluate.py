@@ -11,7 +11,6 @@ from keras_vae.core.errors import InputError, require_list, unknown
 from keras_vae.core.parts import Part
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
-from keras_vae.evaluation.likelihood import measure_likelihood, measure_likelihood_part
 from keras_vae.evaluation.per_image import CHECKSUM, StageResult, load_per_image, stored, values_checksum
 from keras_vae.runs.evaluation_file import SCHEMA, Evaluation
 from keras_vae.runs.files import evaluation_name
@@ -90,6 +89,8 @@ class EvaluationContext:
 
 
 def _likelihood(context: EvaluationContext) -> StageResult:
+    from keras_vae.evaluation.likelihood import measure_likelihood
+
     return measure_likelihood(
         context.model,
         context.splits,
@@ -234,6 +235,8 @@ def _evaluate(
 
 def _measure_part(context: EvaluationContext, part: Part) -> None:
     """Measure the likelihood of a part of the images."""
+    from keras_vae.evaluation.likelihood import measure_likelihood_part
+
     measure_likelihood_part(
         context.model,
         context.splits,
