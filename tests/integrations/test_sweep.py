@@ -168,6 +168,15 @@ def test_sweep_trains_every_point_of_a_grid_records_failures_and_writes_a_page(s
         sweep(parse(*changes, ("[1, 2]", "[1, 3]")), splits, tmp_path / "x")
 
 
+@on_tensorflow("sweeps do not depend on the backend")
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_trial_whose_worker_gave_no_sign_of_life_is_resumed(splits: Splits, tmp_path: Path) -> None:
+    opened = sweep(parse(), splits, tmp_path / "x", trials=1)
+    lost = opened.study.ask()
+    assert len(sweep(parse(), splits, tmp_path / "x", trials=2).ranked) == 2
+    assert opened.study.trials[lost.number].state.name == "FAIL"
+
+
 def test_pruned_trials_remain_interrupted_runs(splits: Splits, tmp_path: Path) -> None:
     experiment = parse(('"nop"', '{ name = "threshold", upper = 0.0 }'))
     (trial,) = sweep(experiment, splits, tmp_path / "x", trials=1).trials

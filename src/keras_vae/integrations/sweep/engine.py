@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,31 @@ def storage_errors(storage: str) -> Iterator[None]:
 
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, UnboundLocalError) as error:
+        if isinstance(error, UnboundLocalError):
+            # If Optuna can neither write nor read the result of a trial, it raises this error on top of the true one.
+            if not isinstance(error.__context__, optuna.exceptions.StorageInternalError):
+                raise
+            error = error.__context__
         cause = getattr(error, "orig", None) or error.__cause__ or error
         reason = hide_passwords(first_line(getattr(cause, "orig", None) or cause))
         raise RunError(
             f"storage = {hide_passwords(storage)}: cannot be used: {reason}; all completed epochs are saved: start the "
             "same command again when it is available"
         ) from None
+
+
+def expect_signs_of_life(study: Any, trials: Iterable[Any]) -> None:
+    """Record a sign of life for running trials, so that those of lost workers become stale.
+
+    Optuna does not consider a trial stale whose worker was lost before its first sign of life.
+
+    Args:
+        study: The study, whose storage records heartbeats.
+        trials: Running trials of the study, each passed once only.
+    """
+    for trial in trials:
+        study._storage.record_heartbeat(trial._trial_id)
 
 
 def storage_url(storage: str | None, folder: Path) -> str:
@@ -146,8 +164,8 @@ def open_storage(url: str, heartbeat: int) -> Any:
         )
     except (ImportError, sqlalchemy.exc.NoSuchModuleError):
         name = url.partition(":")[0]
-        package = "psycopg[binary]" if name == "postgresql+psycopg" else "the driver of the database"
-        raise InputError(f"storage = {hide_passwords(url)}: {name} is not installed; pip install '{package}'") from None
+        remedy = "pip install 'psycopg[binary]'" if name == "postgresql+psycopg" else "install the database's driver"
+        raise InputError(f"storage = {hide_passwords(url)}: {name} is not installed; {remedy}") from None
 
 
 def build_sampler(experiment: SweepExperiment, seed: int | None) -> Any:

@@ -21,6 +21,7 @@ from keras_vae.integrations.sweep.config import SweepExperiment
 from keras_vae.integrations.sweep.engine import (
     build_pruner,
     build_sampler,
+    expect_signs_of_life,
     grid_size,
     open_storage,
     quiet,
@@ -246,9 +247,13 @@ class _Worker:
         """Train until there are enough trials, then wait for those of other workers, which may be lost."""
         import optuna
 
+        seen = set[int]()
         while True:
             optuna.storages.fail_stale_trials(self.study)
             trials = started_trials(self.study)
+            running = [trial for trial in trials if trial.state.name == "RUNNING" and trial.number not in seen]
+            expect_signs_of_life(self.study, running)
+            seen |= {trial.number for trial in running}
             states = {trial.state.name for trial in trials}
             if "WAITING" in states or len({original_number(trial) for trial in trials}) < self.trials:
                 self._run_one()
@@ -303,8 +308,7 @@ class _Worker:
 
     def _is_surplus(self, number: int) -> bool:
         """Return whether enough trials were started before a trial."""
-        earlier = {original_number(other) for other in started_trials(self.study)}
-        return sum(other < number for other in earlier) >= self.trials
+        return sum(other < number for other in set(map(original_number, started_trials(self.study)))) >= self.trials
 
     def _put_back(self, trial: Any) -> None:
         """Let the next worker resume a trial."""
