@@ -197,9 +197,7 @@ class Experiment(ConfigModel):
         try:
             return cls.from_toml(Path(path).read_text("utf-8"), str(path))
         except (FileNotFoundError, IsADirectoryError):
-            raise InputError(
-                f"{path}: no such experiment file; pass an existing file, or the name of a preset"
-            ) from None
+            raise InputError(f"{path}: no such experiment file; pass the path of an existing file") from None
         except UnicodeDecodeError:
             raise InputError(f"{path}: not text in UTF-8; pass a TOML file") from None
 
