@@ -165,7 +165,7 @@ class Dataset:
     def checksum(self) -> str:
         """Hexadecimal SHA-256 of shape, pixels, labels and factors; the same on every machine.
 
-        Of streamed images, the names, sizes and times of their files and samples of their content replace the pixels.
+        For streamed images, it contains names, sizes and times of files and samples of their content, not the pixels.
         """
         digest = hashlib.sha256(repr(self.images.shape).encode())
         if is_lazy(self.images):

@@ -146,7 +146,7 @@ def stream_folder(
 ) -> Stream:
     """Return a stream over the images of a folder of any size; names are paths relative to the folder.
 
-    Of a folder with splits, the test images come first, then the validation and the training images.
+    If the folder has splits, the test images come first, then the validation and the training images.
 
     Args:
         folder: A folder as described in `folders.load_folder`.

@@ -291,7 +291,7 @@ def _fit(
         with contextlib.ExitStack() as stack:
             if isinstance(batches, StreamedBatches):
                 stack.enter_context(batches.raising())
-            # Of arrays, Keras would pass all rows of a batch in every process.
+            # Given arrays, Keras would pass all rows of a batch in every process.
             if validation is not None and (validation.is_streamed or backend.num_processes() > 1):
                 ordered = make_batches(held_out, validation_size or 1, None, data.workers)
                 if isinstance(ordered, StreamedBatches):

@@ -365,7 +365,7 @@ def kept_value(run: Run, column: str) -> float:
     if run.experiment.training.keep == "last":
         return metrics[column][-1]
     monitored = metrics[MONITORED]
-    # Of equal epochs, the last one is kept.
+    # The run keeps the last one of equal epochs.
     best = max(index for index, value in enumerate(monitored) if value == min(monitored))
     return metrics[column][best]
 

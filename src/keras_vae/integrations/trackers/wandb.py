@@ -55,7 +55,7 @@ class WandB(Tracker):
             ),
         )
         self._local = os.path.dirname(self._wandb.dir)
-        # Of a record that was continued online, the service knows the last step.
+        # The service returns the last step of a record that was continued online.
         return {"id": self._wandb.id, "project": project}, max(epochs, self._wandb.step)
 
     def _log_settings(self, settings: Mapping[str, Any]) -> None:
