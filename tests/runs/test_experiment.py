@@ -160,7 +160,7 @@ def test_missing_file_binary_file_and_unknown_preset_are_rejected(tmp_path: Path
     (tmp_path / "image.toml").write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(InputError, match="not text in UTF-8"):
         Experiment.from_file(tmp_path / "image.toml")
-    with pytest.raises(InputError, match="no such experiment file; pass the path of an existing file$"):
+    with pytest.raises(InputError, match=r"no such experiment file; pass the path of an existing file$"):
         Experiment.from_file(tmp_path / "nowhere.toml")
     with pytest.raises(InputError, match="did you mean 'classic'"):
         Experiment.preset("clasic")
