@@ -56,9 +56,9 @@ $(VENV)/dev.stamp: $(SOURCES) | $(BIN)/python
 	@touch $@ $(VENV)/run.stamp
 
 $(VENV)/backends.stamp: $(SOURCES) | $(BIN)/python
-	$(INSTALL) '.[dev,jax,torch]'
+	$(INSTALL) '.[dev,jax,torch,reference]'
 	@touch $@ $(VENV)/dev.stamp $(VENV)/run.stamp
 
 $(VENV)/bench.stamp: $(SOURCES) | $(BIN)/python
-	$(INSTALL) '.[dev,jax,torch,bench]'
+	$(INSTALL) '.[dev,jax,torch,reference,bench]'
 	@touch $@ $(VENV)/backends.stamp $(VENV)/dev.stamp $(VENV)/run.stamp
