@@ -17,7 +17,7 @@ from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.models.inputs import check_numbers
-from keras_vae.networks.base import Network, SpatialNetwork, check_image_shape, check_positive
+from keras_vae.networks.base import MapNetwork, Network, check_image_shape, check_positive
 
 
 class VQVAEOutput(NamedTuple):
@@ -139,8 +139,10 @@ class VQVAE(BaseVAE):
         Raises:
             InputError: The family has no feature map, or the components do not fit together.
         """
-        if not isinstance(network, SpatialNetwork):
-            raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
+        if not isinstance(network, MapNetwork):
+            raise InputError(
+                f"network = {network}: a VQ-VAE needs a feature map; use 'conv', 'resnet' or 'autoencoder'"
+            )
         check_image_shape(image_shape)
         check_positive(code_dim=code_dim)
         likelihood = likelihood or Bernoulli()
