@@ -204,6 +204,7 @@ def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
         "normalized": _is_normalized(model, measured),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
+        "image_losses": [registry.describe(loss)["name"] for loss in model.image_losses],
     }
 
 

@@ -11,6 +11,7 @@ from keras_vae.components.conditions import Condition
 from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
+from keras_vae.components.optimizers import exempt_image_losses
 from keras_vae.components.posteriors import Sampler
 from keras_vae.components.schedules import without_annealing
 from keras_vae.core import backend
@@ -325,6 +326,8 @@ class BaseVAE(CheckedModel, abc.ABC):
                 )
         check_optimizer(optimizer)
         super().compile(optimizer, metrics=[metrics] if isinstance(metrics, str) else metrics, **kwargs)
+        if self.image_losses:
+            exempt_image_losses(self.optimizer)
         self._build_metrics()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

@@ -113,8 +113,8 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
     keras.utils.set_random_seed(resolved.experiment.seed)
     model = _assemble(resolved)
     optimizer = _build_optimizer(resolved)
-    optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
     return model
 
 
