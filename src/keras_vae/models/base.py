@@ -1,6 +1,7 @@
 """`BaseVAE`: the loss of every model, its metrics, and the methods that Keras calls."""
 
 import abc
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -222,7 +223,9 @@ class BaseVAE(CheckedModel, abc.ABC):
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
-            noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
+            num_images, *image_shape = ops.shape(images)
+            dim = math.prod(self._latent_shape_for(image_shape))
+            noise = self.sampler.noise((num_images, self.objective.num_samples, dim))
         return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
 
     def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
