@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_vae.evaluation.descriptions import (
+    IMAGE_QUALITY,
     LATENTS,
     SAMPLES,
     SCORES,
@@ -30,6 +31,7 @@ def summarize(evaluation: Mapping[str, Any]) -> list[str]:
         "likelihood": _likelihood,
         "latents": _latents,
         "samples": _samples,
+        "image_quality": _image_quality,
         "disentanglement": _disentanglement,
     }
     return [
@@ -99,6 +101,15 @@ def _samples(section: Mapping[str, Any]) -> Iterator[str]:
         yield "samples lie closer to training images than held-out images do: the model copies training images"
     images = "mean images" if section["images_scored"] == "means" else "draws of pixels"
     yield f"{section['samples']:,} samples ({images}), compared by {section['features']['name']} features"
+
+
+def _image_quality(section: Mapping[str, Any]) -> Iterator[str]:
+    for name in IMAGE_QUALITY:
+        if section.get(name):
+            unit = {"psnr": "dB", "code_usage": f"of {section.get('num_codes', 0):,} codes"}.get(name, "")
+            yield _row(name, section[name], unit)
+    yield from _images(section)
+    yield f"reconstructions are mean images of posterior means, compared by {section['features']['name']} features"
 
 
 def _disentanglement(section: Mapping[str, Any]) -> Iterator[str]:
