@@ -166,6 +166,14 @@ DENSITY = Caveat(
 )
 
 
+LOSSY = Caveat(
+    "compressed images",
+    "the image files were compressed with JPEG or another lossy method, which removes detail, so bits per dimension are"
+    " lower than those of the uncompressed images and not comparable with published numbers.",
+    ("bits_per_dim",),
+)
+
+
 class Caption(NamedTuple):
     """The heading of a figure, what it shows, and how to recognize good and bad results."""
 

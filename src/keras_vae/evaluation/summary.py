@@ -6,6 +6,7 @@ from typing import Any
 from keras_vae.evaluation.descriptions import (
     IMAGE_QUALITY,
     LATENTS,
+    LOSSY,
     SAMPLES,
     SCORES,
     UNTRUSTED,
@@ -49,6 +50,8 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
             yield _row(name, section[name], f"nats per image{mark if name == 'nll' else ''}")
     if section.get("bits_per_dim"):
         yield _row("bits_per_dim", section["bits_per_dim"], f"bits{mark}")
+        if section.get("lossy"):
+            yield f"{LOSSY.badge}: {LOSSY.explanation}"
     if "perplexity" in section:
         yield _row("perplexity", section["perplexity"], f"({section['used_codes']} codes in use)")
     if "kl_per_group" in section:

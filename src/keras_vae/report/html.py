@@ -12,6 +12,7 @@ from keras_vae.evaluation.descriptions import (
     FIGURES,
     IMAGE_QUALITY,
     LATENTS,
+    LOSSY,
     NAMES,
     NOT_A_BOUND,
     NOT_HELD_OUT,
@@ -182,6 +183,7 @@ def _likelihood(likelihood: Mapping[str, Any]) -> Iterator[Section]:
             NOT_NORMALIZED: not likelihood["normalized"],
             NOT_A_BOUND: not likelihood["bound"],
             DENSITY: likelihood["density"],
+            LOSSY: bool(likelihood.get("lossy") and likelihood.get("bits_per_dim")),
             UNTRUSTED: not likelihood.get("trusted", True),
         }.items()
         if due

@@ -71,6 +71,7 @@ class _Likelihood(_Section):
     density: bool = False
     bound: bool = True
     trusted: bool = True
+    lossy: bool = False
     samples: int = 0
     proposal: str = ""
     binarization: str = ""
