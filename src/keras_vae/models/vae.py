@@ -3,13 +3,14 @@
 import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
@@ -35,6 +36,7 @@ class VAEOutput(NamedTuple):
         z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim).
         z: The first sample of z, (N, latent_dim).
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
@@ -42,6 +44,7 @@ class VAEOutput(NamedTuple):
     z_log_var: Tensor
     z: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -68,6 +71,7 @@ class VAE(BaseVAE):
         posterior: q(z|x).
         objective: Loss function of the terms.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -82,9 +86,7 @@ class VAE(BaseVAE):
         (4, 28, 28, 1)
     """
 
-    part_names: ClassVar[tuple[str, ...]] = (
-        *("encoder", "decoder", "prior", "likelihood", "posterior", "objective", "condition"),
-    )
+    part_names = ("encoder", "decoder", "prior", "likelihood", "posterior", "objective", "condition", "image_losses")
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class VAE(BaseVAE):
         posterior: Posterior | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -110,6 +113,7 @@ class VAE(BaseVAE):
             likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
             objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
             condition=condition,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -151,19 +155,20 @@ class VAE(BaseVAE):
             features = self._features(self.encoder(concat_condition(images, condition), training=training))
         posterior, prior = self._distributions(features, condition)
 
-        def decode_and_score(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
-            outputs = self._decode(draw.z, condition, training)
+        def decode_and_score(draw: SampleWithLogProb) -> tuple[list[Tensor], ELBOTerms]:
+            outputs, *copies = self._gradient_paths(self._decode(draw.z, condition, training), training)
             log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
             kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
-            penalties = ops.zeros_like(kl_per_group[:, 0])
-            return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
+            rates = (prior.log_prob(draw.z), draw.log_prob, kl_per_group)
+            return [outputs, *copies], ELBOTerms(log_likelihood, *rates, ops.zeros_like(kl_per_group[:, 0]))
 
         draw = posterior.rsample(noise) if codes is None else SampleWithLogProb(codes, posterior.log_prob(codes))
         if training:
             draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decode_and_score(draw)[1].log_weight)
-        outputs, terms = decode_and_score(draw)
-        reconstruction = self._likelihood(outputs[:, 0], images).mean_image()
-        return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
+        paths, terms = decode_and_score(draw)
+        reconstruction, *balanced = (self._likelihood(outputs[:, 0], images).mean_image() for outputs in paths)
+        means, log_vars = posterior.mean[:, 0], posterior.log_var[:, 0]
+        return VAEOutput(reconstruction, means, log_vars, draw.z[:, 0], terms, tuple(balanced))
 
     def log_joint(self, codes: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return log p(x, z) in nats, (N, K), of images and codes (N, K, latent_dim).

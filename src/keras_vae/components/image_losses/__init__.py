@@ -1,0 +1,7 @@
+"""Image losses: functions of images and their reconstructions that any objective can add."""
+
+# Importing the package registers all image losses.
+from keras_vae.components.image_losses.adversarial import Adversarial
+from keras_vae.components.image_losses.base import ImageLoss, ImageLossTerms
+
+__all__ = ["Adversarial", "ImageLoss", "ImageLossTerms"]
