@@ -33,7 +33,6 @@ _OWN = ("quant_conv", "post_quant_conv")
 _FORMER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of the layers of attention in files that early versions of diffusers wrote."""
 
-_FIXED = {"act_fn": ("silu", "swish"), "latents_mean": (None,), "latents_std": (None,)}
 _DEFAULTS = {
     "block_out_channels": [64],
     "layers_per_block": 1,
@@ -128,14 +127,6 @@ def to_diffusers(model: VAE | Run | str | Path, folder: str | Path, *, force: bo
     return folder
 
 
-def is_diffusers(path: str | Path) -> bool:
-    """Return whether a path leads to an `AutoencoderKL` of diffusers, or a pipeline or a file with one."""
-    path = Path(path).expanduser()
-    return path.suffix == ".safetensors" or any(
-        (folder / CONFIG).is_file() and not (folder / "experiment.toml").exists() for folder in (path, path / "vae")
-    )
-
-
 def experiment_of(model: VAE) -> Experiment:
     """Return an experiment with the network and the likelihood of a converted model, and default settings otherwise.
 
@@ -193,7 +184,7 @@ def _network(config: Mapping[str, Any], file: Path) -> Autoencoder:
         )
     groups = config["norm_num_groups"]
     if uneven := [width for width in config["block_out_channels"] if width % groups]:
-        raise InputError(f"norm_num_groups = {groups}: does not divide the width {uneven[0]}; correct the configuration")
+        raise InputError(f"norm_num_groups = {groups}: does not divide {uneven[0]}; correct the configuration")
     return Autoencoder(
         widths=tuple(config["block_out_channels"]),
         blocks=config["layers_per_block"],
@@ -214,8 +205,8 @@ def _network_of(model: VAE) -> Autoencoder:
     encoder, decoder = ({layer.name: layer for layer in part.layers} for part in (model.encoder, model.decoder))
     if not {"conv_in", "mid_block_resnets_0_conv1", "conv_norm_out"} <= encoder.keys() & decoder.keys():
         raise InputError(
-            f"model = {type(model).__name__}: its networks have no counterpart in diffusers; train a model with network "
-            "= autoencoder"
+            f"model = {type(model).__name__}: its networks have no counterpart in diffusers; train a model with "
+            "network = autoencoder"
         )
     widths = []
     while (name := f"down_blocks_{len(widths)}_resnets_0_conv1") in encoder:
@@ -302,7 +293,9 @@ def _assign(model: VAE, arrays: Mapping[str, Array], file: Path) -> None:
     if missing := [key for key in variables if key not in arrays]:
         raise InputError(f"path = {file}: the weight {missing[0]} is missing; pass the configuration of this file")
     if unused := [key for key in arrays if key not in variables]:
-        raise InputError(f"path = {file}: the weight {unused[0]} has no counterpart; pass the configuration of this file")
+        raise InputError(
+            f"path = {file}: the weight {unused[0]} has no counterpart; pass the configuration of this file"
+        )
     for key, variable in variables.items():
         array = _from_torch(arrays[key])
         if array.shape != tuple(variable.shape):

@@ -63,7 +63,7 @@ class LatentGeometry(NamedTuple):
         return rows, columns, self.shape[-1]
 
     def check_codes(self, z: Any) -> Array:
-        """Check codes, vectors (n, D) or maps (n, h, w, c), and return them as float32.
+        """Check codes, vectors (n, D) or maps (n, h, w, c), and return them in the form of the decoder, float32.
 
         Raises:
             InputError: The codes are not finite numbers, or have another shape.
@@ -74,7 +74,7 @@ class LatentGeometry(NamedTuple):
         if self.factors is not None and len(shape) == 3:
             fits = shape[-1] == self.shape[-1]
         if fits and codes.size:
-            return codes
+            return codes.reshape(-1, *self.shape) if codes.ndim == 2 else codes
         if not self.is_map:
             raise InputError(f"z.shape = {codes.shape}: this model decodes vectors; pass (n, {size}), n ≥ 1")
         sizes = "rows, columns" if self.factors else f"{self.shape[0]}, {self.shape[1]}"
@@ -89,8 +89,8 @@ def _accepts_any_size(network: keras.Model) -> bool:
 
 def has_fixed_outputs(network: keras.Model) -> bool:
     """Return whether all output sizes of a network are known before it sees images; True if it is subclassed."""
-    outputs = keras.tree.flatten(getattr(network, "output_shape", ()))
-    return None not in keras.tree.flatten([outputs[1:] if outputs else ()])
+    outputs = keras.tree.flatten(getattr(network, "output", None))
+    return all(None not in tuple(output.shape[1:]) for output in outputs if output is not None)
 
 
 def check_features(outputs: Any, posterior: Posterior) -> list[Tensor]:

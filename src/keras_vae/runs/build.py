@@ -17,6 +17,7 @@ from keras_vae.models import registration  # noqa: F401
 from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
+from keras_vae.runs.initialization import freeze
 
 _FROM_DATA = {
     ("condition", "label"): {"classes": "classes", "names": "class_names"},
@@ -106,11 +107,12 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
         The model. The variables of its optimizer exist, so that a checkpoint can be restored into them.
 
     Raises:
-        InputError: The optimizer is unknown, or a component does not fit the images.
+        InputError: The optimizer is unknown, a component does not fit the images, or no weights are left to train.
     """
     backend.enable_determinism()
     keras.utils.set_random_seed(resolved.experiment.seed)
     model = _assemble(resolved)
+    freeze(model, resolved.experiment.training.freeze)
     optimizer = _build_optimizer(resolved)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
