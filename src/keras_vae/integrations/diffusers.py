@@ -208,7 +208,7 @@ def _network_of(model: VAE) -> Autoencoder:
             f"model = {type(model).__name__}: its networks have no counterpart in diffusers; train a model with "
             "network = autoencoder"
         )
-    widths = []
+    widths: list[int] = []
     while (name := f"down_blocks_{len(widths)}_resnets_0_conv1") in encoder:
         widths.append(encoder[name].filters)
     norms = [layer for part in (encoder, decoder) for layer in part.values() if isinstance(layer, _GROUP_NORM)]

@@ -1,8 +1,9 @@
 """Models and optimizers from experiments."""
 
 import inspect
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -11,13 +12,12 @@ from keras_vae.components.objectives import Objective
 from keras_vae.components.optimizers import AveragingOptimizer, SkippingOptimizer
 from keras_vae.components.schedules import Constant, ScheduledRate, in_steps
 from keras_vae.core import backend, registry
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, shown, unknown
 from keras_vae.data.info import DatasetInfo
 from keras_vae.models import registration  # noqa: F401
 from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
-from keras_vae.runs.initialization import freeze
 
 _FROM_DATA = {
     ("condition", "label"): {"classes": "classes", "names": "class_names"},
@@ -112,7 +112,7 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
     backend.enable_determinism()
     keras.utils.set_random_seed(resolved.experiment.seed)
     model = _assemble(resolved)
-    freeze(model, resolved.experiment.training.freeze)
+    _freeze(model, resolved.experiment.training.freeze)
     optimizer = _build_optimizer(resolved)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
@@ -157,6 +157,31 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
         )
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def _freeze(model: BaseVAE, parts: Sequence[str]) -> None:
+    """Exclude networks, and the distributions that they parameterize, from training.
+
+    Args:
+        model: The model, before its optimizer is built.
+        parts: `"encoder"`, `"decoder"`, or both.
+
+    Raises:
+        InputError: Encoder and decoder of the model share layers, or no weights are left to train.
+    """
+    if not parts:
+        return
+    setting = f"training.freeze = {shown(list(parts))}"
+    own = {"encoder": model._encoding_parts, "decoder": model._decoding_parts}
+    if {id(part) for part in own["encoder"]} & {id(part) for part in own["decoder"]}:
+        raise InputError(
+            f"{setting}: encoder and decoder of a {type(model).__name__} share layers; use model.architecture = vae"
+        )
+    for part in itertools.chain.from_iterable(own[name] for name in parts):
+        if isinstance(part, keras.layers.Layer):
+            part.trainable = False
+    if not model.trainable_variables:
+        raise InputError(f"{setting}: no weights are left to train; freeze only one of the two, or learn a prior")
 
 
 def _precision(training: TrainingConfig) -> Literal["float32", "mixed_bfloat16"]:

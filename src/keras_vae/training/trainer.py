@@ -20,7 +20,6 @@ from keras_vae.runs.build import ResolvedExperiment, build, resolve
 from keras_vae.runs.checkpoint import State
 from keras_vae.runs.experiment import Experiment, TrainingConfig
 from keras_vae.runs.files import free_path, write_json
-from keras_vae.runs.initialization import initialize, load_initial, model_bytes, read_initial
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
 from keras_vae.runs.user_code import import_files
@@ -40,6 +39,7 @@ from keras_vae.training.callbacks import (
     RunCallback,
     TerminateOnNonFinite,
 )
+from keras_vae.training.initialization import initialize, load_initial, model_bytes, read_initial
 from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
 
 

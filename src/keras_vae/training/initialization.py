@@ -1,4 +1,4 @@
-"""Training from the weights of another model, with some of them frozen."""
+"""Training from the weights of another model."""
 
 import itertools
 import tempfile
@@ -11,11 +11,11 @@ from keras import ops
 
 from keras_vae.core.config import flattened
 from keras_vae.core.errors import InputError, shown
-from keras_vae.core.files import reading, to_path
+from keras_vae.core.files import reading
 from keras_vae.models.base import BaseVAE
 from keras_vae.runs.checkpoint import INITIAL
 from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.files import find_run, pretrained_names
+from keras_vae.runs.files import find_run
 from keras_vae.runs.loading import load
 from keras_vae.runs.model_file import read_model
 from keras_vae.runs.run import Run
@@ -66,31 +66,6 @@ def initialize(model: BaseVAE, initial: BaseVAE, experiment: Experiment) -> None
             _assign(own, other, where, _difference(experiment))
 
 
-def freeze(model: BaseVAE, parts: Sequence[str]) -> None:
-    """Exclude networks, and the distributions that they parameterize, from training.
-
-    Args:
-        model: The model, before its optimizer is built.
-        parts: `"encoder"`, `"decoder"`, or both.
-
-    Raises:
-        InputError: Encoder and decoder of the model share layers, or no weights are left to train.
-    """
-    if not parts:
-        return
-    setting = f"training.freeze = {shown(list(parts))}"
-    own = {"encoder": model._encoding_parts, "decoder": model._decoding_parts}
-    if {id(part) for part in own["encoder"]} & {id(part) for part in own["decoder"]}:
-        raise InputError(
-            f"{setting}: encoder and decoder of a {type(model).__name__} share layers; use model.architecture = vae"
-        )
-    for part in itertools.chain.from_iterable(own[name] for name in parts):
-        if isinstance(part, keras.layers.Layer):
-            part.trainable = False
-    if not model.trainable_variables:
-        raise InputError(f"{setting}: no weights are left to train; freeze only one of the two, or learn a prior")
-
-
 def model_bytes(model: BaseVAE) -> bytes:
     """Return the content of a `.keras` file of a model."""
     with tempfile.TemporaryDirectory() as folder:
@@ -98,12 +73,6 @@ def model_bytes(model: BaseVAE) -> bytes:
         model.save(file)
         with reading(file):
             return file.read_bytes()
-
-
-def absolute_source(source: str) -> str:
-    """Return the name of a pretrained run as it is, and the path of anything else as an absolute path."""
-    path = to_path(source)
-    return str(path.resolve()) if path.exists() or source not in pretrained_names() else source
 
 
 def _parts(model: BaseVAE) -> Iterator[keras.layers.Layer]:
