@@ -252,6 +252,11 @@ class VQVAE(BaseVAE):
         return False
 
     @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the code of an image: (rows, columns)."""
+        return self.map_shape
+
+    @property
     def num_codes(self) -> int:
         """Number of code vectors in the codebook."""
         return self.codebook.num_codes

@@ -17,6 +17,7 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.models import registration  # noqa: F401
 from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
+from keras_vae.networks.base import Network, VectorNetwork
 from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
 
 _FROM_DATA = {
@@ -125,6 +126,8 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     architecture: Architecture = registry.build("architecture", experiment.model.architecture, "model.architecture")
     given = experiment.model.model_dump(exclude_none=True, exclude={"architecture"})
     specs = {**architecture.default_components, **given, "schedule": experiment.training.schedule}
+    if "latent_dim" in architecture.default_components:
+        specs["latent_dim"] = _latent_dim(specs, experiment.model.latent_dim, info)
     # A mean over latent dimensions follows changes of their number.
     if specs["objective"].get("beta") == "1/latent_dim":
         specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
@@ -139,6 +142,14 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
         table = "training" if kind == "schedule" else "model"
         specs[kind] = registry.build(kind, specs[kind], f"{table}.{kind}")
     return {"architecture": architecture, **specs}
+
+
+def _latent_dim(specs: Mapping[str, Any], given: int | None, info: DatasetInfo) -> int:
+    """Return the number of latent dimensions, which networks of latent maps derive from the size of the images."""
+    network: Network = registry.build("network", specs["network"], "model.network")
+    if isinstance(network, VectorNetwork):
+        return int(specs["latent_dim"])
+    return math.prod(network.latent_shape(info.image_shape, given))
 
 
 def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
