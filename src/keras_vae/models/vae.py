@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
@@ -44,6 +45,7 @@ class VAEOutput(NamedTuple):
         z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim).
         z: The first sample of z, (N, latent_dim).
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
@@ -51,6 +53,7 @@ class VAEOutput(NamedTuple):
     z_log_var: Tensor
     z: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -77,6 +80,7 @@ class VAE(BaseVAE):
         posterior: q(z|x).
         objective: Loss function of the terms.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -91,9 +95,7 @@ class VAE(BaseVAE):
         (4, 28, 28, 1)
     """
 
-    part_names: ClassVar[tuple[str, ...]] = (
-        *("encoder", "decoder", "prior", "likelihood", "posterior", "objective", "condition"),
-    )
+    part_names = ("encoder", "decoder", "prior", "likelihood", "posterior", "objective", "condition", "image_losses")
 
     def __init__(
         self,
@@ -108,6 +110,7 @@ class VAE(BaseVAE):
         posterior: Posterior | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -119,6 +122,7 @@ class VAE(BaseVAE):
             likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
             objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
             condition=condition,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -161,19 +165,21 @@ class VAE(BaseVAE):
             features = self._features(self.encoder(concat_condition(images, condition), training=training))
         posterior, prior = self._distributions(features, condition)
 
-        def decode_and_score(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
+        def decode_and_score(draw: SampleWithLogProb) -> tuple[list[Tensor], ELBOTerms]:
             outputs = self._decode(draw.z, condition, training, ops.shape(images)[1:])
+            outputs, *copies = self._gradient_paths(outputs, training)
             log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
             kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
-            penalties = ops.zeros_like(kl_per_group[:, 0])
-            return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
+            rates = (prior.log_prob(draw.z), draw.log_prob, kl_per_group)
+            return [outputs, *copies], ELBOTerms(log_likelihood, *rates, ops.zeros_like(kl_per_group[:, 0]))
 
         draw = posterior.rsample(noise) if codes is None else SampleWithLogProb(codes, posterior.log_prob(codes))
         if training:
             draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decode_and_score(draw)[1].log_weight)
-        outputs, terms = decode_and_score(draw)
-        reconstruction = self._likelihood(outputs[:, 0], images).mean_image()
-        return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
+        paths, terms = decode_and_score(draw)
+        reconstruction, *balanced = (self._likelihood(outputs[:, 0], images).mean_image() for outputs in paths)
+        means, log_vars = posterior.mean[:, 0], posterior.log_var[:, 0]
+        return VAEOutput(reconstruction, means, log_vars, draw.z[:, 0], terms, tuple(balanced))
 
     def log_joint(self, codes: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return log p(x, z) in nats, (N, K), of images and codes (N, K, latent_dim).

@@ -35,8 +35,8 @@ class ResolvedExperiment(NamedTuple):
     Args:
         experiment: The experiment, with the values that depend on data and hardware.
         info: Facts about the data.
-        components: By kind: the components, `latent_dim` if the architecture has one, the condition or None, and the
-            schedule of the learning rate. Schedules keep lengths that are fractions of all steps.
+        components: By kind: the components, `latent_dim` if the architecture has one, the condition or None, the list
+            of image losses, and the schedule of the learning rate. Lengths that are fractions of all steps remain so.
     """
 
     experiment: Experiment
@@ -67,6 +67,7 @@ def resolve(experiment: Experiment, info: DatasetInfo) -> ResolvedExperiment:
     """
     components = _build_components(experiment, info)
     specs = {kind: registry.spec(kind, value) if kind in COMPONENTS else value for kind, value in components.items()}
+    specs["image_losses"] = [registry.spec("image_loss", loss) for loss in components["image_losses"]]
     _check_architecture(experiment.model, components["architecture"])
     _check_prior(specs.get("prior"), components["objective"])
     training = {"schedule": specs.pop("schedule"), "precision": _precision(experiment.training)}
@@ -115,8 +116,8 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
     model = _assemble(resolved)
     _freeze(model, resolved.experiment.training.freeze)
     optimizer = _build_optimizer(resolved)
-    optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
     return model
 
 
@@ -141,6 +142,10 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     for kind in specs.keys() & set(COMPONENTS):
         table = "training" if kind == "schedule" else "model"
         specs[kind] = registry.build(kind, specs[kind], f"{table}.{kind}")
+    specs["image_losses"] = [
+        registry.build("image_loss", spec, f"model.image_losses[{index}]")
+        for index, spec in enumerate(experiment.model.image_losses)
+    ]
     return {"architecture": architecture, **specs}
 
 
@@ -157,13 +162,14 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
     experiment, info, components = resolved
     architecture: Architecture = components["architecture"]
     objective = in_steps(components["objective"], resolved.num_steps)
+    image_losses = [in_steps(loss, resolved.num_steps) for loss in components["image_losses"]]
     specific = {kind: components[kind] for kind in architecture.default_components}
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(experiment.training.precision)
     try:
         return architecture(
             info.image_shape,
-            Components(components["likelihood"], objective, components["condition"], specific),
+            Components(components["likelihood"], objective, components["condition"], specific, image_losses),
             experiment.seed,
         )
     finally:
