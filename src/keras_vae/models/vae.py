@@ -13,14 +13,19 @@ from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
-from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
+from keras_vae.components.priors import ConditionalNormal, Density, Prior, PriorInputs, StandardNormal, VampPrior
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import uniform_noise
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
-from keras_vae.distributions.latent import LatentDistribution, ReparameterizedDistribution, SampleWithLogProb
+from keras_vae.distributions.latent import (
+    LatentDistribution,
+    PushforwardDistribution,
+    ReparameterizedDistribution,
+    SampleWithLogProb,
+)
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.networks.base import check_image_shape, check_positive
 from keras_vae.networks.conv import Conv
@@ -154,9 +159,12 @@ class VAE(BaseVAE):
         def decode_and_score(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
             outputs = self._decode(draw.z, condition, training)
             log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
-            kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
+            # Without a density, NaN: `check_density` rejects all calls that would return it.
+            no_density = self.density == "none"
+            log_prior = ops.full_like(draw.log_prob, float("nan")) if no_density else prior.log_prob(draw.z)
+            kl_per_group = ops.mean(kl_divergence(posterior, prior, draw, log_prior), axis=1)
             penalties = ops.zeros_like(kl_per_group[:, 0])
-            return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
+            return outputs, ELBOTerms(log_likelihood, log_prior, draw.log_prob, kl_per_group, penalties)
 
         draw = posterior.rsample(noise) if codes is None else SampleWithLogProb(codes, posterior.log_prob(codes))
         if training:
@@ -218,12 +226,12 @@ class VAE(BaseVAE):
             InputError: The samples of the prior are not a function of normal noise, such as those of a mixture.
         """
         distribution = self.prior(self._prior_inputs(condition))
-        if not isinstance(distribution, ReparameterizedDistribution):
+        if not isinstance(distribution, PushforwardDistribution):
             raise InputError(
                 f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise, because each "
                 "chooses a component at random; use a normal prior or a flow"
             )
-        return distribution.rsample(noise).z
+        return distribution.transform(noise)
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of samples from the prior; arguments and errors as for `prior_transform`."""
@@ -248,8 +256,13 @@ class VAE(BaseVAE):
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound in expectation: False if the posterior is deterministic."""
-        return self.is_stochastic
+        """Whether `negative_elbo` is a bound in expectation: if the posterior is random and the prior has a density."""
+        return self.is_stochastic and self.density != "none"
+
+    @property
+    def density(self) -> Density:
+        """How log p(z) is computed; see `Prior.density`."""
+        return self.prior.density
 
     @property
     def is_stochastic(self) -> bool:
