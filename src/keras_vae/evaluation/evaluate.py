@@ -144,9 +144,19 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
 
 def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that a model and its images allow: the default of `evaluate`."""
-    has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
-    wanted = {"likelihood": True, "latents": has_vector, "samples": True, "disentanglement": has_vector and has_factors}
+    has_vector, has_factors, has_density = model.has_latent_vector, splits.train.factors is not None, has_log_prior(model)
+    wanted = {
+        "likelihood": has_density,
+        "latents": has_vector and has_density,
+        "samples": True,
+        "disentanglement": has_vector and has_factors,
+    }
     return tuple(stage for stage in STAGES if wanted[stage])
+
+
+def has_log_prior(model: "BaseVAE") -> bool:
+    """Return whether log p(z) is known, on which the stages `likelihood` and `latents` depend."""
+    return model.density != "none"
 
 
 def evaluate(
@@ -263,7 +273,9 @@ def likelihood_folder(
     from keras_vae.core import backend
     from keras_vae.models.proposals import choose_proposal
 
-    is_weighted = config.samples and model.is_stochastic
+    from keras_vae.evaluation.likelihood import estimates_nll
+
+    is_weighted = estimates_nll(model, config.samples)
     key = {
         "model": run.model_fingerprint(prior),
         "images": _measured(splits).checksum,

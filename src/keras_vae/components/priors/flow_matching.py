@@ -117,15 +117,15 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
 
         Args:
             u: Points, (N, D).
-            time: Times, (N, 1).
+            time: Times, (N, 1), or one for all points, (1, 1).
             condition: Encoded conditions, (N, size), or None.
             keep: 1 to use the condition and 0 to drop it, a scalar or (N, 1).
         """
-        return _normal_slope(time) * u + self.network.apply(u, time, self._condition_inputs(condition, keep))
+        return u * _normal_slope(time) + self.network.apply(u, time, self._condition_inputs(condition, keep))
 
     def velocity(self, u: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Return v(u, t) with guidance, (N, D)."""
-        time = _per_row(u, time)
+        time = ops.reshape(ops.convert_to_tensor(time, "float32"), (-1, 1))
         velocity = self.conditional_velocity(u, time, condition)
         if self.guidance == 1:
             return velocity
@@ -134,7 +134,7 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
 
     def velocity_and_divergence(self, u: Tensor, time: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return v(u, t) with guidance, (N, D), and its divergence, (N,)."""
-        time, network = _per_row(u, time), self.network
+        time, network = ops.reshape(ops.convert_to_tensor(time, "float32"), (-1, 1)), self.network
         assert isinstance(network, VelocityMLP)
         output, divergence = network.apply_with_divergence(u, time, self._condition_inputs(condition, 1.0))
         if self.guidance != 1:
@@ -142,7 +142,7 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
             output = free + self.guidance * (output - free)
             divergence = other + self.guidance * (divergence - other)
         slope = _normal_slope(time)
-        return slope * u + output, self.latent_dim * slope[:, 0] + divergence
+        return u * slope + output, self.latent_dim * slope[:, 0] + divergence
 
     @functools.cached_property
     def compiled_transform(self) -> Callable[[dict[str, Tensor]], Tensor]:  # type: ignore[override]
@@ -156,11 +156,6 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
             return None
         ones = ops.ones_like(ops.max(condition, axis=-1, keepdims=True))
         return ops.concatenate([condition, ones], axis=-1) * keep
-
-
-def _per_row(u: Tensor, time: Tensor) -> Tensor:
-    """Return a time for each point, (N, 1)."""
-    return ops.zeros_like(ops.max(u, axis=-1, keepdims=True)) + time
 
 
 def _normal_slope(time: Tensor) -> Tensor:

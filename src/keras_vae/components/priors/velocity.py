@@ -17,32 +17,35 @@ _SMALL = 0.01
 
 
 class VelocityNetwork(ComponentLayer, abc.ABC):
-    """Base class of networks of points (N, D), times (N, 1) and conditions (N, size) or None, with outputs (N, D).
+    """Base class of networks of points (N, D), times and conditions (N, size) or None, with outputs (N, D).
+
+    Times are (N, 1) or, for all points, (1, 1).
 
     Layers are built in the constructor and called one by one, so that exported graphs contain layers of Keras only.
 
     Args:
         condition_dim: Size of the condition; 0 for none.
-        width: Size of the vector that encodes time and condition.
+        width: Four times the size of the vector that encodes time and condition.
         **kwargs: Arguments of every Keras layer.
     """
 
     def __init__(self, condition_dim: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.condition_dim, self.width = condition_dim, width
-        self.embed_time = dense(2 * len(_FREQUENCIES), width)
-        self.embed_condition = dense(condition_dim, width, use_bias=False) if condition_dim else None
+        self.embedding_dim = max(8, width // 4)
+        self.embed_time = dense(2 * len(_FREQUENCIES), self.embedding_dim)
+        self.embed_condition = dense(condition_dim, self.embedding_dim, use_bias=False) if condition_dim else None
 
     @abc.abstractmethod
     def apply(self, u: Tensor, time: Tensor, condition: Tensor) -> Tensor:
         """Return the outputs, (N, D)."""
 
     def embed(self, time: Tensor, condition: Tensor) -> Tensor:
-        """Return the vector that encodes time and condition, (N, width)."""
+        """Return the vectors that encode time and condition, (N, embedding_dim) or (1, embedding_dim)."""
         angles = ops.multiply(time, _FREQUENCIES)
         embedding = self.embed_time(ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1))
         if self.embed_condition is not None:
-            embedding = embedding + self.embed_condition(condition)
+            embedding = self.embed_condition(condition) + embedding
         return ops.silu(embedding)
 
 
@@ -61,7 +64,7 @@ class VelocityMLP(VelocityNetwork):
         super().__init__(condition_dim, width, **kwargs)
         self.enter = dense(latent_dim, width)
         self.inner = [dense(width, width) for _ in range(num_blocks)]
-        self.modulate = [dense(width, width, use_bias=False) for _ in range(num_blocks)]
+        self.modulate = [dense(self.embedding_dim, width, use_bias=False) for _ in range(num_blocks)]
         self.outer = [dense(width, width) for _ in range(num_blocks)]
         self.leave = dense(width, latent_dim, kernel_initializer=keras.initializers.RandomNormal(stddev=_SMALL))
         self.built = True
@@ -100,7 +103,7 @@ class VelocityUNet(VelocityNetwork):
     Args:
         map_shape: (h, w, c) of the maps, whose D = h·w·c values arrive as one axis.
         condition_dim: Size of the condition; 0 for none.
-        width: Size of the vector that encodes time and condition.
+        width: Four times the size of the vector that encodes time and condition.
         channels: Channels of the largest maps; smaller maps have twice as many.
         **kwargs: Arguments of every Keras layer.
     """
@@ -114,11 +117,11 @@ class VelocityUNet(VelocityNetwork):
         sizes = [channels if level == 0 else 2 * channels for level in range(levels)]
         self.enter = convolution(depth, channels)
         self.down = [
-            ResidualBlock(before, after, width) for before, after in zip([channels, *sizes], sizes, strict=False)
+            ResidualBlock(before, after, self.embedding_dim) for before, after in zip([channels, *sizes], sizes, strict=False)
         ]
-        self.middle = ResidualBlock(sizes[-1], sizes[-1], width)
+        self.middle = ResidualBlock(sizes[-1], sizes[-1], self.embedding_dim)
         outputs = [sizes[max(level - 1, 0)] for level in range(levels)]
-        self.up = [ResidualBlock(2 * size, output, width) for size, output in zip(sizes, outputs, strict=True)]
+        self.up = [ResidualBlock(2 * size, output, self.embedding_dim) for size, output in zip(sizes, outputs, strict=True)]
         self.norm = group_norm(channels)
         self.leave = convolution(channels, depth, kernel_initializer=keras.initializers.RandomNormal(stddev=_SMALL))
         self.pool = layers.AveragePooling2D(2, dtype="float32")
@@ -145,16 +148,16 @@ class ResidualBlock(ComponentLayer):
     Args:
         before: Channels of the inputs.
         after: Channels of the outputs.
-        width: Size of the embedding.
+        embedding_dim: Size of the embedding.
         **kwargs: Arguments of every Keras layer.
     """
 
-    def __init__(self, before: int, after: int, width: int, **kwargs: Any) -> None:
+    def __init__(self, before: int, after: int, embedding_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.before, self.after, self.width = before, after, width
+        self.before, self.after, self.embedding_dim = before, after, embedding_dim
         self.norms = [group_norm(before), group_norm(after)]
         self.convolutions = [convolution(before, after), convolution(after, after)]
-        self.modulate = dense(width, after, use_bias=False)
+        self.modulate = dense(embedding_dim, after, use_bias=False)
         self.shortcut = None if before == after else convolution(before, after, size=1)
         self.built = True
 
