@@ -215,7 +215,6 @@ class Scoring(NamedTuple):
         run.require_same_images(splits)
         import_keras(devices=settings.devices)
         from keras_vae.models.inputs import dataset_condition
-
         from keras_vae.runs.loading import load_scoring_model
 
         with working(f"loading {run.name}"):

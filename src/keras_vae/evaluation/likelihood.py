@@ -152,6 +152,7 @@ def measure_likelihood(
         **_describe_model(model, measured),
         **{name: mean_and_error(values) for name, values in per_image.items()},
         **model.describe_codes(measured.images, terms=terms, condition=condition),
+        "lossy": measured.is_lossy,
     }
     if samples and model.density == "ode":
         section["notes"] = [f"nll: left out: {SLOW_DENSITY}"]
@@ -218,6 +219,7 @@ def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
         "normalized": _is_normalized(model, measured),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
+        "image_losses": [registry.describe(loss)["name"] for loss in model.image_losses],
     }
 
 

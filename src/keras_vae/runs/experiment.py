@@ -55,6 +55,7 @@ class ModelConfig(ConfigModel):
         likelihood: p(x|z).
         objective: The loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as in tutorials.
         condition: `label` conditions the model on the labels of the images.
+        image_losses: Losses of the reconstruction to add to the objective, such as `[{ name = "adversarial" }]`.
     """
 
     architecture: ComponentSpec = Field({"name": "vae"})
@@ -65,6 +66,7 @@ class ModelConfig(ConfigModel):
     likelihood: ComponentSpec = Field({"name": "bernoulli"})
     objective: ComponentSpec = Field({"name": "elbo"})
     condition: ComponentSpec | None = None
+    image_losses: list[ComponentSpec] = Field([])
 
     @property
     def is_conditioned_on_labels(self) -> bool:

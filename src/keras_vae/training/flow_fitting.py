@@ -9,9 +9,10 @@ from keras_vae.components.priors import FlowMatching
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.progress import Progress
-from keras_vae.core.typing import Array, Floats, Tensor
+from keras_vae.core.typing import Array, Tensor
 from keras_vae.data.dataset import Dataset
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.latent_maps import flat_codes
 from keras_vae.models.vae import VAE
 
 STEPS = 9_000
@@ -135,7 +136,8 @@ class CodeBatches(keras.utils.PyDataset):
         self._epoch += 1
         # Times and noise change in every pass, and encoding may cost more than a training step.
         if self._epoch % _PASSES == 0:
-            self.codes: Floats = self._model.sample_posterior(self._images, seed=self._epoch, condition=self._values)
+            codes = self._model.sample_posterior(self._images, seed=self._epoch, condition=self._values)
+            self.codes = flat_codes(codes).astype("float32")
         order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self.codes))
         # The last batch has the same size, because some backends compile a program for each size.
         self._order = np.resize(order, len(self) * _BATCH_SIZE)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.priors import FlowMatching, MixtureOfNormals, Prior, PriorInputs
+from keras_vae.components.priors import MixtureOfNormals, Prior, PriorInputs
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend, registry
 from keras_vae.core.errors import InputError, alternatives, check_count
@@ -17,6 +17,7 @@ from keras_vae.core.typing import Tensor
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.latent_maps import flat_codes
 from keras_vae.models.vae import VAE
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
@@ -78,7 +79,8 @@ def fit_prior(
 
     Args:
         run: A complete run of a `VAE`, its folder, or the name of a pretrained run, of which a copy is changed.
-        prior: `realnvp`, `mixture` or `flow-matching`, or a dict with this short name under `name` and the arguments of the prior.
+        prior: `realnvp`, `mixture` or `flow-matching`, or a dict with this short name under `name` and the arguments of
+            the prior.
         splits: The images of the run; None loads them.
         epochs: Number of passes over the codes; None for 30 or, for `flow-matching`, for 9,000 training steps.
         progress: Reports the progress over the epochs.
@@ -114,8 +116,10 @@ def _fit_and_measure(
         raise InputError(f"run = {run.path}: a {type(model).__name__} learns its prior in training; choose a VAE")
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)
+    is_flow = spec["name"] == "flow-matching"
+    if is_flow and len(model.latent_shape) == 3:
+        spec = {"map_shape": model.latent_shape, **spec}
     density = registry.build("prior", spec)
-    is_flow = isinstance(density, FlowMatching)
     condition_dim = model.condition.dim if is_flow and model.condition is not None else 0
     density.build((None, model.latent_dim), (None, *model.image_shape), (None, condition_dim))
     dataset = _enough_images(splits.train.sample())
@@ -156,7 +160,7 @@ def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, pro
     steps = epochs * -(-len(images) // _BATCH_SIZE)
     density.compile(keras.optimizers.Adam(ScheduledRate(_LEARNING_RATE, Cosine(steps=steps, warm_up=0.05))))
     for epoch in progress(range(epochs), "fitting the prior"):
-        codes = model.sample_posterior(images, seed=epoch, condition=conditions)
+        codes = flat_codes(model.sample_posterior(images, seed=epoch, condition=conditions))
         if epoch == 0 and isinstance(prior, MixtureOfNormals):
             prior.initialize(codes)
         order = np.random.default_rng([seed, epoch]).permutation(len(codes))

@@ -33,6 +33,9 @@ class Prior(abc.ABC):
 
     kind: ClassVar[str] = "prior"
 
+    is_elementwise: ClassVar[bool] = False
+    """Whether the prior is defined for any number of dimensions, so that it applies to images of any size."""
+
     @property
     def density(self) -> Density:
         """How log p(z) is computed: `"direct"`, by solving an ODE for each code (`"ode"`), or not at all (`"none"`)."""

@@ -1,7 +1,7 @@
 """Priors whose density is a closed form."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -20,6 +20,8 @@ from keras_vae.distributions.latent import DiagonalNormal, Mixture, TransformedD
 @dataclass(frozen=True)
 class StandardNormal(Component, Prior):
     """The standard normal N(0, I) of Kingma and Welling (arXiv 1312.6114)."""
+
+    is_elementwise: ClassVar[bool] = True
 
     def __call__(self, inputs: PriorInputs) -> DiagonalNormal:
         """Return N(0, I)."""

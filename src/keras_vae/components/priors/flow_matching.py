@@ -65,7 +65,9 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
         if not 0 <= guidance < math.inf:
             raise InputError(f"guidance = {guidance}: not a finite number ≥ 0; pass 1 for no guidance, or such as 2")
         if map_shape and (len(map_shape) != 3 or min(map_shape) < 1):
-            raise InputError(f"map_shape = {tuple(map_shape)}: not the size of a map; pass (h, w, c), or () for vectors")
+            raise InputError(
+                f"map_shape = {tuple(map_shape)}: not the size of a map; pass (h, w, c), or () for vectors"
+            )
         self.width, self.num_blocks, self.steps, self.guidance = width, num_blocks, steps, guidance
         self.map_shape = tuple(map_shape)
 
@@ -145,11 +147,9 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
         return u * slope + output, self.latent_dim * slope[:, 0] + divergence
 
     @functools.cached_property
-    def compiled_transform(self) -> Callable[[dict[str, Tensor]], Tensor]:  # type: ignore[override]
+    def compiled_transform(self) -> Callable[[dict[str, Tensor]], Tensor]:
         """A compiled function of `noise` and, if any, `condition`, that returns u at t = 1."""
-        return backend.compiled(
-            lambda inputs: self.transport(inputs["noise"], inputs.get("condition")), self.variables
-        )
+        return backend.compiled(lambda inputs: self.transport(inputs["noise"], inputs.get("condition")), self.variables)
 
     def _condition_inputs(self, condition: Tensor, keep: Tensor) -> Tensor:
         if not self.condition_dim:

@@ -117,11 +117,14 @@ class VelocityUNet(VelocityNetwork):
         sizes = [channels if level == 0 else 2 * channels for level in range(levels)]
         self.enter = convolution(depth, channels)
         self.down = [
-            ResidualBlock(before, after, self.embedding_dim) for before, after in zip([channels, *sizes], sizes, strict=False)
+            ResidualBlock(before, after, self.embedding_dim)
+            for before, after in zip([channels, *sizes], sizes, strict=False)
         ]
         self.middle = ResidualBlock(sizes[-1], sizes[-1], self.embedding_dim)
         outputs = [sizes[max(level - 1, 0)] for level in range(levels)]
-        self.up = [ResidualBlock(2 * size, output, self.embedding_dim) for size, output in zip(sizes, outputs, strict=True)]
+        self.up = [
+            ResidualBlock(2 * size, output, self.embedding_dim) for size, output in zip(sizes, outputs, strict=True)
+        ]
         self.norm = group_norm(channels)
         self.leave = convolution(channels, depth, kernel_initializer=keras.initializers.RandomNormal(stddev=_SMALL))
         self.pool = layers.AveragePooling2D(2, dtype="float32")

@@ -147,7 +147,9 @@ def _write(
     model, examples, reference, origin = source
     graphs = trace(model, input_dtype)
     if model.density != "direct":
-        graphs.omitted["score"] = "its prior has no log-density, or one that solves an ODE; export with prior = 'original'"
+        graphs.omitted["score"] = (
+            "its prior has no log-density, or one that solves an ODE; export with prior = 'original'"
+        )
     elif fmt.stores_operations:
         graphs.networks["score"] = score_graph(model, input_dtype)
     else:
