@@ -1,12 +1,13 @@
 """Architectures: the settings of a model in an experiment file, and the functions that build the model from them."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import Objective
 from keras_vae.components.vector_quantizer import VectorQuantizerEMA
@@ -26,12 +27,14 @@ class Components(NamedTuple):
         objective: Loss function of the terms.
         condition: Condition of the model, or None.
         specific: Components and settings of this architecture alone, by kind; see `Architecture.default_components`.
+        image_losses: Losses of the reconstruction to add to the objective.
     """
 
     likelihood: Likelihood
     objective: Objective
     condition: Condition | None
     specific: Mapping[str, Any]
+    image_losses: Sequence[ImageLoss] = ()
 
     @property
     def condition_dim(self) -> int:
@@ -79,6 +82,7 @@ class VAEArchitecture(Architecture):
             posterior=posterior,
             objective=components.objective,
             condition=components.condition,
+            image_losses=components.image_losses,
             seed=seed,
         )
         if not model.built:
@@ -116,6 +120,7 @@ class LadderArchitecture(Architecture):
             likelihood=components.likelihood,
             objective=components.objective,
             condition=components.condition,
+            image_losses=components.image_losses,
             seed=seed,
         )
 
@@ -154,5 +159,6 @@ class VQVAEArchitecture(Architecture):
             likelihood=components.likelihood,
             objective=components.objective,
             condition=components.condition,
+            image_losses=components.image_losses,
             seed=seed,
         )

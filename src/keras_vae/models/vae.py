@@ -3,24 +3,30 @@
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
-from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
+from keras_vae.components.priors import ConditionalNormal, Density, Prior, PriorInputs, StandardNormal, VampPrior
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import uniform_noise
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
-from keras_vae.distributions.latent import LatentDistribution, ReparameterizedDistribution, SampleWithLogProb
+from keras_vae.distributions.latent import (
+    LatentDistribution,
+    PushforwardDistribution,
+    ReparameterizedDistribution,
+    SampleWithLogProb,
+)
 from keras_vae.models.arguments import check_networks
 from keras_vae.models.base import Batch
 from keras_vae.models.continuous_codes import ContinuousCodes
@@ -43,6 +49,7 @@ class VAEOutput(NamedTuple):
         z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim).
         z: The first sample of z, (N, latent_dim).
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
@@ -50,6 +57,7 @@ class VAEOutput(NamedTuple):
     z_log_var: Tensor
     z: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -76,6 +84,7 @@ class VAE(ContinuousCodes):
         posterior: q(z|x).
         objective: Loss function of the terms.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -90,9 +99,7 @@ class VAE(ContinuousCodes):
         (4, 28, 28, 1)
     """
 
-    part_names: ClassVar[tuple[str, ...]] = (
-        *("encoder", "decoder", "prior", "likelihood", "posterior", "objective", "condition"),
-    )
+    part_names = ("encoder", "decoder", "prior", "likelihood", "posterior", "objective", "condition", "image_losses")
 
     def __init__(
         self,
@@ -107,6 +114,7 @@ class VAE(ContinuousCodes):
         posterior: Posterior | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -118,6 +126,7 @@ class VAE(ContinuousCodes):
             likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
             objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
             condition=condition,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -160,19 +169,24 @@ class VAE(ContinuousCodes):
             features = self._features(self.encoder(concat_condition(images, condition), training=training))
         posterior, prior = self._distributions(features, condition)
 
-        def decode_and_score(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
+        def decode_and_score(draw: SampleWithLogProb) -> tuple[list[Tensor], ELBOTerms]:
             outputs = self._decode(draw.z, condition, training, ops.shape(images)[1:])
+            outputs, *copies = self._gradient_paths(outputs, training)
             log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
-            kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
-            penalties = ops.zeros_like(kl_per_group[:, 0])
-            return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
+            # Without a density, NaN: `check_density` rejects all calls that would return it.
+            has_density = self.density != "none"
+            log_prior = prior.log_prob(draw.z) if has_density else ops.full_like(draw.log_prob, float("nan"))
+            kl_per_group = ops.mean(kl_divergence(posterior, prior, draw, log_prior), axis=1)
+            rates = (log_prior, draw.log_prob, kl_per_group)
+            return [outputs, *copies], ELBOTerms(log_likelihood, *rates, ops.zeros_like(kl_per_group[:, 0]))
 
         draw = posterior.rsample(noise) if codes is None else SampleWithLogProb(codes, posterior.log_prob(codes))
         if training:
             draw = self.objective.gradient_estimator(posterior, draw, lambda draw: decode_and_score(draw)[1].log_weight)
-        outputs, terms = decode_and_score(draw)
-        reconstruction = self._likelihood(outputs[:, 0], images).mean_image()
-        return VAEOutput(reconstruction, posterior.mean[:, 0], posterior.log_var[:, 0], draw.z[:, 0], terms)
+        paths, terms = decode_and_score(draw)
+        reconstruction, *balanced = (self._likelihood(outputs[:, 0], images).mean_image() for outputs in paths)
+        means, log_vars = posterior.mean[:, 0], posterior.log_var[:, 0]
+        return VAEOutput(reconstruction, means, log_vars, draw.z[:, 0], terms, tuple(balanced))
 
     def log_joint(self, codes: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return log p(x, z) in nats, (N, K), of images and codes (N, K, latent_dim).
@@ -230,12 +244,12 @@ class VAE(ContinuousCodes):
             InputError: The samples of the prior are not a function of normal noise, such as those of a mixture.
         """
         distribution = self.prior(self._prior_inputs(condition))
-        if not isinstance(distribution, ReparameterizedDistribution):
+        if not isinstance(distribution, PushforwardDistribution):
             raise InputError(
                 f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise, because each "
                 "chooses a component at random; use a normal prior or a flow"
             )
-        z = distribution.rsample(flatten(noise)).z
+        z = distribution.transform(flatten(noise))
         return z if len(noise.shape) == 2 else ops.reshape(z, (-1, *self.latent_shape))
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
@@ -263,8 +277,13 @@ class VAE(ContinuousCodes):
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound in expectation: False if the posterior is deterministic."""
-        return self.is_stochastic
+        """Whether `negative_elbo` is a bound in expectation: if the posterior is random and the prior has a density."""
+        return self.is_stochastic and self.density != "none"
+
+    @property
+    def density(self) -> Density:
+        """How log p(z) is computed; see `Prior.density`."""
+        return self.prior.density
 
     @property
     def is_stochastic(self) -> bool:

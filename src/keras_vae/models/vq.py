@@ -1,6 +1,6 @@
 """The vector-quantized variational autoencoder: its codes are maps of indices into a codebook."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.vector_quantizer import VectorQuantizerEMA, codebook_usage
@@ -27,11 +28,13 @@ class VQVAEOutput(NamedTuple):
         reconstruction: Mean images in [0, 1], (N, H, W, C).
         indices: Indices of the code vectors, (N, rows, columns), int32.
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
     indices: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -58,6 +61,7 @@ class VQVAE(BaseVAE):
         likelihood: p(x|k).
         objective: Loss function of the terms, an `ELBO`. Its β is the weight of the rate.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -74,7 +78,7 @@ class VQVAE(BaseVAE):
     code_name = "indices"
 
     part_names: ClassVar[tuple[str, ...]] = (
-        *("encoder", "decoder", "codebook", "prior", "likelihood", "objective", "condition"),
+        *("encoder", "decoder", "codebook", "prior", "likelihood", "objective", "condition", "image_losses"),
     )
 
     def __init__(
@@ -87,6 +91,7 @@ class VQVAE(BaseVAE):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -94,6 +99,7 @@ class VQVAE(BaseVAE):
             likelihood=likelihood or Bernoulli(),
             objective=objective or ELBO(),
             condition=condition,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -160,15 +166,17 @@ class VQVAE(BaseVAE):
         maps = self._encoder_map(self.encoder(concat_condition(images, condition), training=training))
         restart_noise = self.sampler.uniform((self.codebook.num_codes,)) if training else None
         vectors, indices, commitment_loss = self.codebook(maps, restart_noise)
-        outputs = self.decoder(concat_condition(vectors, condition), training=training)
-        pixels, log_prior = self._likelihood(outputs, images), self.prior.log_prob(indices, condition)
+        paths = self._gradient_paths(self.decoder(concat_condition(vectors, condition), training=training), training)
+        pixels, *copies = (self._likelihood(outputs, images) for outputs in paths)
+        log_prior = self.prior.log_prob(indices, condition)
         # The posterior is deterministic, so all samples are equal.
         samples_shape = ops.shape(noise)[:2]
         log_likelihoods, log_priors = (
             ops.broadcast_to(log_prob[:, None], samples_shape) for log_prob in (pixels.log_prob(images), log_prior)
         )
         terms = ELBOTerms(log_likelihoods, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], commitment_loss)
-        return VQVAEOutput(pixels.mean_image(), indices, terms)
+        balanced = tuple(copy.mean_image() for copy in copies)
+        return VQVAEOutput(pixels.mean_image(), indices, terms, balanced)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the `indices` of images, (N, rows, columns), int32."""

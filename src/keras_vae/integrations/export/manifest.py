@@ -65,7 +65,7 @@ def manifest(
         origin: `name`, and for a run `model` and `data`.
         score: Definition of the score, with its percentiles and threshold; None without a score graph.
     """
-    kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective")]
+    kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective", "image_losses")]
     ranges = _ranges(model)
     statistics: LatentStatistics | None = getattr(model, "latent_statistics", None)
     return {
