@@ -32,7 +32,6 @@ from keras_vae.models.base import Batch
 from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.models.latent_maps import (
     LatentGeometry,
-    check_decoder_input,
     check_features,
     flatten,
     has_fixed_outputs,
@@ -261,8 +260,7 @@ class VAE(ContinuousCodes):
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = (None, *image_shape[:-1], channels)
         features = check_features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)), self.posterior)
-        self._geometry = LatentGeometry.measure(self.encoder, self.decoder, image_shape, features[0])
-        check_decoder_input(self.decoder, self._geometry, self._condition_dim)
+        self._geometry = LatentGeometry.measure(self, image_shape, features[0])
         latent_dim = math.prod(self._geometry.shape)
         self._build_parts((self.prior, self.posterior, self.likelihood), (None, latent_dim), inputs)
         return latent_dim
