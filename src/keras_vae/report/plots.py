@@ -19,10 +19,11 @@ from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.report import figures
-from keras_vae.report.context import ORDERING_IMAGES, PlotContext
+from keras_vae.report.context import PlotContext
 from keras_vae.report.figures import ImageStrips
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.report.latent_range import HIGH, LOW, LatentRange, latent_grid_points, prior_samples
+from keras_vae.report.reconstruction_rows import ranked_by_quality, reconstruction_rows, worst_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -231,22 +232,26 @@ def worst_reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
         context: The run or model.
         n: Number of images.
     """
-    from keras import ops
-
-    if n < 1:
-        raise InputError(f"n = {n}: nothing to show; pass 1 or more")
-    dataset = context.images(ORDERING_IMAGES)
-    condition = dataset_condition(context.model, dataset)
-    losses = ops.convert_to_numpy(context.model.elbo_terms(dataset.images, condition=condition).negative_elbo)
-    worst = dataset.subset(np.argsort(losses)[::-1][:n], dataset.split)
-    title = f"the {len(worst)} of {len(dataset):,} {_described(dataset)} with the highest negative ELBO"
+    worst, count = worst_images(context, n)
+    title = f"the {len(worst)} of {count:,} {_described(worst)} with the highest negative ELBO"
     return _above_reconstructions(context, worst, title)
 
 
 def _above_reconstructions(context: PlotContext, dataset: Dataset, title: str) -> "Figure":
-    reconstructed = context.model.reconstruct(dataset.images, condition=dataset_condition(context.model, dataset))
-    rows = {"original": dataset.images, "reconstruction": reconstructed}
-    return figures.image_rows(rows, title=f"{context.name}: {title}")
+    return figures.image_rows(reconstruction_rows(context, dataset), title=f"{context.name}: {title}")
+
+
+@_named
+def image_quality(context: PlotContext, *, n: int = 10) -> "Figure":
+    """Plot images above their reconstructions and the differences, from the lowest to the highest PSNR.
+
+    Args:
+        context: The run or model.
+        n: Number of images, evenly spaced in the ranking of 2,000 held-out images.
+    """
+    ranked = ranked_by_quality(context, n)
+    title = f"{context.name}: {_described(context.images(1))}, ranked by PSNR among {ranked.count:,}"
+    return figures.image_rows(ranked.rows, title=title, captions=ranked.captions)
 
 
 @_named
