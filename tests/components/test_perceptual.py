@@ -92,7 +92,9 @@ def test_random_weights_follow_the_seed_and_the_initialization_of_he() -> None:
     assert not load_feature_network("random").trainable_variables
 
 
-def test_training_reduces_the_distance_and_trains_encoder_and_decoder(images: Array, make_vae: Callable[..., VAE]) -> None:
+def test_training_reduces_the_distance_and_trains_encoder_and_decoder(
+    images: Array, make_vae: Callable[..., VAE]
+) -> None:
     colored = np.repeat(images, 3, axis=-1)
     model = small_vae(make_vae, image_losses=[Perceptual(weight=5.0, features="random")])
     model.compile("adam")
@@ -110,7 +112,9 @@ def test_training_reduces_the_distance_and_trains_encoder_and_decoder(images: Ar
         np.testing.assert_array_equal(weight, start)
 
 
-def test_network_is_not_saved_and_a_loaded_model_trains_on(images: Array, make_vae: Callable[..., VAE], tmp_path: Path) -> None:
+def test_network_is_not_saved_and_a_loaded_model_trains_on(
+    images: Array, make_vae: Callable[..., VAE], tmp_path: Path
+) -> None:
     colored = np.repeat(images, 3, axis=-1)
     models = [small_vae(make_vae, image_losses=losses) for losses in ([Perceptual(features="random")], [])]
     for model in models:
@@ -185,9 +189,7 @@ def test_network_of_keras_receives_levels_in_its_own_order(
 
 
 def test_missing_weights_and_small_images_are_rejected(small_vgg: Callable[..., keras.Model], tmp_path: Path) -> None:
-    with pytest.raises(
-        RunError, match=r"features = imagenet: the weights of VGG16 could not be loaded \(URL f"
-    ):
+    with pytest.raises(RunError, match=r"features = imagenet: the weights of VGG16 could not be loaded \(URL f"):
         built((32, 32, 3), features="imagenet").prepare()
     with pytest.raises(InputError, match=r"upsample = 1: images of 28×28 are smaller than 32×32.*set upsample = 2"):
         built((28, 28, 1), features="imagenet")

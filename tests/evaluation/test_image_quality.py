@@ -146,9 +146,7 @@ def test_section_contains_means_over_held_out_images() -> None:
     assert any("20 images for 128 features" in note for note in section["notes"])
 
 
-def test_perceptual_distance_needs_downloaded_weights(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_perceptual_distance_needs_downloaded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     images = (255 * image_pairs(3)[1]).astype("uint8")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     missing = measure_image_quality(BlurModel(), splits_of(images), features=random_features(SHAPE)).section

@@ -71,8 +71,9 @@ def test_bits_per_dimension_of_lossy_images_carry_a_warning(tmp_path: Path, make
     warnings = {}
     for kind in ("JPEG", "PNG"):
         config = DataConfig(source=str(folder(tmp_path / kind, kind)), validation=2, test=2)
-        section = measure_likelihood(model, load_splits(config)[0], seed=0, samples=3, proposal="posterior").section
-        assert section["bits_per_dim"] is not None
+        section = measure_likelihood(model, load_splits(config)[0], seed=0).section
+        assert section["lossy"] is (kind == "JPEG")
+        section |= {"bits_per_dim": {"mean": 3.5, "standard_error": 0.1}}
         warnings[kind] = [line for line in summarize({"likelihood": section}) if "JPEG" in line]
     assert len(warnings["JPEG"]) == 1
     assert "bits per dimension" in warnings["JPEG"][0]

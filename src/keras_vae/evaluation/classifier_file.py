@@ -13,7 +13,9 @@ from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.features import classifier_features
 
 
-def save_classifier(path: str | os.PathLike[str], splits: Splits, *, seed: int = 0, progress: Progress = silent) -> Path:
+def save_classifier(
+    path: str | os.PathLike[str], splits: Splits, *, seed: int = 0, progress: Progress = silent
+) -> Path:
     """Train a classifier on the labels of the data, and write its convolutions to a file for the perceptual loss.
 
     The file contains a network from images (N, H, W, C) in [0, 1] to the maps of all convolutions. The classifier is
