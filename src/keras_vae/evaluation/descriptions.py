@@ -158,6 +158,13 @@ NOT_A_BOUND = Caveat(
     "the posterior is deterministic, so this number is the minimized loss, but not a bound on −log p(x).",
     ("negative_elbo", "kl_loss"),
 )
+IMAGE_LOSSES = Caveat(
+    "not the minimized loss",
+    "the model was also trained with losses of its reconstructions (model.image_losses), which make them sharper. The"
+    " minimized loss is therefore not a bound on −log p(x); these numbers do not contain the added losses, and are likely"
+    " higher than after a training without them.",
+    ("nll", "negative_elbo", "reconstruction_loss"),
+)
 DENSITY = Caveat(
     "a density",
     "this is a density of gray values in [0, 1], which may exceed 1, so the nats may be negative. It is not"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import keras
@@ -104,7 +105,8 @@ def measure_image_quality(
     return StageResult(section, found.measures)
 
 
-class _Perceptual(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Perceptual:
     """The perceptual distance of images: a network, and the factor by which they are enlarged."""
 
     network: keras.Model
@@ -229,7 +231,7 @@ def _reconstruct(
 ) -> _Reconstructions:
     """Return the reconstructions of images and their measures, batch by batch because the measures need memory."""
     condition, size = dataset_condition(model, measured), fitting_batch_size(measured.image_shape)
-    functions: dict[str, Callable[[Array, Array], NDArray[np.float64]]] = {"psnr": psnr}
+    functions: dict[str, Callable[..., NDArray[np.float64]]] = {"psnr": psnr}
     if min(measured.image_shape[:2]) >= WINDOW:
         functions["ssim"] = ssim
     if perceptual is not None:

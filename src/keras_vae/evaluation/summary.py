@@ -74,6 +74,9 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
         yield "a density of gray values: not comparable with probabilities of gray levels"
     if not section["bound"]:
         yield "deterministic posterior: negative_elbo is not a bound on −log p(x)"
+    if section.get("image_losses"):
+        names = ", ".join(section["image_losses"])
+        yield f"trained with image losses ({names}): total_loss is not a bound on −log p(x)"
 
 
 def _images(section: Mapping[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.evaluation.descriptions import (
     DENSITY,
     FIGURES,
+    IMAGE_LOSSES,
     IMAGE_QUALITY,
     LATENTS,
     LOSSY,
@@ -182,6 +183,7 @@ def _likelihood(likelihood: Mapping[str, Any]) -> Iterator[Section]:
             NOT_HELD_OUT: not likelihood["held_out"],
             NOT_NORMALIZED: not likelihood["normalized"],
             NOT_A_BOUND: not likelihood["bound"],
+            IMAGE_LOSSES: bool(likelihood.get("image_losses")),
             DENSITY: likelihood["density"],
             LOSSY: bool(likelihood.get("lossy") and likelihood.get("bits_per_dim")),
             UNTRUSTED: not likelihood.get("trusted", True),

@@ -23,7 +23,7 @@ from keras_vae.report.context import PlotContext
 from keras_vae.report.figures import ImageStrips
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.report.latent_range import HIGH, LOW, LatentRange, latent_grid_points, prior_samples
-from keras_vae.report.reconstruction_rows import ranked_by_quality, reconstruction_rows, worst_images
+from keras_vae.report.reconstruction_rows import described, ranked_by_quality, reconstruction_rows, worst_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,6 +109,8 @@ def available_plots(context: PlotContext) -> tuple[str, ...]:
     """Return the names of the plots that a trained model supports."""
     has_vector = context.model.has_latent_vector
     names = [name for name in PLOTS if has_vector or name not in LATENT_VECTOR_PLOTS]
+    if context.model.density != "direct":
+        names.remove("worst-reconstructions")
     return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
 
 
@@ -208,8 +210,8 @@ def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: str | 
     images = context.model.sample(n, seed=seed, condition=context.labels_in_turn(n, label))
     train = context.splits.train.sample()
     found = train.images[nearest_neighbors(np.rint(images * 255).astype("uint8"), train.images).indices]
-    rows = {"sample": images, _described(train).removesuffix("s"): found.astype("float32") / 255}
-    return figures.image_rows(rows, title=f"{context.name}: samples and their nearest {_described(train)}")
+    rows = {"sample": images, described(train).removesuffix("s"): found.astype("float32") / 255}
+    return figures.image_rows(rows, title=f"{context.name}: samples and their nearest {described(train)}")
 
 
 @_named
@@ -221,7 +223,7 @@ def reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
         n: Number of images.
     """
     dataset = context.images(n)
-    return _above_reconstructions(context, dataset, f"reconstructions of {_described(dataset)}")
+    return _above_reconstructions(context, dataset, f"reconstructions of {described(dataset)}")
 
 
 @_named
@@ -232,8 +234,7 @@ def worst_reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
         context: The run or model.
         n: Number of images.
     """
-    worst, count = worst_images(context, n)
-    title = f"the {len(worst)} of {count:,} {_described(worst)} with the highest negative ELBO"
+    worst, title = worst_images(context, n)
     return _above_reconstructions(context, worst, title)
 
 
@@ -250,8 +251,7 @@ def image_quality(context: PlotContext, *, n: int = 10) -> "Figure":
         n: Number of images, evenly spaced in the ranking of 2,000 held-out images.
     """
     ranked = ranked_by_quality(context, n)
-    title = f"{context.name}: {_described(context.images(1))}, ranked by PSNR among {ranked.count:,}"
-    return figures.image_rows(ranked.rows, title=title, captions=ranked.captions)
+    return figures.image_rows(ranked.rows, title=f"{context.name}: {ranked.title}", captions=ranked.captions)
 
 
 @_named
@@ -264,10 +264,10 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
         dims: The two dimensions; None uses the two most informative.
     """
     dataset = context.images(n)
-    z_mean = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
-    title = f"{context.name}: posterior means of {len(dataset):,} {_described(dataset)}"
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
+    title = f"{context.name}: posterior means of {len(dataset):,} {described(dataset)}"
     return figures.latents(
-        z_mean,
+        encoding.flattened().z_mean,
         dataset.labels,
         dataset.classes or None,
         dims=dims or context.plane,
@@ -331,7 +331,8 @@ def interpolation(
     if rows < 1:
         raise InputError(f"rows = {rows}: nothing to show; pass 1 or more")
     dataset = context.images(2 * rows)
-    ends = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
+    ends = encoding.flattened().z_mean
     half = len(ends) // 2
     if not half:
         raise InputError(f"splits = {len(ends)} image: too few to interpolate between; pass at least 2")
@@ -345,7 +346,7 @@ def interpolation(
         for index in range(half)
     ]
     path = "spherical" if spherical else "linear"
-    title = f"{context.name}: {path} interpolation between {_described(dataset)}"
+    title = f"{context.name}: {path} interpolation between {described(dataset)}"
     return ImageStrips(images, names, np.linspace(0, 1, n).tolist(), "interpolation weight", title)
 
 
@@ -383,10 +384,6 @@ def rate_distortion(context: PlotContext) -> "Figure":
         context: The run or model.
     """
     return figures.rate_distortion(context.metrics, title=f"{context.name}: rate and distortion per epoch")
-
-
-def _described(dataset: Dataset) -> str:
-    return {"train": "training images", "all": "images"}.get(dataset.split, f"{dataset.split} images")
 
 
 LATENT_VECTOR_PLOTS = ("grid", "latents", "traversals", "interpolation", "kl-per-dimension")

@@ -19,12 +19,17 @@ class RankedRows(NamedTuple):
     Args:
         rows: The images, their reconstructions and the absolute differences, by name.
         captions: Two lines per image: the PSNR, and the SSIM if it is defined.
-        count: Number of images among which they were ranked.
+        title: Description of the images.
     """
 
     rows: dict[str, Array]
     captions: list[tuple[str, str]]
-    count: int
+    title: str
+
+
+def described(dataset: Dataset) -> str:
+    """Return the kind of images of a data set, such as `"test images"`."""
+    return {"train": "training images", "all": "images"}.get(dataset.split, f"{dataset.split} images")
 
 
 def reconstruction_rows(context: PlotContext, dataset: Dataset) -> dict[str, Array]:
@@ -36,8 +41,8 @@ def reconstruction_rows(context: PlotContext, dataset: Dataset) -> dict[str, Arr
     }
 
 
-def worst_images(context: PlotContext, n: int) -> tuple[Dataset, int]:
-    """Return the n images with the highest negative ELBO among at most 2,000, and the number of these.
+def worst_images(context: PlotContext, n: int) -> tuple[Dataset, str]:
+    """Return the n images with the highest negative ELBO among at most 2,000, and their description.
 
     Raises:
         InputError: `n` is below one.
@@ -45,7 +50,8 @@ def worst_images(context: PlotContext, n: int) -> tuple[Dataset, int]:
     dataset = _ordering_images(context, n)
     condition = dataset_condition(context.model, dataset)
     losses = ops.convert_to_numpy(context.model.elbo_terms(dataset.images, condition=condition).negative_elbo)
-    return dataset.subset(np.argsort(losses)[::-1][:n], dataset.split), len(dataset)
+    worst = dataset.subset(np.argsort(losses)[::-1][:n], dataset.split)
+    return worst, f"the {len(worst)} of {len(dataset):,} {described(dataset)} with the highest negative ELBO"
 
 
 def ranked_by_quality(context: PlotContext, n: int) -> RankedRows:
@@ -56,16 +62,17 @@ def ranked_by_quality(context: PlotContext, n: int) -> RankedRows:
     """
     dataset = _ordering_images(context, n)
     rows = reconstruction_rows(context, dataset)
-    images, reconstructed = dataset.images / np.float32(255), rows["reconstruction"]
+    images = np.divide(dataset.images, 255, dtype="float32")
+    reconstructed = rows["reconstruction"]
     ratios = psnr(images, reconstructed)
     chosen = np.argsort(ratios, kind="stable")[evenly_spaced(len(ratios), n)]
     images, reconstructed = images[chosen], reconstructed[chosen]
     has_window = min(dataset.image_shape[:2]) >= WINDOW
     similarities = [f"SSIM {value:.2f}" for value in ssim(images, reconstructed)] if has_window else [""] * len(chosen)
     return RankedRows(
-        {"original": images, "reconstruction": reconstructed, "difference": np.abs(images - reconstructed)},
+        {"original": images, "reconstruction": reconstructed, "difference": np.abs(np.subtract(images, reconstructed))},
         [(f"{ratio:.1f} dB", text) for ratio, text in zip(ratios[chosen], similarities, strict=True)],
-        len(dataset),
+        f"{described(dataset)}, ranked by PSNR among {len(dataset):,}",
     )
 
 

@@ -2,7 +2,7 @@
 
 # Importing the package registers all image losses.
 from keras_vae.components.image_losses.adversarial import Adversarial
-from keras_vae.components.image_losses.base import ImageLoss, ImageLossTerms
+from keras_vae.components.image_losses.base import WEIGHT_PREFIX, ImageLoss, ImageLossTerms
 from keras_vae.components.image_losses.perceptual import Perceptual
 
-__all__ = ["Adversarial", "ImageLoss", "ImageLossTerms", "Perceptual"]
+__all__ = ["WEIGHT_PREFIX", "Adversarial", "ImageLoss", "ImageLossTerms", "Perceptual"]

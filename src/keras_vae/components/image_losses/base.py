@@ -10,7 +10,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.registry import ComponentLayer
 from keras_vae.core.typing import ImageShape, Tensor
 
-PREFIX = "image_loss_"
+WEIGHT_PREFIX = "image_loss_"
 """First part of the names of all weights of image losses, by which optimizers recognize them."""
 
 
@@ -87,4 +87,4 @@ class ImageLoss(ComponentLayer, abc.ABC):
 
     def add_weight(self, *args: Any, name: str, **kwargs: Any) -> keras.Variable:
         """Add a weight under a name with the prefix of image losses."""
-        return super().add_weight(*args, name=PREFIX + name, **kwargs)
+        return super().add_weight(*args, name=WEIGHT_PREFIX + name, **kwargs)
