@@ -10,7 +10,7 @@ from keras_vae.components.priors import FlowMatching
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.progress import Progress
-from keras_vae.core.typing import Array, Tensor
+from keras_vae.core.typing import Array, Floats, Tensor
 from keras_vae.data.dataset import Dataset
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.latent_maps import flat_codes
@@ -122,10 +122,11 @@ class CodeBatches(keras.utils.PyDataset):
         if model.condition is not None:
             values = model.condition.check(np.asarray(self._values))
             self._condition = ops.convert_to_numpy(model.condition.encode(values))
-        self._moments: tuple[Array, Array] | None = None
+        self._moments: tuple[Floats, Floats] | None = None
         if isinstance(model.posterior, DiagonalNormal) and not model.likelihood.requires_noise:
             encoding = model.encode(self._images, condition=self._values)
-            self._moments = flat_codes(encoding.z_mean), np.exp(0.5 * flat_codes(encoding.z_log_var))
+            mean, log_var = (flat_codes(moment).astype("float32") for moment in (encoding.z_mean, encoding.z_log_var))
+            self._moments = mean, np.exp(0.5 * log_var)
         self._epoch = -1
         self.on_epoch_end()
 
