@@ -338,6 +338,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         """Compile the model from the result of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
+            self._freeze_inner_layers()
             self.optimizer.build(self.trainable_variables)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:

@@ -122,6 +122,12 @@ class CheckedModel(Inference, keras.Model):
         with backend.rejected_indivisible_batches():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
 
+    def _freeze_inner_layers(self) -> None:
+        """Freeze the layers inside of frozen layers, which Keras does not when it loads a model."""
+        for layer in self._flatten_layers():
+            if not layer.trainable:
+                layer.trainable = False
+
     def evaluate(
         self,
         x: Any = None,
