@@ -142,6 +142,7 @@ def measure_likelihood(
         **_describe_model(model, measured),
         **{name: mean_and_error(values) for name, values in per_image.items()},
         **model.describe_codes(measured.images, terms=terms, condition=condition),
+        "lossy": measured.is_lossy,
     }
     if samples and model.is_stochastic:
         weighted = _importance_weighted(

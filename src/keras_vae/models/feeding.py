@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_vae.components.objectives import ELBOTerms
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
 from keras_vae.models.arguments import check_assignment, check_options
@@ -25,6 +26,8 @@ class CheckedModel(Inference, keras.Model):
     Args:
         **kwargs: Arguments of `keras.Model`.
     """
+
+    image_losses: list[ImageLoss]
 
     def __init__(self, **kwargs: Any) -> None:
         # Autocasting would round the targets to the compute dtype of a mixed policy. The networks cast their inputs.
@@ -238,6 +241,9 @@ class CheckedModel(Inference, keras.Model):
         attribute = f"{function}_function"
         if getattr(self, attribute) is not None and not force:
             return getattr(self, attribute)
+        if function != "predict":
+            for loss in self.image_losses:
+                loss.prepare()
         make(force)
         step_function = getattr(self, attribute)
         prefetch = backend.Prefetch()

@@ -3,5 +3,6 @@
 # Importing the package registers all image losses.
 from keras_vae.components.image_losses.adversarial import Adversarial
 from keras_vae.components.image_losses.base import WEIGHT_PREFIX, ImageLoss, ImageLossTerms
+from keras_vae.components.image_losses.perceptual import Perceptual
 
-__all__ = ["WEIGHT_PREFIX", "Adversarial", "ImageLoss", "ImageLossTerms"]
+__all__ = ["WEIGHT_PREFIX", "Adversarial", "ImageLoss", "ImageLossTerms", "Perceptual"]

@@ -65,6 +65,14 @@ class ImageLoss(ComponentLayer, abc.ABC):
             InputError: The loss is not defined for such images.
         """
 
+    def prepare(self) -> None:  # noqa: B027
+        """Load what a training or an evaluation needs and files of models do not contain; nothing by default.
+
+        Raises:
+            InputError: It does not exist.
+            RunError: It cannot be loaded.
+        """
+
     @abc.abstractmethod
     def call(self, images: Tensor, reconstruction: Tensor, step: Tensor, training: bool = False) -> ImageLossTerms:
         """Return the loss of a batch.
