@@ -119,7 +119,9 @@ def test_network_is_not_saved_and_a_loaded_model_trains_on(images: Array, tmp_pa
     with zipfile.ZipFile(tmp_path / "1.keras") as file:
         (config,) = json.loads(file.read("config.json"))["config"]["image_losses"]
     assert config["config"]["features"] == "random"
-    histories = [model.fit(colored, batch_size=12, epochs=1, verbose=0, shuffle=False).history for model in (models[0], loaded)]
+    histories = [
+        model.fit(colored, batch_size=12, epochs=1, verbose=0, shuffle=False).history for model in (models[0], loaded)
+    ]
     assert histories[0] == histories[1]
 
 
@@ -145,7 +147,7 @@ def small_vgg(monkeypatch: pytest.MonkeyPatch) -> Callable[..., keras.Model]:
     """Replace VGG16 by two of its layers of few channels, because the real one takes seconds to create."""
     module = __import__("sys").modules[keras.applications.VGG16.__module__]
 
-    def VGG16(include_top: bool, weights: str | None) -> keras.Model:  # noqa: N802
+    def VGG16(include_top: bool, weights: str | None) -> keras.Model:
         inputs = keras.Input((None, None, 3))
         maps = keras.layers.Conv2D(2, 3, padding="same", activation="relu", name="block1_conv2")(inputs)
         outputs = keras.layers.Conv2D(3, 3, strides=2, padding="same", name="block2_conv2")(maps)
@@ -161,7 +163,9 @@ def small_vgg(monkeypatch: pytest.MonkeyPatch) -> Callable[..., keras.Model]:
     return VGG16
 
 
-def test_network_of_keras_receives_levels_in_its_own_order(small_vgg: Callable[..., keras.Model], tmp_path: Path) -> None:
+def test_network_of_keras_receives_levels_in_its_own_order(
+    small_vgg: Callable[..., keras.Model], tmp_path: Path
+) -> None:
     original = small_vgg(include_top=False, weights=None)
     original.save_weights(tmp_path / "vgg.weights.h5")
     names = ("block1_conv2", "block2_conv2")
@@ -177,7 +181,9 @@ def test_network_of_keras_receives_levels_in_its_own_order(small_vgg: Callable[.
 
 
 def test_missing_weights_and_small_images_are_rejected(small_vgg: Callable[..., keras.Model], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"features = imagenet: the weights of VGG16 could not be loaded \(URL fetch[^\n]*"):
+    with pytest.raises(
+        RunError, match=r"features = imagenet: the weights of VGG16 could not be loaded \(URL fetch[^\n]*"
+    ):
         built((32, 32, 3), features="imagenet").prepare()
     with pytest.raises(InputError, match=r"upsample = 1: images of 28×28 are smaller than 32×32.*set upsample = 2"):
         built((28, 28, 1), features="imagenet")

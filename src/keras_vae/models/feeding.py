@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from keras_vae.components.objectives import ELBOTerms
 from keras_vae.components.image_losses import ImageLoss
+from keras_vae.components.objectives import ELBOTerms
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
 from keras_vae.models.arguments import check_assignment, check_options

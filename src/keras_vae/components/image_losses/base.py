@@ -65,7 +65,7 @@ class ImageLoss(ComponentLayer, abc.ABC):
             InputError: The loss is not defined for such images.
         """
 
-    def prepare(self) -> None:  # noqa: B027
+    def prepare(self) -> None:
         """Load what a training or an evaluation needs and files of models do not contain; nothing by default.
 
         Raises:
