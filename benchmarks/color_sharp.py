@@ -3,8 +3,7 @@
     python -m benchmarks.color_sharp --data emoji --epochs 120 --seeds 3
 
 Both models have the same networks, likelihood, steps and seeds; the second one adds the image losses. Both are measured
-on held-out images: the Fréchet distance of the reconstructions in fixed features, which none of the losses uses, and the
-PSNR. The goal is a distance that is 30 % lower, and a PSNR that is at most 1.5 dB lower. Each training runs in its own
+on held-out images: the Fréchet distance of the reconstructions in fixed features, which no loss uses, and the PSNR. The goal is a distance that is 30 % lower, and a PSNR that is at most 1.5 dB lower. Each training runs in its own
 process, and its run remains in `--out`.
 """
 
@@ -81,7 +80,7 @@ def main() -> None:
     gains = [sharp["psnr"] - plain["psnr"] for plain, sharp in pairs]
     reached = statistics.mean(ratios) <= GOAL["distance"] and statistics.mean(gains) >= GOAL["psnr"]
     print(
-        f"Fréchet distance {statistics.mean(ratios) - 1:+.0%} (each seed: {', '.join(f'{r - 1:+.0%}' for r in ratios)}); "
+        f"Fréchet distance {statistics.mean(ratios) - 1:+.0%} ({', '.join(f'{ratio - 1:+.0%}' for ratio in ratios)}); "
         f"PSNR {statistics.mean(gains):+.2f} dB ({', '.join(f'{gain:+.2f}' for gain in gains)}); "
         f"goal {'reached' if reached else 'missed'}: {GOAL['distance'] - 1:+.0%}, {GOAL['psnr']} dB"
     )
