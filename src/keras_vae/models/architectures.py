@@ -57,7 +57,7 @@ class Architecture(Component, abc.ABC):
 @register("vae")
 @dataclass(frozen=True)
 class VAEArchitecture(Architecture):
-    """`VAE`: one latent vector per image (Kingma and Welling, arXiv 1312.6114)."""
+    """`VAE`: one latent vector or map per image (Kingma and Welling, arXiv 1312.6114)."""
 
     default_components: ClassVar[Mapping[str, Any]] = {
         "latent_dim": 2,
@@ -74,9 +74,9 @@ class VAEArchitecture(Architecture):
         network = components.specific["network"]
         # Before the networks are built, so that the error is about the likelihood.
         likelihood.check_images(image_shape)
-        return VAE(
+        model = VAE(
             network.encoder((height, width, channels + condition_dim), latent_dim, posterior.param_sizes(latent_dim)),
-            network.decoder(latent_dim + condition_dim, (height, width, likelihood.decoder_channels(channels))),
+            network.decoder(latent_dim, (height, width, likelihood.decoder_channels(channels)), condition_dim),
             prior=components.specific["prior"],
             likelihood=likelihood,
             posterior=posterior,
@@ -85,6 +85,9 @@ class VAEArchitecture(Architecture):
             image_losses=components.image_losses,
             seed=seed,
         )
+        if not model.built:
+            model.build((None, *image_shape))
+        return model
 
 
 @register("ladder")

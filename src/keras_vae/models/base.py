@@ -1,6 +1,7 @@
 """`BaseVAE`: the loss of every model, its metrics, and the methods that Keras calls."""
 
 import abc
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -21,7 +22,7 @@ from keras_vae.core.math import balanced_copies
 from keras_vae.core.registry import ComponentLayer, check_component
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.models.arguments import check_input_shape, check_optimizer, check_seed
+from keras_vae.models.arguments import check_density, check_input_shape, check_optimizer, check_seed
 from keras_vae.models.feeding import CheckedModel
 from keras_vae.models.image_models import export_graph, reconstruction_graph, symbolic_inputs
 from keras_vae.models.image_terms import Mean, build_image_losses, check_image_losses, image_loss_terms
@@ -222,7 +223,9 @@ class BaseVAE(CheckedModel, abc.ABC):
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
-            noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
+            num_images, *image_shape = ops.shape(images)
+            dim = math.prod(self._latent_shape_for(image_shape))
+            noise = self.sampler.noise((num_images, self.objective.num_samples, dim))
         return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
 
     def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -258,6 +261,7 @@ class BaseVAE(CheckedModel, abc.ABC):
             InputError: An unconditional model has targets, or the objective compares images and the batch has one.
         """
         x = self._input_checks.join(x, y, sample_weight)
+        check_density(self)
         output = self(x, training=training) if y_pred is None else y_pred
         terms: ELBOTerms = output.terms
         latents: Any = None
@@ -334,6 +338,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         """Compile the model from the result of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
+            self._freeze_inner_layers()
             self.optimizer.build(self.trainable_variables)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:

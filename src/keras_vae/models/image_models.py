@@ -41,7 +41,7 @@ class _ImageModel(keras.Model, abc.ABC):
         self.parts = [part for part in parts if isinstance(part, keras.layers.Layer)]
         self.supports_jit = vae.supports_jit
         self.built = True
-        self._input_checks = vae._input_checks
+        self._input_checks = vae._network_checks
 
     @abc.abstractmethod
     def _check(self, inputs: Any) -> None:

@@ -18,7 +18,7 @@ from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.models.inputs import check_numbers
-from keras_vae.networks.base import Network, SpatialNetwork, check_image_shape, check_positive
+from keras_vae.networks.base import MapNetwork, Network, check_image_shape, check_positive
 
 
 class VQVAEOutput(NamedTuple):
@@ -145,8 +145,10 @@ class VQVAE(BaseVAE):
         Raises:
             InputError: The family has no feature map, or the components do not fit together.
         """
-        if not isinstance(network, SpatialNetwork):
-            raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
+        if not isinstance(network, MapNetwork):
+            raise InputError(
+                f"network = {network}: a VQ-VAE needs a feature map; use 'conv', 'resnet' or 'autoencoder'"
+            )
         check_image_shape(image_shape)
         check_positive(code_dim=code_dim)
         likelihood = likelihood or Bernoulli()
@@ -256,6 +258,11 @@ class VQVAE(BaseVAE):
     def has_continuous_codes(self) -> bool:
         """Whether codes are real numbers: False."""
         return False
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the code of an image: (rows, columns)."""
+        return self.map_shape
 
     @property
     def num_codes(self) -> int:

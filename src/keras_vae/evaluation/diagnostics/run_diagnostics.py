@@ -29,6 +29,7 @@ from keras_vae.evaluation.diagnostics.thresholds import (
 )
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.latent_maps import flat_codes
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import Metrics
 from keras_vae.runs.run import Run
@@ -255,8 +256,8 @@ def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]
     if model.is_stochastic:
         latents["kl_per_group"] = model.elbo_terms(images.images, seed=seed, condition=condition).kl_per_group
     if model.has_latent_vector:
-        moments = model.encode(images.images, condition=condition, seed=seed)
-        latents["z"] = model.sample_posterior(images.images, seed=seed, condition=condition)
+        moments = model.encode(images.images, condition=condition, seed=seed).flattened()
+        latents["z"] = flat_codes(model.sample_posterior(images.images, seed=seed, condition=condition))
         latents["z_mean"] = moments.z_mean
         if model.is_stochastic:
             latents["z_log_var"] = moments.z_log_var

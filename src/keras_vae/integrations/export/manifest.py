@@ -90,6 +90,7 @@ def manifest(
             "class": type(model).__name__,
             "image_shape": list(model.image_shape),
             "latent_dim": model.latent_dim,
+            "latent_shape": list(model.latent_shape),
             **{kind: registry.describe(part) for kind in kinds if (part := getattr(model, kind)) is not None},
             **origin.get("model", {}),
         },
