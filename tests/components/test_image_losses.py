@@ -18,7 +18,10 @@ from keras_vae.components.schedules import in_steps
 from keras_vae.components.vector_quantizer import VectorQuantizerEMA
 from keras_vae.core.math import balanced_copies
 from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Dataset
 from keras_vae.data.info import DatasetInfo
+from keras_vae.evaluation.likelihood import _describe_model
+from keras_vae.evaluation.summary import summarize
 from keras_vae.models.base import BaseVAE
 from keras_vae.networks import Conv
 from keras_vae.runs.build import build, build_model, resolve
@@ -272,6 +275,18 @@ def test_start_in_steps() -> None:
     assert in_steps(Adversarial(start=0.25), total=200).start == 50
     assert in_steps(Adversarial(start=0.0), total=200).start == 0
     assert in_steps(Adversarial(start=7), total=200).start == 7
+
+
+@pytest.mark.parametrize("names", [[], ["adversarial", "perceptual"]])
+def test_evaluation_states_that_the_minimized_loss_is_not_a_bound(names: list[str], photos: Array) -> None:
+    model = vae(adversarial() if names else None)
+    described = _describe_model(model, Dataset(photos, None, "photos", "test"))
+    assert described["image_losses"] == names[:1]
+    section = {**described, "image_losses": names, "images": 16, "split": "test", "held_out": True}
+    stated = [line for line in summarize({"likelihood": section}) if "total_loss is not a bound" in line]
+    assert stated == [
+        f"trained with image losses ({', '.join(names)}): total_loss is not a bound on −log p(x)" for _ in names[:1]
+    ]
 
 
 @pytest.mark.parametrize(
