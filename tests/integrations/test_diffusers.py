@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -94,10 +93,11 @@ def test_round_trip_keeps_functions_and_weights(config: dict[str, Any], tmp_path
     assert {key: back.config[key] for key in config} == config
 
 
-@pytest.mark.parametrize("likelihood", [likelihoods.Normal(), likelihoods.Laplace(scale="pixel")], ids=repr)
-def test_own_model_gives_the_same_images_in_diffusers(likelihood: likelihoods.Likelihood, tmp_path: Path) -> None:
+def test_own_model_gives_the_same_images_in_diffusers(tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     shape, network = (8, 8, 3), Autoencoder(widths=(4, 8), groups=4, latent_channels=2)
+    # Its decoder has further outputs, the scales.
+    likelihood = likelihoods.Laplace(scale="pixel")
     decoder = network.decoder(None, (8, 8, likelihood.decoder_channels(3)))
     model = VAE(network.encoder(shape), decoder, likelihood=likelihood)
     model.build((None, *shape))
@@ -206,12 +206,10 @@ def test_command_line_fine_tunes_the_decoder_and_exports_the_result(
     monkeypatch.chdir(tmp_path)
     source = small_folder(tmp_path / "source")
     np.savez("photos.npz", images=np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype="uint8"))
-    settings = [f"training.{setting}" for setting in ("epochs=1", "batch_size=8", "ema_window=0.5", "weight_decay=0.1")]
+    settings = ["training.epochs=1", "training.batch_size=8", "training.ema_window=0.5", "training.weight_decay=0.1"]
     command = ["train", "--init", "source", "--freeze", "encoder", "--data", "photos.npz", "--out", "tuned"]
-    app(
-        [*command, "--backend", backend, *(word for text in settings for word in ("--set", text))],
-        standalone_mode=False,
-    )
+    options = ["--backend", keras.backend.backend(), *(word for text in settings for word in ("--set", text))]
+    app([*command, *options], standalone_mode=False)
     run = Run("tuned")
     assert run.experiment.training.freeze == ["encoder"]
     assert run.experiment.training.init == str(source)
