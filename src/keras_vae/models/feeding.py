@@ -9,9 +9,10 @@ import keras
 
 from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.objectives import ELBOTerms
+from keras_vae.components.priors import Density
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
-from keras_vae.models.arguments import check_assignment, check_options
+from keras_vae.models.arguments import check_assignment, check_density, check_options
 from keras_vae.models.batching import check_divisible, split_off
 from keras_vae.models.inference import Inference
 from keras_vae.models.inputs import check_source, is_array
@@ -175,6 +176,11 @@ class CheckedModel(Inference, keras.Model):
         self._unchecked_sources.discard("predict")
         return backend.map_rows(super().predict_on_batch, self._input_checks.check(self._input_checks.join(x)))
 
+    @property
+    def density(self) -> Density:
+        """How log p(z) is computed: `"direct"` by default; see `Prior.density`."""
+        return "direct"
+
     def loss_terms(self, inputs: Mapping[str, Any]) -> ELBOTerms:
         """Return the loss terms of a batch as tensors. Unlike `predict_on_batch`, it copies nothing to the host.
 
@@ -182,6 +188,7 @@ class CheckedModel(Inference, keras.Model):
             inputs: Inputs of `call` without random numbers of its own: with `noise` or `codes`, and with `pixel_noise`
                 if the likelihood requires noise. They are not checked.
         """
+        check_density(self)
         with tracing.expected_tracing():
             terms: ELBOTerms = backend.map_rows(self._compiled_loss_terms, dict(inputs))
         return terms
