@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -26,7 +27,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "one size, without both 1×1 convolutions": {
         **{"block_out_channels": [32], "norm_num_groups": 32, "latent_channels": 2},
-        **{"use_quant_conv": False, "use_post_quant_conv": False},
+        **{"use_quant_conv": False, "use_post_quant_conv": False, "scaling_factor": 0.3611, "shift_factor": 0.1159},
     },
 }
 
@@ -90,7 +91,12 @@ def test_round_trip_keeps_functions_and_weights(config: dict[str, Any], tmp_path
             np.testing.assert_allclose(found[name].numpy(), weight.numpy(), atol=1e-6)
         else:
             np.testing.assert_array_equal(found[name].numpy(), weight.numpy(), err_msg=name)
-    assert {key: back.config[key] for key in config} == config
+    assert {key: back.config[key] for key in config} == pytest.approx(config)
+    # The factors of Flux, and the default.
+    assert back.config.scaling_factor == pytest.approx(config.get("scaling_factor", 0.18215))
+    assert back.config.shift_factor == config.get("shift_factor")
+    normalized = (expected[0] - (config.get("shift_factor") or 0)) * back.config.scaling_factor
+    np.testing.assert_allclose(model.encode(inputs, normalized=True).z_mean, normalized, atol=1e-4)
 
 
 def test_own_model_gives_the_same_images_in_diffusers(tmp_path: Path) -> None:
@@ -217,6 +223,7 @@ def test_command_line_fine_tunes_the_decoder_and_exports_the_result(
     app(["export", "tuned", "--format", "diffusers"], standalone_mode=False)
     assert "tuned/export/diffusers" in capsys.readouterr().out
     before, after = from_diffusers(source), from_diffusers("tuned/export/diffusers")
+    assert after.latent_statistics == before.latent_statistics
     for name, frozen in (("encoder", True), ("decoder", False)):
         pairs = zip(getattr(before, name).trainable_weights, getattr(after, name).trainable_weights, strict=True)
         same = [np.array_equal(*map(ops.convert_to_numpy, pair)) for pair in pairs]

@@ -13,7 +13,6 @@ from helpers import make_splits
 from keras_vae import VAE, components
 from keras_vae.components import likelihoods, posteriors, priors
 from keras_vae.core.errors import InputError
-from keras_vae.data.dataset import Dataset
 from keras_vae.integrations.export.exporter import export
 from keras_vae.models.encoding import LatentStatistics
 from keras_vae.runs.experiment import Experiment

@@ -107,9 +107,7 @@ def test_model_without_a_density_samples_and_refuses_bounds_in_one_line(
 
 
 def test_invalid_fits_are_rejected(trained_run: Run, splits: Splits) -> None:
-    with pytest.raises(
-        InputError, match=r"guidance = 2\.0: the model has no condition to guide to"
-    ):
+    with pytest.raises(InputError, match=r"guidance = 2\.0: the model has no condition to guide to"):
         fit_prior(trained_run, {**SPEC, "guidance": 2.0}, splits)
     with pytest.raises(InputError, match="epochs = 0: not a positive integer"):
         fit_prior(trained_run, SPEC, splits, epochs=0)
