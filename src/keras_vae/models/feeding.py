@@ -14,6 +14,7 @@ from keras_vae.models.arguments import check_assignment, check_options
 from keras_vae.models.batching import check_divisible, split_off
 from keras_vae.models.inference import Inference
 from keras_vae.models.inputs import check_source, is_array
+from keras_vae.models.missing import check_observed
 
 
 class CheckedModel(Inference, keras.Model):
@@ -70,7 +71,8 @@ class CheckedModel(Inference, keras.Model):
         """Train the model as `keras.Model.fit` does, after a check of arrays, or of the first batch of a data source.
 
         Args:
-            x: Images, `{"images": x, "condition": c}`, or a data source of such batches or of pairs `(x, c)`.
+            x: Images, `{"images": x, "condition": c}`, or a data source of such batches or of pairs `(x, c)`. Images
+                with missing pixels have the mask of the observed ones under `mask`, or are a masked array of NumPy.
             y: Conditions for a conditional model, unless `x` contains them; None for an unconditional model.
             batch_size: See `keras.Model.fit`.
             epochs: See `keras.Model.fit`.
@@ -226,6 +228,8 @@ class CheckedModel(Inference, keras.Model):
         self._unchecked_sources.discard(function)
         if is_array(images) or isinstance(joined, Mapping) or not source:
             joined = checks.check(joined)
+            if function == "train":
+                check_observed(joined)
             if not self.built:
                 self.build((None, *images.shape[1:]))  # type: ignore[union-attr]
             return joined, None

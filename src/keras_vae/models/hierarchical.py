@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
@@ -19,7 +19,8 @@ from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import DiagonalNormal
-from keras_vae.models.base import BaseVAE, Batch
+from keras_vae.models.base import BaseVAE
+from keras_vae.models.batch import Batch
 from keras_vae.networks.base import check_image_shape, validate_widths
 from keras_vae.networks.ladder import LadderNetworks
 
@@ -79,6 +80,7 @@ class HierarchicalVAE(BaseVAE):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the bottom-up network and of the first top-down features, or None.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as C further channels.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -106,6 +108,7 @@ class HierarchicalVAE(BaseVAE):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        mask_channels: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -115,6 +118,7 @@ class HierarchicalVAE(BaseVAE):
             likelihood=likelihood or Bernoulli(),
             objective=objective or ELBO(),
             condition=condition,
+            mask_channels=mask_channels,
             seed=seed,
             **kwargs,
         )
@@ -123,7 +127,7 @@ class HierarchicalVAE(BaseVAE):
             image_shape, validate_widths(widths), tuple(groups), latent_channels, blocks
         )
         self.latent_shapes = tuple((*ladder.size(level), latent_channels) for level in ladder.levels)
-        self.bottom_up = ladder.bottom_up(self._condition_dim)
+        self.bottom_up = ladder.bottom_up(self._encoder_channels(image_shape[-1]))
         self.initial_features = ladder.initial_features(self._condition_dim)
         if not self.supports_jit:
             self.bottom_up.supports_jit = False
@@ -177,8 +181,8 @@ class HierarchicalVAE(BaseVAE):
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the posterior means `z_mean`, (N, latent_dim), each group given the means of the groups above it."""
-        images, condition = self._preprocess(inputs)
-        encoder_features = keras.tree.flatten(self.bottom_up(concat_condition(images, condition)))
+        images, condition, mask = self._preprocess(inputs)
+        encoder_features = keras.tree.flatten(self.bottom_up(self._encoder_inputs(images, condition, mask)))
         means: list[Tensor] = []
 
         def sample_group(group: int, features: Tensor) -> Tensor:
@@ -206,10 +210,10 @@ class HierarchicalVAE(BaseVAE):
 
     def _forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output for a batch: one bottom-up pass, then sample the groups top-down."""
-        images, condition, noise, bottom_up_features, _ = given
+        images, condition, noise, bottom_up_features, _, mask = given
         num_samples, noise_per_group = ops.shape(noise)[1], self._split_groups(noise)
         if bottom_up_features is None:
-            bottom_up_features = self.bottom_up(concat_condition(images, condition), training=training)
+            bottom_up_features = self.bottom_up(self._encoder_inputs(images, condition, mask), training=training)
         encoder_features = [_repeat(features, num_samples) for features in keras.tree.flatten(bottom_up_features)]
         groups: list[GroupTerms] = []
 
@@ -226,7 +230,7 @@ class HierarchicalVAE(BaseVAE):
         outputs = ops.reshape(outputs, (-1, num_samples, *outputs.shape[1:]))
         kl_per_group = ops.stack([ops.mean(group.kl, axis=1) for group in groups], axis=1)
         terms = ELBOTerms(
-            self._likelihood(outputs, images).log_prob(images[:, None]),
+            self._log_likelihood(outputs, images, mask),
             sum(group.log_prior for group in groups),
             sum(group.log_posterior for group in groups),
             kl_per_group,
@@ -242,7 +246,7 @@ class HierarchicalVAE(BaseVAE):
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the bottom-up features of a batch."""
         features: list[Tensor] = keras.tree.flatten(
-            tracing.predict_on_batch(self.bottom_up, concat_condition(*self._preprocess(inputs)))
+            tracing.predict_on_batch(self.bottom_up, self._encoder_inputs(*self._preprocess(inputs)))
         )
         return features
 

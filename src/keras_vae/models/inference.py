@@ -353,7 +353,7 @@ class Inference(abc.ABC):
     @property
     def _input_checks(self) -> ModelInputs:
         image_shape, latent_dim = (self.image_shape, self.latent_dim) if self.built else ((None, None, None), None)
-        return ModelInputs(image_shape, self.condition, latent_dim)
+        return ModelInputs(image_shape, self.condition, latent_dim, self.likelihood.has_independent_channels)
 
     def _prepare_inputs(self, x: Any, condition: Any, seed: int, *, by_content: bool = False) -> dict[str, Array]:
         """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires.

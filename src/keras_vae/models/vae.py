@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.conditions import Condition
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
@@ -21,7 +21,9 @@ from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import LatentDistribution, ReparameterizedDistribution, SampleWithLogProb
-from keras_vae.models.base import BaseVAE, Batch
+from keras_vae.models.base import BaseVAE
+from keras_vae.models.batch import Batch
+from keras_vae.models.missing import image_channels
 from keras_vae.networks.base import check_image_shape, check_positive
 from keras_vae.networks.conv import Conv
 
@@ -68,6 +70,7 @@ class VAE(BaseVAE):
         posterior: q(z|x).
         objective: Loss function of the terms.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as C further channels.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -99,6 +102,7 @@ class VAE(BaseVAE):
         posterior: Posterior | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        mask_channels: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -110,16 +114,19 @@ class VAE(BaseVAE):
             likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
             objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
             condition=condition,
+            mask_channels=mask_channels,
             seed=seed,
             **kwargs,
         )
         self.prior, self.posterior = prior or StandardNormal(), posterior or DiagonalNormal()
-        dim = self._condition_dim
         if encoder is None or decoder is None:
             size = 2 if latent_dim is None else int(latent_dim)
             self.likelihood.check_images((height, width, channels))
-            encoder = Conv().encoder((height, width, channels + dim), size, self.posterior.param_sizes(size))
-            decoder = Conv().decoder(size + dim, (height, width, self.likelihood.decoder_channels(channels)))
+            shape = (height, width, self._encoder_channels(channels))
+            encoder = Conv().encoder(shape, size, self.posterior.param_sizes(size))
+            decoder = Conv().decoder(
+                size + self._condition_dim, (height, width, self.likelihood.decoder_channels(channels))
+            )
         self.encoder, self.decoder = encoder, decoder
         self.likelihood.check_decoder(self.decoder)
         self._check_objective(self.objective)
@@ -134,7 +141,7 @@ class VAE(BaseVAE):
         shape = getattr(self.encoder, "input_shape", None)
         if shape is not None:
             *batch_and_size, channels = shape
-            self.build((*batch_and_size, channels and channels - dim))
+            self.build((*batch_and_size, image_channels(channels, self._condition_dim, mask_channels)))
 
     def _check_objective(self, objective: Objective) -> None:
         objective.check_posterior(self.posterior)
@@ -146,14 +153,14 @@ class VAE(BaseVAE):
 
     def _forward(self, batch: Batch, training: bool | None) -> VAEOutput:
         """Return the output for a batch: encode, sample, decode, and compute the loss terms."""
-        images, condition, noise, features, codes = batch
+        images, condition, noise, features, codes, mask = batch
         if features is None:
-            features = self._features(self.encoder(concat_condition(images, condition), training=training))
+            features = self._features(self.encoder(self._encoder_inputs(images, condition, mask), training=training))
         posterior, prior = self._distributions(features, condition)
 
         def decode_and_score(draw: SampleWithLogProb) -> tuple[Tensor, ELBOTerms]:
             outputs = self._decode(draw.z, condition, training)
-            log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
+            log_likelihood = self._log_likelihood(outputs, images, mask)
             kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
             penalties = ops.zeros_like(kl_per_group[:, 0])
             return outputs, ELBOTerms(log_likelihood, prior.log_prob(draw.z), draw.log_prob, kl_per_group, penalties)
@@ -172,9 +179,9 @@ class VAE(BaseVAE):
             codes: K codes per image.
             inputs: Inputs of `call`, with `pixel_noise` if the likelihood requires noise.
         """
-        images, condition = self._preprocess(inputs)
+        images, condition, mask = self._preprocess(inputs)
         outputs = self._decode(codes, condition, False)
-        log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
+        log_likelihood = self._log_likelihood(outputs, images, mask)
         return log_likelihood + self.prior(self._prior_inputs(condition, axis=1)).log_prob(codes)
 
     @functools.cached_property
@@ -195,11 +202,11 @@ class VAE(BaseVAE):
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's outputs for a batch."""
-        return self._features(tracing.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
+        return self._features(tracing.predict_on_batch(self.encoder, self._encoder_inputs(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the moments of the posterior; only `z_mean` if it is deterministic."""
-        posterior = self.posterior(self._features(self.encoder(concat_condition(*self._preprocess(inputs)))))
+        posterior = self.posterior(self._features(self.encoder(self._encoder_inputs(*self._preprocess(inputs)))))
         return {"z_mean": posterior.mean} | ({"z_log_var": posterior.log_var} if self.is_stochastic else {})
 
     def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
@@ -231,7 +238,7 @@ class VAE(BaseVAE):
 
     def _measure_sizes(self, image_shape: Shape) -> int:
         """Build the components for images (H, W, C), and return the number of latent dimensions."""
-        channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
+        channels = None if image_shape[-1] is None else self._encoder_channels(image_shape[-1])
         inputs = (None, *image_shape[:-1], channels)
         features = self._features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)))
         latent_dim = int(features[0].shape[-1])
@@ -300,7 +307,7 @@ class VAE(BaseVAE):
             prior: p(z), for codes of the same size.
         """
         shared = {name: getattr(self, name) for name in self.part_names}
-        return type(self)(**{**shared, "prior": prior}, seed=self.seed)
+        return type(self)(**{**shared, "prior": prior}, mask_channels=self.mask_channels, seed=self.seed)
 
     def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
         """Initialize a `VampPrior` with images chosen at random. Do nothing for other priors.
@@ -320,8 +327,7 @@ class VAE(BaseVAE):
             inputs = self._prepare_inputs({name: values[chosen] for name, values in inputs.items()}, None, seed)
             if self.likelihood.requires_noise:
                 inputs["pixel_noise"] = uniform_noise([seed, 1], shape, chosen)
-            images, conditions = self._preprocess(inputs)
-            self.prior.initialize(ops.convert_to_numpy(concat_condition(images, conditions)))
+            self.prior.initialize(ops.convert_to_numpy(self._encoder_inputs(*self._preprocess(inputs))))
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
         """Return samples from the prior, (n, latent_dim), float32; arguments and errors as for `sample`."""

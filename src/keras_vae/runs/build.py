@@ -150,7 +150,13 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
     try:
         return architecture(
             info.image_shape,
-            Components(components["likelihood"], objective, components["condition"], specific),
+            Components(
+                components["likelihood"],
+                objective,
+                components["condition"],
+                experiment.model.mask_channels,
+                specific,
+            ),
             experiment.seed,
         )
     finally:
