@@ -53,7 +53,7 @@ def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
         low, high = float(images.min()), float(images.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise InputError(
-                "images: NaN or infinite pixels; pass floats in [0, 1], or, if NaN pixels are missing, also their mask: "
+                "images: NaN or infinite pixels; pass floats in [0, 1]; if NaN pixels are missing, pass "
                 '{"images": x, "mask": ~np.isnan(x)}'
             )
         if not (low >= 0 and high <= 1):

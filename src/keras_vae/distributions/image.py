@@ -42,8 +42,8 @@ class ImageDistribution(abc.ABC):
 
         Args:
             x: Images in [0, 1], (…, H, W, C).
-            mask: True for observed values, (…, H, W, C), of any shape that broadcasts to `x`; None if all are observed.
-                The other values are integrated out. They must be finite, and change neither the result nor its gradient.
+            mask: True for observed values, of a shape that broadcasts to `x`; None if all are observed. The others are
+                integrated out: they must be finite, and change neither the result nor its gradient.
         """
 
     @abc.abstractmethod

@@ -12,12 +12,12 @@ from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
 from keras_vae.models.arguments import check_assignment, check_options
 from keras_vae.models.batching import check_divisible, split_off
-from keras_vae.models.inference import Inference
+from keras_vae.models.imputation import Imputation
 from keras_vae.models.inputs import check_source, is_array
 from keras_vae.models.missing import check_observed
 
 
-class CheckedModel(Inference, keras.Model):
+class CheckedModel(Imputation, keras.Model):
     """A `keras.Model` whose `fit`, `evaluate`, `predict`, batch methods and `__call__` check their inputs.
 
     Arrays are checked completely. For a data source (a `tf.data.Dataset`, a `DataLoader`, a `PyDataset` or a

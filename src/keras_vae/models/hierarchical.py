@@ -17,6 +17,7 @@ from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.image import ImageDistribution
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import DiagonalNormal
 from keras_vae.models.base import BaseVAE
@@ -193,11 +194,10 @@ class HierarchicalVAE(BaseVAE):
         self._top_down(self._start(images[:, 0, 0], condition), sample_group)
         return {"z_mean": ops.concatenate(means, axis=-1)}
 
-    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of codes (N, latent_dim)."""
+    def decode_distribution(self, codes: Tensor, condition: Tensor) -> ImageDistribution:
+        """Return p(x|z) of codes (N, latent_dim)."""
         z_per_group = self._split_groups(codes)
-        outputs = self._top_down(self._start(codes, condition), lambda group, _: z_per_group[group])
-        return self.likelihood(outputs).mean_image()
+        return self.likelihood(self._top_down(self._start(codes, condition), lambda group, _: z_per_group[group]))
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of samples from the prior, computed from standard normal noise (N, latent_dim)."""

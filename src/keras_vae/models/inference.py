@@ -49,7 +49,7 @@ class Encoding(NamedTuple):
 class Inference(abc.ABC):
     """Inference methods of `BaseVAE`, with declarations of the members of the model that they use.
 
-    Images are an array or, for a conditional model, also `{"images": x, "condition": c}`.
+    Images are an array or `{"images": x}`, with entries `condition` and `mask` if any.
     """
 
     likelihood: Likelihood
@@ -58,6 +58,7 @@ class Inference(abc.ABC):
     build: Callable[[Any], None]
     predict_on_batch: Callable[[Any], Any]
     loss_terms: Callable[[Mapping[str, Any]], ELBOTerms]
+    weighted_codes: Callable[[dict[str, Any]], tuple[Tensor, Tensor]]
 
     image_shape: Shape
     """(H, W, C) of the images, None for a size that is not fixed; set when the model is built."""
@@ -334,8 +335,8 @@ class Inference(abc.ABC):
     ) -> ImportanceSampling:
         """Return the estimator of log p(x), which works in blocks; arguments and errors as for `log_likelihood`."""
         check_count("samples", samples)
-        chosen = choose_proposal(self, proposal)
-        return ImportanceSampling(self, self._prepare_inputs(x, condition, seed), chosen, samples, seed)
+        inputs, chosen = self._prepare_inputs(x, condition, seed), choose_proposal(self, proposal)
+        return ImportanceSampling(self, inputs, chosen, samples, seed)
 
     @property
     def output_size(self) -> int:

@@ -19,6 +19,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.images import uniform_noise
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.image import ImageDistribution
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import LatentDistribution, ReparameterizedDistribution, SampleWithLogProb
 from keras_vae.models.base import BaseVAE
@@ -122,8 +123,8 @@ class VAE(BaseVAE):
         if encoder is None or decoder is None:
             size = 2 if latent_dim is None else int(latent_dim)
             self.likelihood.check_images((height, width, channels))
-            shape = (height, width, self._encoder_channels(channels))
-            encoder = Conv().encoder(shape, size, self.posterior.param_sizes(size))
+            inputs = (height, width, self._encoder_channels(channels))
+            encoder = Conv().encoder(inputs, size, self.posterior.param_sizes(size))
             decoder = Conv().decoder(
                 size + self._condition_dim, (height, width, self.likelihood.decoder_channels(channels))
             )
@@ -140,8 +141,8 @@ class VAE(BaseVAE):
         # Functional and sequential encoders have an input shape. A subclassed one is built with the first images.
         shape = getattr(self.encoder, "input_shape", None)
         if shape is not None:
-            *batch_and_size, channels = shape
-            self.build((*batch_and_size, image_channels(channels, self._condition_dim, mask_channels)))
+            *batch_and_size, depth = shape
+            self.build((*batch_and_size, image_channels(depth, self._condition_dim, mask_channels)))
 
     def _check_objective(self, objective: Objective) -> None:
         objective.check_posterior(self.posterior)
@@ -209,10 +210,10 @@ class VAE(BaseVAE):
         posterior = self.posterior(self._features(self.encoder(self._encoder_inputs(*self._preprocess(inputs)))))
         return {"z_mean": posterior.mean} | ({"z_log_var": posterior.log_var} if self.is_stochastic else {})
 
-    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of codes (N, latent_dim)."""
+    def decode_distribution(self, codes: Tensor, condition: Tensor) -> ImageDistribution:
+        """Return p(x|z) of codes (N, latent_dim)."""
         inputs = codes if condition is None else ops.concatenate([codes, condition], axis=-1)
-        return self.likelihood(ops.cast(self.decoder(inputs), "float32")).mean_image()
+        return self.likelihood(ops.cast(self.decoder(inputs), "float32"))
 
     def prior_transform(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return samples from the prior, (N, latent_dim), as a function of noise.
@@ -233,7 +234,7 @@ class VAE(BaseVAE):
         return distribution.rsample(noise).z
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of samples from the prior; arguments and errors as for `prior_transform`."""
+        """Return the mean images of samples from the prior; see `prior_transform`."""
         return self.decode_tensors(self.prior_transform(noise, condition), condition)
 
     def _measure_sizes(self, image_shape: Shape) -> int:

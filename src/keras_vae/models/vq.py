@@ -15,6 +15,7 @@ from keras_vae.components.vector_quantizer import VectorQuantizerEMA, codebook_u
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.batch import Batch
 from keras_vae.models.inputs import check_numbers
@@ -183,10 +184,10 @@ class VQVAE(BaseVAE):
         maps = self._encoder_map(self.encoder(self._encoder_inputs(*self._preprocess(inputs))))
         return {"indices": self.codebook.nearest_indices(maps)}
 
-    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of maps of indices (N, rows, columns)."""
+    def decode_distribution(self, codes: Tensor, condition: Tensor) -> ImageDistribution:
+        """Return p(x|k) of maps of indices (N, rows, columns)."""
         maps = concat_condition(ops.take(self.codebook.vectors, codes, axis=0), condition)
-        return self.likelihood(ops.cast(self.decoder(maps), "float32")).mean_image()
+        return self.likelihood(ops.cast(self.decoder(maps), "float32"))
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Raise an error, because the prior is sampled position by position.
