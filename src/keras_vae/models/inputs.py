@@ -15,7 +15,7 @@ from keras_vae.core.images import check_images
 from keras_vae.core.typing import Array, Shape
 from keras_vae.data.dataset import Dataset
 from keras_vae.data.lazy import is_lazy
-from keras_vae.models.missing import check_mask, split_mask
+from keras_vae.models.missing import split_mask
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -296,6 +296,5 @@ def dataset_inputs(model: "BaseVAE", dataset: Dataset) -> Array | dict[str, Arra
     labels, images = dataset_condition(model, dataset), dataset.images
     inputs = {} if labels is None else {"condition": labels.astype("int32")}
     if isinstance(images, np.ma.MaskedArray):
-        inputs["mask"] = check_mask(~np.ma.getmaskarray(images), images.shape)
-        images = np.ma.getdata(images)
+        inputs["mask"], images = ~np.ma.getmaskarray(images), np.ma.getdata(images)
     return {"images": images, **inputs} if inputs else images

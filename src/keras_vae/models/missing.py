@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.typing import Array, Shape, Tensor
+from keras_vae.core.typing import Array, Tensor
 from keras_vae.data.lazy import is_lazy
+from keras_vae.data.validation import check_mask, find_unobserved
 from keras_vae.distributions.image import ImageDistribution
 
 
@@ -42,36 +43,27 @@ def split_mask(images: Any, mask: Any, *, has_independent_channels: bool) -> tup
         return images, None
     if is_lazy(images):
         raise InputError("mask: images that are read on demand have no masks; load them into memory")
-    mask = check_mask(mask, images.shape)
-    if not has_independent_channels and (mask.any(axis=-1) != mask.all(axis=-1)).any():
+    mask = check_mask(ops.convert_to_numpy(mask) if ops.is_tensor(mask) else np.asarray(mask), images.shape)
+    if not has_independent_channels:
+        check_whole_pixels(mask)
+    return np.where(mask, images, np.zeros((), images.dtype)), mask
+
+
+def check_whole_pixels(mask: Array) -> None:
+    """Reject a mask that hides single channels of a pixel, for likelihoods whose channels depend on each other.
+
+    Args:
+        mask: (N, H, W, C), bool.
+
+    Raises:
+        InputError: A pixel has observed and missing channels.
+    """
+    if (mask.any(axis=-1) != mask.all(axis=-1)).any():
         raise InputError(
             "mask: hides single channels of pixels, but the channels of this likelihood depend on each other; hide "
             "whole pixels, or use a likelihood with independent channels, such as discretized-logistic with "
             "num_components = 1"
         )
-    return np.where(mask, images, np.zeros((), images.dtype)), mask
-
-
-def check_mask(mask: Any, image_shape: Shape) -> Array:
-    """Return a mask as an array of the shape of its images.
-
-    Args:
-        mask: True for observed pixels, (N, H, W), (N, H, W, 1) or (N, H, W, C).
-        image_shape: (N, H, W, C) of the images.
-
-    Raises:
-        InputError: The mask has another shape, or is not boolean.
-    """
-    array: Array = ops.convert_to_numpy(mask) if ops.is_tensor(mask) else np.asarray(mask)
-    if array.dtype != bool:
-        raise InputError(f"mask.dtype = {array.dtype}: not a mask; pass booleans, True for observed pixels")
-    if array.shape not in (image_shape[:-1], (*image_shape[:-1], 1), tuple(image_shape)):
-        raise InputError(
-            f"mask.shape = {array.shape}: does not fit images of {tuple(image_shape)}; pass {tuple(image_shape[:-1])}, "
-            f"or {tuple(image_shape)} for single channels"
-        )
-    # PyTorch warns of arrays that share memory between elements.
-    return np.array(np.broadcast_to(array if array.ndim == 4 else array[..., None], image_shape))
 
 
 def check_observed(inputs: Any) -> None:
@@ -84,10 +76,7 @@ def check_observed(inputs: Any) -> None:
         InputError: There are such images.
     """
     mask = inputs.get("mask") if isinstance(inputs, dict) else None
-    if not isinstance(mask, np.ndarray):
-        return
-    (empty,) = np.nonzero(~mask.reshape(len(mask), -1).any(axis=1))
-    if len(empty):
+    if isinstance(mask, np.ndarray) and len(empty := find_unobserved(mask)):
         raise InputError(
             f"mask: {len(empty)} of {len(mask)} images have no observed pixel, first image {empty[0]}; leave them out "
             "of the training"
