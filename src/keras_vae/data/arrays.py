@@ -70,8 +70,8 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = (), has_
     layout of Keras, and their names, if any, are under `factor_names`. The layout of dSprites, `imgs` and
     `latents_classes`, is also supported.
 
-    Missing pixels, if accepted, are NaN, or False in boolean arrays N x H x W or N x H x W x C, `mask_train` and so on in
-    the layout of Keras, otherwise `mask`.
+    Missing pixels, if accepted, are NaN, or False in boolean arrays N x H x W or N x H x W x C: `mask_train` and so on
+    in the layout of Keras, otherwise `mask`.
 
     Args:
         path: The file.
