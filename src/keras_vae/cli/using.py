@@ -65,8 +65,8 @@ MaskOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="The observed pixels: a picture with white for observed, or a .npy or .npz file of booleans, H x W for all "
-        "images, or one mask per image of the source.",
+        help="The observed pixels: a picture with white for observed, or a .npy or .npz file of booleans, H x W for "
+        "all images, or one mask per image of the source.",
     ),
 ]
 CountOption = Annotated[

@@ -145,7 +145,14 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
 def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that a model and its images allow: the default of `evaluate`."""
     has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
-    wanted = {"likelihood": True, "latents": has_vector, "samples": True, "disentanglement": has_vector and has_factors}
+    # Features of images with holes cannot be compared with those of samples.
+    are_complete = not any(part is not None and part.has_missing for part in splits)
+    wanted = {
+        "likelihood": True,
+        "latents": has_vector,
+        "samples": are_complete,
+        "disentanglement": has_vector and has_factors,
+    }
     return tuple(stage for stage in STAGES if wanted[stage])
 
 

@@ -81,11 +81,17 @@ def measure_samples(
         None, and `notes` explain why.
 
     Raises:
-        InputError: `n` is below 2, or `scored` is unknown or `"draws"` for a likelihood that is not Bernoulli.
+        InputError: `n` is below 2, pixels are missing, or `scored` is unknown or `"draws"` for a likelihood that is not
+            Bernoulli.
         RunError: The weights of InceptionV3 are not available, or samples are not finite.
     """
     if n < 2:
         raise InputError(f"n = {n}: too few samples to compare; use at least 2, better 10000")
+    if any(part is not None and part.has_missing for part in splits):
+        raise InputError(
+            "stages = samples: features of images with missing pixels cannot be compared with those of samples; leave "
+            "out this stage"
+        )
     binarization = _binarization(model, scored)
     if not isinstance(features, Features):
         features = load_features(features, splits.sample(), seed=FEATURE_SEED, progress=progress)

@@ -276,10 +276,12 @@ def _fits(shape: Shape, expected: Shape) -> bool:
 
 
 def _to_numpy(values: Any) -> Array:
-    """Return values as an array; rows of different lengths become an array of objects."""
+    """Return values as an array, or a masked array; rows of different lengths become an array of objects."""
     if ops.is_tensor(values):
         array: Array = ops.convert_to_numpy(values)
         return array
+    if isinstance(values, np.ma.MaskedArray):
+        return values
     try:
         return np.asarray(values)
     except ValueError:

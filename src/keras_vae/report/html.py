@@ -9,6 +9,7 @@ from keras_vae.core.config import flattened
 from keras_vae.core.errors import InputError, unknown
 from keras_vae.evaluation.descriptions import (
     DENSITY,
+    INCOMPLETE,
     FIGURES,
     LATENTS,
     NAMES,
@@ -181,6 +182,7 @@ def _likelihood(likelihood: Mapping[str, Any]) -> Iterator[Section]:
             NOT_NORMALIZED: not likelihood["normalized"],
             NOT_A_BOUND: not likelihood["bound"],
             DENSITY: likelihood["density"],
+            INCOMPLETE: likelihood["observed"] < 1,
             UNTRUSTED: not likelihood.get("trusted", True),
         }.items()
         if due
