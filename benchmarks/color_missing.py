@@ -3,9 +3,9 @@
     python -m benchmarks.color_missing --seeds 3 --figure docs/missing-pixels.png
 
 Of scikit-learn's 1,797 digits, 8×8 pixels, 360 are held out. A random half of the pixels is removed from all of them,
-also from the training images, so that no method ever reads a complete image. Each seed splits the digits, removes pixels
-and trains anew. The error is the root mean squared error of the missing pixels of the held-out images, in units where
-white is 1; `coverage` is the fraction of them that lies inside the interval of 90 %.
+also from the training images, so that no method ever reads a complete image. Each seed has its own split, missing
+pixels and training. The error is the root mean squared error of the missing pixels of the held-out images, in units in
+which white is 1; `coverage` is the fraction of them that lies inside the interval of 90 %.
 """
 
 import argparse

@@ -63,7 +63,7 @@ def test_training_on_incomplete_images_is_evaluated_per_observed_value(vae: Vae,
     bits = section["nll"]["mean"] / (known.sum() / len(known) * math.log(2))
     assert section["bits_per_dim"]["mean"] == pytest.approx(bits)
     assert "samples" not in evaluation
-    assert_rejected(vae("evaluate", "run", "--stages", "samples"), "stages = samples: features of images with missing")
+    assert_rejected(vae("evaluate", "run", "--stages", "samples"), "stages = samples: it compares whole images")
     assert Path("run/report.html").exists()
     assert load("run").mask_channels
     assert vae("encode", "run", "--out", "z.npz").code == 0

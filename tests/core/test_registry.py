@@ -37,6 +37,7 @@ SETTINGS = {
     ("architecture", "vq"): ["model.architecture.num_codes=8", "model.architecture.code_dim=4"],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
     ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
+    ("network", "autoencoder"): ["model.network.widths=[8]", "model.network.groups=2"],
     ("network", "mlp"): ["model.network.widths=[16, 8]"],
     ("network", "resnet"): ["model.network.widths=[8, 8]", "model.network.dense_units=8"],
     ("prior", "conditional-normal"): ["model.condition=label"],

@@ -31,7 +31,7 @@ MEAN = np.full(PIXELS, 0.5)
 
 def linear_vae(**kwargs: object) -> VAE:
     """Return the model p(x) = N(MEAN, LOADINGS LOADINGSᵀ + SIGMA² I), with an encoder that is not its posterior."""
-    inputs = keras.Input(SHAPE[:2] + (2 if kwargs.get("mask_channels") else 1,))
+    inputs = keras.Input((*SHAPE[:2], 2 if kwargs.get("mask_channels") else 1))
     features = layers.Flatten()(inputs)
     wide = keras.initializers.Constant(-4.0)
     z_mean = layers.Dense(LATENT, kernel_initializer=keras.initializers.RandomNormal(stddev=0.1, seed=1))(features)
@@ -140,7 +140,8 @@ def test_a_complete_mask_changes_nothing_and_hidden_values_count_nowhere(name: s
     assert np.isfinite(one).all()
     assert (one != model.elbo(images, seed=1)).all()
     np.testing.assert_array_equal(one, model.elbo(np.ma.masked_array(images, ~mask[..., None]), seed=1))
-    with pytest.warns(UserWarning) if model.is_stochastic else contextlib.nullcontext():
+    few = pytest.warns(UserWarning, match="the effective sample size is below 10")
+    with few if model.is_stochastic else contextlib.nullcontext():
         imputed = model.impute(hidden, samples=5, proposal="posterior")
     assert imputed.images.shape == images.shape
     assert np.isfinite(imputed.upper).all()
@@ -221,7 +222,7 @@ def test_single_channels_of_a_dependent_likelihood_are_not_a_number() -> None:
     vae = VAE(image_shape=(8, 8, 3), likelihood=likelihood, seed=0)
     mask = np.ones((2, 8, 8, 3), bool)
     mask[0, 0, 0, 1] = False
-    with pytest.raises(InputError, match="^mask: hides single channels of pixels, but the channels"):
+    with pytest.raises(InputError, match=r"^mask: hides single channels of pixels, but the channels"):
         vae.fit({"images": np.zeros((2, 8, 8, 3), "uint8"), "mask": mask}, verbose=0)
 
 
@@ -255,12 +256,13 @@ def test_wrong_masks_are_refused_before_training(images: Array, mask: Array | No
 def test_metrics_of_keras_and_encoders_without_mask_are_refused() -> None:
     vae = linear_vae()
     vae.compile(metrics=["mse"])
-    with pytest.raises(InputError, match="^metrics: metrics of Keras cannot leave out missing pixels"):
+    with pytest.raises(InputError, match=r"^metrics: metrics of Keras cannot leave out missing pixels"):
         vae.fit({"images": IMAGES, "mask": KNOWN}, verbose=0)
-    with pytest.raises(InputError, match="^mask_channels = True: the encoder has 3 channels"):
-        network = Conv(widths=(2,), dense_units=4)
-        encoder = network.encoder((8, 8, 3), 2, {"z_mean": 2, "z_log_var": 2})
-        VAE(encoder, network.decoder(2, (8, 8, 1)), mask_channels=True)
+    network = Conv(widths=(2,), dense_units=4)
+    encoder = network.encoder((8, 8, 3), 2, {"z_mean": 2, "z_log_var": 2})
+    decoder = network.decoder(2, (8, 8, 1))
+    with pytest.raises(InputError, match=r"^mask_channels = True: the encoder has 3"):
+        VAE(encoder, decoder, mask_channels=True)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +296,7 @@ def test_a_model_that_encodes_masks_is_saved_with_its_setting(tmp_path: object) 
     assert loaded.mask_channels
     np.testing.assert_array_equal(loaded.elbo(x), vae.elbo(x))
     assert (vae.encode(x).z_mean != vae.encode(images * mask).z_mean).any()
-    with pytest.raises(InputError, match="^mask_channels = False: fixed when the model was built"):
+    with pytest.raises(InputError, match=r"^mask_channels = False: fixed when"):
         vae.mask_channels = False
 
 

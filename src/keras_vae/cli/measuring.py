@@ -45,8 +45,9 @@ StagesOption = Annotated[
     str | None,
     typer.Option(
         metavar="STAGE,…",
-        help="Stages, separated by commas: likelihood, latents, samples, disentanglement. Default: all that apply.",
-        autocompletion=completion.in_list("likelihood", "latents", "samples", "disentanglement"),
+        help="Stages, separated by commas: likelihood, latents, samples, image-quality, disentanglement. Default: all "
+        "that apply.",
+        autocompletion=completion.in_list("likelihood", "latents", "samples", "image-quality", "disentanglement"),
     ),
 ]
 SamplesOption = Annotated[

@@ -46,6 +46,9 @@ class Prior(abc.ABC):
 
     kind: ClassVar[str] = "prior"
 
+    is_elementwise: ClassVar[bool] = False
+    """Whether the prior is defined for any number of dimensions, so that it applies to images of any size."""
+
     @abc.abstractmethod
     def __call__(self, inputs: PriorInputs) -> LatentDistribution:
         """Return p(z), a distribution over codes (…, latent_dim)."""
@@ -55,6 +58,8 @@ class Prior(abc.ABC):
 @dataclass(frozen=True)
 class StandardNormal(Component, Prior):
     """The standard normal N(0, I) of Kingma and Welling (arXiv 1312.6114)."""
+
+    is_elementwise: ClassVar[bool] = True
 
     def __call__(self, inputs: PriorInputs) -> DiagonalNormal:
         """Return N(0, I)."""

@@ -125,6 +125,18 @@ def _samples(context: EvaluationContext) -> StageResult:
     return StageResult(section)
 
 
+def _image_quality(context: EvaluationContext) -> StageResult:
+    from keras_vae.evaluation.image_quality import measure_image_quality
+
+    return measure_image_quality(
+        context.model,
+        context.splits,
+        seed=context.seed,
+        features=context.config.features,
+        progress=context.progress,
+    )
+
+
 def _disentanglement(context: EvaluationContext) -> StageResult:
     from keras_vae.evaluation.disentanglement import measure_disentanglement
 
@@ -137,6 +149,7 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
     "likelihood": _likelihood,
     "latents": _latents,
     "samples": _samples,
+    "image-quality": _image_quality,
     "disentanglement": _disentanglement,
 }
 """The stages by name, in order."""
@@ -145,15 +158,23 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
 def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that a model and its images allow: the default of `evaluate`."""
     has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
-    # Features of images with holes cannot be compared with those of samples.
-    are_complete = not any(part is not None and part.has_missing for part in splits)
-    wanted = {
-        "likelihood": True,
+    allowed = {
         "latents": has_vector,
-        "samples": are_complete,
+        "samples": splits.are_complete,
+        "image-quality": splits.are_complete,
         "disentanglement": has_vector and has_factors,
     }
-    return tuple(stage for stage in STAGES if wanted[stage])
+    return tuple(stage for stage in STAGES if allowed.get(stage, True))
+
+
+def section_name(stage: str) -> str:
+    """Return the name of the section of `evaluation.json` that a stage writes.
+
+    Example:
+        >>> section_name("image-quality")
+        'image_quality'
+    """
+    return stage.replace("-", "_")
 
 
 def evaluate(
@@ -229,10 +250,10 @@ def _evaluate(
     evaluation = _continued_evaluation(run, on, key, context.config)
     per_image = load_per_image(run, evaluation, on)
     for stage in stages:
-        result = STAGES[stage](context)
-        evaluation[stage], per_image[stage] = result.section, stored(result.per_image)
+        result, section = STAGES[stage](context), section_name(stage)
+        evaluation[section], per_image[section] = result.section, stored(result.per_image)
         if result.per_image:
-            evaluation[stage][CHECKSUM] = values_checksum(fingerprint, result.section, per_image[stage])
+            evaluation[section][CHECKSUM] = values_checksum(fingerprint, result.section, per_image[section])
         run.write_evaluation(evaluation, on, per_image)
     # If the likelihood was not measured now, an interrupted measurement can still resume later.
     if measures_parts:

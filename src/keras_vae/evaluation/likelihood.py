@@ -51,6 +51,16 @@ def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
     }
 
 
+def check_complete(splits: Splits, stage: str) -> None:
+    """Reject images with missing pixels, for a stage that compares whole images or their features.
+
+    Raises:
+        InputError: Pixels are missing.
+    """
+    if not splits.are_complete:
+        raise InputError(f"stages = {stage}: it compares whole images, and pixels of these are missing; leave it out")
+
+
 def _are_training_images(splits: Splits) -> bool:
     """Return whether at least half of the held-out images are training images, as when the same file is given twice."""
     held_out, train = splits.held_out, splits.train
@@ -146,6 +156,7 @@ def measure_likelihood(
         **_describe_model(model, measured),
         **{name: mean_and_error(values) for name, values in per_image.items()},
         **model.describe_codes(measured.images, terms=terms, condition=condition),
+        "lossy": measured.is_lossy,
     }
     if samples and model.is_stochastic:
         weighted = _importance_weighted(
@@ -209,6 +220,7 @@ def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
         **({"observed": _mean_observed(measured) / math.prod(measured.image_shape)} if measured.has_missing else {}),
+        "image_losses": [registry.describe(loss)["name"] for loss in model.image_losses],
     }
 
 

@@ -14,7 +14,7 @@ from keras_vae.core.images import to_unit
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.features import Features, load_features
-from keras_vae.evaluation.likelihood import provenance
+from keras_vae.evaluation.likelihood import check_complete, provenance
 from keras_vae.evaluation.memorization import MIN_HELD_OUT, memorization
 from keras_vae.evaluation.set_distances import NEIGHBORS, compare_sets
 from keras_vae.models.batching import fitting_batch_size, in_batches
@@ -87,11 +87,7 @@ def measure_samples(
     """
     if n < 2:
         raise InputError(f"n = {n}: too few samples to compare; use at least 2, better 10000")
-    if any(part is not None and part.has_missing for part in splits):
-        raise InputError(
-            "stages = samples: features of images with missing pixels cannot be compared with those of samples; leave "
-            "out this stage"
-        )
+    check_complete(splits, "samples")
     binarization = _binarization(model, scored)
     if not isinstance(features, Features):
         features = load_features(features, splits.sample(), seed=FEATURE_SEED, progress=progress)

@@ -1,9 +1,6 @@
-"""The inputs of a forward pass, and the means of its losses over an epoch."""
+"""The inputs of a forward pass."""
 
 from typing import Any, NamedTuple
-
-import keras
-from keras import ops
 
 from keras_vae.core.typing import Tensor
 
@@ -27,11 +24,3 @@ class Batch(NamedTuple):
     features: Any = None
     codes: Tensor = None
     mask: Tensor = None
-
-
-class Mean(keras.metrics.Mean):
-    """A mean that is NaN before the first value. Keras's is 0, which would look like a perfect loss."""
-
-    def result(self) -> Tensor:
-        """Return the mean."""
-        return ops.where(ops.greater(self.count, 0), super().result(), float("nan"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.objectives import ELBOTerms
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
@@ -26,6 +27,8 @@ class CheckedModel(Imputation, keras.Model):
     Args:
         **kwargs: Arguments of `keras.Model`.
     """
+
+    image_losses: list[ImageLoss]
 
     def __init__(self, **kwargs: Any) -> None:
         # Autocasting would round the targets to the compute dtype of a mixed policy. The networks cast their inputs.
@@ -242,6 +245,9 @@ class CheckedModel(Imputation, keras.Model):
         attribute = f"{function}_function"
         if getattr(self, attribute) is not None and not force:
             return getattr(self, attribute)
+        if function != "predict":
+            for loss in self.image_losses:
+                loss.prepare()
         make(force)
         step_function = getattr(self, attribute)
         prefetch = backend.Prefetch()

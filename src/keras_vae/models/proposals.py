@@ -19,14 +19,14 @@ def choose_proposal(model: Any, proposal: str | Proposal | None) -> Proposal:
     Args:
         model: A model.
         proposal: A name, a proposal, or None for the default of the model: the mixture if its code is a random vector,
-            otherwise the posterior.
+            otherwise the posterior. A search among the many dimensions of a map would take too long.
 
     Raises:
         InputError: The name is unknown, or the proposal needs a latent vector with a density, which the model lacks.
     """
     has_density = model.has_latent_vector and model.is_stochastic
     if proposal is None:
-        return MixtureProposal() if has_density else PosteriorProposal()
+        return MixtureProposal() if has_density and len(model.latent_shape) == 1 else PosteriorProposal()
     if isinstance(proposal, str):
         if proposal not in PROPOSALS:
             raise unknown("proposal", proposal, PROPOSALS)

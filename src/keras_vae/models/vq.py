@@ -1,6 +1,6 @@
 """The vector-quantized variational autoencoder: its codes are maps of indices into a codebook."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.vector_quantizer import VectorQuantizerEMA, codebook_usage
@@ -20,7 +21,7 @@ from keras_vae.models.base import BaseVAE
 from keras_vae.models.batch import Batch
 from keras_vae.models.inputs import check_numbers
 from keras_vae.models.missing import encoder_channels, image_channels, observed_log_prob
-from keras_vae.networks.base import Network, SpatialNetwork, check_image_shape, check_positive
+from keras_vae.networks.base import MapNetwork, Network, check_image_shape, check_positive
 
 
 class VQVAEOutput(NamedTuple):
@@ -30,11 +31,13 @@ class VQVAEOutput(NamedTuple):
         reconstruction: Mean images in [0, 1], (N, H, W, C).
         indices: Indices of the code vectors, (N, rows, columns), int32.
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
     indices: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -62,6 +65,7 @@ class VQVAE(BaseVAE):
         objective: Loss function of the terms, an `ELBO`. Its β is the weight of the rate.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
         mask_channels: Whether the encoder also receives the mask of observed pixels, as C further channels.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -78,7 +82,7 @@ class VQVAE(BaseVAE):
     code_name = "indices"
 
     part_names: ClassVar[tuple[str, ...]] = (
-        *("encoder", "decoder", "codebook", "prior", "likelihood", "objective", "condition"),
+        *("encoder", "decoder", "codebook", "prior", "likelihood", "objective", "condition", "image_losses"),
     )
 
     def __init__(
@@ -92,6 +96,7 @@ class VQVAE(BaseVAE):
         objective: Objective | None = None,
         condition: Condition | None = None,
         mask_channels: bool = False,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -100,6 +105,7 @@ class VQVAE(BaseVAE):
             objective=objective or ELBO(),
             condition=condition,
             mask_channels=mask_channels,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -147,8 +153,10 @@ class VQVAE(BaseVAE):
         Raises:
             InputError: The family has no feature map, or the components do not fit together.
         """
-        if not isinstance(network, SpatialNetwork):
-            raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
+        if not isinstance(network, MapNetwork):
+            raise InputError(
+                f"network = {network}: a VQ-VAE needs a feature map; use 'conv', 'resnet' or 'autoencoder'"
+            )
         check_image_shape(image_shape)
         check_positive(code_dim=code_dim)
         likelihood = likelihood or Bernoulli()
@@ -168,8 +176,9 @@ class VQVAE(BaseVAE):
         maps = self._encoder_map(self.encoder(self._encoder_inputs(images, condition, mask), training=training))
         restart_noise = self.sampler.uniform((self.codebook.num_codes,)) if training else None
         vectors, indices, commitment_loss = self.codebook(maps, restart_noise)
-        outputs = self.decoder(concat_condition(vectors, condition), training=training)
-        pixels, log_prior = self._likelihood(outputs, images), self.prior.log_prob(indices, condition)
+        paths = self._gradient_paths(self.decoder(concat_condition(vectors, condition), training=training), training)
+        pixels, *copies = (self._likelihood(outputs, images) for outputs in paths)
+        log_prior = self.prior.log_prob(indices, condition)
         # The posterior is deterministic, so all samples are equal.
         samples_shape = ops.shape(noise)[:2]
         log_likelihoods, log_priors = (
@@ -177,7 +186,8 @@ class VQVAE(BaseVAE):
             for log_prob in (observed_log_prob(pixels, images, mask), log_prior)
         )
         terms = ELBOTerms(log_likelihoods, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], commitment_loss)
-        return VQVAEOutput(pixels.mean_image(), indices, terms)
+        balanced = tuple(copy.mean_image() for copy in copies)
+        return VQVAEOutput(pixels.mean_image(), indices, terms, balanced)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the `indices` of images, (N, rows, columns), int32."""
@@ -259,6 +269,11 @@ class VQVAE(BaseVAE):
     def has_continuous_codes(self) -> bool:
         """Whether codes are real numbers: False."""
         return False
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the code of an image: (rows, columns)."""
+        return self.map_shape
 
     @property
     def num_codes(self) -> int:

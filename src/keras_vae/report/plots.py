@@ -262,10 +262,10 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
         dims: The two dimensions; None uses the two most informative.
     """
     dataset = context.images(n)
-    z_mean = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
     title = f"{context.name}: posterior means of {len(dataset):,} {_described(dataset)}"
     return figures.latents(
-        z_mean,
+        encoding.flattened().z_mean,
         dataset.labels,
         dataset.classes or None,
         dims=dims or context.plane,
@@ -329,7 +329,8 @@ def interpolation(
     if rows < 1:
         raise InputError(f"rows = {rows}: nothing to show; pass 1 or more")
     dataset = context.images(2 * rows)
-    ends = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
+    ends = encoding.flattened().z_mean
     half = len(ends) // 2
     if not half:
         raise InputError(f"splits = {len(ends)} image: too few to interpolate between; pass at least 2")

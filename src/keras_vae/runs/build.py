@@ -16,6 +16,7 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.models import registration  # noqa: F401
 from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
+from keras_vae.networks.base import Network, VectorNetwork
 from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
 
 _FROM_DATA = {
@@ -33,8 +34,8 @@ class ResolvedExperiment(NamedTuple):
     Args:
         experiment: The experiment, with the values that depend on data and hardware.
         info: Facts about the data.
-        components: By kind: the components, `latent_dim` if the architecture has one, the condition or None, and the
-            schedule of the learning rate. Schedules keep lengths that are fractions of all steps.
+        components: By kind: the components, `latent_dim` if the architecture has one, the condition or None, the list
+            of image losses, and the schedule of the learning rate. Lengths that are fractions of all steps remain so.
     """
 
     experiment: Experiment
@@ -65,6 +66,7 @@ def resolve(experiment: Experiment, info: DatasetInfo) -> ResolvedExperiment:
     """
     components = _build_components(experiment, info)
     specs = {kind: registry.spec(kind, value) if kind in COMPONENTS else value for kind, value in components.items()}
+    specs["image_losses"] = [registry.spec("image_loss", loss) for loss in components["image_losses"]]
     _check_architecture(experiment.model, components["architecture"])
     _check_prior(specs.get("prior"), components["objective"])
     training = {"schedule": specs.pop("schedule"), "precision": _precision(experiment.training)}
@@ -112,8 +114,8 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
     keras.utils.set_random_seed(resolved.experiment.seed)
     model = _assemble(resolved)
     optimizer = _build_optimizer(resolved)
-    optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
     return model
 
 
@@ -123,6 +125,8 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     architecture: Architecture = registry.build("architecture", experiment.model.architecture, "model.architecture")
     given = experiment.model.model_dump(exclude_none=True, exclude={"architecture"})
     specs = {**architecture.default_components, **given, "schedule": experiment.training.schedule}
+    if "latent_dim" in architecture.default_components:
+        specs["latent_dim"] = _latent_dim(specs, experiment.model.latent_dim, info)
     # A mean over latent dimensions follows changes of their number.
     if specs["objective"].get("beta") == "1/latent_dim":
         specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
@@ -136,7 +140,19 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     for kind in specs.keys() & set(COMPONENTS):
         table = "training" if kind == "schedule" else "model"
         specs[kind] = registry.build(kind, specs[kind], f"{table}.{kind}")
+    specs["image_losses"] = [
+        registry.build("image_loss", spec, f"model.image_losses[{index}]")
+        for index, spec in enumerate(experiment.model.image_losses)
+    ]
     return {"architecture": architecture, **specs}
+
+
+def _latent_dim(specs: Mapping[str, Any], given: int | None, info: DatasetInfo) -> int:
+    """Return the number of latent dimensions, which networks of latent maps derive from the size of the images."""
+    network: Network = registry.build("network", specs["network"], "model.network")
+    if isinstance(network, VectorNetwork):
+        return int(specs["latent_dim"])
+    return math.prod(network.latent_shape(info.image_shape, given))
 
 
 def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
@@ -144,6 +160,7 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
     experiment, info, components = resolved
     architecture: Architecture = components["architecture"]
     objective = in_steps(components["objective"], resolved.num_steps)
+    image_losses = [in_steps(loss, resolved.num_steps) for loss in components["image_losses"]]
     specific = {kind: components[kind] for kind in architecture.default_components}
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(experiment.training.precision)
@@ -156,6 +173,7 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
                 components["condition"],
                 experiment.model.mask_channels,
                 specific,
+                image_losses,
             ),
             experiment.seed,
         )

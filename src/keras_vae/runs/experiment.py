@@ -56,6 +56,7 @@ class ModelConfig(ConfigModel):
         objective: The loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as in tutorials.
         condition: `label` conditions the model on the labels of the images.
         mask_channels: Whether the encoder also receives the mask of observed pixels, as further channels.
+        image_losses: Losses of the reconstruction to add to the objective, such as `[{ name = "adversarial" }]`.
     """
 
     architecture: ComponentSpec = Field({"name": "vae"})
@@ -67,6 +68,7 @@ class ModelConfig(ConfigModel):
     objective: ComponentSpec = Field({"name": "elbo"})
     condition: ComponentSpec | None = None
     mask_channels: bool = False
+    image_losses: list[ComponentSpec] = Field([])
 
     @property
     def is_conditioned_on_labels(self) -> bool:

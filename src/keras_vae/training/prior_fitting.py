@@ -17,6 +17,7 @@ from keras_vae.core.typing import Tensor
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.likelihood import measure_likelihood
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.latent_maps import flat_codes
 from keras_vae.models.vae import VAE
 from keras_vae.runs.loading import given_or_own_splits
 from keras_vae.runs.run import Run
@@ -123,7 +124,7 @@ def _fit(prior: Prior, model: VAE, dataset: Dataset, epochs: int, seed: int, pro
     steps = epochs * -(-len(images) // _BATCH_SIZE)
     density.compile(keras.optimizers.Adam(ScheduledRate(_LEARNING_RATE, Cosine(steps=steps, warm_up=0.05))))
     for epoch in progress(range(epochs), "fitting the prior"):
-        codes = model.sample_posterior(images, seed=epoch, condition=conditions)
+        codes = flat_codes(model.sample_posterior(images, seed=epoch, condition=conditions))
         if epoch == 0 and isinstance(prior, MixtureOfNormals):
             prior.initialize(codes)
         order = np.random.default_rng([seed, epoch]).permutation(len(codes))

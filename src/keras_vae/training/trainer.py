@@ -207,6 +207,8 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
 def _initial_model(resolved: ResolvedExperiment, splits: Splits) -> BaseVAE:
     """Build the compiled model with its initial weights, some of which depend on the images."""
     model, seed = build(resolved), resolved.experiment.seed
+    for loss in model.image_losses:
+        loss.prepare()
     model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=seed)
     return model
 
