@@ -123,7 +123,7 @@ def models() -> dict[str, BaseVAE]:
     }
 
 
-@pytest.mark.parametrize("name", ["vae", "masked encoder", "ladder", "vq"])
+@pytest.mark.parametrize("name", ["vae", "ladder", "vq"])
 def test_a_complete_mask_changes_nothing_and_hidden_values_count_nowhere(name: str) -> None:
     model = models()[name]
     rng = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def test_a_complete_mask_changes_nothing_and_hidden_values_count_nowhere(name: s
     assert (imputed.lower <= imputed.upper).all()
 
 
-@pytest.mark.parametrize("name", ["masked encoder", "vq"])
+@pytest.mark.parametrize("name", ["vae", "vq"])
 def test_training_does_not_depend_on_hidden_values(name: str) -> None:
     rng = np.random.default_rng(0)
     images, mask = rng.random((6, 8, 8, 1)).astype("float32"), rng.random((6, 8, 8)) < 0.5

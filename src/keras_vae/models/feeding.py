@@ -15,7 +15,7 @@ from keras_vae.models.arguments import check_assignment, check_options
 from keras_vae.models.batching import check_divisible, split_off
 from keras_vae.models.imputation import Imputation
 from keras_vae.models.inputs import check_source, is_array
-from keras_vae.models.missing import check_observed
+from keras_vae.models.missing import check_observed, has_masked_array
 
 
 class CheckedModel(Imputation, keras.Model):
@@ -55,7 +55,9 @@ class CheckedModel(Imputation, keras.Model):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the model as Keras does, after a check of the inputs that are not symbolic."""
         if not self._is_inside_step:
-            self._input_checks.check(inputs)
+            checked = self._input_checks.check(inputs)
+            # A tensor would lose the mask of a masked array.
+            inputs = checked if has_masked_array(inputs) else inputs
         return super().__call__(inputs, *args, **kwargs)
 
     def fit(

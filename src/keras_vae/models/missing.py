@@ -1,6 +1,7 @@
 """Missing pixels: the masks of images, and log-probabilities of the observed pixels alone."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -49,6 +50,12 @@ def split_mask(images: Any, mask: Any, *, has_independent_channels: bool) -> tup
     return np.where(mask, images, np.zeros((), images.dtype)), mask
 
 
+def has_masked_array(inputs: Any) -> bool:
+    """Return whether the images among the inputs of a model are a masked array."""
+    images = inputs.get("images") if isinstance(inputs, Mapping) else inputs
+    return isinstance(images, np.ma.MaskedArray)
+
+
 def check_whole_pixels(mask: Array) -> None:
     """Reject a mask that hides single channels of a pixel, for likelihoods whose channels depend on each other.
 
@@ -75,7 +82,7 @@ def check_observed(inputs: Any) -> None:
     Raises:
         InputError: There are such images.
     """
-    mask = inputs.get("mask") if isinstance(inputs, dict) else None
+    mask = inputs.get("mask") if isinstance(inputs, Mapping) else None
     if isinstance(mask, np.ndarray) and len(empty := find_unobserved(mask)):
         raise InputError(
             f"mask: {len(empty)} of {len(mask)} images have no observed pixel, first image {empty[0]}; leave them out "
