@@ -41,6 +41,7 @@ SETTINGS = {
     ("network", "mlp"): ["model.network.widths=[16, 8]"],
     ("network", "resnet"): ["model.network.widths=[8, 8]", "model.network.dense_units=8"],
     ("prior", "conditional-normal"): ["model.condition=label"],
+    ("prior", "flow-matching"): ["model.prior.width=8", "model.prior.num_blocks=1", "model.prior.steps=2"],
     ("condition", "vector"): ["model.condition.size=2"],
 }
 SMALL = ["model.network=conv", "model.network.widths=[4, 6]", "model.network.dense_units=8", "model.latent_dim=3"]

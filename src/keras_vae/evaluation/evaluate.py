@@ -157,9 +157,14 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
 
 def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that a model and its images allow: the default of `evaluate`."""
-    has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
+    has_vector, has_factors, has_density = (
+        model.has_latent_vector,
+        splits.train.factors is not None,
+        has_log_prior(model),
+    )
     allowed = {
-        "latents": has_vector,
+        "likelihood": has_density,
+        "latents": has_vector and has_density,
         "samples": splits.are_complete,
         "image-quality": splits.are_complete,
         "disentanglement": has_vector and has_factors,
@@ -175,6 +180,11 @@ def section_name(stage: str) -> str:
         'image_quality'
     """
     return stage.replace("-", "_")
+
+
+def has_log_prior(model: "BaseVAE") -> bool:
+    """Return whether log p(z) is known, on which the stages `likelihood` and `latents` depend."""
+    return model.density != "none"
 
 
 def evaluate(
@@ -289,9 +299,10 @@ def likelihood_folder(
 ) -> BlockFolder:
     """Return the folder for intermediate estimates of −log p(x); arguments as for `evaluate`."""
     from keras_vae.core import backend
+    from keras_vae.evaluation.likelihood import estimates_nll
     from keras_vae.models.proposals import choose_proposal
 
-    is_weighted = config.samples and model.is_stochastic
+    is_weighted = estimates_nll(model, config.samples)
     key = {
         "model": run.model_fingerprint(prior),
         "images": _measured(splits).checksum,

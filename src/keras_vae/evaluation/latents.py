@@ -112,7 +112,7 @@ def kl_per_dimension(model: "BaseVAE", dataset: Dataset, *, seed: int = 0) -> Do
     Returns:
         (D,), or None if the posterior and prior give only the sum over dimensions, or no KL.
     """
-    if not model.is_stochastic:
+    if not model.is_stochastic or model.density != "direct":
         return None
     terms = model.elbo_terms(dataset.images, seed=seed, condition=dataset_condition(model, dataset))
     kl = ops.convert_to_numpy(terms.kl_per_group)

@@ -44,6 +44,19 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_density(model: Any) -> None:
+    """Reject a model whose prior has no density, which every bound on log p(x) needs.
+
+    Raises:
+        InputError: The density of the prior is `"none"`.
+    """
+    if model.density == "none":
+        raise InputError(
+            f"prior = {type(model.prior).__name__}: no log-density in {model.latent_dim} dimensions, only samples; use "
+            "the original prior of the run (prior = 'original'), or fit prior = 'realnvp'"
+        )
+
+
 def check_memory(name: str, value: int, floats: int) -> None:
     """Reject a number of results that would not fit in memory.
 

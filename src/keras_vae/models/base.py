@@ -22,7 +22,7 @@ from keras_vae.core.math import balanced_copies
 from keras_vae.core.registry import ComponentLayer, check_component
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.models.arguments import check_flag, check_input_shape, check_optimizer, check_seed
+from keras_vae.models.arguments import check_density, check_flag, check_input_shape, check_optimizer, check_seed
 from keras_vae.models.batch import Batch
 from keras_vae.models.feeding import CheckedModel
 from keras_vae.models.image_models import export_graph, reconstruction_graph, symbolic_inputs
@@ -261,6 +261,7 @@ class BaseVAE(CheckedModel, abc.ABC):
             InputError: An unconditional model has targets, or the objective compares images and the batch has one.
         """
         x = self._input_checks.join(x, y, sample_weight)
+        check_density(self)
         output = self(x, training=training) if y_pred is None else y_pred
         terms: ELBOTerms = output.terms
         latents: Any = None
@@ -341,6 +342,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         """Compile the model from the result of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
+            self._freeze_inner_layers()
             self.optimizer.build(self.trainable_variables)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:

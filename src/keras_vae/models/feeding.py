@@ -9,9 +9,10 @@ import keras
 
 from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.objectives import ELBOTerms
+from keras_vae.components.priors import Density
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
-from keras_vae.models.arguments import check_assignment, check_options
+from keras_vae.models.arguments import check_assignment, check_density, check_options
 from keras_vae.models.batching import check_divisible, split_off
 from keras_vae.models.imputation import Imputation
 from keras_vae.models.inputs import check_source, is_array
@@ -125,6 +126,12 @@ class CheckedModel(Imputation, keras.Model):
         with backend.rejected_indivisible_batches():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
 
+    def _freeze_inner_layers(self) -> None:
+        """Freeze the layers inside of frozen layers, which Keras does not when it loads a model."""
+        for layer in self._flatten_layers():
+            if not layer.trainable:
+                layer.trainable = False
+
     def evaluate(
         self,
         x: Any = None,
@@ -173,6 +180,11 @@ class CheckedModel(Imputation, keras.Model):
         self._unchecked_sources.discard("predict")
         return backend.map_rows(super().predict_on_batch, self._input_checks.check(self._input_checks.join(x)))
 
+    @property
+    def density(self) -> Density:
+        """How log p(z) is computed: `"direct"` by default; see `Prior.density`."""
+        return "direct"
+
     def loss_terms(self, inputs: Mapping[str, Any]) -> ELBOTerms:
         """Return the loss terms of a batch as tensors. Unlike `predict_on_batch`, it copies nothing to the host.
 
@@ -180,6 +192,7 @@ class CheckedModel(Imputation, keras.Model):
             inputs: Inputs of `call` without random numbers of its own: with `noise` or `codes`, and with `pixel_noise`
                 if the likelihood requires noise. They are not checked.
         """
+        check_density(self)
         with tracing.expected_tracing():
             terms: ELBOTerms = backend.map_rows(self._compiled_loss_terms, dict(inputs))
         return terms

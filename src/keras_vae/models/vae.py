@@ -15,7 +15,7 @@ from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
 from keras_vae.components.posteriors import Deterministic, DiagonalNormal, Posterior
-from keras_vae.components.priors import ConditionalNormal, Prior, PriorInputs, StandardNormal, VampPrior
+from keras_vae.components.priors import ConditionalNormal, Density, Prior, PriorInputs, StandardNormal, VampPrior
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import uniform_noise
@@ -23,7 +23,12 @@ from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
 from keras_vae.distributions.kl import kl_divergence
-from keras_vae.distributions.latent import LatentDistribution, ReparameterizedDistribution, SampleWithLogProb
+from keras_vae.distributions.latent import (
+    LatentDistribution,
+    PushforwardDistribution,
+    ReparameterizedDistribution,
+    SampleWithLogProb,
+)
 from keras_vae.models.arguments import check_networks
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.batch import Batch
@@ -177,8 +182,11 @@ class VAE(BaseVAE):
             outputs = self._decode(draw.z, condition, training, ops.shape(images)[1:])
             outputs, *copies = self._gradient_paths(outputs, training)
             log_likelihood = self._log_likelihood(outputs, images, mask)
-            kl_per_group = ops.mean(kl_divergence(posterior, prior, draw), axis=1)
-            rates = (prior.log_prob(draw.z), draw.log_prob, kl_per_group)
+            # Without a density, NaN: `check_density` rejects all calls that would return it.
+            has_density = self.density != "none"
+            log_prior = prior.log_prob(draw.z) if has_density else ops.full_like(draw.log_prob, float("nan"))
+            kl_per_group = ops.mean(kl_divergence(posterior, prior, draw, log_prior), axis=1)
+            rates = (log_prior, draw.log_prob, kl_per_group)
             return [outputs, *copies], ELBOTerms(log_likelihood, *rates, ops.zeros_like(kl_per_group[:, 0]))
 
         draw = posterior.rsample(noise) if codes is None else SampleWithLogProb(codes, posterior.log_prob(codes))
@@ -244,12 +252,12 @@ class VAE(BaseVAE):
             InputError: The samples of the prior are not a function of normal noise, such as those of a mixture.
         """
         distribution = self.prior(self._prior_inputs(condition))
-        if not isinstance(distribution, ReparameterizedDistribution):
+        if not isinstance(distribution, PushforwardDistribution):
             raise InputError(
                 f"prior = {type(self.prior).__name__}: its samples are not a function of normal noise, because each "
                 "chooses a component at random; use a normal prior or a flow"
             )
-        z = distribution.rsample(flatten(noise)).z
+        z = distribution.transform(flatten(noise))
         return z if len(noise.shape) == 2 else ops.reshape(z, (-1, *self.latent_shape))
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
@@ -277,8 +285,13 @@ class VAE(BaseVAE):
 
     @property
     def has_bound(self) -> bool:
-        """Whether `negative_elbo` is a bound in expectation: False if the posterior is deterministic."""
-        return self.is_stochastic
+        """Whether `negative_elbo` is a bound in expectation: if the posterior is random and the prior has a density."""
+        return self.is_stochastic and self.density != "none"
+
+    @property
+    def density(self) -> Density:
+        """How log p(z) is computed; see `Prior.density`."""
+        return self.prior.density
 
     @property
     def is_stochastic(self) -> bool:

@@ -111,6 +111,8 @@ def available_plots(context: PlotContext) -> tuple[str, ...]:
     if context.examples is not None and context.examples.has_missing:
         # Distances to images with holes are not those of the images.
         names.remove("neighbors")
+    if context.model.density != "direct":
+        names.remove("worst-reconstructions")
     return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
 
 

@@ -1,8 +1,9 @@
 """Models and optimizers from experiments."""
 
 import inspect
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -11,7 +12,7 @@ from keras_vae.components.objectives import Objective
 from keras_vae.components.optimizers import AveragingOptimizer, SkippingOptimizer
 from keras_vae.components.schedules import Constant, ScheduledRate, in_steps
 from keras_vae.core import backend, registry
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, shown, unknown
 from keras_vae.data.info import DatasetInfo
 from keras_vae.models import registration  # noqa: F401
 from keras_vae.models.architectures import Architecture, Components
@@ -108,11 +109,12 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
         The model. The variables of its optimizer exist, so that a checkpoint can be restored into them.
 
     Raises:
-        InputError: The optimizer is unknown, or a component does not fit the images.
+        InputError: The optimizer is unknown, a component does not fit the images, or no weights are left to train.
     """
     backend.enable_determinism()
     keras.utils.set_random_seed(resolved.experiment.seed)
     model = _assemble(resolved)
+    _freeze(model, resolved.experiment.training.freeze)
     optimizer = _build_optimizer(resolved)
     model.compile(optimizer=optimizer)
     optimizer.build(model.trainable_variables)
@@ -179,6 +181,31 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
         )
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def _freeze(model: BaseVAE, parts: Sequence[str]) -> None:
+    """Exclude networks, and the distributions that they parameterize, from training.
+
+    Args:
+        model: The model, before its optimizer is built.
+        parts: `"encoder"`, `"decoder"`, or both.
+
+    Raises:
+        InputError: Encoder and decoder of the model share layers, or no weights are left to train.
+    """
+    if not parts:
+        return
+    setting = f"training.freeze = {shown(list(parts))}"
+    own = {"encoder": model._encoding_parts, "decoder": model._decoding_parts}
+    if {id(part) for part in own["encoder"]} & {id(part) for part in own["decoder"]}:
+        raise InputError(
+            f"{setting}: encoder and decoder of a {type(model).__name__} share layers; use model.architecture = vae"
+        )
+    for part in itertools.chain.from_iterable(own[name] for name in parts):
+        if isinstance(part, keras.layers.Layer):
+            part.trainable = False
+    if not model.trainable_variables:
+        raise InputError(f"{setting}: no weights are left to train; freeze only one of the two, or learn a prior")
 
 
 def _precision(training: TrainingConfig) -> Literal["float32", "mixed_bfloat16"]:
