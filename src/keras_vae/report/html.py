@@ -186,7 +186,7 @@ def _likelihood(likelihood: Mapping[str, Any]) -> Iterator[Section]:
             NOT_A_BOUND: not likelihood["bound"],
             IMAGE_LOSSES: bool(likelihood.get("image_losses")),
             DENSITY: likelihood["density"],
-            INCOMPLETE: likelihood["observed"] < 1,
+            INCOMPLETE: likelihood.get("observed", 1) < 1,
             LOSSY: bool(likelihood.get("lossy") and likelihood.get("bits_per_dim")),
             UNTRUSTED: not likelihood.get("trusted", True),
         }.items()
