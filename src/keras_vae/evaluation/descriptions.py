@@ -171,6 +171,12 @@ DENSITY = Caveat(
     " comparable with likelihoods that assign probabilities to gray levels.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
+INCOMPLETE = Caveat(
+    "observed pixels only",
+    "pixels of these images are missing. Likelihoods are sums over the observed ones, and bits per dimension are per"
+    " observed value. They compare models on the same images with the same missing pixels.",
+    ("nll", "negative_elbo", "reconstruction_loss", "bits_per_dim"),
+)
 
 
 LOSSY = Caveat(

@@ -23,7 +23,7 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.features import Features, load_features
-from keras_vae.evaluation.likelihood import provenance
+from keras_vae.evaluation.likelihood import check_complete, provenance
 from keras_vae.evaluation.per_image import StageResult, mean_and_error
 from keras_vae.evaluation.samples import FEATURE_SEED
 from keras_vae.evaluation.set_distances import frechet_distance, frechet_distance_error
@@ -82,10 +82,11 @@ def measure_image_quality(
         `notes` explain why. The means are also returned per image.
 
     Raises:
-        InputError: The features are unknown.
+        InputError: The features are unknown, or pixels are missing.
         RunError: Reconstructions are not finite, or the weights of InceptionV3 are not available.
     """
     whole = splits.held_out or splits.train
+    check_complete(splits, "image-quality")
     measured = whole.sample()
     if not isinstance(features, Features):
         features = load_features(features, splits.sample(), seed=FEATURE_SEED, progress=progress)

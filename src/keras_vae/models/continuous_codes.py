@@ -85,8 +85,8 @@ class ContinuousCodes(BaseVAE, abc.ABC):
         size, shared = tile_sizes(tile, overlap, self._geometry.factors)
         encodings = []
         for row in range(len(inputs["images"])):
-            image, code = self._preprocess({name: values[row : row + 1] for name, values in inputs.items()})
-            network_input = ops.convert_to_numpy(concat_condition(image, code))[0]
+            batch = {name: values[row : row + 1] for name, values in inputs.items()}
+            network_input = ops.convert_to_numpy(self._encoder_inputs(*self._preprocess(batch)))[0]
             outputs = self._tiled("encoder", network_input, size)(network_input, shared)
             features = [ops.convert_to_tensor(output[None]) for output in outputs]
             posterior = self.posterior(features)

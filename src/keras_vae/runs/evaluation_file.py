@@ -67,6 +67,7 @@ class _Likelihood(_Section):
     kl_loss: _Mean = _MISSING
     nll: _Mean = _MISSING
     bits_per_dim: _Mean | None = None
+    observed: float = 1.0
     normalized: bool = True
     density: bool = False
     bound: bool = True

@@ -59,6 +59,7 @@ class ModelConfig(ConfigModel):
         likelihood: p(x|z).
         objective: The loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as in tutorials.
         condition: `label` conditions the model on the labels of the images.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as further channels.
         image_losses: Losses of the reconstruction to add to the objective, such as `[{ name = "adversarial" }]`.
     """
 
@@ -70,6 +71,7 @@ class ModelConfig(ConfigModel):
     likelihood: ComponentSpec = Field({"name": "bernoulli"})
     objective: ComponentSpec = Field({"name": "elbo"})
     condition: ComponentSpec | None = None
+    mask_channels: bool = False
     image_losses: list[ComponentSpec] = Field([])
 
     @property
