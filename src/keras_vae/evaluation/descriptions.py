@@ -161,8 +161,8 @@ NOT_A_BOUND = Caveat(
 IMAGE_LOSSES = Caveat(
     "not the minimized loss",
     "the model was also trained with losses of its reconstructions (model.image_losses), which make them sharper. The"
-    " minimized loss is therefore not a bound on −log p(x); these numbers do not contain the added losses, and are likely"
-    " higher than after a training without them.",
+    " minimized loss is not a bound on −log p(x). These numbers do not contain the added losses, and are likely higher"
+    " than without them.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 DENSITY = Caveat(
@@ -250,6 +250,13 @@ FIGURES = {
         "The held-out images with the largest negative ELBO, and their reconstructions.",
         "Unusual images that a person would also find unusual.",
         "Ordinary images: a kind of image that the model has not learned.",
+    ),
+    "image-quality": Caption(
+        "Image quality",
+        "Held-out images, their reconstructions and the absolute differences, from the lowest to the highest PSNR in"
+        " equal steps of the ranking: worst on the left, median in the middle, best on the right.",
+        "Dark differences, which show no shapes.",
+        "Outlines or textures in the differences: the reconstructions lose edges or details.",
     ),
     "latents": Caption(
         "Latent space",

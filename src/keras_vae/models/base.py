@@ -329,13 +329,6 @@ class BaseVAE(CheckedModel, abc.ABC):
             exempt_image_losses(self.optimizer)
         self._build_metrics()
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model from the result of `get_compile_config`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self._freeze_inner_layers()
-            self.optimizer.build(self.trainable_variables)
-
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
         """Export the graph of `reconstruct`, from uint8 images to mean images, as `keras.Model.export` does.
 

@@ -339,8 +339,10 @@ def _fit(
 
 
 def _measure_codes(model: BaseVAE, dataset: Dataset) -> None:
-    """Measure the statistics of the codes of training images, unless several processes hold parts of them."""
-    if isinstance(model, ContinuousCodes) and backend.num_processes() == 1:
+    """Measure the statistics of codes of training images, unless they are known or several processes hold images."""
+    if not isinstance(model, ContinuousCodes) or model.latent_statistics is not None:
+        return
+    if backend.num_processes() == 1:
         # One sample per image determines a standard deviation to about 1 %, for vectors as well.
         count = max(1, min(STATISTICS_IMAGES, STATISTICS_VALUES // model.latent_dim))
         images = dataset.subsample_evenly(count)
