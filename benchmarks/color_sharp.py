@@ -3,8 +3,8 @@
     python -m benchmarks.color_sharp --data emoji --epochs 120 --seeds 3
 
 Both models have the same networks, likelihood, steps and seeds; the second one adds the image losses. Both are measured
-on held-out images: the Fréchet distance of the reconstructions in fixed features, which no loss uses, and the PSNR.
-The goal is a distance that is 30 % lower, and a PSNR that is at most 1.5 dB lower. Each training runs in its own process,
+on held-out images: the Fréchet distance of the reconstructions in fixed features, which no loss uses, and the PSNR. The
+goal is a distance that is 30 % lower, and a PSNR that is at most 1.5 dB lower. Each training runs in its own process,
 and its run remains in `--out`.
 """
 

@@ -251,6 +251,13 @@ FIGURES = {
         "Unusual images that a person would also find unusual.",
         "Ordinary images: a kind of image that the model has not learned.",
     ),
+    "image-quality": Caption(
+        "Image quality",
+        "Held-out images, their reconstructions and the absolute differences, from the lowest to the highest PSNR in"
+        " equal steps of the ranking: worst on the left, median in the middle, best on the right.",
+        "Dark differences, which show no shapes.",
+        "Outlines or textures in the differences: the reconstructions lose edges or details.",
+    ),
     "latents": Caption(
         "Latent space",
         "The mean of each image's posterior, colored by label if there are labels. The lines show the prior: in two"
