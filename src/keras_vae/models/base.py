@@ -34,7 +34,7 @@ class BaseVAE(CheckedModel, abc.ABC):
     """Base class of models: a `keras.Model` that computes the `ELBOTerms` of a batch and minimizes an objective.
 
     `fit`, `evaluate` and callbacks report these means over the images of an epoch, in nats per image: `total_loss` (the
-    objective plus the penalties of regularized layers; without annealing in `evaluate` and validation),
+    objective plus penalties of regularized layers and image losses; without annealing in `evaluate` and validation),
     `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is no metric `loss`: use
     `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras cannot infer the mode
     from these names.

@@ -73,6 +73,7 @@ class _Likelihood(_Section):
     bound: bool = True
     trusted: bool = True
     lossy: bool = False
+    image_losses: list[str] = _MISSING
     samples: int = 0
     proposal: str = ""
     binarization: str = ""

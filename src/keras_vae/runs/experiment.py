@@ -103,7 +103,7 @@ class TrainingConfig(ConfigModel):
         schedule: Factor of the learning rate at each step, such as `{ name = "cosine", warm_up = 0.05 }`.
         plateau: Reduction of the learning rate on validation plateaus; see `PlateauConfig`.
         weight_decay: Decoupled weight decay; 0 for none.
-        clip_norm: Upper limit of the joint norm of all gradients; 0 for no limit.
+        clip_norm: Upper limit of the joint norm of all gradients, those of a discriminator included; 0 for no limit.
         skip_non_finite: Skips the update of a step with NaN or infinite gradients instead of stopping. The number of
             skipped steps is in `metrics.csv`. Training stops after an epoch that ends with 100 skipped steps, or in
             which all steps were skipped.
