@@ -71,6 +71,12 @@ def encode(
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
     devices: DevicesOption = None,
+    normalized: Annotated[
+        bool,
+        typer.Option(
+            "--normalized", help="Subtract the mean of the codes of the training images and divide by their deviation."
+        ),
+    ] = False,
     force: ForceTableOption = False,
 ) -> None:
     """Encode images: write a table with the name, label, posterior mean and log-variance of each image."""
@@ -82,10 +88,10 @@ def encode(
     condition = condition_of_blocks(opened, model, stream, label)
 
     def columns(block: "Block") -> dict[str, Any]:
-        encoding = model.encode(block.images, condition=condition(block))
+        encoding = model.encode(block.images, condition=condition(block), normalized=normalized)
         return name_and_label(stream, block) | encoding.as_dict()
 
-    write_table(opened, stream, out, "encoding", columns, chosen, force, label=label)
+    write_table(opened, stream, out, "encoding", columns, chosen, force, label=label, normalized=normalized)
     if chosen is None:
         print(out)
 

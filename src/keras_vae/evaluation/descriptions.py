@@ -161,8 +161,8 @@ NOT_A_BOUND = Caveat(
 IMAGE_LOSSES = Caveat(
     "not the minimized loss",
     "the model was also trained with losses of its reconstructions (model.image_losses), which make them sharper. The"
-    " minimized loss is therefore not a bound on −log p(x); these numbers do not contain the added losses, and are likely"
-    " higher than after a training without them.",
+    " minimized loss is not a bound on −log p(x). These numbers do not contain the added losses, and are likely higher"
+    " than without them.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 DENSITY = Caveat(

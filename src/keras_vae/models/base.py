@@ -104,10 +104,6 @@ class BaseVAE(CheckedModel, abc.ABC):
         if backend.runs_faster_without_xla():
             self.supports_jit = False
 
-    def __dir__(self) -> list[str]:
-        """Return the attribute names, without two models that Keras would save as further copies of the weights."""
-        return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
-
     @abc.abstractmethod
     def _forward(self, batch: Batch, training: bool | None) -> Any:
         """Return the output for a batch: a named tuple of tensors that includes `terms` and `reconstruction`."""
@@ -223,9 +219,8 @@ class BaseVAE(CheckedModel, abc.ABC):
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
-            num_images, *image_shape = ops.shape(images)
-            dim = math.prod(self._latent_shape_for(image_shape))
-            noise = self.sampler.noise((num_images, self.objective.num_samples, dim))
+            dim = math.prod(self._latent_shape_for(ops.shape(images)[1:]))
+            noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, dim))
         return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
 
     def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -333,13 +328,6 @@ class BaseVAE(CheckedModel, abc.ABC):
         if self.image_losses:
             exempt_image_losses(self.optimizer)
         self._build_metrics()
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model from the result of `get_compile_config`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self._freeze_inner_layers()
-            self.optimizer.build(self.trainable_variables)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
         """Export the graph of `reconstruct`, from uint8 images to mean images, as `keras.Model.export` does.

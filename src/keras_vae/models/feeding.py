@@ -122,11 +122,15 @@ class CheckedModel(Inference, keras.Model):
         with backend.rejected_indivisible_batches():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
 
-    def _freeze_inner_layers(self) -> None:
-        """Freeze the layers inside of frozen layers, which Keras does not when it loads a model."""
-        for layer in self._flatten_layers():
-            if not layer.trainable:
-                layer.trainable = False
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile the model from the result of `get_compile_config`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            # Keras restores whether a layer is frozen, but not that of the layers inside, which it creates later.
+            for layer in self._flatten_layers():
+                if not layer.trainable:
+                    layer.trainable = False
+            self.optimizer.build(self.trainable_variables)
 
     def evaluate(
         self,

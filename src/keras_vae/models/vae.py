@@ -1,6 +1,5 @@
 """The variational autoencoder."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,11 +28,10 @@ from keras_vae.distributions.latent import (
     SampleWithLogProb,
 )
 from keras_vae.models.arguments import check_networks
-from keras_vae.models.base import BaseVAE, Batch
-from keras_vae.models.inputs import ModelInputs
+from keras_vae.models.base import Batch
+from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.models.latent_maps import (
     LatentGeometry,
-    check_decoder_input,
     check_features,
     flatten,
     has_fixed_outputs,
@@ -62,7 +60,7 @@ class VAEOutput(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class VAE(BaseVAE):
+class VAE(ContinuousCodes):
     r"""A variational autoencoder (Kingma and Welling, arXiv 1312.6114).
 
     By default, it minimizes the negative evidence lower bound \(-\log p(x|z) + KL(q(z|x) \| p(z))\),
@@ -262,8 +260,7 @@ class VAE(BaseVAE):
         channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
         inputs = (None, *image_shape[:-1], channels)
         features = check_features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)), self.posterior)
-        self._geometry = LatentGeometry.measure(self.encoder, self.decoder, image_shape, features[0])
-        check_decoder_input(self.decoder, self._geometry, self._condition_dim)
+        self._geometry = LatentGeometry.measure(self, image_shape, features[0])
         latent_dim = math.prod(self._geometry.shape)
         self._build_parts((self.prior, self.posterior, self.likelihood), (None, latent_dim), inputs)
         return latent_dim
@@ -290,34 +287,6 @@ class VAE(BaseVAE):
     def is_stochastic(self) -> bool:
         """Whether the posterior is random."""
         return not isinstance(self.posterior, Deterministic)
-
-    @property
-    def has_latent_vector(self) -> bool:
-        """Whether the code of an image is a single vector: True."""
-        return True
-
-    @property
-    def has_continuous_codes(self) -> bool:
-        """Whether codes are real numbers: True."""
-        return True
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        """Shape of the code of an image: (latent_dim,) of a vector, or (rows, columns, c) of a map."""
-        return self._geometry.shape
-
-    def _latent_shape_for(self, image_shape: Shape) -> Shape:
-        return self._geometry.shape_for(image_shape)
-
-    @property
-    def _input_checks(self) -> ModelInputs:
-        checks = super()._input_checks
-        return self._network_checks if self.prior.is_elementwise else checks
-
-    @property
-    def _network_checks(self) -> ModelInputs:
-        checks = super()._input_checks
-        return dataclasses.replace(checks, factors=self._geometry.factors) if self.built else checks
 
     @property
     def _encoding_parts(self) -> tuple[Any, ...]:
@@ -358,6 +327,7 @@ class VAE(BaseVAE):
         model = type(self)(**{**shared, "prior": prior}, seed=self.seed)
         if self.built and not model.built:
             model.build((None, *self.image_shape))
+        model.latent_statistics = self.latent_statistics
         return model
 
     def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
@@ -427,7 +397,3 @@ class VAE(BaseVAE):
         if condition is None or len(codes.shape) == 4:
             return concat_condition(codes, condition)
         return ops.concatenate([codes, condition], axis=-1)
-
-    def _check_codes(self, z: Any) -> Array:
-        """Check codes, vectors or maps, and return them as float32."""
-        return self._geometry.check_codes(z)

@@ -316,7 +316,7 @@ def _missing_table(tables: Mapping[str, Any], keys: Sequence[str], depth: int, v
     is_component = keys[0] == "model" and (keys[1] in COMPONENTS and keys[1] in ModelConfig.model_fields)
     if not is_component and keys[:2] != ["training", "schedule"]:
         return unknown_setting(Experiment, keys, value)
-    written = tomli_w.dumps({inner: value}).strip().replace('"' + inner + '"', inner)
+    written = " ".join(tomli_w.dumps({inner: value}).split()).replace('"' + inner + '"', inner)
     return InputError(f"{setting}: {missing} is not set; choose it as well: {missing}={{name = …, {written}}}")
 
 
