@@ -18,6 +18,11 @@ from keras_vae.components.image_losses.feature_networks import feature_maps, loa
 from keras_vae.components.likelihoods import Bernoulli
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
+from keras_vae.data.dataset import Splits
+from keras_vae.data.info import DatasetInfo
+from keras_vae.runs.build import build_model, resolve
+from keras_vae.runs.experiment import Experiment
+from keras_vae.training.trainer import train
 
 RNG = np.random.default_rng(0)
 IMAGES = ndimage.gaussian_filter(RNG.random((3, 12, 10, 3)), (0, 1, 1, 0)).astype("float32")
@@ -192,6 +197,33 @@ def test_missing_weights_and_small_images_are_rejected(small_vgg: Callable[..., 
     (tmp_path / "other.weights.h5").write_bytes(b"text")
     with pytest.raises(InputError, match=r"other.weights.h5: not the weights of VGG16"):
         built((32, 32, 3), features=str(tmp_path / "other.weights.h5")).prepare()
+
+
+def test_experiments_name_the_loss_and_train_in_mixed_precision(images: Array) -> None:
+    spec = {"name": "perceptual", "features": "random", "layer_names": [], "seed": 4}
+    settings = {"model": {"image_losses": [spec], "network": {"name": "mlp", "widths": [4]}}}
+    written = Experiment.model_validate({**settings, "training": {"precision": "mixed_bfloat16"}})
+    resolved = resolve(written, DatasetInfo((9, 11, 1), images=24)).experiment
+    assert Experiment.from_toml(resolved.to_toml(), "text") == resolved
+    assert resolved.model.image_losses[0] == {**spec, "weight": 1.0, "network": "VGG16", "upsample": 1}
+    model = build_model(resolved, DatasetInfo((9, 11, 1), images=24))
+    model.compile("sgd")
+    history = model.fit(images, batch_size=12, epochs=1, verbose=0).history
+    assert 0 < history["perceptual_distance"][0] < 16
+    network = model.image_losses[0]._untracked.network
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    assert network.layers[-1].compute_dtype == "float32"
+
+
+def test_training_without_weights_creates_no_run(splits: Splits, tmp_path: Path) -> None:
+    settings = "model.image_losses=[{name='perceptual', features='missing.weights.h5', upsample=4}]"
+    experiment = Experiment.preset("classic").with_overrides([settings, "training.batch_size=8"])
+    with pytest.raises(InputError, match=r"features = missing.weights.h5: no such file"):
+        train(experiment, splits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=r"upsample = 1: images of 9×11 are smaller than 32×32"):
+        train(experiment.with_overrides([settings.replace(", upsample=4", "")]), splits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @on_tensorflow("settings do not depend on the backend")

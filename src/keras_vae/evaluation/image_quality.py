@@ -18,6 +18,7 @@ from keras_vae.components.image_losses.feature_networks import (
     load_feature_network,
     perceptual_distance,
 )
+from keras_vae.core import registry
 from keras_vae.core.errors import RunError
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array, ImageShape, Tensor
@@ -94,7 +95,7 @@ def measure_image_quality(
     found = _reconstruct(model, measured, perceptual, progress)
     section = {
         **provenance(splits, measured, seed),
-        "condition": None if model.condition is None else type(model.condition).__name__,
+        "condition": model.condition and registry.describe(model.condition)["name"],
         "features": features.describe(),
         "psnr": mean_and_error(found.measures["psnr"]),
         **{name: _mean_or_none(found, name) for name in ("ssim", "perceptual_distance")},
