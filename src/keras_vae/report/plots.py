@@ -110,8 +110,8 @@ def available_plots(context: PlotContext) -> tuple[str, ...]:
     has_vector = context.model.has_latent_vector
     names = [name for name in PLOTS if has_vector or name not in LATENT_VECTOR_PLOTS]
     if context.examples is not None and context.examples.has_missing:
-        # Distances to images with holes are not those of the images.
-        names.remove("neighbors")
+        # These plots compare whole images.
+        names = [name for name in names if name not in ("neighbors", "image-quality")]
     if context.model.density != "direct":
         names.remove("worst-reconstructions")
     return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
