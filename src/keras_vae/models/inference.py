@@ -29,7 +29,7 @@ class Encoding(NamedTuple):
     Args:
         z_mean: Means of q(z|x), (N, latent_dim), float32.
         z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim), float32.
-        indices: Indices of the code vectors in the codebook, (N, rows, columns), int32.
+        indices: Indices of the code vectors, (N, rows, columns), int32; (N, rows, columns, depth) for residual quantizers.
     """
 
     z_mean: Any = None
@@ -38,7 +38,7 @@ class Encoding(NamedTuple):
 
     @property
     def codes(self) -> Any:
-        """Input of `decode`: `indices` if the model has a codebook, otherwise `z_mean`."""
+        """Input of `decode`: `indices` if the model has code vectors, otherwise `z_mean`."""
         return self.z_mean if self.indices is None else self.indices
 
     def as_dict(self) -> dict[str, Array]:
@@ -170,7 +170,7 @@ class Inference(abc.ABC):
         """Return the mean images of codes.
 
         Args:
-            z: Codes such as `encode(x).codes`: (N, latent_dim), or indices (N, rows, columns).
+            z: Codes such as `encode(x).codes`: (N, latent_dim), or indices as `encode` returns them.
             batch_size: Codes per batch; None for a default that bounds memory.
             condition: Condition of the codes, one for all or one per code.
 
