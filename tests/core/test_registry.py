@@ -22,7 +22,7 @@ from keras_vae.runs.experiment import Experiment
 DATASET = DatasetInfo(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (
     *("architecture", "network", "prior", "posterior", "likelihood"),
-    *("objective", "condition", "schedule"),
+    *("objective", "condition", "schedule", "quantizer"),
 )
 # Other tests register components that need not meet the contract. `my_parts` is the example of CONTRIBUTING.md.
 COMPONENTS = [
@@ -41,6 +41,10 @@ SETTINGS = {
     ("network", "resnet"): ["model.network.widths=[8, 8]", "model.network.dense_units=8"],
     ("prior", "conditional-normal"): ["model.condition=label"],
     ("condition", "vector"): ["model.condition.size=2"],
+    ("quantizer", "ema"): ["num_codes = 8"],
+    ("quantizer", "fsq"): ["levels = [3, 4]"],
+    ("quantizer", "simvq"): ["num_codes = 8"],
+    ("quantizer", "residual"): ['num_quantizers = 2, quantizer = { name = "ema", num_codes = 8 }'],
 }
 SMALL = ["model.network=conv", "model.network.widths=[4, 6]", "model.network.dense_units=8", "model.latent_dim=3"]
 
@@ -51,6 +55,10 @@ def experiment(kind: str, name: str) -> Experiment:
     if kind == "schedule":
         chosen = ["model.objective=elbo", f"model.objective.schedule={name}", f"training.schedule={name}"]
         return Experiment().with_overrides([*settings, *chosen])
+    if kind == "quantizer":
+        table = f'{{ name = "{name}", {SETTINGS[kind, name][0]} }}'
+        architecture = f'model.architecture={{ name = "vq", quantizer = {table}, prior_width = 8 }}'
+        return Experiment().with_overrides(["model.network=conv", *SMALL[1:3], architecture])
     return Experiment().with_overrides([*settings, f"model.{kind}={name}", *SETTINGS.get((kind, name), [])])
 
 

@@ -1,4 +1,4 @@
-"""Components of a model, each replaceable: priors, posteriors, likelihoods, objectives, conditions, schedules, quantizers."""
+"""Components of a model, each replaceable: priors, posteriors, quantizers, likelihoods, objectives and so on."""
 
 import lazy_loader
 

@@ -29,7 +29,8 @@ class Encoding(NamedTuple):
     Args:
         z_mean: Means of q(z|x), (N, latent_dim), float32.
         z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim), float32.
-        indices: Indices of the code vectors, (N, rows, columns), int32; (N, rows, columns, depth) for residual quantizers.
+        indices: Indices of the code vectors, (N, rows, columns), int32; (N, rows, columns, depth) for residual
+            quantizers.
     """
 
     z_mean: Any = None
