@@ -19,8 +19,8 @@ from keras_vae.core.typing import Shape, Tensor
 class SimVQ(Quantizer):
     r"""A frozen random codebook C and a learned linear transform W: the code vectors are the rows of CW.
 
-    This is SimVQ (Zhu et al., arXiv 2411.02038). Gradients of the codes in use change W and thereby all code vectors, so unused codes move along with the encoder.
-    The loss of an output e with the code vector q is
+    Gradients of the codes in use change W and thereby all code vectors, so that unused codes move along with the
+    encoder (Zhu et al., arXiv 2411.02038). The loss of an output e with the code vector q is
 
     \[\|\mathrm{sg}(e) - q\|^2 + c \, \|e - \mathrm{sg}(q)\|^2.\]
 
