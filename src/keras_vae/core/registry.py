@@ -275,11 +275,12 @@ def check_component(name: str, value: Any, base: type) -> None:
     if isinstance(value, type) and issubclass(value, base):
         raise InputError(f"{name} = {value.__name__}: a class; pass an instance, such as {value.__name__}()")
     own = {key: cls.__name__ for key, cls in registered(kind).items() if cls.__module__.startswith(f"{PACKAGE}.")}
-    remedy = f"pass an instance of a class in {PACKAGE}.{kind}s: {', '.join(sorted(own.values()))}"
+    module = f"{PACKAGE}.{kind}{'es' if kind.endswith('s') else 's'}"
+    remedy = f"pass an instance of a class in {module}: {', '.join(sorted(own.values()))}"
     if isinstance(value, str):
         names = own | {class_name.lower(): class_name for class_name in own.values()}
         close = difflib.get_close_matches(value.lower(), names, n=1)
-        remedy = f"pass {PACKAGE}.{kind}s.{names[close[0]]}()" if close else remedy
+        remedy = f"pass {module}.{names[close[0]]}()" if close else remedy
     raise InputError(f"{name} = {shown(value)}: not an instance of {base.__name__}; {remedy}")
 
 

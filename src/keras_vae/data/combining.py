@@ -63,4 +63,5 @@ def join(train: "Dataset", test: "Dataset") -> "Dataset":
         images = replace(train.images, rows=np.concatenate([train.images.rows, test.images.rows]))
     else:
         images = np.concatenate(images)
-    return replace(train, images=images, labels=labels, factors=factors)
+    is_lossy = train.is_lossy or test.is_lossy
+    return replace(train, images=images, labels=labels, factors=factors, is_lossy=is_lossy)

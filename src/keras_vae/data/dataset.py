@@ -38,6 +38,7 @@ class Dataset:
             `labels` the class numbers: see `labels.encode_labels`.
         factors: Factors of variation, or `None`.
         positions: Position of each image in the source, or `None` for all images in their original order.
+        is_lossy: Whether image files of the source were compressed with loss, as JPEG files are.
 
     Raises:
         InputError: A field is invalid; `from_arrays` accepts more types.
@@ -50,6 +51,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     factors: Factors | None = None
     positions: NDArray[np.integer] | None = None
+    is_lossy: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""

@@ -39,6 +39,15 @@ _IMAGES_BETWEEN_SAVES = 50
 _CHECKED_IMAGES = 16
 
 
+SLOW_DENSITY = "this prior solves an ODE for each draw; measure it under the original prior"
+"""Reason why a prior is not evaluated at many draws per image."""
+
+
+def estimates_nll(model: "BaseVAE", samples: int) -> bool:
+    """Return whether `measure_likelihood` estimates −log p(x) of a model, given the number of draws."""
+    return samples > 0 and model.is_stochastic and model.density == "direct"
+
+
 def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
     """Return the provenance that every section records: the images, whether they were held out, and the seed."""
     return {
@@ -107,7 +116,8 @@ def measure_likelihood(
         model: A trained model.
         splits: The images of its run. If none were held out, the training images are measured and marked as such.
         seed: Fixes the draws of z: one per image for the ELBO, `samples` per image for −log p(x).
-        samples: K, or 0 to skip −log p(x). Models with deterministic or discrete codes always skip it.
+        samples: K, or 0 to skip −log p(x). Models with deterministic or discrete codes always skip it, and so do models
+            whose prior solves an ODE for each of the K draws.
         proposal: The name of the proposal of importance sampling; None for the default of the model. See
             `BaseVAE.log_likelihood`.
         progress: Shows the progress over the images.
@@ -121,8 +131,8 @@ def measure_likelihood(
         effective sample size and the Pareto shape are also returned per image.
 
     Raises:
-        InputError: `samples` is negative, the proposal is unknown or does not suit the model, or there are parts with
-            other settings.
+        InputError: `samples` is negative, the prior has no density, the proposal is unknown or does not suit the model,
+            or there are parts with other settings.
         RunError: Parts are missing, or another process measures them.
     """
     from keras import ops
@@ -142,8 +152,11 @@ def measure_likelihood(
         **_describe_model(model, measured),
         **{name: mean_and_error(values) for name, values in per_image.items()},
         **model.describe_codes(measured.images, terms=terms, condition=condition),
+        "lossy": measured.is_lossy,
     }
-    if samples and model.is_stochastic:
+    if samples and model.density == "ode":
+        section["notes"] = [f"nll: left out: {SLOW_DENSITY}"]
+    if estimates_nll(model, samples):
         weighted = _importance_weighted(
             model, measured, choose_proposal(model, proposal), samples, seed, progress, folder, force
         )
@@ -184,8 +197,10 @@ def measure_likelihood_part(
         InputError: There are more parts than blocks of images, or there is no −log p(x) to measure in parts.
         RunError: Another process measures this part.
     """
-    if not (samples and model.is_stochastic):
-        reason = "without importance samples" if model.is_stochastic else "because the codes are not random"
+    if not estimates_nll(model, samples):
+        reason = "without importance samples"
+        if samples:
+            reason = "because the codes are not random" if not model.is_stochastic else f"because {SLOW_DENSITY}"
         raise InputError(f"part = {part}: there is no nll to divide, {reason}; leave out the part")
     measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
     sampling = _importance_sampling(model, measured, choose_proposal(model, proposal), samples, seed)
@@ -204,6 +219,7 @@ def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
         "normalized": _is_normalized(model, measured),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
+        "image_losses": [registry.describe(loss)["name"] for loss in model.image_losses],
     }
 
 

@@ -18,6 +18,7 @@ from keras_vae.explorer.run_report import RunReport
 from keras_vae.explorer.sampler import PAGE_SIZE, Sampler, TrainingImages
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.runs.image_sources import ImageSources, load_sources
+from keras_vae.runs.loading import load_scoring_model
 from keras_vae.runs.run import Run
 
 NUM_INTERPOLATED = 11
@@ -35,7 +36,8 @@ class Explorer:
         sources: The available images of the run.
         engine: The compiled model.
         sampler: Draws samples from the priors.
-        analyzer: Encodes, reconstructs and scores images.
+        analyzer: Encodes, reconstructs and scores images, under the original prior if the fitted one has no direct
+            log-density.
         report: The run's report with the doctor's findings.
 
     Raises:
@@ -59,7 +61,9 @@ class Explorer:
         self.image_shape: ImageShape = (height, width, channels)
         self.engine = Engine(model, sorted({1, PAGE_SIZE, *(size**2 for size in grid_sizes(self.image_shape))}))
         self.sampler = Sampler(run, self.engine, len(self.classes))
-        self.analyzer = ImageAnalyzer(self.engine, self.sources.reference, has_code=self.has_lines)
+        scored = model if model.density == "direct" else load_scoring_model(run)[0]
+        scoring = self.engine if scored is model else Engine(scored, self.engine.batch_sizes)
+        self.analyzer = ImageAnalyzer(scoring, self.sources.reference, has_code=self.has_lines)
         self.report = RunReport(run, self.engine, self.sources.splits)
 
     # ---- Capabilities of the model ----

@@ -112,7 +112,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             X: Rows, (N, F).
         """
         check_is_fitted(self)
-        return np.asarray(self.model_.encode(self._to_images(self._validate_rows(X))).z_mean, "float64")
+        encoding = self.model_.encode(self._to_images(self._validate_rows(X)))
+        return np.asarray(encoding.flattened().z_mean, "float64")
 
     def inverse_transform(self, X: Any) -> NDArray[np.float64]:
         """Decode latent vectors into mean rows, (N, F).
@@ -136,7 +137,7 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     @property
     def _n_features_out(self) -> int:
-        return self.latent_dim
+        return self.model_.latent_dim
 
     def _validate_rows(self, X: Any) -> Array:
         return validate_data(self, X, dtype="float64", reset=False)

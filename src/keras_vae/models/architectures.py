@@ -1,12 +1,13 @@
 """Architectures: the settings of a model in an experiment file, and the functions that build the model from them."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, cast
 
 from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import Objective
 from keras_vae.components.quantizers.gradients import Gradient
@@ -27,12 +28,14 @@ class Components(NamedTuple):
         objective: Loss function of the terms.
         condition: Condition of the model, or None.
         specific: Components and settings of this architecture alone, by kind; see `Architecture.default_components`.
+        image_losses: Losses of the reconstruction to add to the objective.
     """
 
     likelihood: Likelihood
     objective: Objective
     condition: Condition | None
     specific: Mapping[str, Any]
+    image_losses: Sequence[ImageLoss] = ()
 
     @property
     def condition_dim(self) -> int:
@@ -55,7 +58,7 @@ class Architecture(Component, abc.ABC):
 @register("vae")
 @dataclass(frozen=True)
 class VAEArchitecture(Architecture):
-    """`VAE`: one latent vector per image (Kingma and Welling, arXiv 1312.6114)."""
+    """`VAE`: one latent vector or map per image (Kingma and Welling, arXiv 1312.6114)."""
 
     default_components: ClassVar[Mapping[str, Any]] = {
         "latent_dim": 2,
@@ -72,16 +75,20 @@ class VAEArchitecture(Architecture):
         network = components.specific["network"]
         # Before the networks are built, so that the error is about the likelihood.
         likelihood.check_images(image_shape)
-        return VAE(
+        model = VAE(
             network.encoder((height, width, channels + condition_dim), latent_dim, posterior.param_sizes(latent_dim)),
-            network.decoder(latent_dim + condition_dim, (height, width, likelihood.decoder_channels(channels))),
+            network.decoder(latent_dim, (height, width, likelihood.decoder_channels(channels)), condition_dim),
             prior=components.specific["prior"],
             likelihood=likelihood,
             posterior=posterior,
             objective=components.objective,
             condition=components.condition,
+            image_losses=components.image_losses,
             seed=seed,
         )
+        if not model.built:
+            model.build((None, *image_shape))
+        return model
 
 
 @register("ladder")
@@ -114,6 +121,7 @@ class LadderArchitecture(Architecture):
             likelihood=components.likelihood,
             objective=components.objective,
             condition=components.condition,
+            image_losses=components.image_losses,
             seed=seed,
         )
 
@@ -159,5 +167,6 @@ class VQVAEArchitecture(Architecture):
             likelihood=components.likelihood,
             objective=components.objective,
             condition=components.condition,
+            image_losses=components.image_losses,
             seed=seed,
         )

@@ -1,26 +1,31 @@
 """`BaseVAE`: the loss of every model, its metrics, and the methods that Keras calls."""
 
 import abc
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
 from keras import ops
 
 from keras_vae.components.conditions import Condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
+from keras_vae.components.optimizers import exempt_image_losses
 from keras_vae.components.posteriors import Sampler
 from keras_vae.components.schedules import without_annealing
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import to_unit
+from keras_vae.core.math import balanced_copies
 from keras_vae.core.registry import ComponentLayer, check_component
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.models.arguments import check_input_shape, check_optimizer, check_seed
+from keras_vae.models.arguments import check_density, check_input_shape, check_optimizer, check_seed
 from keras_vae.models.feeding import CheckedModel
-from keras_vae.models.image_models import export_graph, reconstruction_graph
+from keras_vae.models.image_models import export_graph, reconstruction_graph, symbolic_inputs
+from keras_vae.models.image_terms import Mean, build_image_losses, check_image_losses, image_loss_terms
 
 
 class Batch(NamedTuple):
@@ -42,14 +47,6 @@ class Batch(NamedTuple):
     codes: Tensor = None
 
 
-class Mean(keras.metrics.Mean):
-    """A mean that is NaN before the first value. Keras's is 0, which would look like a perfect loss."""
-
-    def result(self) -> Tensor:
-        """Return the mean."""
-        return ops.where(ops.greater(self.count, 0), super().result(), float("nan"))
-
-
 class BaseVAE(CheckedModel, abc.ABC):
     """Base class of models: a `keras.Model` that computes the `ELBOTerms` of a batch and minimizes an objective.
 
@@ -66,6 +63,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the model, or None.
+        image_losses: Losses of the reconstruction to add to the objective.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -86,6 +84,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         likelihood: Likelihood,
         objective: Objective,
         condition: Condition | None,
+        image_losses: Sequence[ImageLoss],
         seed: int | None,
         **kwargs: Any,
     ) -> None:
@@ -95,11 +94,13 @@ class BaseVAE(CheckedModel, abc.ABC):
         check_seed(seed)
         super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
+        self.image_losses = check_image_losses(image_losses)
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
         # Schedules need the number of steps. On JAX, a step cannot read the optimizer's count.
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
         self.loss_trackers: dict[str, Mean] = {}
         self._add_trackers("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
+        self._add_trackers(*(name for loss in self.image_losses for name in loss.metric_names))
         if backend.runs_faster_without_xla():
             self.supports_jit = False
 
@@ -193,7 +194,8 @@ class BaseVAE(CheckedModel, abc.ABC):
             self.likelihood.check_images(image_shape)
         try:
             self.latent_dim = self._measure_sizes(image_shape)
-            self.compute_output_spec(self._symbolic_inputs(image_shape))
+            build_image_losses(self.image_losses, image_shape)
+            self.compute_output_spec(symbolic_inputs(self, image_shape))
         except InputError as error:
             # While tracing, Keras wraps an error in another one with a longer message.
             raise (error.__context__ or error) from None
@@ -221,7 +223,9 @@ class BaseVAE(CheckedModel, abc.ABC):
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
-            noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
+            num_images, *image_shape = ops.shape(images)
+            dim = math.prod(self._latent_shape_for(image_shape))
+            noise = self.sampler.noise((num_images, self.objective.num_samples, dim))
         return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
 
     def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -257,6 +261,7 @@ class BaseVAE(CheckedModel, abc.ABC):
             InputError: An unconditional model has targets, or the objective compares images and the batch has one.
         """
         x = self._input_checks.join(x, y, sample_weight)
+        check_density(self)
         output = self(x, training=training) if y_pred is None else y_pred
         terms: ELBOTerms = output.terms
         latents: Any = None
@@ -266,15 +271,18 @@ class BaseVAE(CheckedModel, abc.ABC):
                 raise InputError(
                     f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
                 )
-        penalty = terms.penalty + sum(self.losses, ops.zeros((), "float32"))
         objective = self.objective if training else without_annealing(self.objective)
-        total_loss = objective(terms, latents, self.step) + penalty
+        total_loss = objective(terms, latents, self.step) + terms.penalty + sum(self.losses, ops.zeros((), "float32"))
+        extra_metrics = self._extra_metrics(output)
+        if self.image_losses:
+            added = image_loss_terms(self, x, output, training)
+            total_loss, extra_metrics = total_loss + added.loss, extra_metrics | added.metrics
         weight = num_images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
         if training and self.compiled and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             # The optimizer skips a step whose loss is not finite, so the means of the epoch leave it out too.
             weight = ops.where(ops.isfinite(ops.mean(total_loss)), num_images, 0.0)
         losses = {name: getattr(terms, name) for name in ("reconstruction_loss", "kl_loss", "negative_elbo")}
-        for name, value in {"total_loss": total_loss, **losses, **self._extra_metrics(output)}.items():
+        for name, value in {"total_loss": total_loss, **losses, **extra_metrics}.items():
             mean = ops.mean(value)
             self.loss_trackers[name].update_state(ops.where(weight > 0, mean, 0.0), sample_weight=weight)
         if training:
@@ -322,12 +330,15 @@ class BaseVAE(CheckedModel, abc.ABC):
                 )
         check_optimizer(optimizer)
         super().compile(optimizer, metrics=[metrics] if isinstance(metrics, str) else metrics, **kwargs)
+        if self.image_losses:
+            exempt_image_losses(self.optimizer)
         self._build_metrics()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile the model from the result of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
+            self._freeze_inner_layers()
             self.optimizer.build(self.trainable_variables)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
@@ -354,14 +365,11 @@ class BaseVAE(CheckedModel, abc.ABC):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """Build the model from the result of `get_config`."""
-        return cls(
-            **{
-                name: keras.saving.deserialize_keras_object(value, custom_objects)
-                if isinstance(value, dict) and name != "dtype"
-                else value
-                for name, value in config.items()
-            }
-        )
+        components = {
+            name for name, value in config.items() if isinstance(value, dict | list) and name in cls.part_names
+        }
+        parts = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in components}
+        return cls(**{**config, **parts})
 
     def _build_metrics(self) -> None:
         """Create the variables of the metrics given to `compile`, which Keras would create with the first batch."""
@@ -381,11 +389,10 @@ class BaseVAE(CheckedModel, abc.ABC):
             if isinstance(part, ComponentLayer) and not part.built:
                 part.build(latent_shape, input_shape, (None, self._condition_dim))
 
-    def _symbolic_inputs(self, image_shape: Shape) -> dict[str, keras.KerasTensor]:
-        inputs = {"images": keras.KerasTensor((None, *image_shape), dtype="uint8")}
-        if self.condition is not None:
-            inputs["condition"] = keras.KerasTensor((None, *self.condition.value_shape), dtype=self.condition.dtype)
-        return inputs
+    def _gradient_paths(self, outputs: Tensor, training: bool | None) -> list[Tensor]:
+        """Return the outputs of the decoder; in training, also a copy per image loss with an adaptive weight."""
+        weights = [loss.weight for loss in self.image_losses if loss.is_adaptive] if training else []
+        return balanced_copies(ops.cast(outputs, "float32"), weights) if weights else [outputs]
 
     def _likelihood(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
         """Return p(x|z), given the decoder's outputs (…, H, W, channels)."""

@@ -7,10 +7,12 @@ from typing import Any
 
 import keras
 
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.objectives import ELBOTerms
+from keras_vae.components.priors import Density
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
-from keras_vae.models.arguments import check_assignment, check_options
+from keras_vae.models.arguments import check_assignment, check_density, check_options
 from keras_vae.models.batching import check_divisible, split_off
 from keras_vae.models.inference import Inference
 from keras_vae.models.inputs import check_source, is_array
@@ -25,6 +27,8 @@ class CheckedModel(Inference, keras.Model):
     Args:
         **kwargs: Arguments of `keras.Model`.
     """
+
+    image_losses: list[ImageLoss]
 
     def __init__(self, **kwargs: Any) -> None:
         # Autocasting would round the targets to the compute dtype of a mixed policy. The networks cast their inputs.
@@ -118,6 +122,12 @@ class CheckedModel(Inference, keras.Model):
         with backend.rejected_indivisible_batches():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
 
+    def _freeze_inner_layers(self) -> None:
+        """Freeze the layers inside of frozen layers, which Keras does not when it loads a model."""
+        for layer in self._flatten_layers():
+            if not layer.trainable:
+                layer.trainable = False
+
     def evaluate(
         self,
         x: Any = None,
@@ -166,6 +176,11 @@ class CheckedModel(Inference, keras.Model):
         self._unchecked_sources.discard("predict")
         return backend.map_rows(super().predict_on_batch, self._input_checks.check(self._input_checks.join(x)))
 
+    @property
+    def density(self) -> Density:
+        """How log p(z) is computed: `"direct"` by default; see `Prior.density`."""
+        return "direct"
+
     def loss_terms(self, inputs: Mapping[str, Any]) -> ELBOTerms:
         """Return the loss terms of a batch as tensors. Unlike `predict_on_batch`, it copies nothing to the host.
 
@@ -173,6 +188,7 @@ class CheckedModel(Inference, keras.Model):
             inputs: Inputs of `call` without random numbers of its own: with `noise` or `codes`, and with `pixel_noise`
                 if the likelihood requires noise. They are not checked.
         """
+        check_density(self)
         with tracing.expected_tracing():
             terms: ELBOTerms = backend.map_rows(self._compiled_loss_terms, dict(inputs))
         return terms
@@ -238,6 +254,9 @@ class CheckedModel(Inference, keras.Model):
         attribute = f"{function}_function"
         if getattr(self, attribute) is not None and not force:
             return getattr(self, attribute)
+        if function != "predict":
+            for loss in self.image_losses:
+                loss.prepare()
         make(force)
         step_function = getattr(self, attribute)
         prefetch = backend.Prefetch()

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
@@ -31,11 +32,13 @@ class HierarchicalVAEOutput(NamedTuple):
         reconstruction: Mean images for the first sample of z, in [0, 1], (N, H, W, C).
         z: The first sample of z, all groups concatenated, (N, latent_dim).
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
     z: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 class GroupTerms(NamedTuple):
@@ -79,6 +82,7 @@ class HierarchicalVAE(BaseVAE):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the bottom-up network and of the first top-down features, or None.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -93,7 +97,7 @@ class HierarchicalVAE(BaseVAE):
         (2, 9, 11, 1)
     """
 
-    part_names: ClassVar[tuple[str, ...]] = ("likelihood", "objective", "condition")
+    part_names: ClassVar[tuple[str, ...]] = ("likelihood", "objective", "condition", "image_losses")
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class HierarchicalVAE(BaseVAE):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -115,6 +120,7 @@ class HierarchicalVAE(BaseVAE):
             likelihood=likelihood or Bernoulli(),
             objective=objective or ELBO(),
             condition=condition,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -223,17 +229,18 @@ class HierarchicalVAE(BaseVAE):
 
         features = _repeat(self._start(noise[:, 0], condition), num_samples)
         outputs = self._top_down(features, sample_group, training)
-        outputs = ops.reshape(outputs, (-1, num_samples, *outputs.shape[1:]))
+        paths = self._gradient_paths(ops.reshape(outputs, (-1, num_samples, *outputs.shape[1:])), training)
         kl_per_group = ops.stack([ops.mean(group.kl, axis=1) for group in groups], axis=1)
         terms = ELBOTerms(
-            self._likelihood(outputs, images).log_prob(images[:, None]),
+            self._likelihood(paths[0], images).log_prob(images[:, None]),
             sum(group.log_prior for group in groups),
             sum(group.log_posterior for group in groups),
             kl_per_group,
             ops.zeros_like(kl_per_group[:, 0]),
         )
         z = ops.concatenate([group.z[:, 0] for group in groups], axis=-1)
-        return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean_image(), z, terms)
+        reconstruction, *balanced = (self._likelihood(outputs[:, 0], images).mean_image() for outputs in paths)
+        return HierarchicalVAEOutput(reconstruction, z, terms, tuple(balanced))
 
     def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
         """Return the mean KL of each group, in nats per image."""

@@ -10,7 +10,7 @@ from keras_vae.components.conditions import Condition
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.registry import PACKAGE
-from keras_vae.core.typing import Tensor
+from keras_vae.core.typing import Shape, Tensor
 from keras_vae.models.arguments import check_options
 from keras_vae.models.batching import check_divisible
 from keras_vae.models.inputs import is_symbolic
@@ -41,7 +41,7 @@ class _ImageModel(keras.Model, abc.ABC):
         self.parts = [part for part in parts if isinstance(part, keras.layers.Layer)]
         self.supports_jit = vae.supports_jit
         self.built = True
-        self._input_checks = vae._input_checks
+        self._input_checks = vae._network_checks
 
     @abc.abstractmethod
     def _check(self, inputs: Any) -> None:
@@ -219,6 +219,14 @@ def export_graph(make_graph: Callable[[], keras.Model], filepath: Any, format: s
             f"format = {format!r}: Keras on {backend.name()} cannot export it ({first_line(error).rstrip('.')}); use "
             f"`vae export`{others}"
         ) from error
+
+
+def symbolic_inputs(vae: "BaseVAE", image_shape: Shape) -> dict[str, keras.KerasTensor]:
+    """Return symbolic inputs of a model for images (H, W, C)."""
+    inputs = {"images": keras.KerasTensor((None, *image_shape), dtype="uint8")}
+    if vae.condition is not None:
+        inputs["condition"] = keras.KerasTensor((None, *vae.condition.value_shape), dtype=vae.condition.dtype)
+    return inputs
 
 
 def _image_inputs(vae: "BaseVAE") -> Any:

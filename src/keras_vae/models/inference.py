@@ -27,8 +27,8 @@ class Encoding(NamedTuple):
     """Codes of images. A field that a model does not have is None.
 
     Args:
-        z_mean: Means of q(z|x), (N, latent_dim), float32.
-        z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim), float32.
+        z_mean: Means of q(z|x), (N, latent_dim) or maps (N, rows, columns, c), float32.
+        z_log_var: Logarithms of the variances of q(z|x), in the shape of `z_mean`, float32.
         indices: Indices of the code vectors, (N, rows, columns), int32; (N, rows, columns, depth) for residual
             quantizers.
     """
@@ -45,6 +45,10 @@ class Encoding(NamedTuple):
     def as_dict(self) -> dict[str, Array]:
         """Return the fields that the model has, by name."""
         return {name: values for name, values in self._asdict().items() if values is not None}
+
+    def flattened(self) -> "Encoding":
+        """Return the encoding with its maps as vectors (N, D)."""
+        return Encoding(**{name: values.reshape(len(values), -1) for name, values in self.as_dict().items()})
 
 
 class Inference(abc.ABC):
@@ -91,7 +95,7 @@ class Inference(abc.ABC):
         """Return the mean images (N, H, W, C) of samples from the prior, as a function of noise.
 
         Args:
-            noise: Standard normal noise, (N, latent_dim).
+            noise: Standard normal noise, (N, latent_dim) or (N, *latent_shape).
             condition: Encoded conditions, (N, size), or None.
 
         Raises:
@@ -158,7 +162,7 @@ class Inference(abc.ABC):
         Raises:
             InputError: The images do not fit the model.
         """
-        inputs = self._prepare_inputs(x, condition, seed, by_content=True)
+        inputs = self._prepare_inputs(x, condition, seed, by_content=True, checks=self._network_checks)
 
         def encode_batch(batch: dict[str, Array]) -> Any:
             # TensorFlow rounds the division by 255 differently inside a graph. The inputs are checked already.
@@ -171,7 +175,7 @@ class Inference(abc.ABC):
         """Return the mean images of codes.
 
         Args:
-            z: Codes such as `encode(x).codes`: (N, latent_dim), or indices as `encode` returns them.
+            z: Codes such as `encode(x).codes`: (N, latent_dim), maps (N, rows, columns, c), or indices.
             batch_size: Codes per batch; None for a default that bounds memory.
             condition: Condition of the codes, one for all or one per code.
 
@@ -201,7 +205,7 @@ class Inference(abc.ABC):
         Raises:
             InputError: The images do not fit the model.
         """
-        inputs = self._input_checks.arrays(x, condition)
+        inputs = self._network_checks.arrays(x, condition)
         codes = self.encode(inputs, batch_size=batch_size).codes
         return self.decode(codes, batch_size=batch_size, condition=inputs.get("condition"))
 
@@ -252,8 +256,9 @@ class Inference(abc.ABC):
             InputError: The images do not fit the model, or `draws` is not an integer ≥ 1.
         """
         check_count("draws", draws)
-        inputs, shape = self._prepare_inputs(x, condition, seed, by_content=by_content), (draws, self.latent_dim)
-        check_memory("draws", draws, len(inputs["images"]) * draws * self.latent_dim)
+        inputs = self._prepare_inputs(x, condition, seed, by_content=by_content)
+        shape = (draws, math.prod(self._latent_shape_for(inputs["images"].shape[1:])))
+        check_memory("draws", draws, len(inputs["images"]) * math.prod(shape))
         if not by_content:
             full_shape = (len(inputs["images"]), *shape)
             inputs["noise"] = np.random.default_rng(seed).standard_normal(full_shape, dtype="float32")
@@ -335,28 +340,51 @@ class Inference(abc.ABC):
     ) -> ImportanceSampling:
         """Return the estimator of log p(x), which works in blocks; arguments and errors as for `log_likelihood`."""
         check_count("samples", samples)
-        chosen = choose_proposal(self, proposal)
-        return ImportanceSampling(self, self._prepare_inputs(x, condition, seed), chosen, samples, seed)
+        chosen, inputs = choose_proposal(self, proposal), self._prepare_inputs(x, condition, seed)
+        if (shape := self._latent_shape_for(inputs["images"].shape[1:])) != self.latent_shape:
+            raise InputError(
+                f"images.shape = {inputs['images'].shape}: their codes are {shape}, and log p(x) is estimated for codes "
+                f"of {self.latent_shape} only; pass images of {self.image_shape}, or call elbo"
+            )
+        return ImportanceSampling(self, inputs, chosen, samples, seed)
 
     @property
     def output_size(self) -> int:
         """Memory of the decoder's outputs per pixel, in units of eight channels: 32 for 256 logits."""
         return max(1, self.likelihood.decoder_channels(self.image_shape[-1]) // 8)
 
-    def fitting_batch_size(self, draws: int = 1) -> int:
+    def fitting_batch_size(self, draws: int = 1, image_shape: Shape | None = None) -> int:
         """Return a batch size whose memory use grows neither with the size of the images nor with the likelihood.
 
         Args:
             draws: Number of codes decoded per image.
+            image_shape: (H, W, C) of the images; None for that of the model.
         """
-        return max(1, fitting_batch_size(self.image_shape, draws) // self.output_size)
+        return max(1, fitting_batch_size(image_shape or self.image_shape, draws) // self.output_size)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the code of an image, (latent_dim,)."""
+        return (self.latent_dim,)
+
+    def _latent_shape_for(self, image_shape: Shape) -> Shape:
+        """Return the shape of the codes of images (H, W, C). By default, it does not depend on their size."""
+        return self.latent_shape
 
     @property
     def _input_checks(self) -> ModelInputs:
+        """Checks of images from which the loss terms are computed."""
         image_shape, latent_dim = (self.image_shape, self.latent_dim) if self.built else ((None, None, None), None)
         return ModelInputs(image_shape, self.condition, latent_dim)
 
-    def _prepare_inputs(self, x: Any, condition: Any, seed: int, *, by_content: bool = False) -> dict[str, Array]:
+    @property
+    def _network_checks(self) -> ModelInputs:
+        """Checks of images that are only encoded and decoded."""
+        return self._input_checks
+
+    def _prepare_inputs(
+        self, x: Any, condition: Any, seed: int, *, by_content: bool = False, checks: ModelInputs | None = None
+    ) -> dict[str, Array]:
         """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires.
 
         Args:
@@ -364,9 +392,10 @@ class Inference(abc.ABC):
             condition: Condition of the images, unless `x` contains it.
             seed: Seed of the noise.
             by_content: Whether the noise follows from the pixels of each image and the seed, instead of its row.
+            checks: Checks of the images; None for those of images from which the loss terms are computed.
         """
         check_seed(seed)
-        inputs = self._input_checks.arrays(x, condition)
+        inputs = (checks or self._input_checks).arrays(x, condition)
         images = inputs["images"]
         if not self.built:
             self.build((None, *images.shape[1:]))
@@ -398,4 +427,7 @@ class Inference(abc.ABC):
         return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))
 
     def _in_batches(self, function: Callable[..., Result], inputs: Any, size: int | None, draws: int = 1) -> Result:
-        return in_batches(function, inputs, batch_size=self.fitting_batch_size(draws) if size is None else size)
+        if size is None:
+            image_shape = inputs["images"].shape[1:] if "images" in inputs else None
+            size = self.fitting_batch_size(draws, image_shape)
+        return in_batches(function, inputs, batch_size=size)

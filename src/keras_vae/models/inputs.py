@@ -1,5 +1,6 @@
 """Checks of a model's inputs: one object that `fit`, `evaluate`, `encode` and all other entry points use."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -35,11 +36,13 @@ class ModelInputs:
         image_shape: (H, W, C) of the model's images; None for a size that is not fixed.
         condition: The model's condition, or None.
         latent_dim: Number of latent dimensions; None if the model is not built.
+        factors: Height and width that divide those of images of any other size, if the model accepts them.
     """
 
     image_shape: Shape
     condition: Condition | None
     latent_dim: int | None = None
+    factors: tuple[int, int] | None = None
 
     def unpack(self, data: Any, *, ignore_targets: bool = False) -> Any:
         """Return the inputs in one batch of a data source, in the form that `join` returns.
@@ -109,7 +112,7 @@ class ModelInputs:
             return x
         condition = x.get("condition") if isinstance(x, Mapping) else None
         images = _to_images(images)
-        check_images(images, self.image_shape)
+        self._check_images(images)
         conditions = condition if is_symbolic(condition) else self.conditions(condition, len(images))
         if not isinstance(x, Mapping):
             return images
@@ -131,7 +134,7 @@ class ModelInputs:
         inputs = dict(x) if isinstance(x, Mapping) else {"images": x}
         check_names(inputs, ("images", "condition"))
         images = _to_images(inputs["images"])
-        check_images(images, self.image_shape)
+        self._check_images(images)
         conditions = self.conditions(inputs.get("condition") if condition is None else condition, len(images))
         return {"images": images} | ({} if conditions is None else {"condition": conditions})
 
@@ -156,6 +159,26 @@ class ModelInputs:
             raise InputError(f"condition of length {len(values)}: there are {n} images; pass 1 or {n} values")
         return values
 
+    def _check_images(self, images: Array) -> None:
+        """Raise an InputError if images do not fit the model."""
+        if self.factors is None:
+            check_images(images, self.image_shape)
+            return
+        check_images(images, (None, None, self.image_shape[-1]))
+        if any(size % factor for size, factor in zip(images.shape[1:3], self.factors, strict=True)):
+            rows, columns = self.factors
+            raise InputError(
+                f"images.shape = {images.shape}: the encoder divides the height by {rows} and the width by {columns}; "
+                "crop, pad or resize the images to multiples"
+            )
+
+    def _latent_size(self, images: Any) -> int | None:
+        """Return the number of latent dimensions of images."""
+        if self.factors is None or not is_array(images) or self.latent_dim is None:
+            return self.latent_dim
+        scale = math.prod(images.shape[1:3]) / math.prod(self.image_shape[:2])
+        return round(self.latent_dim * scale)
+
     def _check_replacements(self, inputs: Mapping[str, Any], images: Any) -> dict[str, Any]:
         """Return the checked arrays that replace random numbers or codes in a dict of inputs."""
         checked = {}
@@ -164,9 +187,10 @@ class ModelInputs:
             if value is None or is_symbolic(value):
                 continue
             checked[name] = array = check_numbers(name, value)
-            expected: Shape = (None, self.latent_dim) if images is None else (None, None, self.latent_dim)
+            latent_dim = self._latent_size(images)
+            expected: Shape = (None, latent_dim) if images is None else (None, None, latent_dim)
             if name == "pixel_noise":
-                expected = (None, *self.image_shape)
+                expected = (None, *(images.shape[1:] if is_array(images) else self.image_shape))
             if is_array(images):
                 expected = (len(images), *expected[1:])
             if not _fits(array.shape, expected):

@@ -1,6 +1,6 @@
 """The vector-quantized variational autoencoder: its codes are maps of indices of code vectors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.quantizers import Quantizer, VectorQuantizerEMA, codebook_usage
@@ -19,7 +20,7 @@ from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
 from keras_vae.models.base import BaseVAE, Batch
 from keras_vae.models.inputs import check_numbers
-from keras_vae.networks.base import Network, SpatialNetwork, check_image_shape, check_positive
+from keras_vae.networks.base import MapNetwork, Network, check_image_shape, check_positive
 
 
 class VQVAEOutput(NamedTuple):
@@ -30,11 +31,13 @@ class VQVAEOutput(NamedTuple):
         indices: Indices of the code vectors, (N, rows, columns), int32; (N, rows, columns, depth) for residual
             quantizers.
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
     indices: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -64,6 +67,7 @@ class VQVAE(BaseVAE):
         likelihood: p(x|k).
         objective: Loss function of the terms, an `ELBO`. Its β is the weight of the rate.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -81,7 +85,7 @@ class VQVAE(BaseVAE):
     code_name = "indices"
 
     part_names: ClassVar[tuple[str, ...]] = (
-        *("encoder", "decoder", "quantizer", "prior", "likelihood", "objective", "condition"),
+        *("encoder", "decoder", "quantizer", "prior", "likelihood", "objective", "condition", "image_losses"),
     )
 
     def __init__(
@@ -95,6 +99,7 @@ class VQVAE(BaseVAE):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -102,6 +107,7 @@ class VQVAE(BaseVAE):
             likelihood=likelihood or Bernoulli(),
             objective=objective or ELBO(),
             condition=condition,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -152,8 +158,10 @@ class VQVAE(BaseVAE):
         Raises:
             InputError: The family has no feature map, or the components do not fit together.
         """
-        if not isinstance(network, SpatialNetwork):
-            raise InputError(f"network = {network}: a VQ-VAE needs a feature map; use 'conv' or 'resnet'")
+        if not isinstance(network, MapNetwork):
+            raise InputError(
+                f"network = {network}: a VQ-VAE needs a feature map; use 'conv', 'resnet' or 'autoencoder'"
+            )
         check_image_shape(image_shape)
         if code_dim is not None:
             check_positive(code_dim=code_dim)
@@ -176,8 +184,8 @@ class VQVAE(BaseVAE):
         shape = self.quantizer.noise_shape if training else None
         learning_noise = None if shape is None else self.sampler.uniform(shape)
         vectors, indices, loss = self.quantizer(maps, learning_noise, gradient=self.gradient)
-        outputs = self.decoder(concat_condition(vectors, condition), training=training)
-        pixels = self._likelihood(outputs, images)
+        paths = self._gradient_paths(self.decoder(concat_condition(vectors, condition), training=training), training)
+        pixels, *copies = (self._likelihood(outputs, images) for outputs in paths)
         log_prior = self.prior.log_prob(ops.reshape(indices, (-1, *self._sequence_shape)), condition)
         # The posterior is deterministic, so all samples are equal.
         samples_shape = ops.shape(noise)[:2]
@@ -185,7 +193,8 @@ class VQVAE(BaseVAE):
             ops.broadcast_to(log_prob[:, None], samples_shape) for log_prob in (pixels.log_prob(images), log_prior)
         )
         terms = ELBOTerms(log_likelihoods, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], loss)
-        return VQVAEOutput(pixels.mean_image(), indices, terms)
+        balanced = tuple(copy.mean_image() for copy in copies)
+        return VQVAEOutput(pixels.mean_image(), indices, terms, balanced)
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the `indices` of images, (N, *map_shape), int32."""
@@ -231,8 +240,15 @@ class VQVAE(BaseVAE):
             >>> int(vae.count_codes(np.zeros((4, 28, 28, 1), "uint8")).sum())
             196
         """
-        numbers = self.quantizer.number_codes(self.encode(x, condition=condition).indices)
-        return np.bincount(ops.convert_to_numpy(numbers).ravel(), minlength=self.num_codes)
+        return np.bincount(self.number_codes(x, condition=condition).ravel(), minlength=self.num_codes)
+
+    def number_codes(self, x: Array, *, condition: Any = None) -> Array:
+        """Return the codes of images as numbers 0 to num_codes − 1, (N, *map_shape), int32; arguments as above.
+
+        The numbers of a residual quantizer tell the codes of its codebooks apart; its indices do not.
+        """
+        indices = ops.convert_to_tensor(self.encode(x, condition=condition).indices)
+        return ops.convert_to_numpy(self.quantizer.number_codes(indices))
 
     @property
     def is_stochastic(self) -> bool:
@@ -284,6 +300,11 @@ class VQVAE(BaseVAE):
     def has_continuous_codes(self) -> bool:
         """Whether codes are real numbers: False."""
         return False
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the code of an image: (rows, columns), or (rows, columns, depth) for residual quantizers."""
+        return self.map_shape
 
     @property
     def num_codes(self) -> int:

@@ -108,6 +108,8 @@ def available_plots(context: PlotContext) -> tuple[str, ...]:
     """Return the names of the plots that a trained model supports."""
     has_vector = context.model.has_latent_vector
     names = [name for name in PLOTS if has_vector or name not in LATENT_VECTOR_PLOTS]
+    if context.model.density != "direct":
+        names.remove("worst-reconstructions")
     return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
 
 
@@ -259,10 +261,10 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
         dims: The two dimensions; None uses the two most informative.
     """
     dataset = context.images(n)
-    z_mean = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
     title = f"{context.name}: posterior means of {len(dataset):,} {_described(dataset)}"
     return figures.latents(
-        z_mean,
+        encoding.flattened().z_mean,
         dataset.labels,
         dataset.classes or None,
         dims=dims or context.plane,
@@ -326,7 +328,8 @@ def interpolation(
     if rows < 1:
         raise InputError(f"rows = {rows}: nothing to show; pass 1 or more")
     dataset = context.images(2 * rows)
-    ends = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
+    ends = encoding.flattened().z_mean
     half = len(ends) // 2
     if not half:
         raise InputError(f"splits = {len(ends)} image: too few to interpolate between; pass at least 2")

@@ -43,6 +43,10 @@ def _folder_name(value: str) -> str:
     return value
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class ModelConfig(ConfigModel):
     """`[model]`: the components of the autoencoder, each a short name or a table with `name` and arguments.
 
@@ -55,6 +59,7 @@ class ModelConfig(ConfigModel):
         likelihood: p(x|z).
         objective: The loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as in tutorials.
         condition: `label` conditions the model on the labels of the images.
+        image_losses: Losses of the reconstruction to add to the objective, such as `[{ name = "adversarial" }]`.
     """
 
     architecture: ComponentSpec = Field({"name": "vae"})
@@ -65,6 +70,7 @@ class ModelConfig(ConfigModel):
     likelihood: ComponentSpec = Field({"name": "bernoulli"})
     objective: ComponentSpec = Field({"name": "elbo"})
     condition: ComponentSpec | None = None
+    image_losses: list[ComponentSpec] = Field([])
 
     @property
     def is_conditioned_on_labels(self) -> bool:
@@ -110,6 +116,10 @@ class TrainingConfig(ConfigModel):
             averaging.
         keep: The weights that the run keeps: those of the `"last"` epoch, or those with the `"best"` validation loss;
             see `early_stopping`.
+        init: Model from whose weights training starts: a run, its folder, the name of a pretrained run, or a `.keras`
+            file, with the same networks. Components of another class, such as another prior, start from their own.
+        freeze: `["encoder"]` or `["decoder"]`: networks whose weights, with those of the distributions that they
+            parameterize, remain those of `init`.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 30
@@ -126,6 +136,8 @@ class TrainingConfig(ConfigModel):
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
     ema_window: Annotated[float, Field(ge=0, lt=1)] = 0.0
     keep: Literal["last", "best"] = "last"
+    init: str | None = None
+    freeze: Annotated[list[Literal["encoder", "decoder"]], pydantic.BeforeValidator(_as_list)] = Field([])
 
 
 class Experiment(ConfigModel):

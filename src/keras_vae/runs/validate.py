@@ -24,6 +24,7 @@ def validate(experiment: ResolvedExperiment, splits: Splits) -> None:
     settings, _, components = experiment
     check_validation_images(settings.training, splits)
     check_batch_size(settings.training, len(splits.train))
+    check_frozen(settings.training)
     check_devices(settings, splits)
     check_single_images(settings, components["objective"], splits)
     check_learning_rate(settings.training, components["schedule"])
@@ -49,6 +50,14 @@ def check_batch_size(training: TrainingConfig, num_images: int) -> None:
         raise InputError(
             f"training.batch_size = {training.batch_size}: there are only {num_images} training images; "
             f"choose at most {num_images}"
+        )
+
+
+def check_frozen(training: TrainingConfig) -> None:
+    """Refuse frozen networks with random weights."""
+    if training.freeze and training.init is None:
+        raise InputError(
+            f"training.freeze = {training.freeze}: their weights would remain random; set training.init, or remove it"
         )
 
 

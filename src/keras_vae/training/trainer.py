@@ -39,6 +39,7 @@ from keras_vae.training.callbacks import (
     RunCallback,
     TerminateOnNonFinite,
 )
+from keras_vae.training.initialization import initialize, load_initial, model_bytes, read_initial
 from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
 
 
@@ -50,6 +51,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     imports: Sequence[str | Path] = (),
     devices: int | Literal["all"] | None = None,
+    initial: BaseVAE | None = None,
 ) -> Run:
     """Train an experiment into a new run folder, which then contains the weights and metrics.
 
@@ -64,6 +66,8 @@ def train(
         imports: Python files that register components for the experiment. The run keeps a copy of them.
         devices: Number of devices that divide every batch, or `"all"`; requires JAX. None means those of
             `keras.distribution`, one by default. The metrics do not depend on it, except for rounding.
+        initial: Model from whose weights training starts, such as a converted one; None loads the one that
+            `training.init` of the experiment names, if any.
 
     Returns:
         The complete run.
@@ -93,12 +97,16 @@ def train(
         experiment = experiment.with_overrides(["data.load=stream"])
     with backend.distributed(devices):
         info = DatasetInfo.from_splits(splits)
+        if initial is not None and experiment.training.init is None:
+            experiment = experiment.with_values([("training.init", f"<{type(initial).__name__}>")])
         resolved = resolve(experiment, info)
         validate(resolved, splits)
-        model = _initial_model(resolved, splits)
+        initial = load_initial(resolved.experiment) if initial is None else initial
+        model = _initial_model(resolved, splits, initial)
         environment = describe_environment(splits, info)
         path = free_path(experiment.name) if out is None else Path(out)
-        run = _create(path, resolved.experiment, environment, code)
+        content = None if initial is None else model_bytes(initial)
+        run = _create(path, resolved.experiment, environment, code, content)
         with run.lock():
             _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
@@ -158,10 +166,16 @@ class FollowedRun(Run):
         """Write nothing."""
 
 
-def _create(path: Path, experiment: Experiment, environment: Mapping[str, Any], code: Mapping[str, bytes]) -> Run:
+def _create(
+    path: Path,
+    experiment: Experiment,
+    environment: Mapping[str, Any],
+    code: Mapping[str, bytes],
+    initial: bytes | None,
+) -> Run:
     """Create a run in process 0, and open it in the others."""
     if backend.process_id() == 0:
-        run = Run.create(path, experiment, environment, code)
+        run = Run.create(path, experiment, environment, code, initial)
         backend.wait_for_all("created")
         return run
     backend.wait_for_all("created")
@@ -200,14 +214,18 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
         warnings.warn(changed, stacklevel=3)
     experiment = run.experiment
     # Without a checkpoint, the training starts again.
-    model = _initial_model(resolve(experiment, DatasetInfo.from_splits(splits)), splits)
+    model = _initial_model(resolve(experiment, DatasetInfo.from_splits(splits)), splits, read_initial(run))
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
 
 
-def _initial_model(resolved: ResolvedExperiment, splits: Splits) -> BaseVAE:
-    """Build the compiled model with its initial weights, some of which depend on the images."""
+def _initial_model(resolved: ResolvedExperiment, splits: Splits, initial: BaseVAE | None) -> BaseVAE:
+    """Build the compiled model with its initial weights: of another model, random, or dependent on the images."""
     model, seed = build(resolved), resolved.experiment.seed
+    for loss in model.image_losses:
+        loss.prepare()
     model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=seed)
+    if initial is not None:
+        initialize(model, initial, resolved.experiment)
     return model
 
 

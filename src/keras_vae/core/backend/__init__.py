@@ -21,7 +21,7 @@ from keras_vae.core.backend.distribution import (
     num_replicas,
     rejected_indivisible_batches,
 )
-from keras_vae.core.backend.gradients import compiled, is_concrete, value_and_gradient
+from keras_vae.core.backend.gradients import compiled, is_concrete, value_and_gradient, write_position
 from keras_vae.core.backend.hardware import (
     describe_software,
     devices,
@@ -73,4 +73,5 @@ __all__ = [
     "value_and_gradient",
     "wait_for_all",
     "warn_of_wrong_gradients",
+    "write_position",
 ]

@@ -9,16 +9,17 @@ from keras_vae.core.backend.distribution import map_rows
 from keras_vae.core.backend.hardware import name
 
 
-def compiled(function: Callable[[Any], Any], variables: Sequence[Any]) -> Callable[[Any], Any]:
+def compiled(function: Callable[[Any], Any], variables: Sequence[Any], *, xla: bool = False) -> Callable[[Any], Any]:
     """Return a compiled function, whose results stay on the device.
 
-    It is compiled once per shape of the inputs, and on TensorFlow once for all shapes. Later changes of the variables
-    take effect.
+    It is compiled once per shape of the inputs, and on TensorFlow without XLA once for all shapes. Later changes of the
+    variables take effect.
 
     Args:
         function: Maps a nested structure of tensors with N rows to another one, row by row: on several devices, each
             computes some of the rows; see `map_rows`. It changes no variables.
         variables: The Keras variables that the function reads.
+        xla: Whether TensorFlow compiles with XLA, which is faster for loops of many small operations.
 
     Returns:
         A function of a nested structure of NumPy arrays that returns tensors.
@@ -30,18 +31,18 @@ def compiled(function: Callable[[Any], Any], variables: Sequence[Any]) -> Callab
         3.0
     """
     backends = {"tensorflow": _compiled_tensorflow, "jax": _compiled_jax, "torch": _compiled_torch}
-    return backends[name()](function, variables)
+    return backends[name()](function, variables, xla)
 
 
-def _compiled_tensorflow(function: Any, variables: Sequence[Any]) -> Any:
+def _compiled_tensorflow(function: Any, variables: Sequence[Any], xla: bool) -> Any:
     import tensorflow as tf
 
-    compute = tf.function(function, reduce_retracing=True)
+    compute = tf.function(function, reduce_retracing=True, jit_compile=xla or None)
     # A NumPy array would be a constant of the graph in some versions, so that each array would trace it again.
     return lambda inputs: compute(tf.nest.map_structure(tf.convert_to_tensor, inputs))
 
 
-def _compiled_jax(function: Any, variables: Sequence[Any]) -> Any:
+def _compiled_jax(function: Any, variables: Sequence[Any], xla: bool) -> Any:
     import jax
 
     def stateless(inputs: Any, state: Sequence[Any]) -> Any:
@@ -52,7 +53,7 @@ def _compiled_jax(function: Any, variables: Sequence[Any]) -> Any:
     return lambda inputs: map_rows(lambda rows: compute(rows, [variable.value for variable in variables]), inputs)
 
 
-def _compiled_torch(function: Any, variables: Sequence[Any]) -> Any:
+def _compiled_torch(function: Any, variables: Sequence[Any], xla: bool) -> Any:
     import torch
 
     def compute(inputs: Any) -> Any:
@@ -60,6 +61,26 @@ def _compiled_torch(function: Any, variables: Sequence[Any]) -> Any:
             return function(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs))
 
     return compute
+
+
+def write_position(sequences: Any, position: Any, values: Any) -> Any:
+    """Return sequences with new values at one position. With PyTorch, this changes the sequences, without a copy.
+
+    Args:
+        sequences: A tensor (N, length, …).
+        position: The position, an integer or a scalar tensor.
+        values: The new values, (N, …).
+
+    Example:
+        >>> import numpy as np
+        >>> keras.ops.convert_to_numpy(write_position(keras.ops.zeros((1, 3)), 1, keras.ops.ones(1))).tolist()
+        [[0.0, 1.0, 0.0]]
+    """
+    if name() == "torch":
+        sequences[:, position] = values
+        return sequences
+    start = [0, position, *[0] * (len(sequences.shape) - 2)]
+    return keras.ops.slice_update(sequences, start, values[:, None])
 
 
 def value_and_gradient(

@@ -1,5 +1,6 @@
 """All checks of a run, and the function that runs them."""
 
+from keras_vae.evaluation.diagnostics.adversarial_checks import idle_discriminator, winning_discriminator
 from keras_vae.evaluation.diagnostics.data_checks import held_out_images_differ, low_contrast, unsuitable_likelihood
 from keras_vae.evaluation.diagnostics.finding import Check, Finding
 from keras_vae.evaluation.diagnostics.latent_checks import (
@@ -44,6 +45,8 @@ CHECKS: tuple[Check, ...] = (
     dead_codes,
     loss_plateau,
     overfitting,
+    winning_discriminator,
+    idle_discriminator,
     codes_far_from_prior,
     copied_images,
 )

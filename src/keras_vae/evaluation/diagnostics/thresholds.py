@@ -62,6 +62,25 @@ CONVERGED_SHARE = 0.02
 MAX_LENGTHENING = 20
 """Largest factor by which more epochs are suggested: no curve can be extrapolated further."""
 
+# ---- Discriminator ----
+
+DISCRIMINATOR_EPOCHS = 3
+"""Epochs since the start of a discriminator over which its metrics are averaged; before that, nothing is reported."""
+
+PERFECT_ACCURACY = 0.98
+"""Share of patches that a discriminator tells apart above which it wins: almost no patch of a reconstruction passes for
+real. In a balance, it is 0.5 to 0.9."""
+
+SATURATED_LOSS = 0.1
+"""Hinge loss below which almost all outputs lie beyond ±1, where the discriminator has no gradient."""
+
+STUCK_LOSS = 1.95
+"""Hinge loss above which a discriminator has learned nothing: it is 2 if all outputs are 0."""
+
+EQUAL_OUTPUTS = 0.05
+"""Difference of the mean outputs for images and reconstructions below which the discriminator does not separate them; a
+margin of 2 makes the hinge loss 0."""
+
 # ---- Latents ----
 
 INACTIVE_KL = 0.01

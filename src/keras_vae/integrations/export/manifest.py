@@ -64,7 +64,7 @@ def manifest(
         origin: `name`, and for a run `model` and `data`.
         score: Definition of the score, with its percentiles and threshold; None without a score graph.
     """
-    kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective")]
+    kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective", "image_losses")]
     ranges = _ranges(model)
     return {
         "schema": SCHEMA,
@@ -90,6 +90,7 @@ def manifest(
             "class": type(model).__name__,
             "image_shape": list(model.image_shape),
             "latent_dim": model.latent_dim,
+            "latent_shape": list(model.latent_shape),
             **{kind: registry.describe(part) for kind in kinds if (part := getattr(model, kind)) is not None},
             **origin.get("model", {}),
         },
