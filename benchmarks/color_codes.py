@@ -1,7 +1,7 @@
 """Share of 4,096 codes that each quantizer uses on color images: `python -m benchmarks.color_codes --seeds 3`.
 
-The images are `emoji.npz` in the folder $KERAS_VAE_DATA: 1,476 training images of 64×64 pixels. The share is that of the
-codes which at least one of them uses.
+The images are `emoji.npz` in the folder $KERAS_VAE_DATA: 1,476 training images of 64×64 pixels. The share is that
+of the codes which at least one of them uses.
 """
 
 import argparse

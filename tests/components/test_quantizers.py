@@ -42,7 +42,8 @@ def gradients(quantizer: Quantizer, maps: Array, direction: Array, gradient: str
             return self.quantizer(ops.convert_to_tensor(self.maps) + 0.0 * x, gradient=gradient)
 
         def compute_loss(self, x: Any, y: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
-            return ops.sum((y_pred.vectors * direction, y_pred.loss)[self.term])
+            # The loss of fsq has no gradient, which Keras would reject.
+            return ops.sum((y_pred.vectors * direction, y_pred.loss)[self.term]) + 0.0 * ops.sum(self.maps)
 
     steps = []
     for term in range(2):

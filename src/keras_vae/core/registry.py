@@ -299,7 +299,8 @@ def _deserialize(value: Any) -> Any:
 
 def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
     """Convert a value to the type of a parameter, and the name or table of a component to the component."""
-    kind = getattr(annotation, "kind", None)
+    kinds = (getattr(type_, "kind", None) for type_ in (annotation, *get_args(annotation)))
+    kind = next(filter(None, kinds), None)
     if kind is not None and isinstance(value, str | Mapping):
         return build(kind, {"name": value} if isinstance(value, str) else value, where)
     try:

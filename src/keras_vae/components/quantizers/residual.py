@@ -61,7 +61,8 @@ class ResidualQuantizer(Quantizer):
     def build(self, map_shape: Shape) -> None:
         """Create the weights of all quantizers for maps (N, rows, columns, D)."""
         for stage in self.stages:
-            stage.build(map_shape)
+            if not stage.built:
+                stage.build(map_shape)
 
     @property
     def vectors(self) -> Tensor:
