@@ -14,8 +14,8 @@ from keras_vae import VAE, VQVAE, HierarchicalVAE, InputError
 from keras_vae.components.image_losses import WEIGHT_PREFIX, Adversarial
 from keras_vae.components.likelihoods import Normal
 from keras_vae.components.optimizers import AveragingOptimizer
+from keras_vae.components.quantizers import VectorQuantizerEMA
 from keras_vae.components.schedules import in_steps
-from keras_vae.components.vector_quantizer import VectorQuantizerEMA
 from keras_vae.core.math import balanced_copies
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset
@@ -60,9 +60,9 @@ def hierarchical(loss: Adversarial) -> BaseVAE:
 
 
 def quantized(loss: Adversarial) -> BaseVAE:
-    codebook = VectorQuantizerEMA(num_codes=8)
+    quantizer = VectorQuantizerEMA(num_codes=8)
     return VQVAE.from_network(
-        Conv((4, 6), 8), SHAPE, codebook=codebook, code_dim=4, likelihood=Normal(), image_losses=[loss], seed=0
+        Conv((4, 6), 8), SHAPE, quantizer=quantizer, code_dim=4, likelihood=Normal(), image_losses=[loss], seed=0
     )
 
 

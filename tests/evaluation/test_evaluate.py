@@ -106,7 +106,10 @@ def test_other_images_have_a_file_of_their_own(run: Run, splits: Splits) -> None
 
 VQ = Experiment.model_validate(
     {
-        "model": {"architecture": {"name": "vq", "num_codes": 5}, "network": {"name": "conv", "widths": [4]}},
+        "model": {
+            "architecture": {"name": "vq", "quantizer": {"name": "ema", "num_codes": 5}},
+            "network": {"name": "conv", "widths": [4]},
+        },
         "training": {"epochs": 1, "batch_size": 8},
     }
 )

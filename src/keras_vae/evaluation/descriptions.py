@@ -101,7 +101,7 @@ IMAGE_QUALITY = {
         "The distance between the set of reconstructions and the set of images in a feature space. It grows if"
         " reconstructions are blurred. Lower is better.",
     ),
-    "code_usage": Quantity("code usage", "The share of the codes of the codebook that these images use."),
+    "code_usage": Quantity("code usage", "The share of the codes that these images use."),
 }
 SCORES = {
     "beta_vae": Quantity(

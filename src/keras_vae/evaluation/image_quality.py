@@ -265,8 +265,8 @@ def _code_usage(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
     """Return the share of codes that the images use, and the number of codes; nothing for continuous codes."""
     if model.num_codes is None:
         return {}
-    codes = model.encode(measured.images, condition=dataset_condition(model, measured)).codes
-    return {"num_codes": model.num_codes, "code_usage": code_usage(codes, model.num_codes)}
+    numbers = model.number_codes(measured.images, condition=dataset_condition(model, measured))
+    return {"num_codes": model.num_codes, "code_usage": code_usage(numbers, model.num_codes)}
 
 
 def _notes(whole: Dataset, measured: Dataset, found: _Reconstructions, features: Features) -> Iterator[str]:

@@ -2,15 +2,16 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, cast
 
 from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import Condition
 from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import Objective
-from keras_vae.components.vector_quantizer import VectorQuantizerEMA
+from keras_vae.components.quantizers.gradients import Gradient
+from keras_vae.core import registry
 from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import ImageShape
 from keras_vae.models.base import BaseVAE
@@ -142,22 +143,28 @@ class VQVAEArchitecture(Architecture):
     """`VQVAE`: maps of code indices, with an autoregressive prior (van den Oord et al., arXiv 1711.00937).
 
     Args:
-        num_codes: Number of code vectors in the codebook.
-        code_dim: Size of the code vectors.
-        commitment: Weight of the commitment loss.
-        decay: Decay rate of the codebook's moving averages, per step.
+        quantizer: Short name of the quantizer, or its table; by default, `ema` with 128 codes.
+        code_dim: Size of the code vectors; None for 32, or for the number of levels of `fsq`.
+        gradient: Gradient estimator of the quantizer; see `quantizers.pass_gradient`.
         prior_width: Size of the hidden vectors of the prior.
         prior_blocks: Number of transformer blocks of the prior.
     """
 
     default_components: ClassVar[Mapping[str, Any]] = {"network": {"name": "conv"}}
 
-    num_codes: int = 128
-    code_dim: int = 32
-    commitment: float = 0.25
-    decay: float = 0.99
+    quantizer: str | Mapping[str, Any] = field(default_factory=lambda: {"name": "ema", "num_codes": 128})
+    code_dim: int | None = None
+    gradient: Gradient = "straight-through"
     prior_width: int = 64
     prior_blocks: int = 3
+
+    def __post_init__(self) -> None:
+        """Write out the defaults of the quantizer, and check the settings that depend on it."""
+        table = {"name": self.quantizer} if isinstance(self.quantizer, str) else self.quantizer
+        quantizer = registry.build("quantizer", table)
+        quantizer.check_gradient(self.gradient)
+        object.__setattr__(self, "quantizer", registry.spec("quantizer", quantizer))
+        object.__setattr__(self, "code_dim", quantizer.check_code_dim(self.code_dim, default=32))
 
     def __call__(self, image_shape: ImageShape, components: Components, seed: int | None) -> VQVAE:
         """Build a model for images (H, W, C), neither trained nor compiled."""
@@ -165,7 +172,8 @@ class VQVAEArchitecture(Architecture):
             components.specific["network"],
             image_shape,
             code_dim=self.code_dim,
-            codebook=VectorQuantizerEMA(self.num_codes, self.decay, self.commitment),
+            quantizer=registry.build("quantizer", cast("Mapping[str, Any]", self.quantizer)),
+            gradient=self.gradient,
             prior=AutoregressivePrior(self.prior_width, self.prior_blocks),
             likelihood=components.likelihood,
             objective=components.objective,

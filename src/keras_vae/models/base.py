@@ -146,7 +146,7 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     @property
     def num_codes(self) -> int | None:
-        """Number of code vectors in the codebook; None for a model without one."""
+        """Number of code vectors, over all codebooks; None for a model without them."""
         return None
 
     def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:

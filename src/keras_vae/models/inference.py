@@ -129,8 +129,7 @@ class Inference(ImageModels, abc.ABC):
         """Return the mean images of codes.
 
         Args:
-            z: Codes such as `encode(x).codes`: (N, latent_dim), maps (N, rows, columns, c), or indices (N, rows,
-                columns).
+            z: Codes such as `encode(x).codes`: (N, latent_dim), maps (N, rows, columns, c), or indices.
             batch_size: Codes per batch; None for a default that bounds memory.
             condition: Condition of the codes, one for all or one per code.
             normalized: Whether the codes are normalized, as those of `encode(…, normalized=True)`.
