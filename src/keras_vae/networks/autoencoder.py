@@ -250,11 +250,10 @@ class SelfAttention(layers.Layer):
     def build(self, input_shape: Shape) -> None:
         """Create the weights for maps (N, H, W, F)."""
         width = input_shape[-1]
-        # Keras does not freeze layers that a frozen layer creates, as this one is when a model is loaded.
-        options = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.to_q, self.to_v = (layers.Dense(width, name=name, **options) for name in ("to_q", "to_v"))
-        self.to_k = layers.Dense(width, name="to_k", use_bias=False, **options)
-        self.to_out = layers.Dense(width, name="to_out_0", **options)
+        policy = self.dtype_policy
+        self.to_q, self.to_v = (layers.Dense(width, name=name, dtype=policy) for name in ("to_q", "to_v"))
+        self.to_k = layers.Dense(width, name="to_k", use_bias=False, dtype=policy)
+        self.to_out = layers.Dense(width, name="to_out_0", dtype=policy)
         for layer in (self.to_q, self.to_k, self.to_v, self.to_out):
             layer.build((*input_shape[:-1], width))
         self.key_bias = self.add_weight(shape=(width,), initializer="zeros", trainable=False, name="to_k_bias")
