@@ -1,6 +1,6 @@
 from . import distributions, networks
 from ._version import __version__
-from .components import conditions, image_losses, likelihoods, objectives, posteriors, priors, schedules
+from .components import conditions, image_losses, likelihoods, objectives, posteriors, priors, quantizers, schedules
 from .components.objectives import ELBO
 from .core.errors import InputError, RunError
 from .core.registry import Component, ComponentLayer, register
@@ -55,6 +55,7 @@ __all__ = [
     "plots",
     "posteriors",
     "priors",
+    "quantizers",
     "register",
     "resume",
     "schedules",

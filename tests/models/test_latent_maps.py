@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from helpers import make_splits
-from keras_vae import VAE, components
-from keras_vae.components import likelihoods, posteriors, priors
+from keras_vae import VAE
+from keras_vae.components import conditions, likelihoods, posteriors, priors
 from keras_vae.core.errors import InputError
+from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.integrations.export.exporter import export
 from keras_vae.models.encoding import LatentStatistics
 from keras_vae.runs.experiment import Experiment
@@ -124,7 +124,7 @@ def test_a_decoder_of_vectors_is_refused() -> None:
 
 
 def test_conditions_are_constant_channels_of_both_networks() -> None:
-    condition = components.conditions.ClassLabel(classes=3)
+    condition = conditions.ClassLabel(classes=3)
     vae = VAE(*networks(condition_dim=3), condition=condition, seed=0)
     vae.build((None, 8, 8, 1))
     labels = np.array([0, 2])
@@ -184,32 +184,38 @@ def test_statistics_are_those_of_numpy() -> None:
 
 
 SETTINGS = [
-    'model.network={name="autoencoder",widths=[4,8],latent_channels=2,groups=2}',
+    'model.network={name="autoencoder",widths=[2,4],latent_channels=2,groups=2,attention=false}',
     "training.epochs=2",
     "training.batch_size=8",
 ]
 
 
+def splits(*shape: int) -> Splits:
+    levels = np.random.default_rng(0).integers(0, 256, (2, 24, *shape), dtype="uint8")
+    train, validation = (Dataset.from_arrays(x, name="noise") for x in levels)
+    return Splits(train, validation, None)
+
+
 def experiment(*settings: str) -> Experiment:
-    return Experiment.preset("classic").with_overrides([*SETTINGS, *settings])
+    return Experiment().with_overrides([*SETTINGS, *settings])
 
 
 def test_a_run_derives_the_latent_size_and_stores_the_statistics(tmp_path: Path) -> None:
-    splits = make_splits((8, 8, 1))
-    run = train(experiment(), splits, tmp_path / "run")
+    data = splits(8, 8, 1)
+    run = train(experiment(), data, tmp_path / "run")
     assert run.experiment.model.latent_dim == 4 * 4 * 2
     vae = run.load_model()
     assert vae.latent_shape == (4, 4, 2)
-    code = vae.encode(splits.train.images, normalized=True)
+    code = vae.encode(data.train.images, normalized=True)
     noise = np.random.default_rng(3).standard_normal(code.z_mean.shape)
     z = code.z_mean + np.exp(0.5 * code.z_log_var) * noise
     assert np.abs(z.mean(axis=(0, 1, 2))).max() < 0.2
-    assert vae.latent_statistics.images == len(splits.train)
+    assert vae.latent_statistics.images == len(data.train)
 
 
 def test_a_wrong_number_of_latent_dimensions_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"latent_dim = 3: .* is a map \(4, 4, 2\)"):
-        train(experiment("model.latent_dim=3"), make_splits((8, 8, 1)), tmp_path / "run")
+        train(experiment("model.latent_dim=3"), splits(8, 8, 1), tmp_path / "run")
     with pytest.raises(InputError, match="not multiples of 2"):
-        train(experiment(), make_splits((7, 8, 1)), tmp_path / "run")
+        train(experiment(), splits(7, 8, 1), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Components of a model, each replaceable: priors, posteriors, likelihoods, objectives, conditions, schedules."""
+"""Components of a model, each replaceable: priors, posteriors, quantizers, likelihoods, objectives and so on."""
 
 import lazy_loader
 
@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "optimizers",
         "posteriors",
         "priors",
+        "quantizers",
         "schedules",
-        "vector_quantizer",
     ],
 )

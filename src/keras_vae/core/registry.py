@@ -73,8 +73,17 @@ class ComponentLayer(keras.layers.Layer):
         return super().add_weight(*args, **{"autocast": False, **kwargs})
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor by name."""
-        return {**super().get_config(), **{name: getattr(self, name) for name in settings(type(self))}}
+        """Return the arguments of the constructor by name, nested components serialized as Keras expects."""
+        values = {name: getattr(self, name) for name in settings(type(self))}
+        nested = {name: value for name, value in values.items() if isinstance(value, Component | ComponentLayer)}
+        serialized = {name: keras.saving.serialize_keras_object(value) for name, value in nested.items()}
+        return {**super().get_config(), **values, **serialized}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Create the component from the result of `get_config`."""
+        values = {name: _deserialize(config[name]) for name in settings(cls) if name in config}
+        return super().from_config({**config, **values})
 
 
 def register(name: str) -> Callable[[ComponentClass], ComponentClass]:
@@ -213,7 +222,7 @@ def build(kind: str, spec: Mapping[str, Any], where: str | None = None) -> Any:
     try:
         return cls(**arguments)
     except InputError as error:
-        names_argument = str(error).startswith(tuple(f"{key} " for key in accepted))
+        names_argument = str(error).startswith(tuple(f"{key}{end}" for key in accepted for end in (" ", ".")))
         raise InputError(f"{where}.{error}" if names_argument else f"{where} = {name}: {error}") from None
 
 
@@ -290,7 +299,8 @@ def _deserialize(value: Any) -> Any:
 
 def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
     """Convert a value to the type of a parameter, and the name or table of a component to the component."""
-    kind = getattr(annotation, "kind", None)
+    kinds = (getattr(type_, "kind", None) for type_ in (annotation, *get_args(annotation)))
+    kind = next(filter(None, kinds), None)
     if kind is not None and isinstance(value, str | Mapping):
         return build(kind, {"name": value} if isinstance(value, str) else value, where)
     try:
@@ -301,6 +311,6 @@ def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
 
 def _to_toml(value: Any) -> Any:
     """Convert a setting to a value that TOML can represent."""
-    if isinstance(value, Component):
+    if isinstance(value, Component | ComponentLayer):
         return spec(value.kind, value)
     return list(value) if isinstance(value, tuple) else value

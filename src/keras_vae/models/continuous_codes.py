@@ -7,13 +7,15 @@ from typing import Any, Self
 import numpy as np
 from keras import ops
 
+from keras_vae.components.conditions import concat_condition
 from keras_vae.components.posteriors import Posterior
 from keras_vae.components.priors import Prior
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.base import BaseVAE
-from keras_vae.models.encoding import LatentStatistics
+from keras_vae.models.encoding import Encoding, LatentStatistics, statistics_of
 from keras_vae.models.inputs import ModelInputs
 from keras_vae.models.latent_maps import LatentGeometry
+from keras_vae.models.tiling import TiledNetwork, tile_sizes
 
 
 class ContinuousCodes(BaseVAE, abc.ABC):
@@ -45,6 +47,103 @@ class ContinuousCodes(BaseVAE, abc.ABC):
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of the code of an image: (latent_dim,) of a vector, or (rows, columns, c) of a map."""
         return self._geometry.shape
+
+    def encode(
+        self,
+        x: Any,
+        *,
+        batch_size: int | None = None,
+        condition: Any = None,
+        seed: int = 0,
+        normalized: bool = False,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> Encoding:
+        """Return the codes of images.
+
+        Args:
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            batch_size: Images per batch; None for a default that bounds memory.
+            condition: Condition of the images, one for all or one per image.
+            seed: Seed of a dynamic binarization, whose noise also depends on the pixels of the image, but not on its
+                row.
+            normalized: Whether to subtract the mean of `latent_statistics` and divide by the standard deviation.
+            tile: Height and width, in pixels, of tiles that are encoded one after another, so that memory does not grow
+                with the image; None encodes whole images. The network must accept images of any size.
+            overlap: Pixels that neighboring tiles share and blend; None for a quarter of `tile`.
+
+        Returns:
+            An `Encoding`, whose `codes` are the input of `decode`.
+
+        Raises:
+            InputError: The images or the tiles do not fit the model, or its statistics were not measured.
+        """
+        if tile is None:
+            return super().encode(x, batch_size=batch_size, condition=condition, seed=seed, normalized=normalized)
+        statistics = statistics_of(self) if normalized else None
+        inputs = self._prepare_inputs(x, condition, seed, by_content=True, checks=self._network_checks)
+        size, shared = tile_sizes(tile, overlap, self._geometry.factors)
+        encodings = []
+        for row in range(len(inputs["images"])):
+            batch = {name: values[row : row + 1] for name, values in inputs.items()}
+            network_input = ops.convert_to_numpy(self._encoder_inputs(*self._preprocess(batch)))[0]
+            outputs = self._tiled("encoder", network_input, size)(network_input, shared)
+            features = [ops.convert_to_tensor(output[None]) for output in outputs]
+            posterior = self.posterior(features)
+            moments = (posterior.mean, posterior.log_var) if self.is_stochastic else (posterior.mean,)
+            encodings.append([ops.convert_to_numpy(moment) for moment in moments])
+        encoding = Encoding(*map(np.concatenate, zip(*encodings, strict=True)))
+        return encoding if statistics is None else statistics.normalize(encoding)
+
+    def decode(
+        self,
+        z: Any,
+        *,
+        batch_size: int | None = None,
+        condition: Any = None,
+        normalized: bool = False,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> Array:
+        """Return the mean images of codes.
+
+        Args:
+            z: Codes such as `encode(x).codes`: (N, latent_dim), or maps (N, rows, columns, c).
+            batch_size: Codes per batch; None for a default that bounds memory.
+            condition: Condition of the codes, one for all or one per code.
+            normalized: Whether the codes are normalized, as those of `encode(…, normalized=True)`.
+            tile: As for `encode`, in pixels of the images.
+            overlap: As for `encode`.
+
+        Returns:
+            Images in [0, 1], (N, H, W, C), float32.
+
+        Raises:
+            InputError: The codes, conditions or tiles do not fit the model, or its statistics were not measured.
+        """
+        if tile is None:
+            return super().decode(z, batch_size=batch_size, condition=condition, normalized=normalized)
+        self._check_built()
+        codes = self._check_codes(z)
+        codes = statistics_of(self).denormalize(codes) if normalized else codes
+        size, shared = tile_sizes(tile, overlap, self._geometry.factors)
+        conditions = self._input_checks.conditions(condition, len(codes))
+        if self.condition is not None:
+            codes = ops.convert_to_numpy(concat_condition(codes, self.condition.encode(conditions)))
+        images = [self._tiled("decoder", code, size)(code, shared, self._mean_image)[0] for code in codes]
+        return np.stack(images)
+
+    def _mean_image(self, outputs: Tensor) -> Tensor:
+        return self.likelihood(ops.cast(outputs, "float32")).mean_image()
+
+    def _tiled(self, name: str, inputs: Array, size: tuple[int, int]) -> TiledNetwork:
+        """Return a network for tiles of a size in positions, at most that of the inputs (H, W, C)."""
+        assert self._geometry.factors is not None
+        unit = self._geometry.factors if name == "encoder" else (1, 1)
+        rows, columns = (
+            min(at_most, side // one) for at_most, side, one in zip(size, inputs.shape, unit, strict=False)
+        )
+        return TiledNetwork(getattr(self, name), unit, (rows, columns), inputs.shape[-1])
 
     def measure_latent_statistics(self, x: Any, *, condition: Any = None, seed: int = 0) -> LatentStatistics:
         """Measure the means and standard deviations that `encode(…, normalized=True)` uses, and keep them.

@@ -14,7 +14,8 @@ class Encoding(NamedTuple):
     Args:
         z_mean: Means of q(z|x), (N, latent_dim) or maps (N, rows, columns, c), float32.
         z_log_var: Logarithms of the variances of q(z|x), in the shape of `z_mean`, float32.
-        indices: Indices of the code vectors in the codebook, (N, rows, columns), int32.
+        indices: Indices of the code vectors, (N, rows, columns), int32; (N, rows, columns, depth) for residual
+            quantizers.
     """
 
     z_mean: Any = None
@@ -23,7 +24,7 @@ class Encoding(NamedTuple):
 
     @property
     def codes(self) -> Any:
-        """Input of `decode`: `indices` if the model has a codebook, otherwise `z_mean`."""
+        """Input of `decode`: `indices` if the model has code vectors, otherwise `z_mean`."""
         return self.z_mean if self.indices is None else self.indices
 
     def as_dict(self) -> dict[str, Array]:

@@ -185,6 +185,10 @@ class ImageModels:
 
     _check_built: Callable[[], None]
 
+    def __dir__(self) -> list[str]:
+        """Return the attribute names, without two models that Keras would save as further copies of the weights."""
+        return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
+
     @functools.cached_property
     def image_encoder(self) -> ImageEncoder:
         """A Keras model from images to the result of `encode`, as a dict of tensors. It shares this model's weights.

@@ -26,7 +26,7 @@ from keras_vae.models.proposals import choose_proposal
 class Inference(ImageModels, abc.ABC):
     """Inference methods of `BaseVAE`, with declarations of the members of the model that they use.
 
-    Images are an array or, for a conditional model, also `{"images": x, "condition": c}`.
+    Images are an array or `{"images": x}`, with entries `condition` and `mask` if any.
     """
 
     likelihood: Likelihood
@@ -35,6 +35,7 @@ class Inference(ImageModels, abc.ABC):
     build: Callable[[Any], None]
     predict_on_batch: Callable[[Any], Any]
     loss_terms: Callable[[Mapping[str, Any]], ELBOTerms]
+    weighted_codes: Callable[[dict[str, Any]], tuple[Tensor, Tensor]]
 
     image_shape: Shape
     """(H, W, C) of the images, None for a size that is not fixed; set when the model is built."""
@@ -128,8 +129,7 @@ class Inference(ImageModels, abc.ABC):
         """Return the mean images of codes.
 
         Args:
-            z: Codes such as `encode(x).codes`: (N, latent_dim), maps (N, rows, columns, c), or indices (N, rows,
-                columns).
+            z: Codes such as `encode(x).codes`: (N, latent_dim), maps (N, rows, columns, c), or indices.
             batch_size: Codes per batch; None for a default that bounds memory.
             condition: Condition of the codes, one for all or one per code.
             normalized: Whether the codes are normalized, as those of `encode(…, normalized=True)`.
@@ -332,7 +332,8 @@ class Inference(ImageModels, abc.ABC):
     def _input_checks(self) -> ModelInputs:
         """Checks of images from which the loss terms are computed."""
         image_shape, latent_dim = (self.image_shape, self.latent_dim) if self.built else ((None, None, None), None)
-        return ModelInputs(image_shape, self.condition, latent_dim)
+        channels = self.likelihood.has_independent_channels
+        return ModelInputs(image_shape, self.condition, latent_dim, has_independent_channels=channels)
 
     @property
     def _network_checks(self) -> ModelInputs:

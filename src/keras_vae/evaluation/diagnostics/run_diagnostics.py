@@ -30,6 +30,7 @@ from keras_vae.evaluation.diagnostics.thresholds import (
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.latent_maps import flat_codes
+from keras_vae.models.vq import VQVAE
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import Metrics
 from keras_vae.runs.run import Run
@@ -68,6 +69,7 @@ class RunDiagnostics:
         pixel_scale: The learned σ of a normal or Laplace likelihood.
         beta_factor: The factor that the schedule currently applies to β.
         has_fitted_prior: Whether a prior was fitted to the codes after training.
+        code_counts: How often blocks of images, training and held out, use each code of a VQ-VAE, (blocks, num_codes).
         discriminator_epochs: Number of epochs since the start of an adversarial loss.
         evaluation: The content of `evaluation.json` for these weights, if any. It was measured on more images.
     """
@@ -86,6 +88,7 @@ class RunDiagnostics:
     pixel_scale: float | None = None
     beta_factor: float = 1.0
     has_fitted_prior: bool = False
+    code_counts: Numbers | None = None
     discriminator_epochs: int = 0
     evaluation: Mapping[str, Any] = field(default_factory=dict)
 
@@ -224,6 +227,7 @@ def collect_diagnostics(
         outputs_are_finite=is_finite,
         pixel_scale=_pixel_scale(model),
         beta_factor=_beta_factor(model),
+        code_counts=_code_counts(model, splits, images),
     )
 
 
@@ -262,6 +266,15 @@ def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]
         if model.is_stochastic:
             latents["z_log_var"] = moments.z_log_var
     return latents
+
+
+def _code_counts(model: "BaseVAE", splits: Splits, images: int) -> Numbers | None:
+    """Return how often training and held-out images use each code; None for a model without code vectors."""
+    if not isinstance(model, VQVAE):
+        return None
+    held_out = [] if splits.held_out is None else [splits.held_out]
+    checked = [split.subsample_evenly(images) for split in (splits.train, *held_out)]
+    return np.stack([model.count_codes(each.images, condition=dataset_condition(model, each)) for each in checked])
 
 
 def _reconstructions(model: "BaseVAE", images: Dataset) -> dict[str, Any]:

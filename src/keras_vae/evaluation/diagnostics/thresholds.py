@@ -127,8 +127,12 @@ MIN_PERPLEXITY = 2.0
 """Perplexity below which a codebook is collapsed: two codes used equally often have 2, and black backgrounds alone
 lower it to 3."""
 
-MIN_USED_CODES = 0.1
-"""Share of the codes of a codebook that should be used."""
+DEAD_CODES = 0.25
+"""Share of codes, over all images that the doctor encodes, from which unused codes are reported. Codes that are drawn
+evenly leave none unused at `MIN_INDICES_PER_CODE`."""
+
+MIN_INDICES_PER_CODE = 10
+"""Smallest number of indices per code from which unused codes are counted: at 10, evenly drawn codes leave e⁻¹⁰."""
 
 # ---- Reconstructions ----
 

@@ -33,7 +33,7 @@ _MEANINGS = {
     "z_mean": "means of q(z|x)",
     "z_log_var": "logarithms of the variances of q(z|x)",
     "z": "codes",
-    "indices": "indices into the codebook, rows × columns",
+    "indices": "indices of code vectors, rows × columns, × quantizers if residual",
     "noise": "samples from N(0, I), drawn by the caller",
     "mean_images": "mean images of p(x|z), rows × columns × channels",
     "condition": "the condition, such as a label",
@@ -129,7 +129,7 @@ def _ranges(model: "BaseVAE") -> dict[str, list[float]]:
     if model.condition is not None and model.condition.num_classes is not None:
         ranges["condition"] = [0, model.condition.num_classes - 1]
     if model.num_codes is not None:
-        ranges["indices"] = [0, model.num_codes - 1]
+        ranges["indices"] = [0, model.quantizer.num_codes - 1]
     return ranges
 
 
