@@ -132,8 +132,8 @@ class CheckedModel(Imputation, keras.Model):
         if self.built:
             # Keras restores whether a layer is frozen, but not that of the layers inside, which it creates later.
             for layer in self._flatten_layers():
-                if not layer.trainable:
-                    layer.trainable = False
+                for inner in () if layer.trainable else layer._flatten_layers(include_self=False):
+                    inner.trainable = False
             self.optimizer.build(self.trainable_variables)
 
     def evaluate(
