@@ -22,7 +22,7 @@ from keras_vae.runs.experiment import Experiment
 DATASET = DatasetInfo(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (
     *("architecture", "network", "prior", "posterior", "likelihood"),
-    *("objective", "condition", "schedule", "quantizer"),
+    *("objective", "condition", "schedule", "image_loss", "quantizer"),
 )
 # Other tests register components that need not meet the contract. `my_parts` is the example of CONTRIBUTING.md.
 COMPONENTS = [
@@ -48,12 +48,18 @@ SETTINGS = {
     ("quantizer", "simvq"): ["num_codes = 8"],
     ("quantizer", "residual"): ['num_quantizers = 2, quantizer = { name = "ema", num_codes = 8 }'],
 }
+IMAGE_LOSSES = {
+    "adversarial": '{name="adversarial", start=0, widths=[4, 8]}',
+    "perceptual": '{name="perceptual", features="random"}',
+}
 SMALL = ["model.network=conv", "model.network.widths=[4, 6]", "model.network.dense_units=8", "model.latent_dim=3"]
 
 
 def experiment(kind: str, name: str) -> Experiment:
     """Return a small experiment that uses the component."""
     settings = [] if kind in ("architecture", "network") else SMALL
+    if kind == "image_loss":
+        return Experiment().with_overrides([*settings, f"model.image_losses=[{IMAGE_LOSSES[name]}]"])
     if kind == "schedule":
         chosen = ["model.objective=elbo", f"model.objective.schedule={name}", f"training.schedule={name}"]
         return Experiment().with_overrides([*settings, *chosen])

@@ -2,19 +2,26 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from keras import ops
 from scipy import ndimage
 
 from helpers import on_tensorflow
+from keras_vae.components.image_losses.feature_networks import load_feature_network
 from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
+from keras_vae.evaluation import image_quality
 from keras_vae.evaluation.features import random_features
 from keras_vae.evaluation.image_quality import code_usage, measure_image_quality, psnr, ssim
+from keras_vae.evaluation.ranking import COLUMNS, MeasuredRun, rank
 from keras_vae.evaluation.set_distances import frechet_distance, frechet_distance_error
+from keras_vae.evaluation.summary import summarize
+from keras_vae.report.html import render
 
 SHAPE = (17, 13, 3)
 
@@ -136,6 +143,54 @@ def test_section_contains_means_over_held_out_images() -> None:
     assert section["code_usage"]["mean"] == len(np.unique(held_out[:, :2, :2, 0] // 64)) / 8
     assert (section["split"], section["held_out"], section["num_codes"]) == ("test", True, 8)
     assert any("20 images for 128 features" in note for note in section["notes"])
+
+
+def test_perceptual_distance_needs_downloaded_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    images = (255 * image_pairs(3)[1]).astype("uint8")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    missing = measure_image_quality(BlurModel(), splits_of(images), features=random_features(SHAPE)).section
+    assert missing["perceptual_distance"] is missing["perceptual_features"] is None
+    assert any("weights of VGG16, which are not in the cache" in note for note in missing["notes"])
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").touch()
+    network = load_feature_network("random")
+    monkeypatch.setattr(image_quality, "load_feature_network", lambda features, network: load_feature_network("random"))
+    found = measure_image_quality(BlurModel(), splits_of(images), features=random_features(SHAPE))
+    # Images of 17×13 pixels are enlarged three times, to at least 32×32.
+    assert found.section["perceptual_features"] == {"name": "VGG16", "upsample": 3}
+    held_out = images[::-1] / np.float32(255)
+    blurred = ndimage.gaussian_filter(held_out, (0, 1, 1, 0))
+    maps = [network(np.kron(batch, np.ones((1, 3, 3, 1), "float32"))) for batch in (held_out, blurred)]
+    expected = np.zeros(3)
+    for one, other in zip(*maps, strict=True):
+        units = [m / np.linalg.norm(m, axis=-1, keepdims=True) for m in map(ops.convert_to_numpy, (one, other))]
+        expected += np.square(units[0] - units[1]).sum(axis=-1).mean(axis=(1, 2))
+    np.testing.assert_allclose(found.per_image["perceptual_distance"], expected, rtol=1e-3)
+
+
+def test_quality_is_summarized_compared_and_shown_in_the_report() -> None:
+    error = {"mean": 31.5, "standard_error": 0.25}
+    section = {"psnr": error, "ssim": {"mean": 0.875, "standard_error": 0.002}, "reconstruction_frechet_distance": None}
+    section |= {"code_usage": {"mean": 0.75, "standard_error": 0.01}, "num_codes": 512, "images": 212, "split": "test"}
+    section |= {"held_out": True, "features": {"name": "classifier"}, "checksum": "a", "notes": ["a remark"]}
+    lines = summarize({"image_quality": section})
+    assert lines[0].split() == ["psnr", "31.50", "±", "0.25", "dB"]
+    assert any("of 512 codes" in line for line in lines)
+    assert "a remark" in lines
+    assert not any("frechet_distance" in line for line in lines)
+    better = section | {"psnr": {"mean": 33.0, "standard_error": 0.25}}
+    runs = [MeasuredRun(name, {"image_quality": part}, {}) for name, part in (("a", section), ("b", better))]
+    cells = {column.name: rank(column, runs).cells for column in COLUMNS if column.section == "image_quality"}
+    assert [cell.best for cell in cells["psnr"]] == [False, True]
+    assert cells["code_usage"][0].mean == 0.75
+    fewer = [runs[0], runs[1]._replace(evaluation={"image_quality": better | {"num_codes": 64}})]
+    usage = next(column for column in COLUMNS if column.name == "code_usage")
+    assert rank(usage, fewer).not_ranked == "measured with different numbers of codes (a: 512, b: 64)"
+    page = render(title="run", summary="", experiment_toml="", environment={}, metrics={},
+                  evaluation={"image_quality": section}, figures={})  # fmt: skip
+    assert "Image quality" in page
+    assert "± 0.25" in page
+    assert "212 images of the test split compared with their reconstructions" in page
 
 
 @on_tensorflow("the measures are NumPy's")

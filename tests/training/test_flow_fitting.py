@@ -10,46 +10,48 @@ from keras import ops
 from keras_vae import VAE, InputError, Run, evaluate, fit_prior, load
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.priors import FlowMatching
+from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.anomaly import Scorer
 from keras_vae.integrations.export.exporter import export
 from keras_vae.integrations.export.graphs import trace
 from keras_vae.runs.loading import load_scoring_model
-from keras_vae.training.flow_fitting import fit_flow
+from keras_vae.training.flow_fitting import CodeBatches, fit_flow
 
 SPEC = {"name": "flow-matching", "width": 8, "num_blocks": 1, "steps": 3}
 
 
 class TwoClusters:
-    """A model whose codes are normal around −3 for class 0 and around 3 for class 1."""
+    """A model whose codes are normal around −1.5 for class 0 and around 1.5 for class 1."""
 
-    condition = ClassLabel(classes=2)
+    condition, posterior = ClassLabel(classes=2), None
 
     def sample_posterior(self, x: object, *, seed: int, condition: object) -> object:
-        centers = np.where(np.asarray(condition) == 1, 3.0, -3.0)
+        centers = np.where(np.asarray(condition) == 1, 1.5, -1.5)
         return (centers[:, None] + np.random.default_rng(seed).normal(size=(len(centers), 1))).astype("float32")
 
 
-def fit_clusters(seed: int) -> FlowMatching:
+def fit_clusters(seed: int, epochs: int) -> FlowMatching:
     """Fit a prior to two clusters in one dimension."""
     keras.utils.set_random_seed(seed)
-    prior = FlowMatching(width=16, num_blocks=1, steps=10)
+    prior = FlowMatching(width=32, num_blocks=1, steps=10)
     prior.build((None, 1), (None, 2, 2, 1), (None, 2))
     images = Dataset.from_arrays(np.full((2048, 2, 2, 1), 200, "uint8"), np.arange(2048) % 2, name="blank")
-    fit_flow(prior, TwoClusters(), images, 60, seed, lambda items, label: items)
+    fit_flow(prior, TwoClusters(), images, epochs, seed, lambda items, label: items)
     return prior
 
 
 def test_fit_learns_the_distribution_given_each_condition_and_depends_on_the_seed_only() -> None:
-    prior = fit_clusters(1)
+    prior = fit_clusters(1, epochs=150)
     inputs = {"noise": np.random.default_rng(0).normal(size=(2000, 1)).astype("float32")}
     scale, mean = (ops.convert_to_numpy(weight) for weight in (prior.scale, prior.mean))
-    for label, center in enumerate((-3.0, 3.0)):
+    for label, center in enumerate((-1.5, 1.5)):
         condition = np.tile(np.eye(2, dtype="float32")[label], (2000, 1))
         drawn = ops.convert_to_numpy(prior.compiled_transform({**inputs, "condition": condition})) * scale + mean
-        assert drawn.mean() == pytest.approx(center, abs=0.4)
-        assert drawn.std() == pytest.approx(1.0, abs=0.4)
-    for first, second in zip(prior.get_weights(), fit_clusters(1).get_weights(), strict=True):
+        assert drawn.mean() == pytest.approx(center, abs=0.25)
+        assert drawn.std() == pytest.approx(1.0, abs=0.25)
+    again = [fit_clusters(1, epochs=2).get_weights() for _ in range(2)]
+    for first, second in zip(*again, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
@@ -85,7 +87,7 @@ def test_graph_of_the_sampler_equals_the_model(make_vae: Callable[..., VAE]) -> 
 
 
 def test_model_without_a_density_samples_and_refuses_bounds_in_one_line(
-    make_vae: Callable[..., VAE], images: object
+    make_vae: Callable[..., VAE], images: Array
 ) -> None:
     vae = make_vae(latent_dim=65, prior=FlowMatching(width=8, num_blocks=1, steps=2))
     assert vae.sample(2, seed=0).shape == (2, 9, 11, 1)
@@ -117,3 +119,20 @@ def test_invalid_fits_are_rejected(trained_run: Run, splits: Splits) -> None:
 def test_export_leaves_out_the_score(make_vae: Callable[..., VAE], tmp_path: object) -> None:
     folder = export(make_vae(prior=FlowMatching(width=8, num_blocks=1, steps=2)), "keras", tmp_path / "out")
     assert "its prior has no log-density" in (folder / "manifest.json").read_text()
+
+
+def test_codes_of_each_pass_are_new_draws_from_the_posterior(make_vae: Callable[..., VAE], images: Array) -> None:
+    vae = make_vae()
+    batches = CodeBatches(vae, Dataset.from_arrays(images, name="frames"), 0)
+    encoding = vae.encode(images)
+    mean, deviation = encoding.z_mean, np.exp(0.5 * encoding.z_log_var)
+    draws = []
+    for _ in range(400):
+        draws.append((batches.codes - mean) / deviation)
+        batches.on_epoch_end()
+    assert np.abs(np.mean(draws, axis=0)).max() < 5 / np.sqrt(400)
+    np.testing.assert_allclose(np.std(draws, axis=0), 1.0, atol=0.2)
+    # Each batch of the pass is full, and together they contain every code.
+    rows = np.concatenate([batches[index][0]["codes"] for index in range(len(batches))])
+    assert len(rows) == 512 * len(batches)
+    assert {row.tobytes() for row in rows} == {code.tobytes() for code in batches.codes}

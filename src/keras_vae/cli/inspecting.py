@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 # The help lists the plots as text because their registry takes too long to import; the tests compare the two.
 KINDS = (
-    *("grid", "samples", "neighbors", "reconstructions", "worst-reconstructions", "latents", "traversals"),
-    *("interpolation", "kl-per-dimension", "curves", "rate-distortion"),
+    *("grid", "samples", "neighbors", "reconstructions", "worst-reconstructions", "image-quality", "latents"),
+    *("traversals", "interpolation", "kl-per-dimension", "curves", "rate-distortion"),
 )
 ALL = "all"
 KindArgument = Annotated[

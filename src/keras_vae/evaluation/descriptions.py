@@ -161,8 +161,8 @@ NOT_A_BOUND = Caveat(
 IMAGE_LOSSES = Caveat(
     "not the minimized loss",
     "the model was also trained with losses of its reconstructions (model.image_losses), which make them sharper. The"
-    " minimized loss is therefore not a bound on −log p(x); these numbers do not contain the added losses, and are likely"
-    " higher than after a training without them.",
+    " minimized loss is not a bound on −log p(x). These numbers do not contain the added losses, and are likely higher"
+    " than without them.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 DENSITY = Caveat(
@@ -170,6 +170,12 @@ DENSITY = Caveat(
     "this is a density of gray values in [0, 1], which may exceed 1, so the nats may be negative. It is not"
     " comparable with likelihoods that assign probabilities to gray levels.",
     ("nll", "negative_elbo", "reconstruction_loss"),
+)
+INCOMPLETE = Caveat(
+    "observed pixels only",
+    "pixels of these images are missing. Likelihoods are sums over the observed ones, and bits per dimension are per"
+    " observed value. They compare models on the same images with the same missing pixels.",
+    ("nll", "negative_elbo", "reconstruction_loss", "bits_per_dim"),
 )
 
 
@@ -250,6 +256,13 @@ FIGURES = {
         "The held-out images with the largest negative ELBO, and their reconstructions.",
         "Unusual images that a person would also find unusual.",
         "Ordinary images: a kind of image that the model has not learned.",
+    ),
+    "image-quality": Caption(
+        "Image quality",
+        "Held-out images, their reconstructions and the absolute differences, from the lowest to the highest PSNR in"
+        " equal steps of the ranking: worst on the left, median in the middle, best on the right.",
+        "Dark differences, which show no shapes.",
+        "Outlines or textures in the differences: the reconstructions lose edges or details.",
     ),
     "latents": Caption(
         "Latent space",

@@ -165,6 +165,8 @@ def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     allowed = {
         "likelihood": has_density,
         "latents": has_vector and has_density,
+        "samples": splits.are_complete,
+        "image-quality": splits.are_complete,
         "disentanglement": has_vector and has_factors,
     }
     return tuple(stage for stage in STAGES if allowed.get(stage, True))

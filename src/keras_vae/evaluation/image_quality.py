@@ -1,22 +1,34 @@
 """Image quality: how closely the reconstructions of a model match the images."""
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
+from keras_vae.components.image_losses.feature_networks import (
+    IMAGENET,
+    MIN_SIDE,
+    feature_maps,
+    is_downloaded,
+    load_feature_network,
+    perceptual_distance,
+)
+from keras_vae.core import registry
 from keras_vae.core.errors import RunError
 from keras_vae.core.progress import Progress, silent
-from keras_vae.core.typing import Array
+from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.features import Features, load_features
-from keras_vae.evaluation.likelihood import provenance
+from keras_vae.evaluation.likelihood import check_complete, provenance
 from keras_vae.evaluation.per_image import StageResult, mean_and_error
 from keras_vae.evaluation.samples import FEATURE_SEED
 from keras_vae.evaluation.set_distances import frechet_distance, frechet_distance_error
-from keras_vae.models.batching import fitting_batch_size
+from keras_vae.models.batching import fitting_batch_size, in_batches
 from keras_vae.models.inputs import dataset_condition
 
 if TYPE_CHECKING:
@@ -28,7 +40,10 @@ SMALLEST_ERROR = 1 / (12 * 255**2)
 WINDOW, SIGMA = 11, 1.5
 """Side and standard deviation of the Gaussian window of the SSIM, in pixels."""
 
+PERCEPTUAL_NETWORK = "VGG16"
+
 _K1, _K2 = 0.01, 0.03
+_PERCEPTUAL_BATCH = 16
 
 
 class _Reconstructions(NamedTuple):
@@ -62,30 +77,60 @@ def measure_image_quality(
         progress: Shows the progress over the images.
 
     Returns:
-        The section `image_quality` of `evaluation.json`: means and standard errors over images of the PSNR in decibels
-        and of the SSIM, the Fréchet distance, and the share of codes that the images use, for discrete codes. Numbers
-        that cannot be computed are None, and `notes` explain why. PSNR and SSIM are also returned per image.
+        The section `image_quality` of `evaluation.json`: means and standard errors over images of the PSNR in decibels,
+        of the SSIM, and of the perceptual distance in VGG16, if its weights need no download; the Fréchet distance; and
+        the share of codes that the images use, for discrete codes. Numbers that cannot be computed are None, and
+        `notes` explain why. The means are also returned per image.
 
     Raises:
-        InputError: The features are unknown.
+        InputError: The features are unknown, or pixels are missing.
         RunError: Reconstructions are not finite, or the weights of InceptionV3 are not available.
     """
     whole = splits.held_out or splits.train
+    check_complete(splits, "image-quality")
     measured = whole.sample()
     if not isinstance(features, Features):
         features = load_features(features, splits.sample(), seed=FEATURE_SEED, progress=progress)
-    found = _reconstruct(model, measured, progress)
+    perceptual = _Perceptual.available(measured.image_shape)
+    found = _reconstruct(model, measured, perceptual, progress)
     section = {
         **provenance(splits, measured, seed),
-        "condition": None if model.condition is None else type(model.condition).__name__,
+        "condition": model.condition and registry.describe(model.condition)["name"],
         "features": features.describe(),
         "psnr": mean_and_error(found.measures["psnr"]),
-        "ssim": mean_and_error(found.measures["ssim"]) if "ssim" in found.measures else None,
+        **{name: _mean_or_none(found, name) for name in ("ssim", "perceptual_distance")},
+        "perceptual_features": perceptual and {"name": PERCEPTUAL_NETWORK, "upsample": perceptual.upsample},
         "reconstruction_frechet_distance": _frechet_distance(features, found.images, measured.images, progress),
         **_code_usage(model, measured),
         "notes": [*features.notes, *_notes(whole, measured, found, features)],
     }
     return StageResult(section, found.measures)
+
+
+@dataclass(frozen=True, eq=False)
+class _Perceptual:
+    """The perceptual distance of images: a network, and the factor by which they are enlarged."""
+
+    network: keras.Model
+    upsample: int
+
+    @classmethod
+    def available(cls, image_shape: ImageShape) -> Self | None:
+        """Return the distance, if its weights need no download."""
+        if not is_downloaded(PERCEPTUAL_NETWORK):
+            return None
+        network = load_feature_network(IMAGENET, network=PERCEPTUAL_NETWORK)
+        return cls(network, math.ceil(MIN_SIDE / min(image_shape[:2])))
+
+    def __call__(self, images: Array, others: Array) -> NDArray[np.float64]:
+        """Return the distance of each pair of images in [0, 1], (N,)."""
+
+        def distance(pair: tuple[Array, Array]) -> Tensor:
+            maps = (feature_maps(self.network, ops.convert_to_tensor(batch), self.upsample) for batch in pair)
+            return perceptual_distance(*maps)
+
+        pair = images.astype("float32"), others.astype("float32")
+        return np.asarray(in_batches(distance, pair, batch_size=_PERCEPTUAL_BATCH), np.float64)
 
 
 def psnr(images: Array, others: Array) -> NDArray[np.float64]:
@@ -179,10 +224,20 @@ def _window_matrix(length: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _reconstruct(model: "BaseVAE", measured: Dataset, progress: Progress) -> _Reconstructions:
+def _mean_or_none(found: _Reconstructions, name: str) -> dict[str, float | None] | None:
+    return mean_and_error(found.measures[name]) if name in found.measures else None
+
+
+def _reconstruct(
+    model: "BaseVAE", measured: Dataset, perceptual: _Perceptual | None, progress: Progress
+) -> _Reconstructions:
     """Return the reconstructions of images and their measures, batch by batch because the measures need memory."""
     condition, size = dataset_condition(model, measured), fitting_batch_size(measured.image_shape)
-    functions = {"psnr": psnr} | ({"ssim": ssim} if min(measured.image_shape[:2]) >= WINDOW else {})
+    functions: dict[str, Callable[..., NDArray[np.float64]]] = {"psnr": psnr}
+    if min(measured.image_shape[:2]) >= WINDOW:
+        functions["ssim"] = ssim
+    if perceptual is not None:
+        functions["perceptual_distance"] = perceptual
     images = np.empty(measured.images.shape, np.uint8)
     measures = {name: np.empty(len(measured)) for name in functions}
     for start in progress(range(0, len(measured), size), "reconstructing images"):
@@ -221,9 +276,15 @@ def _notes(whole: Dataset, measured: Dataset, found: _Reconstructions, features:
         yield f"streamed: {count:,} of {len(whole):,} images represent all, evenly spaced"
     if "ssim" not in found.measures:
         yield f"ssim: images of less than {WINDOW} pixels are smaller than its window"
-    exact = int(np.isclose(found.measures["psnr"], -10 * math.log10(SMALLEST_ERROR)).sum())
+    if "perceptual_distance" not in found.measures:
+        yield (
+            "perceptual_distance: needs the weights of VGG16, which are not in the cache of Keras; "
+            "`keras.applications.VGG16(include_top=False)` downloads them"
+        )
+    limit = -10 * math.log10(SMALLEST_ERROR)
+    exact = int(np.isclose(found.measures["psnr"], limit).sum())
     if exact:
-        yield f"psnr: {exact:,} reconstructions are exact to 8 bits, and count as {-10 * math.log10(SMALLEST_ERROR):.1f}"
+        yield f"psnr: {exact:,} reconstructions are exact to 8 bits, and count as {limit:.1f}"
     if count == 1:
         yield "the Fréchet distance needs more than 1 image"
     elif count <= dimensions:

@@ -17,7 +17,7 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.kl_decomposition import KL_PARTS, aggregate_densities, decompose_kl
 from keras_vae.evaluation.likelihood import binarize_if_needed, provenance
 from keras_vae.evaluation.per_image import StageResult, mean_and_error
-from keras_vae.models.inference import Encoding
+from keras_vae.models.encoding import Encoding
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.latent_maps import flat_codes
 from keras_vae.models.vae import VAE

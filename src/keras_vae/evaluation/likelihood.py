@@ -60,6 +60,16 @@ def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
     }
 
 
+def check_complete(splits: Splits, stage: str) -> None:
+    """Reject images with missing pixels, for a stage that compares whole images or their features.
+
+    Raises:
+        InputError: Pixels are missing.
+    """
+    if not splits.are_complete:
+        raise InputError(f"stages = {stage}: it compares whole images, and pixels of these are missing; leave it out")
+
+
 def _are_training_images(splits: Splits) -> bool:
     """Return whether at least half of the held-out images are training images, as when the same file is given twice."""
     held_out, train = splits.held_out, splits.train
@@ -89,7 +99,10 @@ def binarize(splits: Splits, dataset: Dataset) -> Dataset:
     dataset = whole.sample()
     if whole is splits.test and whole.positions is None and len(dataset) == len(whole):
         _draw_pixels(_last_training_images(splits, len(dataset)), generator)
-    return replace(dataset, images=_draw_pixels(dataset.images, generator) * np.uint8(255))
+    images = _draw_pixels(dataset.images, generator) * np.uint8(255)
+    if dataset.has_missing:
+        images = np.ma.masked_array(images, np.ma.getmaskarray(dataset.images))
+    return replace(dataset, images=images)
 
 
 def binarize_if_needed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:
@@ -110,7 +123,8 @@ def measure_likelihood(
 ) -> StageResult:
     r"""Measure the terms of the ELBO at β = 1, and −log p(x) by importance sampling.
 
-    `bits_per_dim` is \(\mathrm{nll} / (H W C \ln 2)\).
+    `bits_per_dim` is \(\mathrm{nll} / (H W C \ln 2)\). If pixels are missing, all terms are sums over the observed
+    ones, and the mean number of observed values takes the place of HWC.
 
     Args:
         model: A trained model.
@@ -219,8 +233,16 @@ def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
         "normalized": _is_normalized(model, measured),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
+        **({"observed": _mean_observed(measured) / math.prod(measured.image_shape)} if measured.has_missing else {}),
         "image_losses": [registry.describe(loss)["name"] for loss in model.image_losses],
     }
+
+
+def _mean_observed(measured: Dataset) -> float:
+    """Return the mean number of observed values per image: H·W·C if none is missing."""
+    if not isinstance(measured.images, np.ma.MaskedArray):
+        return math.prod(measured.image_shape)
+    return float(measured.images.count()) / len(measured)
 
 
 def _is_normalized(model: "BaseVAE", measured: Dataset) -> bool:
@@ -244,7 +266,7 @@ def _importance_weighted(
     log_likelihood, sample_size, shape = _estimate(sampling, progress, folder, None, force)
     nll = mean_and_error(-log_likelihood)
     has_bits = _is_normalized(model, measured) and not model.likelihood.is_density
-    bits = math.log(2) * math.prod(measured.image_shape)
+    bits = math.log(2) * _mean_observed(measured)
     check = _missed_by_posterior(model, measured, proposal, samples, seed, log_likelihood)
     section = {
         "proposal": proposal.name,

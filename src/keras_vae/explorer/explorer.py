@@ -36,8 +36,8 @@ class Explorer:
         sources: The available images of the run.
         engine: The compiled model.
         sampler: Draws samples from the priors.
-        analyzer: Encodes, reconstructs and scores images, under the original prior if the fitted one has no direct
-            log-density.
+        analyzer: Encodes, reconstructs and scores images.
+        scores_original_prior: Whether scores use the original prior, because the fitted one has no direct log-density.
         report: The run's report with the doctor's findings.
 
     Raises:
@@ -61,8 +61,10 @@ class Explorer:
         self.image_shape: ImageShape = (height, width, channels)
         self.engine = Engine(model, sorted({1, PAGE_SIZE, *(size**2 for size in grid_sizes(self.image_shape))}))
         self.sampler = Sampler(run, self.engine, len(self.classes))
-        scored = model if model.density == "direct" else load_scoring_model(run)[0]
-        scoring = self.engine if scored is model else Engine(scored, self.engine.batch_sizes)
+        self.scores_original_prior = run.has_fitted_prior and model.density != "direct"
+        scoring = self.engine
+        if self.scores_original_prior:
+            scoring = Engine(load_scoring_model(run)[0], self.engine.batch_sizes)
         self.analyzer = ImageAnalyzer(scoring, self.sources.reference, has_code=self.has_lines)
         self.report = RunReport(run, self.engine, self.sources.splits)
 

@@ -19,6 +19,7 @@ from keras_vae.core import registry
 from keras_vae.core.errors import InputError, first_line, require_packages, shown
 from keras_vae.core.files import check_destination, reading, replacing_folder, write_text, writing
 from keras_vae.core.typing import Array, ImageShape
+from keras_vae.models.encoding import LatentStatistics
 from keras_vae.models.vae import VAE
 from keras_vae.networks.autoencoder import Autoencoder
 from keras_vae.runs.experiment import Experiment
@@ -45,6 +46,10 @@ _DEFAULTS = {
     "use_post_quant_conv": True,
     "mid_block_add_attention": True,
     "act_fn": "silu",
+    "scaling_factor": 0.18215,
+    "shift_factor": None,
+    "latents_mean": None,
+    "latents_std": None,
 }
 """Defaults of `AutoencoderKL`; its files may omit them."""
 
@@ -55,6 +60,7 @@ def from_diffusers(
     """Load an `AutoencoderKL` of diffusers as a `VAE`.
 
     Its likelihood is `Normal()`, whose mean is the decoder's output, rescaled from [−1, 1] to [0, 1].
+    `encode(images, normalized=True)` shifts and scales codes as `scaling_factor` and `shift_factor` do in diffusers.
 
     Args:
         path: A folder with `config.json` and `diffusion_pytorch_model.safetensors`, or a pipeline that contains such a
@@ -87,13 +93,15 @@ def from_diffusers(
     model.build((None, *image_shape))
     _assign(model, _read_weights(file), file)
     _rescale_outputs(decoder, 0.5, 0.5)
+    model.latent_statistics = _statistics(settings)
     return model
 
 
 def to_diffusers(model: VAE | Run | str | Path, folder: str | Path, *, force: bool = False) -> Path:
     """Write a model with the network `autoencoder` as an `AutoencoderKL` of diffusers.
 
-    Images that diffusers decodes are the means of the likelihood, before they are clipped to the range of images.
+    Images that diffusers decodes are the locations of the likelihood, before they are clipped to the range of images.
+    `scaling_factor` and `shift_factor` normalize the codes with the statistics of all channels together.
 
     Args:
         model: A model, a run, its folder, the name of a pretrained run, or a `.keras` file.
@@ -257,7 +265,26 @@ def _config(model: VAE) -> dict[str, Any]:
         "mid_block_add_attention": network.attention,
         "use_quant_conv": network.quant_conv,
         "use_post_quant_conv": network.post_quant_conv,
+        **_factors(model.latent_statistics),
     }
+
+
+def _factors(statistics: LatentStatistics | None) -> dict[str, float | None]:
+    """Return the numbers with which (z − `shift_factor`) · `scaling_factor` has mean 0 and variance 1."""
+    if statistics is None:
+        return {"scaling_factor": 1.0, "shift_factor": None}
+    mean, std = np.array(statistics.mean), np.array(statistics.std)
+    shift = float(mean.mean())
+    variance = float(np.mean(std**2 + (mean - shift) ** 2))
+    return {"scaling_factor": variance**-0.5, "shift_factor": shift or None}
+
+
+def _statistics(config: Mapping[str, Any]) -> LatentStatistics:
+    """Return the mean and the standard deviation of each channel with which a configuration normalizes codes."""
+    channels, scale = config["latent_channels"], config["scaling_factor"] or 1.0
+    mean = config["latents_mean"] or [config["shift_factor"] or 0.0] * channels
+    std = config["latents_std"] or [1.0] * channels
+    return LatentStatistics(tuple(map(float, mean)), tuple(value / scale for value in std), 0)
 
 
 def _check_likelihood(likelihood: Likelihood) -> None:

@@ -16,6 +16,7 @@ from keras_vae.core.registry import Component, register
 from keras_vae.core.typing import ImageShape
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.hierarchical import HierarchicalVAE
+from keras_vae.models.missing import encoder_channels
 from keras_vae.models.vae import VAE
 from keras_vae.models.vq import VQVAE
 
@@ -27,6 +28,7 @@ class Components(NamedTuple):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the model, or None.
+        mask_channels: Whether the encoder also receives the mask of observed pixels.
         specific: Components and settings of this architecture alone, by kind; see `Architecture.default_components`.
         image_losses: Losses of the reconstruction to add to the objective.
     """
@@ -34,6 +36,7 @@ class Components(NamedTuple):
     likelihood: Likelihood
     objective: Objective
     condition: Condition | None
+    mask_channels: bool
     specific: Mapping[str, Any]
     image_losses: Sequence[ImageLoss] = ()
 
@@ -41,6 +44,10 @@ class Components(NamedTuple):
     def condition_dim(self) -> int:
         """Size of the condition's vector; 0 without a condition."""
         return 0 if self.condition is None else self.condition.dim
+
+    def encoder_channels(self, image_channels: int) -> int:
+        """Return the number of channels of the encoder's inputs."""
+        return encoder_channels(image_channels, self.condition_dim, self.mask_channels)
 
 
 class Architecture(Component, abc.ABC):
@@ -76,13 +83,16 @@ class VAEArchitecture(Architecture):
         # Before the networks are built, so that the error is about the likelihood.
         likelihood.check_images(image_shape)
         model = VAE(
-            network.encoder((height, width, channels + condition_dim), latent_dim, posterior.param_sizes(latent_dim)),
+            network.encoder(
+                (height, width, components.encoder_channels(channels)), latent_dim, posterior.param_sizes(latent_dim)
+            ),
             network.decoder(latent_dim, (height, width, likelihood.decoder_channels(channels)), condition_dim),
             prior=components.specific["prior"],
             likelihood=likelihood,
             posterior=posterior,
             objective=components.objective,
             condition=components.condition,
+            mask_channels=components.mask_channels,
             image_losses=components.image_losses,
             seed=seed,
         )
@@ -121,6 +131,7 @@ class LadderArchitecture(Architecture):
             likelihood=components.likelihood,
             objective=components.objective,
             condition=components.condition,
+            mask_channels=components.mask_channels,
             image_losses=components.image_losses,
             seed=seed,
         )
@@ -167,6 +178,7 @@ class VQVAEArchitecture(Architecture):
             likelihood=components.likelihood,
             objective=components.objective,
             condition=components.condition,
+            mask_channels=components.mask_channels,
             image_losses=components.image_losses,
             seed=seed,
         )

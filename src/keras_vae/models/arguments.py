@@ -16,6 +16,9 @@ from keras_vae.networks.base import check_image_shape, check_positive
 _COUNTS = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps")
 """Arguments of Keras's methods that are integers of at least one, or None."""
 
+_FIXED = ("seed", "image_shape", "latent_dim", "mask_channels")
+"""Attributes of a built model that cannot change, in addition to its components."""
+
 _MAX_FLOATS = 2**30
 """Largest number of floats of one result, which take 4 GiB."""
 
@@ -28,6 +31,17 @@ def check_seed(seed: Any) -> None:
     """
     if seed is not None and not (is_integer(seed) and 0 <= seed < 2**31):
         raise InputError(f"seed = {shown(seed)}: not a seed; pass an integer from 0 to {2**31 - 1}")
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return a truth value.
+
+    Raises:
+        InputError: The value is something else.
+    """
+    if not isinstance(value, bool | np.bool):
+        raise InputError(f"{name} = {shown(value)}: not a truth value; pass True or False")
+    return bool(value)
 
 
 def check_density(model: Any) -> None:
@@ -145,7 +159,7 @@ def check_assignment(model: Any, name: str, value: Any) -> None:
             raise InputError("objective = None: a model needs an objective; pass one, such as ELBO()")
         check_component(name, value, Objective)
         model._check_objective(value)
-    elif name in model.part_names or (name in ("seed", "image_shape", "latent_dim") and value != getattr(model, name)):
+    elif name in model.part_names or (name in _FIXED and value != getattr(model, name)):
         raise InputError(f"{name} = {shown(value)}: fixed when the model was built; build a new model with {name}=…")
     elif name in settings(type(model.objective)) and not hasattr(model, name):
         family = type(model.objective).__name__

@@ -3,12 +3,12 @@
 import abc
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import keras
 from keras import ops
 
-from keras_vae.components.conditions import Condition
+from keras_vae.components.conditions import Condition, concat_condition
 from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
@@ -22,36 +22,19 @@ from keras_vae.core.math import balanced_copies
 from keras_vae.core.registry import ComponentLayer, check_component
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.models.arguments import check_density, check_input_shape, check_optimizer, check_seed
+from keras_vae.models.arguments import check_density, check_flag, check_input_shape, check_optimizer, check_seed
+from keras_vae.models.batch import Batch
 from keras_vae.models.feeding import CheckedModel
 from keras_vae.models.image_models import export_graph, reconstruction_graph, symbolic_inputs
 from keras_vae.models.image_terms import Mean, build_image_losses, check_image_losses, image_loss_terms
-
-
-class Batch(NamedTuple):
-    """Inputs of a model's forward pass.
-
-    Args:
-        images: Images in [0, 1], preprocessed by the likelihood, (N, H, W, C), float32.
-        condition: Encoded conditions, (N, size), or None.
-        noise: Standard normal noise for K draws of z per image, (N, K, latent_dim).
-        features: Result of `encode_features` for the images; None to run the encoder.
-        codes: Codes (N, K, latent_dim) at which to evaluate the loss terms, instead of samples from the posterior; None
-            to sample. Only models with a latent vector use them.
-    """
-
-    images: Tensor
-    condition: Tensor
-    noise: Tensor
-    features: Any = None
-    codes: Tensor = None
+from keras_vae.models.missing import encoder_channels, fill_missing, observed_log_prob
 
 
 class BaseVAE(CheckedModel, abc.ABC):
     """Base class of models: a `keras.Model` that computes the `ELBOTerms` of a batch and minimizes an objective.
 
     `fit`, `evaluate` and callbacks report these means over the images of an epoch, in nats per image: `total_loss` (the
-    objective plus the penalties of regularized layers; without annealing in `evaluate` and validation),
+    objective plus penalties of regularized layers and image losses; without annealing in `evaluate` and validation),
     `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is no metric `loss`: use
     `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras cannot infer the mode
     from these names.
@@ -63,6 +46,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the model, or None.
+        mask_channels: Whether the encoder also receives the mask of the observed pixels; see `VAE`.
         image_losses: Losses of the reconstruction to add to the objective.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
@@ -84,6 +68,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         likelihood: Likelihood,
         objective: Objective,
         condition: Condition | None,
+        mask_channels: bool,
         image_losses: Sequence[ImageLoss],
         seed: int | None,
         **kwargs: Any,
@@ -94,6 +79,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         check_seed(seed)
         super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
+        self.mask_channels = check_flag("mask_channels", mask_channels)
         self.image_losses = check_image_losses(image_losses)
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
         # Schedules need the number of steps. On JAX, a step cannot read the optimizer's count.
@@ -103,10 +89,6 @@ class BaseVAE(CheckedModel, abc.ABC):
         self._add_trackers(*(name for loss in self.image_losses for name in loss.metric_names))
         if backend.runs_faster_without_xla():
             self.supports_jit = False
-
-    def __dir__(self) -> list[str]:
-        """Return the attribute names, without two models that Keras would save as further copies of the weights."""
-        return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
 
     @abc.abstractmethod
     def _forward(self, batch: Batch, training: bool | None) -> Any:
@@ -209,15 +191,17 @@ class BaseVAE(CheckedModel, abc.ABC):
 
         Args:
             inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict with `images` and, for a conditional
-                model, `condition`. Optional entries `noise` and `pixel_noise` replace the model's random numbers,
-                `features` replaces the encoder's outputs, and `codes` replaces the samples from the posterior.
+                model, `condition`. An entry `mask`, (N, H, W) or (N, H, W, C), is True for observed pixels: the encoder
+                receives zeros in place of the others, and the likelihood leaves them out. Optional entries `noise` and
+                `pixel_noise` replace the model's random numbers, `features` replaces the encoder's outputs, and `codes`
+                replaces the samples from the posterior.
             training: Whether the call is part of a training step.
 
         Raises:
             InputError: The condition is missing, or the model has no latent vector for `codes` to replace.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
-        images, condition = self._preprocess(inputs)
+        images, condition, mask = self._preprocess(inputs)
         given = (inputs.get("noise"), inputs.get("codes"))
         noise, codes = (None if value is None else ops.cast(value, "float32") for value in given)
         if codes is not None and not self.has_latent_vector:
@@ -226,16 +210,17 @@ class BaseVAE(CheckedModel, abc.ABC):
             num_images, *image_shape = ops.shape(images)
             dim = math.prod(self._latent_shape_for(image_shape))
             noise = self.sampler.noise((num_images, self.objective.num_samples, dim))
-        return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
+        return self._forward(Batch(images, condition, noise, inputs.get("features"), codes, mask), training)
 
-    def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return images in [0, 1], preprocessed by the likelihood, and the encoded conditions, or None.
+    def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images in [0, 1], preprocessed by the likelihood, and the encoded conditions and the mask, or None.
 
         Raises:
             InputError: The condition is missing.
         """
-        images = to_unit(inputs["images"])
-        pixel_noise = None
+        images, mask, pixel_noise = to_unit(inputs["images"]), inputs.get("mask"), None
+        if mask is not None:
+            images, mask = fill_missing(images, mask)
         if "pixel_noise" in inputs:
             pixel_noise = ops.convert_to_tensor(inputs["pixel_noise"])
         elif self.likelihood.requires_noise:
@@ -245,7 +230,18 @@ class BaseVAE(CheckedModel, abc.ABC):
             if inputs.get("condition") is None:
                 raise self._input_checks.missing_condition()
             condition = self.condition.encode(inputs["condition"])
-        return self.likelihood.preprocess(images, pixel_noise), condition
+        return self.likelihood.preprocess(images, pixel_noise), condition, mask
+
+    def _encoder_inputs(self, images: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
+        """Return the inputs of the encoder: images, their mask if it is encoded, and the condition, as channels."""
+        if self.mask_channels:
+            ones = ops.ones_like(images)
+            images = ops.concatenate([images, ones if mask is None else ops.where(mask, ones, 0.0)], axis=-1)
+        return concat_condition(images, condition)
+
+    def _encoder_channels(self, image_channels: int) -> int:
+        """Return the number of channels of the encoder's inputs."""
+        return encoder_channels(image_channels, self._condition_dim, self.mask_channels)
 
     def compute_loss(
         self,
@@ -296,6 +292,10 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Any, sample_weight: Tensor = None) -> dict[str, Tensor]:
         """Update the metrics given to `compile` with images in [0, 1] and their reconstructions; return all metrics."""
+        if self._compile_metrics is not None and isinstance(x, Mapping) and x.get("mask") is not None:
+            raise InputError(
+                "metrics: metrics of Keras cannot leave out missing pixels; compile the model without them"
+            )
         images = to_unit(x["images"] if isinstance(x, Mapping) else x)
         metrics: dict[str, Tensor] = super().compute_metrics(x, images, y_pred.reconstruction)
         return metrics
@@ -334,13 +334,6 @@ class BaseVAE(CheckedModel, abc.ABC):
             exempt_image_losses(self.optimizer)
         self._build_metrics()
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model from the result of `get_compile_config`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self._freeze_inner_layers()
-            self.optimizer.build(self.trainable_variables)
-
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
         """Export the graph of `reconstruct`, from uint8 images to mean images, as `keras.Model.export` does.
 
@@ -360,7 +353,7 @@ class BaseVAE(CheckedModel, abc.ABC):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, serialized."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.part_names}
-        return {**super().get_config(), **parts, "seed": self.seed}
+        return {**super().get_config(), **parts, "mask_channels": self.mask_channels, "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
@@ -403,3 +396,8 @@ class BaseVAE(CheckedModel, abc.ABC):
                 f"likelihood = {self.likelihood}; return {expected}"
             )
         return self.likelihood(ops.cast(outputs, "float32"))
+
+    def _log_likelihood(self, outputs: Tensor, images: Tensor, mask: Tensor) -> Tensor:
+        """Return log p(x|z) of the observed pixels, (N, K), given the decoder's outputs (N, K, H, W, channels)."""
+        expanded = None if mask is None else mask[:, None]
+        return observed_log_prob(self._likelihood(outputs, images), images[:, None], expanded)

@@ -1,6 +1,7 @@
 """The encoder and the decoder of a model as separate Keras models, for transfer learning and for export."""
 
 import abc
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -177,6 +178,42 @@ class ImageDecoder(_ImageModel):
         if self._condition is None:
             return self._decode(inputs["codes"] if isinstance(inputs, dict) else inputs, None)
         return self._decode(inputs["codes"], self._condition.encode(inputs["condition"]))
+
+
+class ImageModels:
+    """The encoder and the decoder of a model as Keras models of their own."""
+
+    _check_built: Callable[[], None]
+
+    def __dir__(self) -> list[str]:
+        """Return the attribute names, without two models that Keras would save as further copies of the weights."""
+        return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
+
+    @functools.cached_property
+    def image_encoder(self) -> ImageEncoder:
+        """A Keras model from images to the result of `encode`, as a dict of tensors. It shares this model's weights.
+
+        Use it as a layer of other models, or save it by itself. It differs from `encoder`, the network passed to the
+        constructor, which takes floats in [0, 1] with the condition as further channels and returns raw outputs. Gray
+        pixels are rounded if the likelihood binarizes stochastically.
+
+        Raises:
+            InputError: The model is not built.
+        """
+        self._check_built()
+        return ImageEncoder(self)  # type: ignore[arg-type]
+
+    @functools.cached_property
+    def image_decoder(self) -> ImageDecoder:
+        """A Keras model from codes to the mean images of `decode`, in [0, 1]. It shares this model's weights.
+
+        It differs from `decoder`, the network passed to the constructor, which returns parameters of the likelihood.
+
+        Raises:
+            InputError: The model is not built.
+        """
+        self._check_built()
+        return ImageDecoder(self)  # type: ignore[arg-type]
 
 
 def reconstruction_graph(vae: "BaseVAE") -> keras.Model:

@@ -11,6 +11,7 @@ from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.images import to_unit
 from keras_vae.core.registry import check_component
 from keras_vae.core.typing import Shape, Tensor
+from keras_vae.models.missing import fill_missing
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
@@ -51,7 +52,8 @@ def build_image_losses(losses: Iterable[ImageLoss], image_shape: Shape) -> None:
 def image_loss_terms(model: "BaseVAE", inputs: Any, output: Any, training: bool) -> ImageLossTerms:
     """Return the sum of a model's image losses, (N,), and the metrics of all of them.
 
-    Images that the likelihood binarizes with new noise in every step remain gray, as the mean images are.
+    Images that the likelihood binarizes with new noise in every step remain gray, as the mean images are. Missing
+    pixels are those of the reconstruction.
 
     Args:
         model: The model.
@@ -59,9 +61,13 @@ def image_loss_terms(model: "BaseVAE", inputs: Any, output: Any, training: bool)
         output: Output of the model for them.
         training: Whether the call is part of a training step.
     """
-    images = to_unit(inputs["images"] if isinstance(inputs, Mapping) else inputs)
+    images, mask = to_unit(inputs["images"] if isinstance(inputs, Mapping) else inputs), None
+    if isinstance(inputs, Mapping) and inputs.get("mask") is not None:
+        images, mask = fill_missing(images, inputs["mask"])
     if not model.likelihood.requires_noise:
         images = model.likelihood.preprocess(images)
+    if mask is not None:
+        images = ops.where(mask, images, ops.stop_gradient(output.reconstruction))
     total, metrics = ops.zeros_like(output.terms.penalty), dict[str, Tensor]()
     balanced = iter(output.balanced)
     for loss in model.image_losses:

@@ -1,10 +1,9 @@
 """Inference methods of all models: encode, decode, sample, reconstruct, and bounds on log p(x)."""
 
 import abc
-import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -17,44 +16,17 @@ from keras_vae.core.images import image_generators, normal_noise, to_unit
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.arguments import check_memory, check_seed
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
-from keras_vae.models.image_models import ImageDecoder, ImageEncoder
+from keras_vae.models.encoding import Encoding, statistics_of
+from keras_vae.models.image_models import ImageModels
 from keras_vae.models.importance_sampling import ImportanceSampling, Proposal
 from keras_vae.models.inputs import ModelInputs, check_numbers
 from keras_vae.models.proposals import choose_proposal
 
 
-class Encoding(NamedTuple):
-    """Codes of images. A field that a model does not have is None.
-
-    Args:
-        z_mean: Means of q(z|x), (N, latent_dim) or maps (N, rows, columns, c), float32.
-        z_log_var: Logarithms of the variances of q(z|x), in the shape of `z_mean`, float32.
-        indices: Indices of the code vectors, (N, rows, columns), int32; (N, rows, columns, depth) for residual
-            quantizers.
-    """
-
-    z_mean: Any = None
-    z_log_var: Any = None
-    indices: Any = None
-
-    @property
-    def codes(self) -> Any:
-        """Input of `decode`: `indices` if the model has code vectors, otherwise `z_mean`."""
-        return self.z_mean if self.indices is None else self.indices
-
-    def as_dict(self) -> dict[str, Array]:
-        """Return the fields that the model has, by name."""
-        return {name: values for name, values in self._asdict().items() if values is not None}
-
-    def flattened(self) -> "Encoding":
-        """Return the encoding with its maps as vectors (N, D)."""
-        return Encoding(**{name: values.reshape(len(values), -1) for name, values in self.as_dict().items()})
-
-
-class Inference(abc.ABC):
+class Inference(ImageModels, abc.ABC):
     """Inference methods of `BaseVAE`, with declarations of the members of the model that they use.
 
-    Images are an array or, for a conditional model, also `{"images": x, "condition": c}`.
+    Images are an array or `{"images": x}`, with entries `condition` and `mask` if any.
     """
 
     likelihood: Likelihood
@@ -63,6 +35,7 @@ class Inference(abc.ABC):
     build: Callable[[Any], None]
     predict_on_batch: Callable[[Any], Any]
     loss_terms: Callable[[Mapping[str, Any]], ELBOTerms]
+    weighted_codes: Callable[[dict[str, Any]], tuple[Tensor, Tensor]]
 
     image_shape: Shape
     """(H, W, C) of the images, None for a size that is not fixed; set when the model is built."""
@@ -120,33 +93,9 @@ class Inference(abc.ABC):
     def encode_features(self, inputs: dict[str, Array]) -> Any:
         """Return the encoder's outputs for a batch, to reuse for any number of draws; None if not reusable."""
 
-    @functools.cached_property
-    def image_encoder(self) -> ImageEncoder:
-        """A Keras model from images to the result of `encode`, as a dict of tensors. It shares this model's weights.
-
-        Use it as a layer of other models, or save it by itself. It differs from `encoder`, the network passed to the
-        constructor, which takes floats in [0, 1] with the condition as further channels and returns raw outputs. Gray
-        pixels are rounded if the likelihood binarizes stochastically.
-
-        Raises:
-            InputError: The model is not built.
-        """
-        self._check_built()
-        return ImageEncoder(self)  # type: ignore[arg-type]
-
-    @functools.cached_property
-    def image_decoder(self) -> ImageDecoder:
-        """A Keras model from codes to the mean images of `decode`, in [0, 1]. It shares this model's weights.
-
-        It differs from `decoder`, the network passed to the constructor, which returns parameters of the likelihood.
-
-        Raises:
-            InputError: The model is not built.
-        """
-        self._check_built()
-        return ImageDecoder(self)  # type: ignore[arg-type]
-
-    def encode(self, x: Any, *, batch_size: int | None = None, condition: Any = None, seed: int = 0) -> Encoding:
+    def encode(
+        self, x: Any, *, batch_size: int | None = None, condition: Any = None, seed: int = 0, normalized: bool = False
+    ) -> Encoding:
         """Return the codes of images.
 
         Args:
@@ -155,13 +104,15 @@ class Inference(abc.ABC):
             condition: Condition of the images, one for all or one per image.
             seed: Seed of a dynamic binarization, whose noise also depends on the pixels of the image, but not on its
                 row.
+            normalized: Whether to subtract the mean of `latent_statistics` and divide by the standard deviation.
 
         Returns:
             An `Encoding`, whose `codes` are the input of `decode`.
 
         Raises:
-            InputError: The images do not fit the model.
+            InputError: The images do not fit the model, or its statistics were not measured.
         """
+        statistics = statistics_of(self) if normalized else None
         inputs = self._prepare_inputs(x, condition, seed, by_content=True, checks=self._network_checks)
 
         def encode_batch(batch: dict[str, Array]) -> Any:
@@ -169,24 +120,30 @@ class Inference(abc.ABC):
             images = to_unit(ops.convert_to_tensor(batch["images"]))
             return self.image_encoder.predict_checked_batch({**batch, "images": images})
 
-        return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
+        encoding = Encoding(**self._in_batches(encode_batch, inputs, batch_size))
+        return encoding if statistics is None else statistics.normalize(encoding)
 
-    def decode(self, z: Any, *, batch_size: int | None = None, condition: Any = None) -> Array:
+    def decode(
+        self, z: Any, *, batch_size: int | None = None, condition: Any = None, normalized: bool = False
+    ) -> Array:
         """Return the mean images of codes.
 
         Args:
             z: Codes such as `encode(x).codes`: (N, latent_dim), maps (N, rows, columns, c), or indices.
             batch_size: Codes per batch; None for a default that bounds memory.
             condition: Condition of the codes, one for all or one per code.
+            normalized: Whether the codes are normalized, as those of `encode(…, normalized=True)`.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
 
         Raises:
-            InputError: The codes or conditions do not fit the model.
+            InputError: The codes or conditions do not fit the model, or its statistics were not measured.
         """
         self._check_built()
         codes = self._check_codes(z)
+        if normalized:
+            codes = statistics_of(self).denormalize(codes)
         conditions = self._input_checks.conditions(condition, len(codes))
         inputs = {"codes": codes} if conditions is None else {"codes": codes, "condition": conditions}
         return self._in_batches(self.image_decoder.predict_on_batch, inputs, batch_size)
@@ -343,8 +300,8 @@ class Inference(abc.ABC):
         chosen, inputs = choose_proposal(self, proposal), self._prepare_inputs(x, condition, seed)
         if (shape := self._latent_shape_for(inputs["images"].shape[1:])) != self.latent_shape:
             raise InputError(
-                f"images.shape = {inputs['images'].shape}: their codes are {shape}, and log p(x) is estimated for codes "
-                f"of {self.latent_shape} only; pass images of {self.image_shape}, or call elbo"
+                f"images.shape = {inputs['images'].shape}: their codes are {shape}, and log p(x) is only estimated for "
+                f"codes of {self.latent_shape}; pass images of {self.image_shape}, or call elbo"
             )
         return ImportanceSampling(self, inputs, chosen, samples, seed)
 
@@ -375,7 +332,8 @@ class Inference(abc.ABC):
     def _input_checks(self) -> ModelInputs:
         """Checks of images from which the loss terms are computed."""
         image_shape, latent_dim = (self.image_shape, self.latent_dim) if self.built else ((None, None, None), None)
-        return ModelInputs(image_shape, self.condition, latent_dim)
+        channels = self.likelihood.has_independent_channels
+        return ModelInputs(image_shape, self.condition, latent_dim, has_independent_channels=channels)
 
     @property
     def _network_checks(self) -> ModelInputs:

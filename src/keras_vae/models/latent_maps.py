@@ -25,17 +25,16 @@ class LatentGeometry(NamedTuple):
     factors: tuple[int, int] | None = None
 
     @classmethod
-    def measure(cls, encoder: keras.Model, decoder: keras.Model, image_shape: Shape, feature: Tensor) -> Self:
-        """Return the geometry of two networks.
+    def measure(cls, model: Any, image_shape: Shape, feature: Tensor) -> Self:
+        """Return the geometry of the codes of a `VAE`.
 
         Args:
-            encoder: The encoder.
-            decoder: The decoder.
+            model: The model, with its networks and its condition.
             image_shape: (H, W, C) of the images.
             feature: The first output of the encoder for these images, a symbolic tensor.
 
         Raises:
-            InputError: The size of the map is not known.
+            InputError: The size of the map is not known, or the decoder does not accept the map.
         """
         shape = tuple(feature.shape[1:])
         if None in shape:
@@ -43,7 +42,10 @@ class LatentGeometry(NamedTuple):
                 f"image_shape = {tuple(image_shape)}: the size of the latent map is not fixed; call build((None, H, W, "
                 "C)) with the size of the training images"
             )
-        if len(shape) == 1 or not all(_accepts_any_size(network) for network in (encoder, decoder)):
+        if len(shape) == 1:
+            return cls(shape)
+        _check_decoder(model.decoder, shape, model._condition_dim)
+        if not all(_accepts_any_size(network) for network in (model.encoder, model.decoder)):
             return cls(shape)
         factors = [divmod(size, positions) for size, positions in zip(image_shape[:2], shape[:2], strict=True)]
         if any(rest for _, rest in factors):
@@ -127,17 +129,12 @@ def check_features(outputs: Any, posterior: Posterior) -> list[Tensor]:
     return [ops.cast(feature, "float32") for feature in features]
 
 
-def check_decoder_input(decoder: keras.Model, geometry: LatentGeometry, condition_dim: int) -> None:
-    """Reject a decoder that does not accept the encoder's map with the condition as constant channels.
-
-    Raises:
-        InputError: The decoder expects another shape.
-    """
-    *positions, channels = geometry.shape
-    expected = (None, *positions, channels + condition_dim)
+def _check_decoder(decoder: keras.Model, map_shape: Shape, condition_dim: int) -> None:
+    """Reject a decoder that does not accept the encoder's map with the condition as constant channels."""
+    expected = (None, *map_shape[:-1], map_shape[-1] + condition_dim)
     shape = getattr(decoder, "input_shape", expected)
     fits = len(shape) == 4 and all(size in (None, wanted) for size, wanted in zip(shape[1:], expected[1:], strict=True))
-    if geometry.is_map and not fits:
+    if not fits:
         raise InputError(
             f"decoder.input_shape = {shape}: does not fit the encoder's map and the condition; build a decoder for "
             f"{expected}"

@@ -1,6 +1,5 @@
 """The variational autoencoder."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.images import uniform_noise
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.image import ImageDistribution
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import (
     LatentDistribution,
@@ -29,15 +29,15 @@ from keras_vae.distributions.latent import (
     SampleWithLogProb,
 )
 from keras_vae.models.arguments import check_networks
-from keras_vae.models.base import BaseVAE, Batch
-from keras_vae.models.inputs import ModelInputs
+from keras_vae.models.batch import Batch
+from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.models.latent_maps import (
     LatentGeometry,
-    check_decoder_input,
     check_features,
     flatten,
     has_fixed_outputs,
 )
+from keras_vae.models.missing import image_channels
 from keras_vae.networks.conv import Conv
 
 
@@ -62,7 +62,7 @@ class VAEOutput(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class VAE(BaseVAE):
+class VAE(ContinuousCodes):
     r"""A variational autoencoder (Kingma and Welling, arXiv 1312.6114).
 
     By default, it minimizes the negative evidence lower bound \(-\log p(x|z) + KL(q(z|x) \| p(z))\),
@@ -85,6 +85,7 @@ class VAE(BaseVAE):
         posterior: q(z|x).
         objective: Loss function of the terms.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as C further channels.
         image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
@@ -115,6 +116,7 @@ class VAE(BaseVAE):
         posterior: Posterior | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        mask_channels: bool = False,
         image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
@@ -127,17 +129,20 @@ class VAE(BaseVAE):
             likelihood=likelihood or (Bernoulli() if channels == 1 else DiscretizedLogistic()),
             objective=objective or (ELBO() if beta is None else ELBO(beta=beta)),
             condition=condition,
+            mask_channels=mask_channels,
             image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
         self.prior, self.posterior = prior or StandardNormal(), posterior or DiagonalNormal()
-        dim = self._condition_dim
         if encoder is None or decoder is None:
             size = 2 if latent_dim is None else int(latent_dim)
             self.likelihood.check_images((height, width, channels))
-            encoder = Conv().encoder((height, width, channels + dim), size, self.posterior.param_sizes(size))
-            decoder = Conv().decoder(size + dim, (height, width, self.likelihood.decoder_channels(channels)))
+            inputs = (height, width, self._encoder_channels(channels))
+            encoder = Conv().encoder(inputs, size, self.posterior.param_sizes(size))
+            decoder = Conv().decoder(
+                size + self._condition_dim, (height, width, self.likelihood.decoder_channels(channels))
+            )
         self.encoder, self.decoder = encoder, decoder
         self.likelihood.check_decoder(self.decoder)
         self._check_objective(self.objective)
@@ -152,8 +157,8 @@ class VAE(BaseVAE):
         # images, is built with the first images.
         shape = getattr(self.encoder, "input_shape", None)
         if shape is not None and has_fixed_outputs(self.encoder):
-            *batch_and_size, channels = shape
-            self.build((*batch_and_size, channels and channels - dim))
+            *batch_and_size, depth = shape
+            self.build((*batch_and_size, image_channels(depth, self._condition_dim, mask_channels)))
 
     def _check_objective(self, objective: Objective) -> None:
         objective.check_posterior(self.posterior)
@@ -165,15 +170,15 @@ class VAE(BaseVAE):
 
     def _forward(self, batch: Batch, training: bool | None) -> VAEOutput:
         """Return the output for a batch: encode, sample, decode, and compute the loss terms."""
-        images, condition, noise, features, codes = batch
+        images, condition, noise, features, codes, mask = batch
         if features is None:
-            features = self._features(self.encoder(concat_condition(images, condition), training=training))
+            features = self._features(self.encoder(self._encoder_inputs(images, condition, mask), training=training))
         posterior, prior = self._distributions(features, condition)
 
         def decode_and_score(draw: SampleWithLogProb) -> tuple[list[Tensor], ELBOTerms]:
             outputs = self._decode(draw.z, condition, training, ops.shape(images)[1:])
             outputs, *copies = self._gradient_paths(outputs, training)
-            log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
+            log_likelihood = self._log_likelihood(outputs, images, mask)
             # Without a density, NaN: `check_density` rejects all calls that would return it.
             has_density = self.density != "none"
             log_prior = prior.log_prob(draw.z) if has_density else ops.full_like(draw.log_prob, float("nan"))
@@ -196,9 +201,9 @@ class VAE(BaseVAE):
             codes: K codes per image.
             inputs: Inputs of `call`, with `pixel_noise` if the likelihood requires noise.
         """
-        images, condition = self._preprocess(inputs)
+        images, condition, mask = self._preprocess(inputs)
         outputs = self._decode(codes, condition, False, ops.shape(images)[1:])
-        log_likelihood = self._likelihood(outputs, images).log_prob(images[:, None])
+        log_likelihood = self._log_likelihood(outputs, images, mask)
         return log_likelihood + self.prior(self._prior_inputs(condition, 1, ops.shape(codes)[-1])).log_prob(codes)
 
     @functools.cached_property
@@ -219,20 +224,19 @@ class VAE(BaseVAE):
 
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the encoder's outputs for a batch."""
-        return self._features(tracing.predict_on_batch(self.encoder, concat_condition(*self._preprocess(inputs))))
+        return self._features(tracing.predict_on_batch(self.encoder, self._encoder_inputs(*self._preprocess(inputs))))
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the moments of the posterior, vectors or maps; only `z_mean` if it is deterministic."""
-        outputs = self.encoder(concat_condition(*self._preprocess(inputs)))
+        outputs = self.encoder(self._encoder_inputs(*self._preprocess(inputs)))
         posterior = self.posterior(check_features(outputs, self.posterior))
         return {"z_mean": posterior.mean} | ({"z_log_var": posterior.log_var} if self.is_stochastic else {})
 
-    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of codes, (N, latent_dim) or maps (N, rows, columns, c)."""
+    def decode_distribution(self, codes: Tensor, condition: Tensor) -> ImageDistribution:
+        """Return p(x|z) of codes, (N, latent_dim) or maps (N, rows, columns, c)."""
         if len(codes.shape) <= len(self.latent_shape):
             codes = ops.reshape(codes, (-1, *self.latent_shape))
-        outputs = self.decoder(self._with_condition(codes, condition))
-        return self.likelihood(ops.cast(outputs, "float32")).mean_image()
+        return self.likelihood(ops.cast(self.decoder(self._with_condition(codes, condition)), "float32"))
 
     def prior_transform(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return samples from the prior as a function of noise, in the shape of the noise.
@@ -254,16 +258,15 @@ class VAE(BaseVAE):
         return z if len(noise.shape) == 2 else ops.reshape(z, (-1, *self.latent_shape))
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of samples from the prior; arguments and errors as for `prior_transform`."""
+        """Return the mean images of samples from the prior; see `prior_transform`."""
         return self.decode_tensors(self.prior_transform(noise, condition), condition)
 
     def _measure_sizes(self, image_shape: Shape) -> int:
         """Build the components for images (H, W, C), and return the number of latent dimensions."""
-        channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
+        channels = None if image_shape[-1] is None else self._encoder_channels(image_shape[-1])
         inputs = (None, *image_shape[:-1], channels)
         features = check_features(self.encoder.compute_output_spec(keras.KerasTensor(inputs)), self.posterior)
-        self._geometry = LatentGeometry.measure(self.encoder, self.decoder, image_shape, features[0])
-        check_decoder_input(self.decoder, self._geometry, self._condition_dim)
+        self._geometry = LatentGeometry.measure(self, image_shape, features[0])
         latent_dim = math.prod(self._geometry.shape)
         self._build_parts((self.prior, self.posterior, self.likelihood), (None, latent_dim), inputs)
         return latent_dim
@@ -290,34 +293,6 @@ class VAE(BaseVAE):
     def is_stochastic(self) -> bool:
         """Whether the posterior is random."""
         return not isinstance(self.posterior, Deterministic)
-
-    @property
-    def has_latent_vector(self) -> bool:
-        """Whether the code of an image is a single vector: True."""
-        return True
-
-    @property
-    def has_continuous_codes(self) -> bool:
-        """Whether codes are real numbers: True."""
-        return True
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:
-        """Shape of the code of an image: (latent_dim,) of a vector, or (rows, columns, c) of a map."""
-        return self._geometry.shape
-
-    def _latent_shape_for(self, image_shape: Shape) -> Shape:
-        return self._geometry.shape_for(image_shape)
-
-    @property
-    def _input_checks(self) -> ModelInputs:
-        checks = super()._input_checks
-        return self._network_checks if self.prior.is_elementwise else checks
-
-    @property
-    def _network_checks(self) -> ModelInputs:
-        checks = super()._input_checks
-        return dataclasses.replace(checks, factors=self._geometry.factors) if self.built else checks
 
     @property
     def _encoding_parts(self) -> tuple[Any, ...]:
@@ -355,9 +330,10 @@ class VAE(BaseVAE):
             prior: p(z), for codes of the same size.
         """
         shared = {name: getattr(self, name) for name in self.part_names}
-        model = type(self)(**{**shared, "prior": prior}, seed=self.seed)
+        model = type(self)(**{**shared, "prior": prior}, mask_channels=self.mask_channels, seed=self.seed)
         if self.built and not model.built:
             model.build((None, *self.image_shape))
+        model.latent_statistics = self.latent_statistics
         return model
 
     def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
@@ -378,8 +354,7 @@ class VAE(BaseVAE):
             inputs = self._prepare_inputs({name: values[chosen] for name, values in inputs.items()}, None, seed)
             if self.likelihood.requires_noise:
                 inputs["pixel_noise"] = uniform_noise([seed, 1], shape, chosen)
-            images, conditions = self._preprocess(inputs)
-            self.prior.initialize(ops.convert_to_numpy(concat_condition(images, conditions)))
+            self.prior.initialize(ops.convert_to_numpy(self._encoder_inputs(*self._preprocess(inputs))))
 
     def sample_prior(self, n: int, *, seed: int | None = None, condition: Any = None) -> Array:
         """Return samples from the prior, (n, *latent_shape), float32; arguments and errors as for `sample`."""
@@ -427,7 +402,3 @@ class VAE(BaseVAE):
         if condition is None or len(codes.shape) == 4:
             return concat_condition(codes, condition)
         return ops.concatenate([codes, condition], axis=-1)
-
-    def _check_codes(self, z: Any) -> Array:
-        """Check codes, vectors or maps, and return them as float32."""
-        return self._geometry.check_codes(z)

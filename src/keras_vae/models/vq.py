@@ -18,8 +18,11 @@ from keras_vae.components.quantizers.usage import perplexity
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import PACKAGE, check_component
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
-from keras_vae.models.base import BaseVAE, Batch
+from keras_vae.distributions.image import ImageDistribution
+from keras_vae.models.base import BaseVAE
+from keras_vae.models.batch import Batch
 from keras_vae.models.inputs import check_numbers
+from keras_vae.models.missing import encoder_channels, image_channels, observed_log_prob
 from keras_vae.networks.base import MapNetwork, Network, check_image_shape, check_positive
 
 
@@ -67,6 +70,7 @@ class VQVAE(BaseVAE):
         likelihood: p(x|k).
         objective: Loss function of the terms, an `ELBO`. Its β is the weight of the rate.
         condition: Condition of both networks and of the prior, such as `ClassLabel(classes=10)`, or None.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as C further channels.
         image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
@@ -99,6 +103,7 @@ class VQVAE(BaseVAE):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        mask_channels: bool = False,
         image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
@@ -107,6 +112,7 @@ class VQVAE(BaseVAE):
             likelihood=likelihood or Bernoulli(),
             objective=objective or ELBO(),
             condition=condition,
+            mask_channels=mask_channels,
             image_losses=image_losses,
             seed=seed,
             **kwargs,
@@ -130,7 +136,7 @@ class VQVAE(BaseVAE):
         shape = getattr(encoder, "input_shape", None)
         if shape is not None:
             *batch_and_size, channels = shape
-            self.build((*batch_and_size, channels and channels - self._condition_dim))
+            self.build((*batch_and_size, image_channels(channels, self._condition_dim, mask_channels)))
 
     @classmethod
     def from_network(
@@ -142,6 +148,7 @@ class VQVAE(BaseVAE):
         quantizer: Quantizer | None = None,
         likelihood: Likelihood | None = None,
         condition: Condition | None = None,
+        mask_channels: bool = False,
         **kwargs: Any,
     ) -> Self:
         """Build a model with the encoder and decoder of a network family.
@@ -153,6 +160,7 @@ class VQVAE(BaseVAE):
             quantizer: See `VQVAE`.
             likelihood: See `VQVAE`.
             condition: See `VQVAE`.
+            mask_channels: See `VQVAE`.
             **kwargs: Other arguments of `VQVAE`.
 
         Raises:
@@ -172,15 +180,17 @@ class VQVAE(BaseVAE):
         likelihood.check_images(image_shape)
         condition_dim = 0 if condition is None else condition.dim
         height, width, channels = image_shape
-        encoder = network.map_encoder((height, width, channels + condition_dim), code_dim)
+        encoder_shape = (height, width, encoder_channels(channels, condition_dim, mask_channels))
+        encoder = network.map_encoder(encoder_shape, code_dim)
         output_shape = (height, width, likelihood.decoder_channels(channels))
         decoder = network.map_decoder((*network.map_size(image_shape), code_dim + condition_dim), output_shape)
-        return cls(encoder, decoder, quantizer=quantizer, likelihood=likelihood, condition=condition, **kwargs)
+        settings = {"likelihood": likelihood, "condition": condition, "mask_channels": mask_channels, **kwargs}
+        return cls(encoder, decoder, quantizer=quantizer, **settings)
 
     def _forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
         """Return the output for a batch: encode, quantize, decode, and compute the loss terms."""
-        images, condition, noise, *_ = given
-        maps = self._encoder_map(self.encoder(concat_condition(images, condition), training=training))
+        images, condition, noise, *_, mask = given
+        maps = self._encoder_map(self.encoder(self._encoder_inputs(images, condition, mask), training=training))
         shape = self.quantizer.noise_shape if training else None
         learning_noise = None if shape is None else self.sampler.uniform(shape)
         vectors, indices, loss = self.quantizer(maps, learning_noise, gradient=self.gradient)
@@ -190,7 +200,8 @@ class VQVAE(BaseVAE):
         # The posterior is deterministic, so all samples are equal.
         samples_shape = ops.shape(noise)[:2]
         log_likelihoods, log_priors = (
-            ops.broadcast_to(log_prob[:, None], samples_shape) for log_prob in (pixels.log_prob(images), log_prior)
+            ops.broadcast_to(log_prob[:, None], samples_shape)
+            for log_prob in (observed_log_prob(pixels, images, mask), log_prior)
         )
         terms = ELBOTerms(log_likelihoods, log_priors, ops.zeros_like(log_priors), -log_prior[:, None], loss)
         balanced = tuple(copy.mean_image() for copy in copies)
@@ -198,13 +209,13 @@ class VQVAE(BaseVAE):
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the `indices` of images, (N, *map_shape), int32."""
-        maps = self._encoder_map(self.encoder(concat_condition(*self._preprocess(inputs))))
+        maps = self._encoder_map(self.encoder(self._encoder_inputs(*self._preprocess(inputs))))
         return {"indices": self.quantizer.nearest_indices(maps)}
 
-    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of maps of indices (N, *map_shape)."""
+    def decode_distribution(self, codes: Tensor, condition: Tensor) -> ImageDistribution:
+        """Return p(x|k) of maps of indices (N, *map_shape)."""
         maps = concat_condition(self.quantizer.lookup(codes), condition)
-        return self.likelihood(ops.cast(self.decoder(maps), "float32")).mean_image()
+        return self.likelihood(ops.cast(self.decoder(maps), "float32"))
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Raise an error, because the prior is sampled position by position.
@@ -269,7 +280,7 @@ class VQVAE(BaseVAE):
 
     def _measure_sizes(self, image_shape: Shape) -> int:
         """Build the components for images (H, W, C), and return the number of codes per image."""
-        channels = None if image_shape[-1] is None else image_shape[-1] + self._condition_dim
+        channels = None if image_shape[-1] is None else self._encoder_channels(image_shape[-1])
         inputs = keras.KerasTensor((None, *image_shape[:-1], channels))
         _, rows, columns, code_dim = self._encoder_map(self.encoder.compute_output_spec(inputs)).shape
         expected = (None, rows, columns, code_dim + self._condition_dim)

@@ -12,6 +12,7 @@ from keras_vae.evaluation.descriptions import (
     FIGURES,
     IMAGE_LOSSES,
     IMAGE_QUALITY,
+    INCOMPLETE,
     LATENTS,
     LOSSY,
     NAMES,
@@ -185,6 +186,7 @@ def _likelihood(likelihood: Mapping[str, Any]) -> Iterator[Section]:
             NOT_A_BOUND: not likelihood["bound"],
             IMAGE_LOSSES: bool(likelihood.get("image_losses")),
             DENSITY: likelihood["density"],
+            INCOMPLETE: likelihood.get("observed", 1) < 1,
             LOSSY: bool(likelihood.get("lossy") and likelihood.get("bits_per_dim")),
             UNTRUSTED: not likelihood.get("trusted", True),
         }.items()

@@ -169,7 +169,14 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
     try:
         return architecture(
             info.image_shape,
-            Components(components["likelihood"], objective, components["condition"], specific, image_losses),
+            Components(
+                components["likelihood"],
+                objective,
+                components["condition"],
+                experiment.model.mask_channels,
+                specific,
+                image_losses,
+            ),
             experiment.seed,
         )
     finally:

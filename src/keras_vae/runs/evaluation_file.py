@@ -67,11 +67,13 @@ class _Likelihood(_Section):
     kl_loss: _Mean = _MISSING
     nll: _Mean = _MISSING
     bits_per_dim: _Mean | None = None
+    observed: float = 1.0
     normalized: bool = True
     density: bool = False
     bound: bool = True
     trusted: bool = True
     lossy: bool = False
+    image_losses: list[str] = _MISSING
     samples: int = 0
     proposal: str = ""
     binarization: str = ""

@@ -59,6 +59,7 @@ class ModelConfig(ConfigModel):
         likelihood: p(x|z).
         objective: The loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as in tutorials.
         condition: `label` conditions the model on the labels of the images.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as further channels.
         image_losses: Losses of the reconstruction to add to the objective, such as `[{ name = "adversarial" }]`.
     """
 
@@ -70,6 +71,7 @@ class ModelConfig(ConfigModel):
     likelihood: ComponentSpec = Field({"name": "bernoulli"})
     objective: ComponentSpec = Field({"name": "elbo"})
     condition: ComponentSpec | None = None
+    mask_channels: bool = False
     image_losses: list[ComponentSpec] = Field([])
 
     @property
@@ -101,7 +103,7 @@ class TrainingConfig(ConfigModel):
         schedule: Factor of the learning rate at each step, such as `{ name = "cosine", warm_up = 0.05 }`.
         plateau: Reduction of the learning rate on validation plateaus; see `PlateauConfig`.
         weight_decay: Decoupled weight decay; 0 for none.
-        clip_norm: Upper limit of the joint norm of all gradients; 0 for no limit.
+        clip_norm: Upper limit of the joint norm of all gradients, those of a discriminator included; 0 for no limit.
         skip_non_finite: Skips the update of a step with NaN or infinite gradients instead of stopping. The number of
             skipped steps is in `metrics.csv`. Training stops after an epoch that ends with 100 skipped steps, or in
             which all steps were skipped.
@@ -316,7 +318,7 @@ def _missing_table(tables: Mapping[str, Any], keys: Sequence[str], depth: int, v
     is_component = keys[0] == "model" and (keys[1] in COMPONENTS and keys[1] in ModelConfig.model_fields)
     if not is_component and keys[:2] != ["training", "schedule"]:
         return unknown_setting(Experiment, keys, value)
-    written = tomli_w.dumps({inner: value}).strip().replace('"' + inner + '"', inner)
+    written = " ".join(tomli_w.dumps({inner: value}).split()).replace('"' + inner + '"', inner)
     return InputError(f"{setting}: {missing} is not set; choose it as well: {missing}={{name = …, {written}}}")
 
 

@@ -5,11 +5,12 @@ import numpy as np
 from keras import ops
 
 from keras_vae.components.optimizers import AveragingOptimizer
+from keras_vae.components.posteriors import DiagonalNormal
 from keras_vae.components.priors import FlowMatching
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.progress import Progress
-from keras_vae.core.typing import Array, Tensor
+from keras_vae.core.typing import Array, Floats, Tensor
 from keras_vae.data.dataset import Dataset
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.latent_maps import flat_codes
@@ -102,12 +103,15 @@ def fit_flow(
 
 
 class CodeBatches(keras.utils.PyDataset):
-    """Batches of codes in random order, whose codes are drawn from q(z|x) again after every third pass.
+    """Batches of codes in random order, which are drawn from q(z|x) again and again.
+
+    Images are encoded once if the posterior is a diagonal normal, whose moments then give new codes for every pass.
+    Other posteriors, and likelihoods that binarize at random, encode the images after every third pass.
 
     Args:
         model: The model whose posterior draws the codes.
         dataset: The images.
-        seed: Fixes the order.
+        seed: Fixes the draws and the order.
     """
 
     def __init__(self, model: VAE, dataset: Dataset, seed: int) -> None:
@@ -118,6 +122,11 @@ class CodeBatches(keras.utils.PyDataset):
         if model.condition is not None:
             values = model.condition.check(np.asarray(self._values))
             self._condition = ops.convert_to_numpy(model.condition.encode(values))
+        self._moments: tuple[Floats, Floats] | None = None
+        if isinstance(model.posterior, DiagonalNormal) and not model.likelihood.requires_noise:
+            encoding = model.encode(self._images, condition=self._values)
+            mean, log_var = (flat_codes(moment).astype("float32") for moment in (encoding.z_mean, encoding.z_log_var))
+            self._moments = mean, np.exp(0.5 * log_var)
         self._epoch = -1
         self.on_epoch_end()
 
@@ -132,12 +141,15 @@ class CodeBatches(keras.utils.PyDataset):
         return ({"codes": self.codes[rows], **condition},)
 
     def on_epoch_end(self) -> None:
-        """Shuffle the codes, and draw them again after the last of several passes."""
+        """Draw codes, and shuffle them."""
         self._epoch += 1
-        # Times and noise change in every pass, and encoding may cost more than a training step.
-        if self._epoch % _PASSES == 0:
+        rng = np.random.default_rng([self._seed, self._epoch])
+        if self._moments is not None:
+            mean, deviation = self._moments
+            self.codes = mean + deviation * rng.standard_normal(mean.shape, dtype="float32")
+        elif self._epoch % _PASSES == 0:
             codes = self._model.sample_posterior(self._images, seed=self._epoch, condition=self._values)
             self.codes = flat_codes(codes).astype("float32")
-        order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self.codes))
+        order = rng.permutation(len(self._images))
         # The last batch has the same size, because some backends compile a program for each size.
         self._order = np.resize(order, len(self) * _BATCH_SIZE)

@@ -13,6 +13,7 @@ from keras_vae.core.config import flattened
 from keras_vae.core.errors import InputError, shown
 from keras_vae.core.files import reading
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.runs.checkpoint import INITIAL
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import find_run
@@ -37,15 +38,16 @@ def load_initial(experiment: Experiment) -> BaseVAE | None:
 
 
 def read_initial(run: Run) -> BaseVAE | None:
-    """Return the model from whose weights the training of a run starts, if any; None after the first epoch."""
+    """Return the model from whose weights the unfinished training of a run started, if any."""
     file = run.checkpoint_file.with_name(INITIAL)
-    return read_model(file) if file.is_file() and not run.checkpoint_file.exists() else None
+    return read_model(file) if file.is_file() else None
 
 
 def initialize(model: BaseVAE, initial: BaseVAE, experiment: Experiment) -> None:
     """Assign the weights of another model, with the same networks.
 
-    Components of another class, such as another prior, keep their own initial weights.
+    Components of another class, such as another prior, keep their own initial weights. If the encoder is frozen, the
+    statistics that normalize its codes remain as well, so that a model of its codes stays valid.
 
     Args:
         model: The model to train.
@@ -64,6 +66,8 @@ def initialize(model: BaseVAE, initial: BaseVAE, experiment: Experiment) -> None
     for own, other in itertools.zip_longest(_parts(model), _parts(initial)):
         if isinstance(own, keras.Model) or type(own) is type(other):
             _assign(own, other, where, _difference(experiment))
+    if "encoder" in experiment.training.freeze and isinstance(model, ContinuousCodes):
+        model.latent_statistics = getattr(initial, "latent_statistics", None)
 
 
 def model_bytes(model: BaseVAE) -> bytes:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.priors import MixtureOfNormals, Prior, PriorInputs
+from keras_vae.components.priors import FlowMatching, MixtureOfNormals, Prior, PriorInputs
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend, registry
 from keras_vae.core.errors import InputError, alternatives, check_count
@@ -116,14 +116,9 @@ def _fit_and_measure(
         raise InputError(f"run = {run.path}: a {type(model).__name__} learns its prior in training; choose a VAE")
     seed = run.experiment.seed
     keras.utils.set_random_seed(seed)
-    is_flow = spec["name"] == "flow-matching"
-    if is_flow and len(model.latent_shape) == 3:
-        spec = {"map_shape": model.latent_shape, **spec}
-    density = registry.build("prior", spec)
-    condition_dim = model.condition.dim if is_flow and model.condition is not None else 0
-    density.build((None, model.latent_dim), (None, *model.image_shape), (None, condition_dim))
-    dataset = _enough_images(splits.train.sample())
-    if is_flow:
+    density = build_prior(model, spec)
+    dataset = enough_images(splits.train.sample())
+    if isinstance(density, FlowMatching):
         fit_flow(density, model, dataset, epochs, seed, progress)
     else:
         _fit(density, model, dataset, epochs or EPOCHS, seed, progress)
@@ -138,7 +133,23 @@ def _fit_and_measure(
     }
 
 
-def _enough_images(dataset: Dataset) -> Dataset:
+def build_prior(model: VAE, spec: Mapping[str, Any]) -> Any:
+    """Return a built prior for the codes of a model; only `flow-matching` depends on the model's condition.
+
+    Args:
+        model: The model.
+        spec: A short name in `FITTED` under `name`, and the arguments of the prior.
+    """
+    condition_dim = 0
+    if spec["name"] == "flow-matching":
+        condition_dim = 0 if model.condition is None else model.condition.dim
+        spec = {"map_shape": model.latent_shape if len(model.latent_shape) == 3 else (), **spec}
+    prior = registry.build("prior", spec)
+    prior.build((None, model.latent_dim), (None, *model.image_shape), (None, condition_dim))
+    return prior
+
+
+def enough_images(dataset: Dataset) -> Dataset:
     """Repeat the images of a small data set, so that an epoch has several codes per image and enough steps."""
     if len(dataset) >= _CODES_PER_EPOCH:
         return dataset

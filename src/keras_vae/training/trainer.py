@@ -11,10 +11,11 @@ import keras
 
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
-from keras_vae.data.dataset import Splits
+from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import ResolvedExperiment, build, resolve
 from keras_vae.runs.checkpoint import State
@@ -41,6 +42,9 @@ from keras_vae.training.callbacks import (
 )
 from keras_vae.training.initialization import initialize, load_initial, model_bytes, read_initial
 from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
+
+STATISTICS_IMAGES, STATISTICS_VALUES = 10_000, 2**26
+"""Largest numbers of training images, and of entries of their codes, whose statistics are stored in the run."""
 
 
 def train(
@@ -329,8 +333,20 @@ def _fit(
     checkpoint.set_kept_weights()
     # Process 0 alone writes the model. A variable that is created under a distribution needs all processes.
     with backend.distributed(1):
+        _measure_codes(model, splits.train)
         run.complete(model)
     backend.wait_for_all("complete")
+
+
+def _measure_codes(model: BaseVAE, dataset: Dataset) -> None:
+    """Measure the statistics of codes of training images, unless they are known or several processes hold images."""
+    if not isinstance(model, ContinuousCodes) or model.latent_statistics is not None:
+        return
+    if backend.num_processes() == 1:
+        # One sample per image determines a standard deviation to about 1 %, for vectors as well.
+        count = max(1, min(STATISTICS_IMAGES, STATISTICS_VALUES // model.latent_dim))
+        images = dataset.subsample_evenly(count)
+        model.measure_latent_statistics(images.images, condition=dataset_condition(model, images))
 
 
 def _git_revision() -> str | None:

@@ -126,7 +126,6 @@ class Adversarial(ImageLoss):
         ]
         last = (_KERNEL, _KERNEL, self.widths[-1], 1)
         self.head = self.add_weight(shape=last, initializer="glorot_uniform", name="head")
-        self.head_bias = self.add_weight(shape=(1,), initializer="zeros", name="head_bias")
 
     def discriminate(self, images: Tensor, detach_weights: bool = False) -> Tensor:
         """Return the outputs of the discriminator for images (N, H, W, C) in [0, 1], a map (N, rows, columns).
@@ -143,7 +142,8 @@ class Adversarial(ImageLoss):
             if layer:
                 features = _normalize(features) * as_tensor(self.scales[layer - 1])
             features = ops.leaky_relu(features + as_tensor(bias), negative_slope=_SLOPE)
-        return (convolve(features, as_tensor(self.head), (1, 1)) + as_tensor(self.head_bias))[..., 0]
+        # Without a bias, whose gradients for images and reconstructions cancel within the margins of the hinge loss.
+        return convolve(features, as_tensor(self.head), (1, 1))[..., 0]
 
     def call(self, images: Tensor, reconstruction: Tensor, step: Tensor, training: bool = False) -> ImageLossTerms:
         """Return the sum of the generator's and the discriminator's losses of a batch; see `ImageLoss.call`."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -85,6 +86,12 @@ def check_feature_settings(features: str, network: str, layer_names: Sequence[st
 def is_application(features: str) -> bool:
     """Return whether features are those of a network of `keras.applications`."""
     return features != RANDOM and not features.endswith(".keras")
+
+
+def is_downloaded(network: str) -> bool:
+    """Return whether the weights of ImageNet of a network, without its top, are in the cache of Keras."""
+    folder = to_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models"
+    return any(folder.glob(f"{network.lower()}_weights*notop*.h5"))
 
 
 def feature_maps(network: keras.Model, images: Tensor, upsample: int = 1) -> list[Tensor]:

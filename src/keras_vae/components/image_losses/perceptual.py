@@ -40,7 +40,7 @@ class Perceptual(ImageLoss):
         features: `"imagenet"`: `network` with the weights that Keras downloads; `"random"`: four convolutions with
             random weights; the path of a `.weights.h5` or `.h5` file with weights of `network`, without its top; or the
             path of a `.keras` file with any model from images in [0, 1] to one or more maps (N, h, w, F), such as
-            `evaluation.features.save_classifier` writes.
+            `evaluation.classifier_file.save_classifier` writes.
         network: Name of a network of `keras.applications`.
         layer_names: Its layers to compare. By default the last convolution of each block of VGG16 and VGG19.
         upsample: Factor by which each pixel is repeated in both directions, for images that are too small for the

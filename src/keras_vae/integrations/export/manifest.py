@@ -23,6 +23,7 @@ from keras_vae.integrations.export.parity import (
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
+    from keras_vae.models.encoding import LatentStatistics
 
 SCHEMA = 1
 """Version of the keys of the manifest."""
@@ -66,6 +67,7 @@ def manifest(
     """
     kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective", "image_losses")]
     ranges = _ranges(model)
+    statistics: LatentStatistics | None = getattr(model, "latent_statistics", None)
     return {
         "schema": SCHEMA,
         "name": origin["name"],
@@ -91,6 +93,7 @@ def manifest(
             "image_shape": list(model.image_shape),
             "latent_dim": model.latent_dim,
             "latent_shape": list(model.latent_shape),
+            "latent_statistics": statistics and statistics._asdict(),
             **{kind: registry.describe(part) for kind in kinds if (part := getattr(model, kind)) is not None},
             **origin.get("model", {}),
         },
