@@ -34,7 +34,10 @@ COMPONENTS = [
 
 # Settings that a component requires, and settings that make its model small.
 SETTINGS = {
-    ("architecture", "vq"): ["model.architecture.quantizer.num_codes=8", "model.architecture.code_dim=4"],
+    ("architecture", "vq"): [
+        'model.architecture.quantizer={ name = "ema", num_codes = 8 }',
+        "model.architecture.code_dim=4",
+    ],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
     ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
     ("network", "autoencoder"): ["model.network.widths=[8]", "model.network.groups=2"],
@@ -44,7 +47,8 @@ SETTINGS = {
     ("prior", "flow-matching"): ["model.prior.width=8", "model.prior.num_blocks=1", "model.prior.steps=2"],
     ("condition", "vector"): ["model.condition.size=2"],
     ("quantizer", "ema"): ["num_codes = 8"],
-    ("quantizer", "fsq"): ["levels = [3, 4]"],
+    # On a coarser grid, the first outputs of a small encoder all round to the zero vector.
+    ("quantizer", "fsq"): ["levels = [15, 15]"],
     ("quantizer", "simvq"): ["num_codes = 8"],
     ("quantizer", "residual"): ['num_quantizers = 2, quantizer = { name = "ema", num_codes = 8 }'],
 }
