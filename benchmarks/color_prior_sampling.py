@@ -59,7 +59,9 @@ def main() -> None:
     parser.add_argument("--maps", type=int, nargs="+", default=[1, 16, 64], help="numbers of maps")
     parser.add_argument("--repeats", type=int, default=3, help="the fastest of this many measurements counts")
     options = parser.parse_args()
-    print(f"{keras.backend.backend()}: maps of {options.size}×{options.size} codes out of {options.codes:,}, in seconds")
+    print(
+        f"{keras.backend.backend()}: maps of {options.size}×{options.size} codes out of {options.codes:,}, in seconds"
+    )
     print(f"{'maps':>6}{'first call':>12}{'compiled loop':>15}{'whole model per position':>26}{'ratio':>8}")
     for n in options.maps:
         first, loop, whole = measure(build_prior((options.size,) * 2, options.codes), n, options.repeats)

@@ -45,3 +45,13 @@ def test_latency_of_every_event_of_the_page_is_measured(run: str) -> None:
     measured = [line.split("  ")[0] for line in done.stdout.splitlines()]
     assert len(measured) == 12
     assert {"map: decode a point", "arithmetic: choose an image", "draw: an upload", "report: open"} <= set(measured)
+
+
+@on_tensorflow("the benchmark selects its own backend")
+@pytest.mark.slow
+def test_vae_imputes_digits_better_than_the_iterative_imputer() -> None:
+    command = [sys.executable, "-m", "benchmarks.color_missing", "--seeds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
+    errors = {row[1].strip(): float(row[2]) for row in rows[1:]}
+    assert 0.1 < errors["VAE"] < errors["IterativeImputer"] < errors["mean of each pixel"]

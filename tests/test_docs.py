@@ -94,6 +94,7 @@ def test_table_of_commands_is_complete_and_its_options_exist() -> None:
 
 def test_python_functions_in_the_table_of_commands_exist() -> None:
     import keras_vae.explorer
+    import keras_vae.integrations.diffusers
     import keras_vae.integrations.export
     import keras_vae.integrations.hub
     import keras_vae.integrations.sweep

@@ -20,6 +20,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from keras import ops
 from rich.console import Console
 
 from keras_vae.core import backend
@@ -71,10 +72,11 @@ def main() -> None:
 
 
 def without_optimizer(model: BaseVAE) -> BaseVAE:
-    """Return an uncompiled copy of a model, which is saved without an optimizer."""
-    copy = type(model).from_config(model.get_config())
+    """Return an uncompiled copy of a model, which is saved without an optimizer, and without its image losses."""
+    copy = type(model).from_config(model.get_config() | {"image_losses": []})
     copy.build((None, *model.image_shape))
-    copy.set_weights(model.get_weights())
+    left_out = {id(weight) for loss in model.image_losses for weight in loss.weights}
+    copy.set_weights([ops.convert_to_numpy(weight) for weight in model.weights if id(weight) not in left_out])
     return copy
 
 

@@ -1,6 +1,6 @@
 from . import distributions, networks
 from ._version import __version__
-from .components import conditions, likelihoods, objectives, posteriors, priors, schedules
+from .components import conditions, image_losses, likelihoods, objectives, posteriors, priors, quantizers, schedules
 from .components.objectives import ELBO
 from .core.errors import InputError, RunError
 from .core.registry import Component, ComponentLayer, register
@@ -46,6 +46,7 @@ __all__ = [
     "distributions",
     "evaluate",
     "fit_prior",
+    "image_losses",
     "likelihoods",
     "load",
     "networks",
@@ -54,6 +55,7 @@ __all__ = [
     "plots",
     "posteriors",
     "priors",
+    "quantizers",
     "register",
     "resume",
     "schedules",

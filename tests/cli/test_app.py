@@ -15,7 +15,7 @@ from keras_vae import cli
 from keras_vae.evaluation.anomaly import SCORES
 from keras_vae.evaluation.evaluate import STAGES, EvaluationConfig
 from keras_vae.report.plots import PLOTS
-from keras_vae.training.prior_fitting import _FITTED
+from keras_vae.training.prior_fitting import FITTED
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
 
@@ -184,7 +184,7 @@ def test_completed_words_are_the_accepted_ones() -> None:
         ("evaluate", "features", get_args(get_args(hints["features"])[0])),
         ("evaluate", "proposal", get_args(get_args(hints["proposal"])[0])),
         ("evaluate", "images", get_args(hints["images"])),
-        ("fit-prior", "prior", _FITTED),
+        ("fit-prior", "prior", FITTED),
     ):
         (parameter,) = [p for p in typer.main.get_command(cli.app).commands[command].params if p.name == name]
         context = typer.Context(typer.main.get_command(cli.app).commands[command], resilient_parsing=True)

@@ -36,7 +36,10 @@ def test_other_integers_are_rejected() -> None:
         ),
         (np.full((1, 28, 28, 1), 255.0), r"^images: floats from 255 to 255, outside of \[0, 1\]; divide by 255"),
         (np.full((1, 28, 28, 1), -0.1), "from -0.1"),
-        (np.full((1, 28, 28, 1), np.nan), r"^images: NaN or infinite pixels; pass floats in \[0, 1\]$"),
+        (
+            np.full((1, 28, 28, 1), np.nan),
+            r"^images: NaN or infinite pixels; pass floats in \[0, 1\]; if NaN pixels are missing, pass \{.images.: x",
+        ),
     ],
 )
 def test_misleading_array_is_rejected(images: np.ndarray, message: str) -> None:

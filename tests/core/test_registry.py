@@ -22,7 +22,7 @@ from keras_vae.runs.experiment import Experiment
 DATASET = DatasetInfo(image_shape=(9, 11, 1), images=24, classes=3)
 KINDS = (
     *("architecture", "network", "prior", "posterior", "likelihood"),
-    *("objective", "condition", "schedule"),
+    *("objective", "condition", "schedule", "image_loss", "quantizer"),
 )
 # Other tests register components that need not meet the contract. `my_parts` is the example of CONTRIBUTING.md.
 COMPONENTS = [
@@ -60,24 +60,39 @@ IDS = ["+".join(model.values()) for model in MODELS]
 
 # Settings that a component requires, and settings that make its model small.
 SETTINGS = {
-    ("architecture", "vq"): ["model.architecture.num_codes=8", "model.architecture.code_dim=4"],
+    ("architecture", "vq"): ["model.architecture.quantizer.num_codes=8", "model.architecture.code_dim=4"],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
     ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
+    ("network", "autoencoder"): ["model.network.widths=[8]", "model.network.groups=2"],
     ("network", "mlp"): ["model.network.widths=[16, 8]"],
     ("network", "resnet"): ["model.network.widths=[8, 8]", "model.network.dense_units=8"],
     ("prior", "conditional-normal"): ["model.condition=label"],
+    ("prior", "flow-matching"): ["model.prior.width=8", "model.prior.num_blocks=1", "model.prior.steps=2"],
     ("condition", "vector"): ["model.condition.size=2"],
+    ("quantizer", "ema"): ["num_codes = 8"],
+    ("quantizer", "fsq"): ["levels = [3, 4]"],
+    ("quantizer", "simvq"): ["num_codes = 8"],
+    ("quantizer", "residual"): ['num_quantizers = 2, quantizer = { name = "ema", num_codes = 8 }'],
+}
+IMAGE_LOSSES = {
+    "adversarial": '{name="adversarial", start=0, widths=[4, 8]}',
+    "perceptual": '{name="perceptual", features="random"}',
 }
 
 
 def experiment(components: dict[str, str]) -> Experiment:
     """Return a small experiment that uses the components, by kind."""
-    architecture = components.get("architecture", "vae")
+    architecture = "vq" if "quantizer" in components else components.get("architecture", "vae")
     settings = ["model.latent_dim=3"] if architecture == "vae" else []
     network = {} if architecture == "ladder" else {"network": "conv"}
     for kind, name in (network | components).items():
         if kind == "schedule":
             settings += [f"model.objective.schedule={name}", f"training.schedule={name}"]
+        elif kind == "image_loss":
+            settings += [f"model.image_losses=[{IMAGE_LOSSES[name]}]"]
+        elif kind == "quantizer":
+            table = f'{{ name = "{name}", {SETTINGS[kind, name][0]} }}'
+            settings += [f'model.architecture={{ name = "vq", quantizer = {table}, prior_width = 8 }}']
         else:
             settings += [f"model.{kind}={name}", *SETTINGS.get((kind, name), [])]
     return Experiment().with_overrides(settings)

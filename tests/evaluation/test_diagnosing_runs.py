@@ -151,6 +151,8 @@ def test_hierarchical_and_vq_models_provide_their_facts(frames: Splits, tmp_path
     diagnostics = collect_diagnostics(run, frames, run.load_model())
     assert diagnostics.kl_per_group is diagnostics.z is None
     assert diagnostics.history("used_codes")
+    assert diagnostics.code_counts is not None
+    assert diagnostics.code_counts.shape[1] == 64
     run_checks(diagnostics)
 
 

@@ -72,6 +72,13 @@ def rising(start: float, best: float, end: float) -> list[float]:
     return [*np.linspace(start, best, 5), *np.linspace(best, end, EPOCHS - 4)[1:]]
 
 
+def code_counts(used: int) -> Any:
+    """Return counts of 64 codes in two blocks, with 2,000 indices in all."""
+    counts = np.zeros((2, 64), int)
+    counts[0, : used - 1], counts[1, used - 1] = 20, 2000 - 20 * (used - 1)
+    return counts
+
+
 HEALTHY: dict[str, Any] = {
     "experiment": experiment(),
     "metrics": history(kl_loss=[9.0] * EPOCHS, reconstruction_loss=[90.0] * EPOCHS, skipped=[0.0] * EPOCHS),
@@ -83,13 +90,34 @@ HEALTHY: dict[str, Any] = {
 
 LADDER = {"z": None, "z_mean": None, "z_log_var": None, "experiment": experiment(preset="ladder")}
 VQ = LADDER | {"kl_per_group": None, "experiment": experiment(preset="vq")}
+FSQ = 'model.architecture={ name = "vq", quantizer = { name = "fsq", levels = [4, 4, 4] } }'
 GRAY = RNG.integers(0, 256, (200, 4, 4, 1)).astype("uint8")
+
+ADVERSARIAL = experiment('model.image_losses=["adversarial"]')
+
+
+def discriminator(loss: float, accuracy: float, real: float, fake: float, epochs: int = 8) -> dict[str, Any]:
+    """Return facts about a discriminator whose metrics have these values in the last three epochs."""
+    values = {"loss": (2.0, loss), "accuracy": (0.5, accuracy), "real": (0.0, real), "fake": (0.0, fake)}
+    columns = {f"discriminator_{name}": [first] * (EPOCHS - 3) + [last] * 3 for name, (first, last) in values.items()}
+    return {"experiment": ADVERSARIAL, "metrics": history(**columns), "discriminator_epochs": epochs}
+
 
 PROBLEMS: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
     "collapse": (
         ["posterior collapse"],
         codes(informed=0) | {"metrics": history(kl_loss=[3.0] * 5 + [0.01] * 7, val_kl_loss=[3.0] * 5 + [0.01] * 7)},
         ["All 4 latent dimensions are unused since epoch 6 of 12", "warm-up"],
+    ),
+    "discriminator wins": (
+        ["winning discriminator"],
+        discriminator(loss=0.04, accuracy=0.992, real=3.1, fake=-4.0),
+        ["99.2%", "0.040", "3.1", "-4.0", "start"],
+    ),
+    "discriminator learns nothing": (
+        ["idle discriminator"],
+        discriminator(loss=1.99, accuracy=0.5, real=0.01, fake=0.02),
+        ["1.99", "learning_rate (now 0.001)"],
     ),
     "collapse of a flow": (
         ["posterior collapse"],
@@ -273,7 +301,17 @@ PROBLEMS: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
     "codebook collapses": (
         ["collapsed codebook"],
         VQ | {"metrics": history(perplexity=[1.2] * EPOCHS, used_codes=[2.0] * EPOCHS)},
-        ["2 of 64", "1.2", "model.architecture.num_codes (now 64)"],
+        ["2 codes", "1.2", "model.architecture.quantizer.num_codes (now 64)"],
+    ),
+    "codes die": (
+        ["dead codes"],
+        VQ | {"code_counts": code_counts(used=40), "metrics": history(perplexity=[15.0] * EPOCHS)},
+        ["24 of 64 codes (38%)", "2,000 indices", "model.architecture.quantizer.decay to 0.9", "fsq or simvq"],
+    ),
+    "codes of a grid die": (
+        ["dead codes"],
+        VQ | {"code_counts": code_counts(used=40), "experiment": experiment(FSQ, preset="vq")},
+        ["24 of 64 codes", "model.architecture.quantizer.levels (now [4, 4, 4])"],
     ),
 }
 
@@ -383,7 +421,14 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "noisy validation": {"metrics": history(val_total_loss=[12.0] + [5.0, 5.6] * 5 + [5.0])},
     "converged": {"metrics": history(5.0, 5.0)},
     "all groups used": LADDER | {"kl_per_group": varying([3.0, 1.0, 5.0])},
+    "discriminator in balance": discriminator(loss=1.4, accuracy=0.8, real=0.5, fake=-0.4),
+    "discriminator close to a win": discriminator(loss=0.3, accuracy=0.97, real=1.5, fake=-1.6),
+    "discriminator that just started": discriminator(loss=2.0, accuracy=0.5, real=0.0, fake=0.0, epochs=2),
+    "discriminator that raises the negative ELBO": discriminator(loss=1.4, accuracy=0.8, real=0.5, fake=-0.4)
+    | {"metrics": curve(rising(12.0, 5.0, 7.0))},
     "codebook used": VQ | {"metrics": history(perplexity=[15.0] * EPOCHS, used_codes=[60.0] * EPOCHS)},
+    "most codes used": VQ | {"code_counts": code_counts(used=50)},
+    "too few indices to count unused codes": VQ | {"code_counts": code_counts(used=10) // 20},
 }
 
 

@@ -48,9 +48,10 @@ def run(trained: Path, tmp_path: Path) -> Run:
 
 def test_every_available_stage_is_in_the_file(run: Run, splits: Splits) -> None:
     result = evaluate(run, splits, config=QUICK)
-    assert list(result) == ["schema", "model", "measured_with", "likelihood", "latents", "samples"]
+    sections = ["likelihood", "latents", "samples", "image_quality"]
+    assert list(result) == ["schema", "model", "measured_with", *sections]
     assert json.loads((run.path / "evaluation.json").read_text()) == result == run.evaluation
-    for section in ("likelihood", "latents", "samples"):
+    for section in sections:
         assert result[section]["split"] == "test"
         assert result[section]["held_out"]
         assert result[section]["seed"] == 0
@@ -105,23 +106,29 @@ def test_other_images_have_a_file_of_their_own(run: Run, splits: Splits) -> None
 
 VQ = Experiment.model_validate(
     {
-        "model": {"architecture": {"name": "vq", "num_codes": 5}, "network": {"name": "conv", "widths": [4]}},
+        "model": {
+            "architecture": {"name": "vq", "quantizer": {"name": "ema", "num_codes": 5}},
+            "network": {"name": "conv", "widths": [4]},
+        },
         "training": {"epochs": 1, "batch_size": 8},
     }
 )
 
 
 def test_discrete_codes_have_fewer_stages(splits: Splits, run: Run) -> None:
-    assert available_stages(run.load_model(), splits) == ("likelihood", "latents", "samples")
+    assert available_stages(run.load_model(), splits) == ("likelihood", "latents", "samples", "image-quality")
     model = build_model(VQ, DatasetInfo.from_splits(splits))
-    assert available_stages(model, splits) == ("likelihood", "samples")
+    assert available_stages(model, splits) == ("likelihood", "samples", "image-quality")
 
 
 def test_discrete_codes_have_perplexity_but_no_nll(splits: Splits, tmp_path: Path) -> None:
     run = trainer.train(VQ, splits, tmp_path / "vq")
-    section = evaluate(run, splits, stages=["likelihood"], config=QUICK)["likelihood"]
+    result = evaluate(run, splits, stages=["likelihood", "image-quality"], config=QUICK)
+    section, quality = result["likelihood"], result["image_quality"]
     assert 1 <= section["perplexity"] <= section["used_codes"] <= 5
     assert "nll" not in section
+    assert quality["code_usage"]["mean"] == section["used_codes"] / 5
+    assert load_per_image(run, run.evaluation)["image_quality"]["psnr"].shape == (20,)
 
 
 def test_unfinished_run_unknown_stage_and_invalid_numbers_are_rejected(run: Run, splits: Splits) -> None:

@@ -11,7 +11,7 @@ from keras_vae import VAE, VQVAE, BaseVAE, HierarchicalVAE
 from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Normal
-from keras_vae.components.vector_quantizer import VectorQuantizerEMA
+from keras_vae.components.quantizers import VectorQuantizerEMA
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.networks import Conv
@@ -28,7 +28,7 @@ def ladder() -> BaseVAE:
 
 
 def codebook() -> BaseVAE:
-    parts = {"codebook": VectorQuantizerEMA(num_codes=8), "prior": AutoregressivePrior(4, 1)}
+    parts = {"quantizer": VectorQuantizerEMA(num_codes=8), "prior": AutoregressivePrior(4, 1)}
     return VQVAE.from_network(Conv(widths=(2, 4), dense_units=4), SHAPE, code_dim=4, seed=0, **parts)
 
 

@@ -101,7 +101,7 @@ def test_settings_of_the_objective_are_not_set_on_the_model(name: str, vae: VAE)
 
 
 def test_settings_of_components_with_weights_are_fixed_once_built() -> None:
-    codebook = VQVAE.from_network(Conv(widths=(4,), dense_units=4), (8, 8, 1), code_dim=4).codebook
+    codebook = VQVAE.from_network(Conv(widths=(4,), dense_units=4), (8, 8, 1), code_dim=4).quantizer
     with pytest.raises(InputError, match=r"^decay = 0\.5: fixed when VectorQuantizerEMA was built; "):
         codebook.decay = 0.5
     assert codebook.get_config()["decay"] != 0.5

@@ -14,7 +14,7 @@ from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic
 from keras_vae.components.objectives import DIPVAE, IWAE
 from keras_vae.components.priors import VampPrior
-from keras_vae.components.vector_quantizer import VectorQuantizerEMA, codebook_usage
+from keras_vae.components.quantizers import VectorQuantizerEMA, codebook_usage
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.models.vq import VQVAE
@@ -29,7 +29,7 @@ def make_vq() -> MakeVQ:
     def make(image_shape: tuple[int, int, int] = (9, 11, 1), **kwargs: object) -> VQVAE:
         keras.utils.set_random_seed(1)
         kwargs = {
-            "codebook": VectorQuantizerEMA(num_codes=5),
+            "quantizer": VectorQuantizerEMA(num_codes=5),
             "prior": AutoregressivePrior(width=8, num_blocks=1, num_heads=2),
             "seed": 5,
             **kwargs,
@@ -45,7 +45,7 @@ def randomized(vae: VQVAE) -> VQVAE:
     for model in (vae.encoder, vae.decoder, vae.prior):
         model.set_weights([rng.normal(0, 0.4, weight.shape) for weight in model.get_weights()])
     maps = vae.encoder.predict_on_batch(rng.random((24, *vae.image_shape), "float32"))
-    vae.codebook(ops.cast(maps, "float32"), np.linspace(0, 0.99, vae.codebook.num_codes).astype("float32"))
+    vae.quantizer(ops.cast(maps, "float32"), np.linspace(0, 0.99, vae.quantizer.num_codes).astype("float32"))
     return vae
 
 
@@ -59,7 +59,7 @@ def test_terms_equal_distortion_and_rate_computed_in_numpy(make_vq: MakeVQ, imag
     assert vae.has_bound
     x = images.astype("float64") / 255
     maps = vae.encoder.predict_on_batch(x.astype("float32"))
-    vectors = ops.convert_to_numpy(vae.codebook.vectors)
+    vectors = ops.convert_to_numpy(vae.quantizer.vectors)
     indices = nearest_indices(maps, vectors)
     assert len(np.unique(indices)) > 1
     logits = vae.decoder.predict_on_batch(vectors[indices]).astype("float64")
@@ -92,7 +92,7 @@ def test_loaded_model_continues_training_like_the_saved_one(make_vq: MakeVQ, ima
     np.testing.assert_allclose(history["negative_elbo"], total, rtol=1e-5)
     vae.save(tmp_path / "vq.keras")
     loaded = keras.saving.load_model(tmp_path / "vq.keras", safe_mode=True)
-    for saved, read in zip(vae.codebook.get_weights(), loaded.codebook.get_weights(), strict=True):
+    for saved, read in zip(vae.quantizer.get_weights(), loaded.quantizer.get_weights(), strict=True):
         np.testing.assert_array_equal(saved, read)
     np.testing.assert_array_equal(loaded.elbo(images), vae.elbo(images))
     np.testing.assert_array_equal(loaded.sample(3), vae.sample(3))
@@ -120,7 +120,7 @@ def test_training_changes_every_weight_and_evaluation_changes_none(images: Array
         Conv(widths=(4, 6)),
         (10, 12, 3),
         code_dim=3,
-        codebook=VectorQuantizerEMA(num_codes=5),
+        quantizer=VectorQuantizerEMA(num_codes=5),
         prior=AutoregressivePrior(width=8, num_blocks=1, num_heads=2),
         likelihood=DiscretizedLogistic(num_components=2),
         condition=ClassLabel(classes=4),

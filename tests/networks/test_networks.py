@@ -12,12 +12,12 @@ from keras_vae import networks
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array, Tensor
-from keras_vae.networks.base import Network, SpatialNetwork
+from keras_vae.networks.base import SpatialNetwork, VectorNetwork
 from keras_vae.networks.conv import Conv
 from keras_vae.networks.mlp import MLP
 from keras_vae.networks.resnet import ResNet, residual_block
 
-SMALL: dict[str, list[Network]] = {
+SMALL: dict[str, list[VectorNetwork]] = {
     "conv": [Conv(widths=(2, 3), dense_units=4)],
     "mlp": [MLP(widths=(6, 5)), MLP(widths=(6, 6), activation="gelu", residual=True)],
     "resnet": [
@@ -25,8 +25,9 @@ SMALL: dict[str, list[Network]] = {
         ResNet(widths=(8,), blocks=2, dense_units=5, attention=True, groups=2),
     ],
 }
-# A family without settings above is tested with its defaults.
-NETWORKS = [network for name, cls in registry.registered("network").items() for network in SMALL.get(name, [cls()])]
+# A family without settings above is tested with its defaults. Those of maps have their own tests.
+FAMILIES = {name: cls for name, cls in registry.registered("network").items() if issubclass(cls, VectorNetwork)}
+NETWORKS = [network for name, cls in FAMILIES.items() for network in SMALL.get(name, [cls()])]
 SPATIAL = [network for network in NETWORKS if isinstance(network, SpatialNetwork)]
 MAP_SHAPES = [(9, 11, 1), (4, 5, 1), (1, 1, 1)]
 
@@ -65,7 +66,7 @@ def layer_table(model: keras.Model) -> list[tuple[str, tuple[int, ...]]]:
 @all_networks
 # JAX needs seconds to compile the initial weights of every new shape, so use few shapes.
 @pytest.mark.parametrize(("shape", "latent_dim"), [((31, 45, 3), 5), ((28, 28, 1), 1), ((1, 1, 1), 5)], ids=str)
-def test_outputs_have_the_requested_sizes(network: Network, shape: tuple[int, int, int], latent_dim: int) -> None:
+def test_outputs_have_the_requested_sizes(network: VectorNetwork, shape: tuple[int, int, int], latent_dim: int) -> None:
     encoder, decoder = network.encoder(shape, latent_dim), network.decoder(latent_dim, (*shape[:2], 7))
     assert (encoder.name, decoder.name) == ("encoder", "decoder")
     assert [layer.name for layer in encoder.layers[-2:]] == ["z_mean", "z_log_var"]
@@ -74,7 +75,7 @@ def test_outputs_have_the_requested_sizes(network: Network, shape: tuple[int, in
 
 
 @all_networks
-def test_encoder_outputs_follow_the_order_of_param_sizes(network: Network) -> None:
+def test_encoder_outputs_follow_the_order_of_param_sizes(network: VectorNetwork) -> None:
     encoder = network.encoder((9, 11, 1), 3, param_sizes={"z_mean": 3, "factor": 6, "context": 4})
     outputs = encoder(noise(2, 9, 11, 1))
     assert isinstance(outputs, list)
@@ -101,7 +102,7 @@ def assert_training_changes_every_weight(encoder: keras.Model, decoder: keras.Mo
 
 
 @all_networks
-def test_gradients_reach_every_weight(network: Network) -> None:
+def test_gradients_reach_every_weight(network: VectorNetwork) -> None:
     shape = (9, 11, 1)
     assert_training_changes_every_weight(network.encoder(shape, 3), network.decoder(3, shape), noise(6, *shape))
 
@@ -114,7 +115,7 @@ def test_gradients_reach_every_weight_of_map_models(network: SpatialNetwork) -> 
 
 
 @all_networks
-def test_saved_and_loaded_models_have_equal_outputs(network: Network, tmp_path: Path) -> None:
+def test_saved_and_loaded_models_have_equal_outputs(network: VectorNetwork, tmp_path: Path) -> None:
     shape = (9, 11, 3)
     for model, inputs in (
         (network.encoder(shape, 3), noise(2, *shape)),
@@ -130,7 +131,7 @@ def test_saved_and_loaded_models_have_equal_outputs(network: Network, tmp_path: 
 
 
 @all_networks
-def test_outputs_are_float32_under_mixed_precision(network: Network, mixed_precision: None) -> None:
+def test_outputs_are_float32_under_mixed_precision(network: VectorNetwork, mixed_precision: None) -> None:
     shape = (9, 11, 1)
     encoder, decoder = network.encoder(shape, 3), network.decoder(3, shape)
     outputs = [*encoder(noise(2, *shape)), decoder(noise(2, 3))]
@@ -171,7 +172,7 @@ def test_map_decoder_rejects_a_map_of_the_wrong_size(network: SpatialNetwork) ->
 
 
 @all_networks
-def test_invalid_sizes_are_rejected(network: Network) -> None:
+def test_invalid_sizes_are_rejected(network: VectorNetwork) -> None:
     with pytest.raises(InputError, match="latent_dim = 0"):
         network.encoder((9, 11, 1), 0)
     with pytest.raises(InputError, match="z_scale = 0"):

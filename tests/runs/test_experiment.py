@@ -176,7 +176,7 @@ def test_every_preset_cites_its_paper() -> None:
         [
             "compact",
             *("tutorial", "classic", "mlp", "iwae", "vamp", "flow-prior", "iaf", "beta-vae", "beta-tcvae", "dip-vae"),
-            *("info-vae", "conditional", "ladder", "vq", "rae", "continuous-bernoulli", "photo"),
+            *("info-vae", "conditional", "ladder", "vq", "rae", "continuous-bernoulli", "photo", "kl-f4", "kl-f8"),
         ]
     )
     for name in preset_names():

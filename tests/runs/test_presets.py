@@ -15,7 +15,7 @@ from keras_vae.runs.experiment import Experiment, preset_names
 from keras_vae.training.prior_fitting import fit_prior
 from keras_vae.training.trainer import train
 
-SIZES = {"photo": (32, 40, 3)}
+SIZES = {"photo": (32, 40, 3), "kl-f4": (32, 16, 3), "kl-f8": (16, 32, 3)}
 
 
 def splits_for(name: str) -> Splits:

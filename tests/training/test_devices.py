@@ -39,7 +39,7 @@ images = (np.indices((8, 8)).sum(0)[None, ..., None] * levels).astype("uint8")
 splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
 sizes = {
     "ladder": ["model.architecture.widths=[2, 3]", "model.architecture.groups=[0, 1]"],
-    "vq": ["model.architecture.num_codes=8", "model.network.widths=[2, 3]"],
+    "vq": ["model.architecture.quantizer.num_codes=8", "model.network.widths=[2, 3]"],
 }
 
 def tiny(name):

@@ -43,7 +43,7 @@ EXPERIMENTS = {
         ["training.plateau.patience=1", "training.ema_window=0.5", "model.network.dense_units=4"],
     ),
     "VampPrior": ("classic", ['model.prior={name="vamp", num_components=3}', "model.network.dense_units=4"]),
-    "VQ": ("vq", ["model.architecture.num_codes=4", "model.architecture.code_dim=2"]),
+    "VQ": ("vq", ["model.architecture.quantizer.num_codes=4", "model.architecture.code_dim=2"]),
 }
 """Presets and settings."""
 

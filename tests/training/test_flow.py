@@ -162,6 +162,6 @@ def test_public_names_are_imported_on_first_use() -> None:
 def test_prior_that_cannot_be_fitted_is_rejected_before_anything_is_written(run: Run) -> None:
     before = {path.name for path in run.path.iterdir()}
     for prior in ("vamp", {"name": "standard-normal"}):
-        with pytest.raises(InputError, match="cannot be fitted to codes; choose realnvp or mixture"):
+        with pytest.raises(InputError, match="cannot be fitted to codes; choose realnvp, mixture or flow-matching"):
             fit_prior(run, prior)
     assert {path.name for path in run.path.iterdir()} == before

@@ -49,7 +49,7 @@ app = typer.Typer(
 for command in (
     *(training.train, sweeping.sweep, inspecting.plot, inspecting.sample, training.fit_prior, training.trust),
     *(measuring.evaluate, measuring.compare, measuring.doctor),
-    *(using.encode, using.reconstruct, scoring.score),
+    *(using.encode, using.reconstruct, using.impute, scoring.score),
     explorer.explore,
     *(shipping.export, shipping.push, shipping.pull),
     *(inspecting.info, inspecting.presets, inspecting.data),

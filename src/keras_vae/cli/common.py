@@ -187,7 +187,9 @@ def with_data(
         # Settings of the folder on which a run was trained do not apply to other sources.
         unset = {"data.background": "refuse", "data.scale": "refuse", "data.skip_broken": False}
         reset = () if to_path(source or "").is_dir() else unset
-        settings |= {"data.load": "auto"} | {key: unset[key] for key in reset if settings[key] is None}
+        settings |= {"data.load": "auto", "data.missing": "refuse"} | {
+            key: unset[key] for key in reset if settings[key] is None
+        }
     return experiment.with_overrides(
         [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value is not None]
     )

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 # The help lists the plots as text because their registry takes too long to import; the tests compare the two.
 KINDS = (
-    *("grid", "samples", "neighbors", "reconstructions", "worst-reconstructions", "latents", "traversals"),
-    *("interpolation", "kl-per-dimension", "curves", "rate-distortion"),
+    *("grid", "samples", "neighbors", "reconstructions", "worst-reconstructions", "image-quality", "latents"),
+    *("traversals", "interpolation", "kl-per-dimension", "curves", "rate-distortion"),
 )
 ALL = "all"
 KindArgument = Annotated[
@@ -235,6 +235,9 @@ def info(run: RunArgument, as_json: JsonOption = False) -> None:
     count = environment.get("num_devices", 1)
     on_devices = f" on {count} devices" if count > 1 else ""
     print(f"made with  keras-vae {environment['versions']['keras-vae']}, {environment['backend']}{on_devices}")
+    if experiment.model.image_losses:
+        names = ", ".join(loss["name"] for loss in experiment.model.image_losses)
+        print(f"loss       {experiment.model.objective['name']}, {names}: total_loss is not a bound on −log p(x)")
     print_result(opened, opened.evaluation)
 
 

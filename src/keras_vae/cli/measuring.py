@@ -45,8 +45,9 @@ StagesOption = Annotated[
     str | None,
     typer.Option(
         metavar="STAGE,…",
-        help="Stages, separated by commas: likelihood, latents, samples, disentanglement. Default: all that apply.",
-        autocompletion=completion.in_list("likelihood", "latents", "samples", "disentanglement"),
+        help="Stages, separated by commas: likelihood, latents, samples, image-quality, disentanglement. Default: all "
+        "that apply.",
+        autocompletion=completion.in_list("likelihood", "latents", "samples", "image-quality", "disentanglement"),
     ),
 ]
 SamplesOption = Annotated[
@@ -123,7 +124,7 @@ def evaluate(
     With --part, only nll is measured, on a part of the images; all other numbers follow when the parts are merged.
     """
     from keras_vae.data.sources import load_source
-    from keras_vae.evaluation.evaluate import evaluate, likelihood_folder
+    from keras_vae.evaluation.evaluate import evaluate, has_log_prior, likelihood_folder
     from keras_vae.runs.run import Run
 
     opened, chosen_part = Run.open(run), Part.of(part, "--part")
@@ -149,6 +150,11 @@ def evaluate(
     opened = open_to_write(run, lock=chosen_part is None)
     import_keras(backend or Backend(opened.environment["backend"]), devices)
     model = load_model(opened, prior)
+    if not (chosen or has_log_prior(model)):
+        say(
+            f"likelihood, latents: left out, because the prior has no log-density in {model.latent_dim} dimensions; "
+            "measure them with --prior original"
+        )
     measured = splits if loaded is None else _with_test_images(splits, loaded)
     stored: dict[str, Any] = {
         "prior": None if prior is None else prior.value,

@@ -20,7 +20,6 @@ from keras_vae.cli.common import (
     SkipBrokenOption,
     check_out,
     import_keras,
-    load_model,
     load_own_splits,
     say,
     working,
@@ -216,8 +215,13 @@ class Scoring(NamedTuple):
         run.require_same_images(splits)
         import_keras(devices=settings.devices)
         from keras_vae.models.inputs import dataset_condition
+        from keras_vae.runs.loading import load_scoring_model
 
-        model, reference = load_model(run), splits.train.subsample_evenly(REFERENCE_IMAGES)
+        with working(f"loading {run.name}"):
+            model, note = load_scoring_model(run)
+        if note:
+            say(f"{run.path}: {note}")
+        reference = splits.train.subsample_evenly(REFERENCE_IMAGES)
         seed = run.experiment.seed if settings.seed is None else settings.seed
         condition = dataset_condition(model, reference)
         with working(f"scoring {len(reference):,} training images"):

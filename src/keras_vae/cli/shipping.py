@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from keras_vae.cli.common import (
 )
 from keras_vae.core.errors import InputError
 
+if TYPE_CHECKING:
+    from keras_vae.runs.run import Run
+
 RepositoryArgument = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A repository on the Hugging Face Hub.")]
 
 
@@ -31,6 +34,7 @@ class Target(StrEnum):
     SAVEDMODEL = "savedmodel"
     LITERT = "litert"
     KERAS = "keras"
+    DIFFUSERS = "diffusers"
     SPACE = "space"
 
 
@@ -60,25 +64,23 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model as verified graphs that run without this package, or as a Hugging Face Space."""
+    """Export a model as verified graphs that run without this package, for diffusers, or as a Hugging Face Space."""
     from keras_vae.core.files import check_destination
     from keras_vae.integrations.export.formats import FORMATS
     from keras_vae.runs.run import Run
 
-    if form is not Target.SPACE:
+    if form.value in FORMATS:
         FORMATS[form.value].check_installed()
     opened = open_to_write(run) if out is None else Run.open(run)
     folder = out or opened.path_to_write("export") / form.value
-    if form is Target.SPACE:
-        from keras_vae.explorer import write_space
-
+    if form.value not in FORMATS:
         graph_options = {
             **{"prior": prior, "input-dtype": input_dtype is InputDtype.FLOAT32, "json": as_json},
             "threshold": threshold != 0.05,
         }
         if unused := [f"--{name}" for name, value in graph_options.items() if value]:
-            raise InputError(f"{', '.join(unused)}: not available with --format space; leave it out")
-        print(write_space(opened, folder, force=force))
+            raise InputError(f"{', '.join(unused)}: not available with --format {form.value}; leave it out")
+        print(_write_folder(opened, form, folder, force=force))
         return
     check_destination(folder, force=force, marker="manifest.json", kind="export")
     import_keras(Backend.TENSORFLOW)
@@ -114,6 +116,18 @@ def export(
         for name, graph in manifest["graphs"].items()
         for output, port in graph["outputs"].items()
     )
+
+
+def _write_folder(run: "Run", form: Target, folder: Path, *, force: bool) -> Path:
+    """Write a format that consists of the model instead of graphs, and return its folder."""
+    if form is Target.SPACE:
+        from keras_vae.explorer import write_space
+
+        return write_space(run, folder, force=force)
+    import_keras(Backend.TENSORFLOW)
+    from keras_vae.integrations.diffusers import to_diffusers
+
+    return to_diffusers(run, folder, force=force)
 
 
 def push(

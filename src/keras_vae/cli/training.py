@@ -36,6 +36,7 @@ from keras_vae.cli.common import (
     say_findings,
     with_data,
 )
+from keras_vae.cli.starting import Part, convert, initial_experiment, is_foreign_model, start_settings
 from keras_vae.core.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from keras_vae.data.dataset import Splits
     from keras_vae.evaluation.diagnostics import Finding
     from keras_vae.integrations.trackers.base import Tracker
+    from keras_vae.models.base import BaseVAE
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
@@ -75,6 +77,19 @@ def train(
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="The run folder. Default: runs/NAME.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Start from the weights of a run, a .keras file, or an AutoencoderKL of diffusers. Without a preset, "
+            "train with its networks.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
+    freeze: Annotated[
+        list[Part] | None,
+        typer.Option("--freeze", help="Keep the weights of this network; may be repeated."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -109,10 +124,10 @@ def train(
     """Train a model into a new run folder, evaluate it, and write a report with figures."""
     from keras_vae.integrations.trackers import check_installed
     from keras_vae.runs import user_code
-    from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.files import free_path
     from keras_vae.runs.run import Run
 
+    initial: BaseVAE | None = None
     trackers = list(dict.fromkeys(trackers or []))
     for name in trackers:
         check_installed(name)
@@ -126,6 +141,7 @@ def train(
             "--fit": fit,
         }
         given |= {"--background": background, "--scale": scale, "--skip-broken": skip_broken}
+        given |= {"--init": init, "--freeze": freeze}
         _reject_with_resume({**given, "--out": out, "--set": settings, "--import": imports})
         interrupted = Run.open(resume)
         is_done = interrupted.is_complete and interrupted.evaluation is not None and interrupted.has_report
@@ -142,11 +158,14 @@ def train(
             )
         devices = devices or (None if distributed else str(interrupted.environment.get("num_devices", 1)))
     else:
+        if init is not None and is_foreign_model(init):
+            import_keras(backend, devices)
+            initial = convert(init)
         # The source of the experiment file becomes an absolute path as well.
-        experiment = Experiment.load(source or "classic")
+        experiment = initial_experiment(source, init, initial)
         experiment = with_data(
             experiment, data or experiment.data.source, image_size, color, background, fit, scale, skip_broken
-        ).with_overrides(settings or [])
+        ).with_overrides([*start_settings(init, freeze or []), *(settings or [])])
         path = out or free_path(experiment.name)
         if path.exists():
             raise InputError(
@@ -161,7 +180,7 @@ def train(
         from keras_vae.core.backend import join_cluster
 
         join_cluster(path.parent / f".{path.name}.processes")
-    findings = _train(experiment, splits, path, imports or [], trackers, resumes=resume is not None)
+    findings = _train(experiment, splits, path, imports or [], trackers, resumes=resume is not None, initial=initial)
     print_evaluation(Run(path), as_json)
     say_findings(path, findings)
     if not as_json:
@@ -173,10 +192,18 @@ def fit_prior(
     prior: Annotated[
         str,
         typer.Option(
-            help="A prior that can be learned: realnvp or mixture.",
-            autocompletion=completion.words("realnvp", "mixture"),
+            help="A prior that can be learned: realnvp, mixture or flow-matching. The last one gives the best samples.",
+            autocompletion=completion.words("realnvp", "mixture", "flow-matching"),
         ),
     ] = "realnvp",
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the codes. Default: 30, or enough for 9,000 steps of flow-matching."),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How strongly samples of flow-matching follow the condition of the model. Default: 1."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the prior; may be repeated."),
@@ -188,7 +215,8 @@ def fit_prior(
     from keras_vae.runs.experiment import Experiment
     from keras_vae.runs.run import Run
 
-    overrides = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings or [])]
+    settings = [*(settings or []), *([] if guidance is None else [f"guidance={guidance}"])]
+    overrides = [f"model.prior={json.dumps(prior)}", *(f"model.prior.{setting}" for setting in settings)]
     spec = Experiment().with_overrides(overrides).model.prior or {}
     opened = Run.open(run)
     import_keras(Backend(opened.environment["backend"]))
@@ -204,12 +232,14 @@ def fit_prior(
         raise InputError(f"run = {run}: has a fitted prior; replace it with --force")
     from keras_vae.evaluation.descriptions import format_value
 
-    result = fit_prior(opened, spec, splits, progress=progress())
+    result = fit_prior(opened, spec, splits, epochs=epochs, progress=progress())
     if as_json:
         print(json.dumps(result))
         return
     for name, evaluation in result.items():
         print(f"{name:<9} prior: negative_elbo {format_value(evaluation['negative_elbo']):>9} nats per image")
+    if "fitted" not in result:
+        print("fitted    prior: no log-density in so many dimensions, so no negative_elbo; `vae sample` draws from it")
 
 
 def trust(run: RunArgument) -> None:
@@ -250,6 +280,7 @@ def _train(
     trackers: Sequence[TrackerChoice],
     *,
     resumes: bool,
+    initial: "BaseVAE | None",
 ) -> "Sequence[Finding]":
     """Train, evaluate and report a run, and return its problems."""
     from rich.console import Console
@@ -284,7 +315,7 @@ def _train(
                 if resumes:
                     run = trainer.resume(path, splits, callbacks=callbacks)
                 else:
-                    run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports)
+                    run = trainer.train(experiment, splits, path, callbacks=callbacks, imports=imports, initial=initial)
                 processes.leave_cluster()
             if not leads:
                 raise typer.Exit

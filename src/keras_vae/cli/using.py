@@ -1,5 +1,6 @@
-"""Commands that apply a trained model to images: encode and reconstruct, and what `score` shares with them."""
+"""Commands that apply a model to images: encode, reconstruct and impute, and what `score` shares with them."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from keras_vae.cli.common import (
     PartOption,
     RunArgument,
     ScaleOption,
+    SeedOption,
     SkipBrokenOption,
     check_out,
     class_name,
@@ -28,8 +30,11 @@ from keras_vae.cli.common import (
     say,
     say_part,
     with_data,
+    working,
 )
+from keras_vae.cli.measuring import ProposalOption
 from keras_vae.core.errors import InputError
+from keras_vae.core.files import to_path
 from keras_vae.core.parts import Part
 
 if TYPE_CHECKING:
@@ -56,6 +61,19 @@ ConditionOption = Annotated[
         help="Conditional models: label of all images, a class name or number. Default: the label of each image.",
     ),
 ]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The observed pixels: a picture with white for observed, or a .npy or .npz file of booleans, H x W for "
+        "all images, or one mask per image of the source.",
+    ),
+]
+CountOption = Annotated[
+    int, typer.Option("-n", "--n", metavar="N", min=1, help="Number of images, evenly spaced over the source.")
+]
+IMPUTATION_SAMPLES, INTERVAL = 500, 0.9
+"""Defaults of `vae impute`."""
 
 
 def encode(
@@ -71,6 +89,12 @@ def encode(
     scale: ScaleOption = None,
     skip_broken: SkipBrokenOption = False,
     devices: DevicesOption = None,
+    normalized: Annotated[
+        bool,
+        typer.Option(
+            "--normalized", help="Subtract the mean of the codes of the training images and divide by their deviation."
+        ),
+    ] = False,
     force: ForceTableOption = False,
 ) -> None:
     """Encode images: write a table with the name, label, posterior mean and log-variance of each image."""
@@ -82,10 +106,10 @@ def encode(
     condition = condition_of_blocks(opened, model, stream, label)
 
     def columns(block: "Block") -> dict[str, Any]:
-        encoding = model.encode(block.images, condition=condition(block))
+        encoding = model.encode(block.images, condition=condition(block), normalized=normalized)
         return name_and_label(stream, block) | encoding.as_dict()
 
-    write_table(opened, stream, out, "encoding", columns, chosen, force, label=label)
+    write_table(opened, stream, out, "encoding", columns, chosen, force, label=label, normalized=normalized)
     if chosen is None:
         print(out)
 
@@ -97,10 +121,9 @@ def reconstruct(
         typer.Option(metavar="FILE", help="A .png file with originals and reconstructions, or a .npz file of floats."),
     ],
     data: DataOption = None,
+    mask: MaskOption = None,
     label: ConditionOption = None,
-    n: Annotated[
-        int, typer.Option("-n", "--n", metavar="N", min=1, help="Number of images, evenly spaced over the source.")
-    ] = 20,
+    n: CountOption = 20,
     image_size: ImageSizeOption = None,
     color: ColorOption = None,
     fit: FitOption = None,
@@ -109,8 +132,12 @@ def reconstruct(
     skip_broken: SkipBrokenOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Reconstruct images and print the path of the file."""
+    """Reconstruct images and print the path of the file; with --mask, fill missing pixels as `vae impute` does."""
     check_out(out, (".png", ".npz"), force)
+    if mask is not None:
+        conversion = (image_size, color, background, fit, scale, skip_broken)
+        _write_imputation(run, out, data, mask, label, n, conversion, IMPUTATION_SAMPLES, INTERVAL, 0, None)
+        return
     opened, stream = open_images(run, data, image_size, color, background, fit, scale, skip_broken)
     import_keras()
     import numpy as np
@@ -131,6 +158,84 @@ def reconstruct(
     print(out)
 
 
+def impute(
+    run: RunArgument,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="A .png file with observed and imputed images and the bounds of intervals, or a .npz file of floats.",
+        ),
+    ],
+    data: DataOption = None,
+    mask: MaskOption = None,
+    label: ConditionOption = None,
+    n: CountOption = 20,
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="K", min=1, help="Number of importance samples per image.")
+    ] = IMPUTATION_SAMPLES,
+    interval: Annotated[float, typer.Option(help="Probability of the interval of each pixel.")] = INTERVAL,
+    proposal: ProposalOption = None,
+    seed: SeedOption = 0,
+    image_size: ImageSizeOption = None,
+    color: ColorOption = None,
+    fit: FitOption = None,
+    background: BackgroundOption = None,
+    scale: ScaleOption = None,
+    skip_broken: SkipBrokenOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Fill the missing pixels of images, with an interval for each, and print the path of the file.
+
+    Missing pixels are those of --mask, and in .npy and .npz files NaN and those of the arrays `mask`, `mask_test`, ….
+    """
+    check_out(out, (".png", ".npz"), force)
+    conversion = (image_size, color, background, fit, scale, skip_broken)
+    _write_imputation(run, out, data, mask, label, n, conversion, samples, interval, seed or 0, proposal)
+
+
+def _write_imputation(
+    run: Path,
+    out: Path,
+    data: str | None,
+    mask: Path | None,
+    label: str | None,
+    n: int,
+    conversion: tuple[Any, ...],
+    samples: int,
+    interval: float,
+    seed: int,
+    proposal: str | None,
+) -> None:
+    """Fill the missing pixels of images of a source, write the file of `--out` and print its path."""
+    opened, stream = open_images(run, data, *conversion, missing=True)
+    import_keras()
+    import numpy as np
+
+    from keras_vae.cli.imputing import imputation_figure, observed_pixels
+    from keras_vae.core.files import replacing
+    from keras_vae.report import figures
+
+    block = stream.subsample_evenly(n)
+    observed = observed_pixels(block.images, mask, len(stream))
+    model = load_model(opened)
+    condition = condition_of_blocks(opened, model, stream, label)(block)
+    options: dict[str, Any] = {"samples": samples, "interval": interval, "seed": seed, "proposal": proposal}
+    with warnings.catch_warnings(action="ignore", category=UserWarning), working("imputing"):
+        imputed = model.impute(np.ma.getdata(block.images), observed, condition=condition, **options)
+    if model.is_stochastic:
+        sizes = imputed.effective_sample_size.astype("float64")
+        say(f"effective sample size of {samples:,}: median {np.median(sizes):.0f}, lowest {sizes.min():.0f}")
+        if low := int((sizes < 10).sum()):
+            say(f"below 10 for {low} of {len(sizes)} images, which are unreliable; use more --samples")
+    if out.suffix == ".npz":
+        with replacing(out) as temporary:
+            np.savez(temporary, **imputed._asdict(), names=np.array(block.names))
+    else:
+        figures.save(imputation_figure(block.images, imputed, interval, opened.name), out)
+    print(out)
+
+
 def check_table(out: Path, force: bool, part: Part | None = None) -> None:
     """Reject a table whose format is unknown or whose file cannot be written; lock it, unless a part is computed."""
     from keras_vae.core import tables
@@ -148,8 +253,13 @@ def open_images(
     fit: Fit | None,
     scale: float | None,
     skip_broken: bool,
+    *,
+    missing: bool = False,
 ) -> "tuple[Run, Stream]":
-    """Open a complete run and the images to apply it to, resized and converted like its training images."""
+    """Open a complete run and the images to apply it to, resized and converted like its training images.
+
+    Files may have missing pixels if `missing` is True, or if the run was trained on them.
+    """
     from keras_vae.data.sources import open_stream
     from keras_vae.runs.run import Run
 
@@ -158,6 +268,8 @@ def open_images(
     if data is None:
         opened.require_source()
     experiment = with_data(opened.experiment, data, image_size, color, background, fit, scale, skip_broken)
+    if missing and to_path(experiment.data.source).is_file():
+        experiment = experiment.with_overrides(["data.missing=mask"])
     stream = open_stream(experiment.data, progress())
     for note in stream.notes:
         say(note)

@@ -1,4 +1,4 @@
-"""Components of a model, each replaceable: priors, posteriors, likelihoods, objectives, conditions, schedules."""
+"""Components of a model, each replaceable: priors, posteriors, quantizers, likelihoods, objectives and so on."""
 
 import lazy_loader
 
@@ -7,12 +7,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     [
         "autoregressive_prior",
         "conditions",
+        "image_losses",
         "likelihoods",
         "objectives",
         "optimizers",
         "posteriors",
         "priors",
+        "quantizers",
         "schedules",
-        "vector_quantizer",
     ],
 )

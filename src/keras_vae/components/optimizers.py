@@ -7,6 +7,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from keras_vae.components.image_losses import WEIGHT_PREFIX
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Tensor
 
@@ -23,6 +24,23 @@ class _Wrapper(keras.optimizers.Optimizer):
             variable.assign(store[str(index)])
 
 
+def exempt_image_losses(optimizer: keras.optimizers.Optimizer) -> None:
+    """Exempt the weights of image losses from weight decay, so that they do not change before their start.
+
+    Args:
+        optimizer: An optimizer, which may wrap another one. Nothing changes if it is built.
+    """
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    if not optimizer.built:
+        # Keras replaces the exemptions that exist already.
+        pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+        exempt: set[int] = getattr(optimizer, "_exclude_from_weight_decay", set())
+        names = [WEIGHT_PREFIX] if pattern is None else [WEIGHT_PREFIX, pattern.pattern]
+        optimizer.exclude_from_weight_decay(var_names=names)
+        optimizer._exclude_from_weight_decay |= exempt
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class AveragingOptimizer(_Wrapper):
     r"""Wraps an optimizer, and keeps an exponential moving average of the weights without a bias to the first steps.
@@ -31,7 +49,8 @@ class AveragingOptimizer(_Wrapper):
     The denominator corrects the bias, as in Adam (Kingma and Ba, arXiv 1412.6980). Keras's `use_ema` starts from
     \(\theta_1\), whose weight is \((1 - \tfrac1w)^{t-1}\).
 
-    As with `use_ema`, the averages replace the weights of the model at the end of `fit`.
+    As with `use_ema`, the averages replace the weights of the model at the end of `fit`. The weights of image losses
+    are not averaged, because training continues with them.
 
     Args:
         inner_optimizer: The optimizer that trains the model.
@@ -64,6 +83,8 @@ class AveragingOptimizer(_Wrapper):
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Replace the values of variables by their averages."""
         for variable, average in zip(var_list, self.averages, strict=True):
+            if variable.name.startswith(WEIGHT_PREFIX):
+                continue
             # A copy, because JAX refuses a training step with two variables that share their memory.
             variable.assign(ops.copy(average))
 

@@ -82,6 +82,9 @@ class Posterior(abc.ABC):
 
     kind: ClassVar[str] = "posterior"
 
+    is_elementwise: ClassVar[bool] = False
+    """Whether each dimension of z depends only on the encoder's outputs for this dimension, as latent maps require."""
+
     @abc.abstractmethod
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return the size of each output of the encoder, by name, in order."""
@@ -100,6 +103,8 @@ class DiagonalNormal(Component, Posterior):
         >>> DiagonalNormal().param_sizes(latent_dim=2)
         {'z_mean': 2, 'z_log_var': 2}
     """
+
+    is_elementwise: ClassVar[bool] = True
 
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return the sizes of the means and log-variances."""
@@ -207,6 +212,8 @@ class Deterministic(Component, Posterior):
         >>> Deterministic().param_sizes(latent_dim=2)
         {'z_mean': 2}
     """
+
+    is_elementwise: ClassVar[bool] = True
 
     def param_sizes(self, latent_dim: int) -> dict[str, int]:
         """Return the size of the code."""

@@ -11,10 +11,10 @@ import keras
 from keras import ops
 
 from keras_vae.core.errors import InputError
-from keras_vae.core.registry import PACKAGE, Component, register
+from keras_vae.core.registry import PACKAGE, Component, ComponentLayer, register
 from keras_vae.core.typing import Tensor
 
-ComponentType = TypeVar("ComponentType", bound=Component)
+ComponentType = TypeVar("ComponentType", bound=Component | ComponentLayer)
 
 
 class Schedule(Component, abc.ABC):
@@ -213,7 +213,7 @@ def without_annealing(component: ComponentType) -> ComponentType:
         Constant()
     """
     if isinstance(getattr(component, "schedule", None), Schedule):
-        return dataclasses.replace(component, schedule=Constant())  # type: ignore[call-arg]
+        return dataclasses.replace(component, schedule=Constant())
     return component
 
 
@@ -221,7 +221,8 @@ def in_steps(component: ComponentType, total: int) -> ComponentType:
     """Convert lengths given as fractions of all training steps, floats ≤ 1, to numbers of steps.
 
     Args:
-        component: A schedule or a component with a `schedule`. Other components are returned unchanged.
+        component: A schedule, or a component with a `schedule` or a first step, `start`. Other components are returned
+            unchanged.
         total: Number of training steps.
 
     Example:
@@ -230,18 +231,23 @@ def in_steps(component: ComponentType, total: int) -> ComponentType:
         >>> in_steps(WarmUp(steps=1), total=2000)
         WarmUp(steps=1)
     """
+    if isinstance(component, ComponentLayer):
+        start = getattr(component, "start", 0)
+        if not is_fraction(start):
+            return component
+        return type(component).from_config(component.get_config() | {"start": round(start * total)})
     schedule = getattr(component, "schedule", None)
     changes: dict[str, Any] = {}
     if isinstance(schedule, Schedule):
         changes["schedule"] = in_steps(schedule, total)
-    elif isinstance(component, Schedule) and _is_fraction(getattr(component, "steps", 1)):
-        changes["steps"] = max(1, round(component.steps * total))  # type: ignore[attr-defined]
+    elif isinstance(component, Schedule) and is_fraction(getattr(component, "steps", 1)):
+        changes["steps"] = max(1, round(component.steps * total))  # type: ignore[union-attr]
     return dataclasses.replace(component, **changes) if changes else component
 
 
 def _num_steps(schedule: WarmUp | Cyclical | Cosine | Exponential) -> float:
     """Return the length in steps, and reject fractions: as numbers of steps, they would end before the second step."""
-    if _is_fraction(schedule.steps):
+    if is_fraction(schedule.steps):
         raise InputError(
             f"steps = {schedule.steps}: a fraction of all training steps, but their number is unknown outside of an "
             "experiment; pass an integer"
@@ -249,7 +255,7 @@ def _num_steps(schedule: WarmUp | Cyclical | Cosine | Exponential) -> float:
     return schedule.steps
 
 
-def _is_fraction(steps: float) -> bool:
+def is_fraction(steps: float) -> bool:
     """Return whether a length is a fraction of all steps: 1.0 is all of them, and the integer 1 is one step."""
     return steps <= 1 and not isinstance(steps, numbers.Integral)
 

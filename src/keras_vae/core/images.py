@@ -52,7 +52,10 @@ def check_images(images: Array, shape: tuple[int | None, ...]) -> None:
     if not _are_levels(images.dtype.name):
         low, high = float(images.min()), float(images.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise InputError("images: NaN or infinite pixels; pass floats in [0, 1]")
+            raise InputError(
+                "images: NaN or infinite pixels; pass floats in [0, 1]; if NaN pixels are missing, pass "
+                '{"images": x, "mask": ~np.isnan(x)}'
+            )
         if not (low >= 0 and high <= 1):
             raise InputError(
                 f"images: floats from {low:g} to {high:g}, outside of [0, 1]; divide by 255, or pass uint8 levels"

@@ -1,13 +1,14 @@
 """Functions with custom gradients."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from keras import ops
 
 from keras_vae.core.typing import Tensor
 
 _MAX_FACTORS = 126  # 2⁻¹²⁶ is the smallest normal float32.
+_MIN_NORM, _MAX_BALANCE = 1e-4, 1e4  # As Esser et al., arXiv 2012.09841.
 
 
 def clip_keeping_gradients(x: Tensor, low: float, high: float) -> Tensor:
@@ -77,6 +78,36 @@ def with_gradient(gradient: Callable[..., Tensor]) -> Callable[[Callable[..., Te
         return wrapper
 
     return decorate
+
+
+def balanced_copies(x: Tensor, weights: Sequence[float]) -> list[Tensor]:
+    r"""Return copies of x for several losses, with a gradient in which the losses are balanced.
+
+    \[g = g_0 + \sum_i \lambda_i g_i, \quad \lambda_i = \min\Big(10^4, \frac{\|g_0\|}{\|g_i\| / w_i + 10^{-4}}\Big)\]
+
+    The sum is computed within the backward pass, which remains a single one. Norms are over the whole batch.
+
+    Args:
+        x: Tensor of any shape, float32.
+        weights: Weights \(w_i > 0\) of the losses of all copies but the first; their gradients contain the weights.
+
+    Returns:
+        The first copy, for the losses that define the scale; then one copy per weight.
+    """
+
+    def gradient(upstream: Tensor, _: Tensor) -> Tensor:
+        total, scale = upstream[0], _norm(upstream[0])
+        for index, weight in enumerate(weights, 1):
+            factor = scale / (_norm(upstream[index]) / weight + _MIN_NORM)
+            total = total + ops.minimum(factor, _MAX_BALANCE) * upstream[index]
+        return total
+
+    copies = with_gradient(gradient)(lambda x: ops.stack([x] * (len(weights) + 1)))(x)
+    return [copies[index] for index in range(len(weights) + 1)]
+
+
+def _norm(x: Tensor) -> Tensor:
+    return ops.sqrt(ops.sum(ops.square(x)))
 
 
 @with_gradient(lambda upstream, logits: upstream[..., None] * ops.sign(logits) * ops.sigmoid(-ops.abs(logits)))

@@ -73,8 +73,17 @@ class ComponentLayer(keras.layers.Layer):
         return super().add_weight(*args, **{"autocast": False, **kwargs})
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor by name."""
-        return {**super().get_config(), **{name: getattr(self, name) for name in settings(type(self))}}
+        """Return the arguments of the constructor by name, nested components serialized as Keras expects."""
+        values = {name: getattr(self, name) for name in settings(type(self))}
+        nested = {name: value for name, value in values.items() if isinstance(value, Component | ComponentLayer)}
+        serialized = {name: keras.saving.serialize_keras_object(value) for name, value in nested.items()}
+        return {**super().get_config(), **values, **serialized}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Create the component from the result of `get_config`."""
+        values = {name: _deserialize(config[name]) for name in settings(cls) if name in config}
+        return super().from_config({**config, **values})
 
 
 def register(name: str) -> Callable[[ComponentClass], ComponentClass]:
@@ -213,7 +222,7 @@ def build(kind: str, spec: Mapping[str, Any], where: str | None = None) -> Any:
     try:
         return cls(**arguments)
     except InputError as error:
-        names_argument = str(error).startswith(tuple(f"{key} " for key in accepted))
+        names_argument = str(error).startswith(tuple(f"{key}{end}" for key in accepted for end in (" ", ".")))
         raise InputError(f"{where}.{error}" if names_argument else f"{where} = {name}: {error}") from None
 
 
@@ -266,11 +275,12 @@ def check_component(name: str, value: Any, base: type) -> None:
     if isinstance(value, type) and issubclass(value, base):
         raise InputError(f"{name} = {value.__name__}: a class; pass an instance, such as {value.__name__}()")
     own = {key: cls.__name__ for key, cls in registered(kind).items() if cls.__module__.startswith(f"{PACKAGE}.")}
-    remedy = f"pass an instance of a class in {PACKAGE}.{kind}s: {', '.join(sorted(own.values()))}"
+    module = f"{PACKAGE}.{kind}{'es' if kind.endswith('s') else 's'}"
+    remedy = f"pass an instance of a class in {module}: {', '.join(sorted(own.values()))}"
     if isinstance(value, str):
         names = own | {class_name.lower(): class_name for class_name in own.values()}
         close = difflib.get_close_matches(value.lower(), names, n=1)
-        remedy = f"pass {PACKAGE}.{kind}s.{names[close[0]]}()" if close else remedy
+        remedy = f"pass {module}.{names[close[0]]}()" if close else remedy
     raise InputError(f"{name} = {shown(value)}: not an instance of {base.__name__}; {remedy}")
 
 
@@ -289,7 +299,8 @@ def _deserialize(value: Any) -> Any:
 
 def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
     """Convert a value to the type of a parameter, and the name or table of a component to the component."""
-    kind = getattr(annotation, "kind", None)
+    kinds = (getattr(type_, "kind", None) for type_ in (annotation, *get_args(annotation)))
+    kind = next(filter(None, kinds), None)
     if kind is not None and isinstance(value, str | Mapping):
         return build(kind, {"name": value} if isinstance(value, str) else value, where)
     try:
@@ -300,6 +311,6 @@ def _convert_argument(where: str, value: Any, annotation: Any) -> Any:
 
 def _to_toml(value: Any) -> Any:
     """Convert a setting to a value that TOML can represent."""
-    if isinstance(value, Component):
+    if isinstance(value, Component | ComponentLayer):
         return spec(value.kind, value)
     return list(value) if isinstance(value, tuple) else value

@@ -22,6 +22,7 @@ IMAGES = ("images", "x", "data", "imgs", "arr_0")
 LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
 FACTORS = ("factors", "latents_classes")
 FACTOR_NAMES = "factor_names"
+MASK = "mask"
 
 # In dSprites, pixels are 0 and 1. The names of its factors are listed here, because they are pickled in the file.
 DSPRITES = ("imgs", "latents_classes")
@@ -42,6 +43,7 @@ class SplitKeys(NamedTuple):
     images: str
     labels: str | None
     factors: str | None
+    mask: str | None = None
 
 
 class _SplitArrays(NamedTuple):
@@ -51,9 +53,10 @@ class _SplitArrays(NamedTuple):
     images: NDArray[np.generic]
     labels: NDArray[np.generic] | None = None
     factors: Factors | None = None
+    mask: NDArray[np.generic] | None = None
 
 
-def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> LoadedData:
+def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = (), has_missing: bool = False) -> LoadedData:
     """Load the images of a `.npz` or `.npy` file.
 
     A `.npz` file in the layout of Keras has training images, `x_train`, and optionally test images, `x_test`,
@@ -67,10 +70,14 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
     layout of Keras, and their names, if any, are under `factor_names`. The layout of dSprites, `imgs` and
     `latents_classes`, is also supported.
 
+    Missing pixels, if accepted, are NaN, or False in boolean arrays N x H x W or N x H x W x C: `mask_train` and so on
+    in the layout of Keras, otherwise `mask`.
+
     Args:
         path: The file.
         name: Name of the data set in records; the file's stem by default.
         classes: Names of the classes 0, 1, …, if known.
+        has_missing: Whether images with missing pixels are accepted; otherwise, NaN raises an error.
 
     Returns:
         The images, converted as in `Dataset.from_arrays`, and a note on unused arrays.
@@ -86,13 +93,13 @@ def load_arrays(path: Path, *, name: str = "", classes: Sequence[str] = ()) -> L
         with path.open("rb") as opened:
             file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.ndarray):
-                return _datasets([_SplitArrays("all", file)], path, name, classes, [])
+                return _datasets([_SplitArrays("all", file)], path, name, classes, [], has_missing)
             with file:
                 shapes = read_shapes(file)
-                keys_of_splits = select_keys(shapes)
+                keys_of_splits = select_keys(shapes, with_masks=has_missing)
                 names_key = FACTOR_NAMES if FACTOR_NAMES in shapes and keys_of_splits[0].factors else None
                 notes = describe_unused(path, shapes, keys_of_splits, names_key)
-                return _datasets(_read(file, keys_of_splits, names_key), path, name, classes, notes)
+                return _datasets(_read(file, keys_of_splits, names_key), path, name, classes, notes, has_missing)
 
 
 def describe_unused(
@@ -123,15 +130,27 @@ def level_notes(dtypes: Iterable[np.dtype]) -> list[str]:
 
 
 def _datasets(
-    parts: Sequence[_SplitArrays], path: Path, name: str, classes: Sequence[str], notes: list[str]
+    parts: Sequence[_SplitArrays],
+    path: Path,
+    name: str,
+    classes: Sequence[str],
+    notes: list[str],
+    has_missing: bool,
 ) -> LoadedData:
-    name = name or printable(path.stem)
-    datasets = {
-        part.split: Dataset.from_arrays(
-            part.images, part.labels, name=name, split=part.split, classes=classes, factors=part.factors
+    name, datasets = name or printable(path.stem), {}
+    for part in parts:
+        images = part.images
+        if has_missing and images.dtype.kind == "f":
+            images = np.ma.masked_where(np.isnan(images), images)
+        datasets[part.split] = Dataset.from_arrays(
+            images,
+            part.labels,
+            name=name,
+            split=part.split,
+            classes=classes,
+            factors=part.factors,
+            mask=part.mask,
         )
-        for part in parts
-    }
     notes += level_notes(part.images.dtype for part in parts)
     first, *others = with_same_classes(*datasets.values())
     named = dict(zip(datasets, (first, *others), strict=True))
@@ -148,7 +167,7 @@ def _read(
         if (keys.images, keys.factors) == DSPRITES and images.dtype == np.uint8 and images.max() == 1:
             # Multiply in place, because dSprites takes three gigabytes.
             np.multiply(images, 255, out=images)
-        parts.append(_SplitArrays(keys.split, images, labels, factors))
+        parts.append(_SplitArrays(keys.split, images, labels, factors, file[keys.mask] if keys.mask else None))
     return parts
 
 
@@ -254,11 +273,12 @@ def _check_claim(member: IO[bytes], size: int, name: str) -> int:
     return claimed
 
 
-def select_keys(shapes: dict[str, tuple[int, ...]]) -> list[SplitKeys]:
+def select_keys(shapes: dict[str, tuple[int, ...]], *, with_masks: bool = False) -> list[SplitKeys]:
     """Return the names of the arrays of each split: training, validation and test, or all images.
 
     Args:
         shapes: Shapes of the arrays of a file by name.
+        with_masks: Whether to look for masks of observed pixels.
 
     Raises:
         InputError: It is not clear which arrays are the images, or labels are incomplete.
@@ -279,9 +299,11 @@ def select_keys(shapes: dict[str, tuple[int, ...]]) -> list[SplitKeys]:
 
         images = [f"x_{part}" for part in parts.values()]
         labels, factors = matching_keys("y", "labels"), matching_keys("factors", "factors")
-        return list(map(SplitKeys, parts if len(parts) > 1 else ["all"], images, labels, factors))
+        masks = matching_keys("mask", "masks") if with_masks else [None] * len(parts)
+        return list(map(SplitKeys, parts if len(parts) > 1 else ["all"], images, labels, factors, masks))
+    mask = MASK if with_masks and MASK in shapes else None
     named = [key for key in IMAGES if key in shapes]
-    ranked = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
+    ranked = [key for key, shape in shapes.items() if len(shape) in (3, 4) and key != mask]
     # Keep an array with a known name but another rank, so that the error refers to its shape.
     candidates = [key for key in named if key in ranked][:1] or ranked or named[:1]
     if len(candidates) != 1:
@@ -289,4 +311,4 @@ def select_keys(shapes: dict[str, tuple[int, ...]]) -> list[SplitKeys]:
         problem = "several arrays could be the images" if candidates else "no images"
         raise InputError(f"{problem}: the file contains {content}; {_LAYOUTS}")
     others = [next((key for key in keys if key in shapes and key != candidates[0]), None) for keys in (LABELS, FACTORS)]
-    return [SplitKeys("all", candidates[0], *others)]
+    return [SplitKeys("all", candidates[0], others[0], others[1], mask)]

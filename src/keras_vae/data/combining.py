@@ -62,5 +62,6 @@ def join(train: "Dataset", test: "Dataset") -> "Dataset":
     if is_lazy(train.images) and is_lazy(test.images) and train.images.source == test.images.source:
         images = replace(train.images, rows=np.concatenate([train.images.rows, test.images.rows]))
     else:
-        images = np.concatenate(images)
-    return replace(train, images=images, labels=labels, factors=factors)
+        images = (np.ma if train.has_missing or test.has_missing else np).concatenate(images)
+    is_lossy = train.is_lossy or test.is_lossy
+    return replace(train, images=images, labels=labels, factors=factors, is_lossy=is_lossy)

@@ -8,6 +8,9 @@ from pydantic import Field
 from keras_vae.core.config import ConfigModel
 from keras_vae.data.lazy import Load
 
+Missing = Literal["refuse", "mask"]
+"""Treatment of missing pixels."""
+
 
 class DataConfig(ConfigModel):
     """`[data]`: the images, and the sizes of the validation and test splits.
@@ -20,6 +23,8 @@ class DataConfig(ConfigModel):
         background: The color behind transparent pixels; `"refuse"` rejects images with transparent pixels.
         scale: The value of white in image files of more than 8 bits per channel; `"refuse"` rejects such files.
         skip_broken: True skips files that cannot be used, and lists them.
+        missing: `"refuse"` rejects NaN pixels. `"mask"` accepts missing pixels in .npz and .npy files: NaN, or False in
+            the arrays `mask_train`, `mask_test`, … or `mask`. The model learns from the observed pixels.
         load: `"memory"` holds all images in memory. `"stream"` reads the images of a folder or a .npy file from disk in
             every epoch. `"auto"` streams them if they take more than a quarter of the memory.
         workers: Number of threads that read streamed images during training; 0 is the number of cores.
@@ -36,6 +41,7 @@ class DataConfig(ConfigModel):
     background: str = "refuse"
     scale: float | Literal["refuse"] = "refuse"
     skip_broken: bool = False
+    missing: Missing = "refuse"
     load: Load = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
     validation: Annotated[int | float, Field(ge=0)] = 0.1

@@ -115,6 +115,11 @@ def convert(dataset: Dataset, conversion: Conversion, progress: Progress = silen
     target = (*size, CHANNELS[conversion.color] if conversion.color else channels)
     if target == dataset.image_shape:
         return dataset, ()
+    if dataset.has_missing:
+        raise InputError(
+            f"missing = 'mask': images with missing pixels cannot be converted from {_size(dataset.image_shape)} to "
+            f"{_size(target)}; leave out the size and color"
+        )
     check_memory(len(dataset), target, is_resized=size != (height, width))
     images = np.empty((len(dataset), *target), np.uint8)
     for index, pixels in enumerate(progress(dataset.images, f"converting {dataset.name}")):
@@ -123,6 +128,10 @@ def convert(dataset: Dataset, conversion: Conversion, progress: Progress = silen
         resized=len(dataset) * (size != (height, width)), recolored=len(dataset) * (target[2] != channels)
     )
     return replace(dataset, images=images), changed.notes(conversion, target, len(dataset))
+
+
+def _size(shape: ImageShape) -> str:
+    return "x".join(map(str, shape))
 
 
 class Changes(NamedTuple):

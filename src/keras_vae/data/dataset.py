@@ -16,7 +16,7 @@ from keras_vae.data.combining import check_compatible, join, with_same_classes
 from keras_vae.data.factors import Factors
 from keras_vae.data.labels import encode_labels, renumber
 from keras_vae.data.lazy import is_lazy
-from keras_vae.data.validation import check_image_shape, numeric_array, pixel_levels
+from keras_vae.data.validation import check_image_shape, mask_missing, numeric_array, pixel_levels
 
 SAMPLE_BYTES = 2**27
 """Size of the sample that represents a larger set of streamed images."""
@@ -29,8 +29,8 @@ class Dataset:
     """Images of one shape as 8-bit levels, with optional labels and factors.
 
     Args:
-        images: uint8 levels 0..255, N x H x W x C with C = 1 (gray) or 3 (RGB): an array, or `LazyImages`, which are
-            read when they are indexed.
+        images: uint8 levels 0..255, N x H x W x C with C = 1 (gray) or 3 (RGB): an array, a masked array if pixels are
+            missing, or `LazyImages`, which are read when they are indexed.
         labels: int64 class numbers, one per image, or `None`.
         name: Name in records, such as `"mnist"` or the name of a file or folder.
         split: Part of the source: `"train"`, `"validation"`, `"test"` or `"all"`.
@@ -38,6 +38,7 @@ class Dataset:
             `labels` the class numbers: see `labels.encode_labels`.
         factors: Factors of variation, or `None`.
         positions: Position of each image in the source, or `None` for all images in their original order.
+        is_lossy: Whether image files of the source were compressed with loss, as JPEG files are.
 
     Raises:
         InputError: A field is invalid; `from_arrays` accepts more types.
@@ -50,6 +51,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     factors: Factors | None = None
     positions: NDArray[np.integer] | None = None
+    is_lossy: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -94,6 +96,7 @@ class Dataset:
         split: str = "all",
         classes: Sequence[str] = (),
         factors: Factors | None = None,
+        mask: ArrayLike | None = None,
     ) -> "Dataset":
         """Return a data set made from arrays of any numeric dtype.
 
@@ -101,12 +104,13 @@ class Dataset:
         integers 0..255 are kept.
 
         Args:
-            images: N x H x W or N x H x W x C, with C = 1 (gray) or 3 (RGB).
+            images: N x H x W or N x H x W x C, with C = 1 (gray) or 3 (RGB); a masked array if pixels are missing.
             labels: Integers or texts, N or N x 1, or one-hot vectors, N x K; see `labels.encode_labels`.
             name: Name in records.
             split: Part of the source.
             classes: Names of the classes 0, 1, …, if known. Integer labels are then class numbers.
             factors: Factors of variation.
+            mask: True for observed pixels, N x H x W or N x H x W x C; the others are missing, and may be NaN.
 
         Returns:
             The data set; uint8 images share memory with the argument.
@@ -129,6 +133,7 @@ class Dataset:
                 f"images.shape = {pixels.shape}: not images; pass N x H x W or N x H x W x C, C = 1 or 3{hint}"
             )
         check_image_shape(pixels.shape)
+        pixels = mask_missing(pixels, None if mask is None else np.asarray(mask))
         numbers, names = None, tuple(classes)
         if labels is not None:
             numbers, names = encode_labels(labels, len(pixels), classes)
@@ -161,9 +166,14 @@ class Dataset:
         """Whether the images are read when they are indexed."""
         return is_lazy(self.images)
 
+    @property
+    def has_missing(self) -> bool:
+        """Whether pixels are missing."""
+        return isinstance(self.images, np.ma.MaskedArray)
+
     @functools.cached_property
     def checksum(self) -> str:
-        """Hexadecimal SHA-256 of shape, pixels, labels and factors; the same on every machine.
+        """Hexadecimal SHA-256 of shape, pixels, mask, labels and factors; the same on every machine.
 
         For streamed images, it contains names, sizes and times of files and samples of their content, not the pixels.
         """
@@ -172,6 +182,9 @@ class Dataset:
             digest.update(f"files {self.images.fingerprint}".encode())
         else:
             digest.update(np.ascontiguousarray(self.images).data)
+        if self.has_missing:
+            digest.update(b"mask")
+            digest.update(np.packbits(np.ma.getmaskarray(self.images)).data)
         if self.labels is not None:
             digest.update(b"labels")
             digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
@@ -277,6 +290,11 @@ class Splits(NamedTuple):
     def held_out(self) -> Dataset | None:
         """The images for evaluation: the test split, else the validation split."""
         return self.test if self.test is not None else self.validation
+
+    @property
+    def are_complete(self) -> bool:
+        """Whether no pixel is missing."""
+        return not any(part is not None and part.has_missing for part in self)
 
     def sample(self) -> "Splits":
         """Return the samples of all splits; see `Dataset.sample`."""

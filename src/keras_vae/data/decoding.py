@@ -36,6 +36,7 @@ class DecodedImage(NamedTuple):
         color: `"gray"` or `"rgb"`, before conversion.
         background: Whether transparent pixels were filled with the background.
         is_deep: Whether the file has more than 8 bits per channel.
+        is_lossy: Whether the file was compressed with loss.
     """
 
     pixels: NDArray[np.uint8]
@@ -43,6 +44,7 @@ class DecodedImage(NamedTuple):
     color: str
     background: bool
     is_deep: bool
+    is_lossy: bool
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ class Decoder:
             # Pillow maps TIFF files that it opens itself into memory, and then confuses the sides of turned images.
             with file.open("rb") as content:
                 return self(content)
+        lossy = is_lossy(file.read(LOSSY_BYTES))
+        file.seek(0)
         with open_image(file, self) as opened:
             deep = is_deep(opened)
             upright, transparent = _upright(opened, file, self.scale)
             image = _flatten(upright, self.background, transparent)
             size = image.height, image.width
-            return DecodedImage(self.conversion.pixels(image), size, COLORS[image.mode], transparent, deep)
+            return DecodedImage(self.conversion.pixels(image), size, COLORS[image.mode], transparent, deep, lossy)
 
 
 def open_image(file: BinaryIO, decoder: Decoder) -> "ImageFile":
@@ -130,6 +134,24 @@ def without_size_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
+
+
+def is_lossy(start: bytes) -> bool:
+    """Return whether an image file was compressed with loss: whether it is a JPEG or a lossy WebP file.
+
+    Args:
+        start: The first `LOSSY_BYTES` bytes of the file, or more.
+
+    Example:
+        >>> is_lossy(bytes.fromhex("ffd8ffe0")), is_lossy(b"RIFF....WEBPVP8L")
+        (True, False)
+    """
+    is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    return start[:3] == b"\xff\xd8\xff" or (is_webp and b"VP8 " in start[12:LOSSY_BYTES])
+
+
+LOSSY_BYTES = 4096
+"""Number of bytes that show the compression of a file, unless a WebP file starts with large metadata."""
 
 
 def is_deep(image: "ImageFile") -> bool:

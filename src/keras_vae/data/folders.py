@@ -83,7 +83,7 @@ def load_folder(
     with reading(folder):
         levels = Dataset.from_arrays(read.images, name="").images
     notes = _notes(folder, listing, checked._replace(broken=broken), decoder)
-    return _loaded(_datasets(folder, kept, levels), notes)
+    return _loaded(_datasets(folder, kept, levels, checked.are_lossy), notes)
 
 
 class OpenedFolder(NamedTuple):
@@ -139,7 +139,7 @@ def _opened(folder: Path, listing: FolderListing, checked: CheckedFiles, decoder
     reader = _FolderReader(folder, files, np.array(signatures, np.int64), shape, decoder)
     images = LazyImages(reader, shape, digest.hexdigest(), np.arange(len(files)))
     notes = _notes(folder, listing, checked, decoder)
-    return OpenedFolder(_datasets(folder, kept, images), files, notes)
+    return OpenedFolder(_datasets(folder, kept, images, checked.are_lossy), files, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +176,7 @@ def _notes(folder: Path, listing: FolderListing, checked: CheckedFiles, decoder:
     return (*listing.notes, *checked.notes(decoder), *skipped)
 
 
-def _datasets(folder: Path, kept: FolderListing, images: Any) -> list[Dataset]:
+def _datasets(folder: Path, kept: FolderListing, images: Any, is_lossy: bool) -> list[Dataset]:
     """Return the data sets of the splits of a folder, of which `images` are all images in the order of their files."""
     datasets, start = list[Dataset](), 0
     for part in kept.parts:
@@ -185,7 +185,7 @@ def _datasets(folder: Path, kept: FolderListing, images: Any) -> list[Dataset]:
         start += len(part.files)
         labels = None if part.labels is None else np.array(part.labels, np.int64)
         name = printable(folder.resolve().name) or "images"
-        datasets.append(Dataset(chosen, labels, name, part.split, kept.classes))
+        datasets.append(Dataset(chosen, labels, name, part.split, kept.classes, is_lossy=is_lossy))
     return datasets
 
 

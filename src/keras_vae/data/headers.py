@@ -19,6 +19,7 @@ from keras_vae.data.decoding import (
     Decoder,
     is_deep,
     is_gray,
+    is_lossy,
     open_image,
     without_size_warnings,
 )
@@ -45,12 +46,14 @@ class Header(NamedTuple):
         size: Height and width, in the EXIF orientation.
         color: `"gray"` or `"rgb"`.
         is_deep: Whether the image has more than 8 bits per channel.
+        is_lossy: Whether the file was compressed with loss.
         digest: Hash of the number of bytes of the file, and of parts at its start, in its middle and at its end.
     """
 
     size: tuple[int, int]
     color: str
     is_deep: bool
+    is_lossy: bool
     digest: bytes
 
 
@@ -73,6 +76,11 @@ class CheckedFiles(NamedTuple):
     positions: list[int]
     headers: list[Header]
     broken: list[BrokenFile]
+
+    @property
+    def are_lossy(self) -> bool:
+        """Whether usable files were compressed with loss."""
+        return any(header.is_lossy for header in self.headers)
 
     def subset(self, positions: Sequence[int]) -> "CheckedFiles":
         """Return the files at the given positions among the usable files."""
@@ -201,14 +209,15 @@ def _inspect(file: Path, decoder: Decoder, decode: bool) -> Header:
     with file.open("rb") as opened:
         size, *parts = samples(opened, _SAMPLES)
         digest = hashlib.blake2b(b"".join([size, *parts]), digest_size=16).digest()
+        lossy = is_lossy(parts[0])
         opened.seek(0)
         with open_image(opened, decoder) as image:
             deep, color = is_deep(image), None if decode else _color(image, decoder)
             if color is not None and _seems_complete(image, int.from_bytes(size, "little"), parts[0], parts[-1]):
-                return Header(_upright_size(image), color, deep, digest)
+                return Header(_upright_size(image), color, deep, lossy, digest)
         opened.seek(0)
         decoded = decoder(opened)
-        return Header(decoded.size, decoded.color, deep, digest)
+        return Header(decoded.size, decoded.color, deep, lossy, digest)
 
 
 def _color(image: "ImageFile", decoder: Decoder) -> str | None:

@@ -167,7 +167,7 @@ def open_arrays(path: Path, conversion: Conversion) -> OpenedArrays:
 def _split_packed(whole: Dataset, notes: tuple[str, ...], packed: PackedFile) -> OpenedArrays:
     """Return the splits of packed images, with their labels and factors."""
     labels, classes = packed.labels, tuple(packed.info.classes)
-    described = replace(whole, labels=labels, classes=classes, factors=packed.factors)
+    described = replace(whole, labels=labels, classes=classes, factors=packed.factors, is_lossy=packed.info.lossy)
     parts = []
     for split, chosen in packed.ranges:
         positions = np.arange(chosen.start, chosen.stop)

@@ -47,6 +47,7 @@ class PackInfo(ConfigModel):
         factors: Number of values of each factor, by name; empty without factors.
         source: The packed source.
         notes: One note per change made to the images.
+        lossy: Whether the packed files were compressed with loss, judged by the first one.
         fingerprint: Hexadecimal hash of the size of the array file and of samples of its content.
     """
 
@@ -57,6 +58,7 @@ class PackInfo(ConfigModel):
     factors: dict[str, int]
     source: str
     notes: list[str]
+    lossy: bool = False
     fingerprint: str
 
 
@@ -118,6 +120,7 @@ class PackedFile:
                 split,
                 tuple(self.info.classes),
                 self.factors and self.factors.subset(np.arange(chosen.start, chosen.stop)),
+                is_lossy=self.info.lossy,
             )
             for split, chosen in self.ranges
         }

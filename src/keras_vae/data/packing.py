@@ -282,6 +282,7 @@ class _Work:
             factors=dict(zip(opened.factors.names, opened.factors.sizes, strict=True)) if opened.factors else {},
             source=source,
             notes=list(notes),
+            lossy=opened.is_lossy,
             fingerprint=fingerprint(self._folder / _ARRAY),
         )
         with replacing_folder(sidecar(self.out)) as folder, writing(self.out):

@@ -181,6 +181,7 @@ def open_records(found: RecordFiles, content: Records, decoder: Decoder) -> Sequ
         classes,
         is_closed=bool(content.classes),
         notes=(*found.notes, *content.notes),
+        is_lossy=first.header.is_lossy,
     )
 
 

@@ -63,6 +63,7 @@ class SequentialImages:
         factors: Factors of variation, or None.
         is_closed: Whether the source names its classes, so that they remain even without images.
         notes: One note per change made to the images, other than those that the blocks count.
+        is_lossy: Whether the files were compressed with loss, judged by the first one.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class SequentialImages:
     factors: Factors | None = None
     is_closed: bool = False
     notes: tuple[str, ...] = ()
+    is_lossy: bool = False
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -118,6 +120,7 @@ def from_datasets(
         replace(factors[0], values=np.concatenate([part.values for part in factors])) if factors else None,
         is_closed=True,
         notes=notes,
+        is_lossy=any(dataset.is_lossy for dataset in datasets),
     )
 
 
@@ -155,6 +158,7 @@ def open_image_files(folder: Path, decoder: Decoder) -> SequentialImages:
         np.array(labels, np.int64) if labels else None,
         listing.classes,
         notes=listing.notes,
+        is_lossy=first.header.is_lossy,
     )
 
 
@@ -273,4 +277,4 @@ def _decode(item: EncodedImage, decoder: Decoder) -> DecodedImage | BrokenFile:
 
 
 def _header(decoded: DecodedImage) -> Header:
-    return Header(decoded.size, decoded.color, decoded.is_deep, b"")
+    return Header(decoded.size, decoded.color, decoded.is_deep, decoded.is_lossy, b"")

@@ -16,7 +16,7 @@ from keras_vae.core.progress import Progress, silent
 from keras_vae.data import dataset, sprites, streams
 from keras_vae.data.arrays import load_arrays
 from keras_vae.data.combining import check_compatible
-from keras_vae.data.config import DataConfig
+from keras_vae.data.config import DataConfig, Missing
 from keras_vae.data.convert import Color, Conversion, Fit, convert
 from keras_vae.data.dataset import Dataset, LoadedData, Splits
 from keras_vae.data.decoding import Decoder
@@ -80,6 +80,7 @@ def load(
     background: str | None = None,
     scale: float | None = None,
     skip_broken: bool = False,
+    missing: Missing = "refuse",
     load: Load = "auto",
     progress: Progress | None = None,
 ) -> LoadedData:
@@ -96,6 +97,7 @@ def load(
         scale: Value of white in images of more than 8 bits per channel, such as 65535; only for folders. The maximum of
             a PGM file counts as 65535.
         skip_broken: Whether to leave out files that cannot be used; only for folders.
+        missing: `"mask"` accepts images with missing pixels in files; see `load_arrays`.
         load: `"memory"` holds all images in memory. `"stream"` reads them when they are indexed; only for folders and
             `.npy` files. `"auto"` streams images that take more than a quarter of the memory; see `lazy.is_streamed`.
         progress: Reports the progress of downloading, reading and converting.
@@ -112,6 +114,7 @@ def load(
     name, path, is_named = resolve(source)
     check_options(path, is_named, background=background, scale=scale, skip_broken=skip_broken)
     _check_load(load, name, path, is_named)
+    _check_missing(missing, load, path, is_named)
     if is_named:
         loaded = SOURCES[name].load(show)
     elif path.is_dir():
@@ -119,7 +122,7 @@ def load(
             path, conversion, background=background, scale=scale, skip_broken=skip_broken, load=load, progress=show
         )
     else:
-        loaded = _load_file(path, conversion, load)
+        loaded = _load_file(path, conversion, load, has_missing=missing == "mask")
     train, notes = convert(loaded.train, conversion, show)
     others: list[Dataset | None] = []
     for part in (loaded.test, loaded.validation):
@@ -141,6 +144,7 @@ def stream(
     background: str | None = None,
     scale: float | None = None,
     skip_broken: bool = False,
+    missing: Missing = "refuse",
     progress: Progress | None = None,
 ) -> Stream:
     """Return a stream over the images of a source; files and folders are read block by block, on demand.
@@ -154,9 +158,10 @@ def stream(
         return streams.stream_folder(
             path, conversion, background=background, scale=scale, skip_broken=skip_broken, progress=show
         )
-    if not is_named:
+    _check_missing(missing, "auto", path, is_named)
+    if not is_named and missing == "refuse":
         return streams.stream_arrays(path, conversion)
-    loaded = load(source, image_size=image_size, color=color, fit=fit, progress=progress)
+    loaded = load(source, image_size=image_size, color=color, fit=fit, missing=missing, progress=progress)
     parts = (loaded.test, loaded.validation, loaded.train)
     return streams.stream_datasets([part for part in parts if part is not None], loaded.notes)
 
@@ -219,11 +224,14 @@ def _conversion(config: DataConfig) -> dict[str, Any]:
         "background": None if config.background == "refuse" else config.background,
         "scale": None if config.scale == "refuse" else config.scale,
         "skip_broken": config.skip_broken,
+        "missing": config.missing,
     }
 
 
-def _load_file(path: Path, conversion: Conversion, load: Load) -> LoadedData:
+def _load_file(path: Path, conversion: Conversion, load: Load, *, has_missing: bool) -> LoadedData:
     """Load the images of a `.npz` or `.npy` file, or open a `.npy` file to read them on demand."""
+    if has_missing:
+        return load_arrays(path, has_missing=True)
     # Opening a pipe would wait forever.
     if load == "memory" or not path.is_file() or zipfile.is_zipfile(path):
         return load_arrays(path)
@@ -246,6 +254,16 @@ def _check_load(load: Load, name: str, path: Path, is_named: bool) -> None:
         kind = "made in memory" if is_named else "compressed, and cannot be read in any order"
         shown = name if is_named else printable(path)
         raise InputError(f"load = 'stream': {shown} is {kind}; {pack_first(shown)}")
+
+
+def _check_missing(missing: Missing, load: Load, path: Path, is_named: bool) -> None:
+    """Reject missing pixels in sources other than arrays in memory."""
+    if missing not in get_args(Missing):
+        raise unknown("missing", missing, get_args(Missing))
+    if missing == "mask" and (is_named or path.is_dir()):
+        raise InputError("missing = 'mask': only .npz and .npy files can have missing pixels; leave it out")
+    if missing == "mask" and load == "stream":
+        raise InputError("missing = 'mask': images that are read on demand have no masks; use load = 'memory'")
 
 
 def check_options(path: Path, is_named: bool, **options: Any) -> None:

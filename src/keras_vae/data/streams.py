@@ -65,8 +65,9 @@ class Stream:
         offsets = (positions - ends[numbers] + np.array(self.sizes)[numbers]).tolist()
         chosen = [(blocks[number], offset) for number, offset in zip(numbers.tolist(), offsets, strict=True)]
         labels = [block.labels[offset] for block, offset in chosen if block.labels is not None]
+        images = [block.images[offset] for block, offset in chosen]
         return Block(
-            np.stack([block.images[offset] for block, offset in chosen]),
+            (np.ma if any(isinstance(image, np.ma.MaskedArray) for image in images) else np).stack(images),
             np.array(labels) if labels else None,
             tuple(block.names[offset] for block, offset in chosen),
         )

@@ -21,7 +21,7 @@ def numeric_array(name: str, values: ArrayLike) -> NDArray[np.generic]:
         InputError: The values are ragged or not numeric.
     """
     try:
-        array = np.asarray(values)
+        array = np.asanyarray(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     except ValueError as error:
         raise InputError(f"{name}: not one array ({error}); pass rows of equal length") from error
     if array.dtype.kind not in "biuf":
@@ -76,6 +76,51 @@ def pixel_levels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
             " pass levels 0 and 255, booleans, or floats in [0, 1]"
         )
     return pixels.astype(np.uint8, copy=False)
+
+
+def check_mask(mask: NDArray[np.generic], image_shape: tuple[int, ...]) -> NDArray[np.bool]:
+    """Return the mask of observed pixels in the shape of its images.
+
+    Args:
+        mask: True for observed pixels, N x H x W, N x H x W x 1 or N x H x W x C.
+        image_shape: N x H x W x C of the images.
+
+    Raises:
+        InputError: The mask has another shape, or is not boolean.
+    """
+    if mask.dtype != bool:
+        raise InputError(f"mask.dtype = {mask.dtype}: not a mask; pass booleans, True for observed pixels")
+    pixels, shape = tuple(image_shape[:-1]), tuple(image_shape)
+    if mask.shape not in (pixels, (*pixels, 1), shape):
+        raise InputError(
+            f"mask.shape = {mask.shape}: does not fit images of {shape}; pass {pixels}, or {shape} for single channels"
+        )
+    # PyTorch warns of arrays whose elements share memory.
+    return np.array(np.broadcast_to(mask if mask.ndim == len(shape) else mask[..., np.newaxis], shape), bool)
+
+
+def find_unobserved(mask: NDArray[np.bool]) -> NDArray[np.integer]:
+    """Return the positions of images without any observed pixel, given a mask with one row per image."""
+    return np.flatnonzero(~mask.reshape(len(mask), -1).any(axis=1))
+
+
+def mask_missing(pixels: NDArray[np.generic], mask: NDArray[np.generic] | None) -> NDArray[np.generic]:
+    """Return images with missing pixels as a masked array, with zeros in their place; complete images unchanged.
+
+    Args:
+        pixels: N x H x W x C; a masked array has missing pixels already.
+        mask: True for observed pixels, as for `check_mask`, or None.
+
+    Raises:
+        InputError: The mask does not fit the images.
+    """
+    missing = np.ma.getmaskarray(pixels)
+    if mask is not None:
+        missing = missing | ~check_mask(mask, pixels.shape)
+    if not missing.any():
+        return np.ma.getdata(pixels)
+    data = np.where(missing, np.zeros((), pixels.dtype), np.ma.getdata(pixels))
+    return np.ma.masked_array(data, missing)
 
 
 def total_memory() -> int:

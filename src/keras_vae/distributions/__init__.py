@@ -6,6 +6,7 @@ The distributions over images are in `keras_vae.distributions.image`, because `N
 from keras_vae.core.typing import Seed
 from keras_vae.distributions import image
 from keras_vae.distributions.bijectors import MaskedAffineBijector
+from keras_vae.distributions.continuous_flow import ContinuousFlow, VelocityField
 from keras_vae.distributions.image import ImageDistribution
 from keras_vae.distributions.kl import kl_divergence, register_kl
 from keras_vae.distributions.latent import (
@@ -14,6 +15,7 @@ from keras_vae.distributions.latent import (
     LatentDistribution,
     Mixture,
     MultivariateNormalTriL,
+    PushforwardDistribution,
     ReparameterizedDistribution,
     SampleWithLogProb,
     TransformedDistribution,
@@ -22,6 +24,7 @@ from keras_vae.distributions.latent import (
 )
 
 __all__ = [
+    "ContinuousFlow",
     "Deterministic",
     "DiagonalNormal",
     "ImageDistribution",
@@ -29,10 +32,12 @@ __all__ = [
     "MaskedAffineBijector",
     "Mixture",
     "MultivariateNormalTriL",
+    "PushforwardDistribution",
     "ReparameterizedDistribution",
     "SampleWithLogProb",
     "Seed",
     "TransformedDistribution",
+    "VelocityField",
     "image",
     "kl_divergence",
     "register_kl",

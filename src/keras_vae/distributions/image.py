@@ -3,6 +3,8 @@ r"""Distributions over images: log-probabilities, means and samples as functions
 A distribution is a short-lived view of tensors. Its leading axes, … below, are (N,) or (N, K). Images broadcast to the
 axes of the parameters: (N, 1, H, W, C) to (N, K, H, W, C).
 
+Of images with missing pixels, `log_prob(x, mask)` is the log-probability of the observed ones, in closed form.
+
 `DiscretizedLogistic` and `Categorical` define a probability of each of the 256 levels \(x = l / 255\); other values are
 rounded to the nearest level. `Bernoulli` defines the probabilities of black and white. The others are densities.
 """
@@ -22,6 +24,8 @@ from keras_vae.core.typing import Seed, Tensor
 
 _PIXEL_AXES = (-3, -2, -1)
 _LOG_TWO = math.log(2)
+_CERTAIN = 1e4
+"""Logit of a pixel whose likelier value has the log-probability 0."""
 _QUADRATURE_NODES = (6, 2)
 """Inner nodes of the integral over the first of several dependent channels, and over each later one."""
 
@@ -33,11 +37,13 @@ class ImageDistribution(abc.ABC):
     """
 
     @abc.abstractmethod
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image.
+    def log_prob(self, x: Tensor, mask: Tensor = None) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the observed pixels and channels of each image.
 
         Args:
             x: Images in [0, 1], (…, H, W, C).
+            mask: True for observed values, of a shape that broadcasts to `x`; None if all are observed. The others are
+                integrated out: they must be finite, and change neither the result nor its gradient.
         """
 
     @abc.abstractmethod
@@ -64,17 +70,19 @@ class Bernoulli(ImageDistribution):
 
     logits: Tensor
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image.
+    def log_prob(self, x: Tensor, mask: Tensor = None) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the observed pixels and channels of each image.
 
         Args:
             x: Images in [0, 1], (…, H, W, C). On gray levels, the value is the negative cross-entropy that the classic
                 VAE maximizes; it is a normalized log-probability on {0, 1} only.
+            mask: True for observed values, or None.
         """
         # x·l − log(1 + eˡ) = log-probability of the likelier value of the pixel, minus the deficit of x.
         # `sign` is 0 at l = 0, so the gradient is correct there. The gradient of |l| would be wrong on some backends.
-        deficit = ops.sum(ops.subtract(2.0 * x - 1.0, ops.sign(self.logits)) * self.logits, axis=_PIXEL_AXES)
-        return deficit / 2 + log_prob_of_mode(ops.reshape(self.logits, (*ops.shape(self.logits)[:-3], -1)))
+        deficit = _sum_pixels(ops.subtract(2.0 * x - 1.0, ops.sign(self.logits)) * self.logits, mask)
+        logits = self.logits if mask is None else ops.where(mask, self.logits, _CERTAIN)
+        return deficit / 2 + log_prob_of_mode(ops.reshape(logits, (*ops.shape(logits)[:-3], -1)))
 
     def mean(self) -> Tensor:
         """Return the probability that each pixel is 1, (…, H, W, C)."""
@@ -100,12 +108,12 @@ class ContinuousBernoulli(ImageDistribution):
 
     logits: Tensor
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
+    def log_prob(self, x: Tensor, mask: Tensor = None) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the observed pixels and channels of each image."""
         square, small, size = self._series_terms()
         series = square * (1 / 24 + square * (-1 / 2880 + square * (1 / 181440 - square / 9676800)))
         exact = size / 2 + ops.log(-ops.expm1(-size) / size)
-        return ops.sum(self.logits * (x - 0.5) - ops.where(small, series, exact), axis=_PIXEL_AXES)
+        return _sum_pixels(self.logits * (x - 0.5) - ops.where(small, series, exact), mask)
 
     def mean(self) -> Tensor:
         r"""Return \(\tfrac12 + \tfrac12 \coth(l/2) - 1/l\), (…, H, W, C)."""
@@ -143,10 +151,10 @@ class _LocationScale(ImageDistribution):
     location: Tensor
     log_scale: Tensor
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
+    def log_prob(self, x: Tensor, mask: Tensor = None) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the observed pixels and channels of each image."""
         noise = (x - self.location) * ops.exp(-self.log_scale)
-        return ops.sum(self._noise_log_prob(noise) - self.log_scale, axis=_PIXEL_AXES)
+        return _sum_pixels(self._noise_log_prob(noise) - self.log_scale, mask)
 
     def mean(self) -> Tensor:
         """Return the locations, (…, H, W, C)."""
@@ -212,14 +220,25 @@ class DiscretizedLogistic(ImageDistribution):
     log_scale: Tensor
     coefficients: Tensor | None = None
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
+    def log_prob(self, x: Tensor, mask: Tensor = None) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the observed pixels and channels of each image."""
         levels, total, earlier = _levels(x), ops.log_softmax(self.logits), list[Tensor]()
         for channel in range(self.location.shape[-1]):
             level = levels[..., channel : channel + 1]
-            total = total + _log_bin(level, self._location_given(channel, earlier), self.log_scale[..., channel])
+            log_bin = _log_bin(level, self._location_given(channel, earlier), self.log_scale[..., channel])
+            if mask is not None:
+                # A channel that no other one depends on is integrated out by leaving out its factor.
+                log_bin = ops.where(mask[..., channel % mask.shape[-1], None], log_bin, 0.0)
+            total = total + log_bin
             earlier.append(_signed(level))
-        return ops.sum(ops.logsumexp(total, axis=-1), axis=(-2, -1))
+        log_pixels = ops.logsumexp(total, axis=-1)
+        if mask is not None:
+            is_known, is_complete = ops.any(mask, axis=-1), ops.all(mask, axis=-1)
+            log_pixels = ops.where(is_known, log_pixels, 0.0)
+            if self.coefficients is not None:
+                # Models reject such masks if they can; a number would be wrong.
+                log_pixels = ops.where(is_known == is_complete, log_pixels, float("nan"))
+        return ops.sum(log_pixels, axis=(-2, -1))
 
     def mean(self) -> Tensor:
         """Return the mean images, (…, H, W, C), exact to half a level if the channels are independent.
@@ -276,11 +295,11 @@ class Categorical(ImageDistribution):
 
     logits: Tensor
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return log p(x) in nats, (…), summed over the pixels and channels of each image."""
+    def log_prob(self, x: Tensor, mask: Tensor = None) -> Tensor:
+        """Return log p(x) in nats, (…), summed over the observed pixels and channels of each image."""
         levels = ops.broadcast_to(ops.cast(_levels(x), "int32"), ops.shape(self.logits)[:-1])
         chosen = ops.take_along_axis(ops.log_softmax(self.logits), levels[..., None], axis=-1)
-        return ops.sum(chosen[..., 0], axis=_PIXEL_AXES)
+        return _sum_pixels(chosen[..., 0], mask)
 
     def mean(self) -> Tensor:
         """Return the mean images, (…, H, W, C)."""
@@ -290,6 +309,11 @@ class Categorical(ImageDistribution):
         """Draw levels divided by 255, (…, H, W, C)."""
         levels = _choice(self.logits, _uniform(ops.shape(self.logits)[:-1], seed))
         return ops.cast(levels, "float32") / 255.0
+
+
+def _sum_pixels(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the sum of the observed values of each image, (…)."""
+    return ops.sum(values if mask is None else ops.where(mask, values, 0.0), axis=_PIXEL_AXES)
 
 
 def _uniform(shape: Sequence[int], seed: Seed) -> Tensor:

@@ -59,7 +59,10 @@ def has_closed_form(posterior: LatentDistribution, prior: LatentDistribution) ->
 
 
 def kl_divergence(
-    posterior: LatentDistribution, prior: LatentDistribution, draw: SampleWithLogProb | None = None
+    posterior: LatentDistribution,
+    prior: LatentDistribution,
+    draw: SampleWithLogProb | None = None,
+    log_prior: Tensor = None,
 ) -> Tensor:
     r"""Return \(KL(q \| p)\) in closed form, or its estimate \(\log q(z) - \log p(z)\) from samples \(z \sim q\).
 
@@ -67,6 +70,7 @@ def kl_divergence(
         posterior: q, of batch shape (…, D).
         prior: p, of a broadcastable batch shape.
         draw: Samples from q, for pairs without a closed form.
+        log_prior: log p(z) of these samples, if already computed.
 
     Returns:
         Nats, (…, G). Their sum over the last axis is the divergence or its estimate. G = D, one term per dimension, if
@@ -87,7 +91,8 @@ def kl_divergence(
     if draw is None:
         pair = f"{type(posterior).__name__}, {type(prior).__name__}"
         raise InputError(f"draw = None: ({pair}) has no closed form; pass samples from the posterior")
-    return (draw.log_prob - prior.log_prob(draw.z))[..., None]
+    log_prior = prior.log_prob(draw.z) if log_prior is None else log_prior
+    return (draw.log_prob - log_prior)[..., None]
 
 
 @register_kl(DiagonalNormal, DiagonalNormal)

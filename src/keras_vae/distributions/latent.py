@@ -56,7 +56,22 @@ class LatentDistribution(abc.ABC):
         """
 
 
-class ReparameterizedDistribution(LatentDistribution):
+class PushforwardDistribution(LatentDistribution):
+    """Base class of distributions whose samples are a function of normal noise."""
+
+    @abc.abstractmethod
+    def transform(self, noise: Tensor) -> Tensor:
+        r"""Transform noise into samples, without their densities.
+
+        Args:
+            noise: \(\varepsilon \sim N(0, I)\), (…, D).
+
+        Returns:
+            Samples, (…, D).
+        """
+
+
+class ReparameterizedDistribution(PushforwardDistribution):
     """Base class of distributions whose samples are differentiable in their parameters, the results of posteriors.
 
     A subclass has `mean` and `log_var`, each either a field or a property.
@@ -83,6 +98,10 @@ class ReparameterizedDistribution(LatentDistribution):
         Returns:
             The samples and their log-densities, differentiable in all parameters.
         """
+
+    def transform(self, noise: Tensor) -> Tensor:
+        """Transform noise into samples, both (…, D), without their densities."""
+        return self.rsample(noise).z
 
 
 DistributionType = TypeVar("DistributionType", bound=LatentDistribution)

@@ -10,7 +10,7 @@ from typing import Any
 from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.files import write_text
 from keras_vae.core.markdown import escape
-from keras_vae.evaluation.descriptions import format_number, format_value
+from keras_vae.evaluation.descriptions import LOSSY, format_number, format_value
 from keras_vae.evaluation.per_image import load_per_image
 from keras_vae.evaluation.ranking import COLUMNS, Cell, MeasuredRun, rank
 from keras_vae.runs.evaluation_file import SCHEMA
@@ -169,6 +169,9 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
     for name, evaluation, _ in measured:
         if any(section.get("held_out") is False for section in evaluation.values() if isinstance(section, Mapping)):
             notes.append(f"{name}: no held-out data")
+        likelihood = evaluation.get("likelihood", {})
+        if likelihood.get("lossy") and likelihood.get("bits_per_dim"):
+            notes.append(f"{name}: {LOSSY.badge}: {LOSSY.explanation}")
     facts = {
         "epochs": tuple(float(len(run.metrics.get("epoch", ()))) for run in opened),
         "seconds": tuple(math.fsum(run.metrics.get("seconds", ())) for run in opened),

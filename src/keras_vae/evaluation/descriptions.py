@@ -81,6 +81,28 @@ SAMPLES = {
     ),
     "coverage": Quantity("coverage", "The share of real images with a sample nearby. Higher is better."),
 }
+IMAGE_QUALITY = {
+    "psnr": Quantity(
+        "PSNR",
+        "The peak signal-to-noise ratio of reconstructions, in decibels: 20 is an average error of a tenth of the range"
+        " of gray levels, 40 of a hundredth. Higher is better.",
+    ),
+    "ssim": Quantity(
+        "SSIM",
+        "The structural similarity of images and reconstructions: whether edges and contrasts agree. The best value is"
+        " 1.",
+    ),
+    "perceptual_distance": Quantity(
+        "perceptual distance",
+        "The distance of images and reconstructions in the layers of a network, similar to LPIPS. Lower is better.",
+    ),
+    "reconstruction_frechet_distance": Quantity(
+        "Fréchet distance of reconstructions",
+        "The distance between the set of reconstructions and the set of images in a feature space. It grows if"
+        " reconstructions are blurred. Lower is better.",
+    ),
+    "code_usage": Quantity("code usage", "The share of the codes that these images use."),
+}
 SCORES = {
     "beta_vae": Quantity(
         "BetaVAE score", "How well a linear classifier detects which factor two images share, given their codes."
@@ -136,11 +158,32 @@ NOT_A_BOUND = Caveat(
     "the posterior is deterministic, so this number is the minimized loss, but not a bound on −log p(x).",
     ("negative_elbo", "kl_loss"),
 )
+IMAGE_LOSSES = Caveat(
+    "not the minimized loss",
+    "the model was also trained with losses of its reconstructions (model.image_losses), which make them sharper. The"
+    " minimized loss is not a bound on −log p(x). These numbers do not contain the added losses, and are likely higher"
+    " than without them.",
+    ("nll", "negative_elbo", "reconstruction_loss"),
+)
 DENSITY = Caveat(
     "a density",
     "this is a density of gray values in [0, 1], which may exceed 1, so the nats may be negative. It is not"
     " comparable with likelihoods that assign probabilities to gray levels.",
     ("nll", "negative_elbo", "reconstruction_loss"),
+)
+INCOMPLETE = Caveat(
+    "observed pixels only",
+    "pixels of these images are missing. Likelihoods are sums over the observed ones, and bits per dimension are per"
+    " observed value. They compare models on the same images with the same missing pixels.",
+    ("nll", "negative_elbo", "reconstruction_loss", "bits_per_dim"),
+)
+
+
+LOSSY = Caveat(
+    "compressed images",
+    "the image files were compressed with JPEG or another lossy method, which removes detail, so bits per dimension are"
+    " lower than those of the uncompressed images and not comparable with published numbers.",
+    ("bits_per_dim",),
 )
 
 
@@ -213,6 +256,13 @@ FIGURES = {
         "The held-out images with the largest negative ELBO, and their reconstructions.",
         "Unusual images that a person would also find unusual.",
         "Ordinary images: a kind of image that the model has not learned.",
+    ),
+    "image-quality": Caption(
+        "Image quality",
+        "Held-out images, their reconstructions and the absolute differences, from the lowest to the highest PSNR in"
+        " equal steps of the ranking: worst on the left, median in the middle, best on the right.",
+        "Dark differences, which show no shapes.",
+        "Outlines or textures in the differences: the reconstructions lose edges or details.",
     ),
     "latents": Caption(
         "Latent space",

@@ -77,7 +77,7 @@ def measure_disentanglement(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
     measured = dataset.subset(chosen, dataset.split).in_memory()
     assert measured.factors is not None
-    codes = model.encode(measured.images, condition=dataset_condition(model, measured), seed=seed).z_mean
+    codes = model.encode(measured.images, condition=dataset_condition(model, measured), seed=seed).flattened().z_mean
     varies = np.ptp(measured.factors.values, axis=0) > 0
     return {
         **provenance(splits, dataset, seed),

@@ -125,6 +125,18 @@ def _samples(context: EvaluationContext) -> StageResult:
     return StageResult(section)
 
 
+def _image_quality(context: EvaluationContext) -> StageResult:
+    from keras_vae.evaluation.image_quality import measure_image_quality
+
+    return measure_image_quality(
+        context.model,
+        context.splits,
+        seed=context.seed,
+        features=context.config.features,
+        progress=context.progress,
+    )
+
+
 def _disentanglement(context: EvaluationContext) -> StageResult:
     from keras_vae.evaluation.disentanglement import measure_disentanglement
 
@@ -137,6 +149,7 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
     "likelihood": _likelihood,
     "latents": _latents,
     "samples": _samples,
+    "image-quality": _image_quality,
     "disentanglement": _disentanglement,
 }
 """The stages by name, in order."""
@@ -144,9 +157,34 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
 
 def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that a model and its images allow: the default of `evaluate`."""
-    has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
-    wanted = {"likelihood": True, "latents": has_vector, "samples": True, "disentanglement": has_vector and has_factors}
-    return tuple(stage for stage in STAGES if wanted[stage])
+    has_vector, has_factors, has_density = (
+        model.has_latent_vector,
+        splits.train.factors is not None,
+        has_log_prior(model),
+    )
+    allowed = {
+        "likelihood": has_density,
+        "latents": has_vector and has_density,
+        "samples": splits.are_complete,
+        "image-quality": splits.are_complete,
+        "disentanglement": has_vector and has_factors,
+    }
+    return tuple(stage for stage in STAGES if allowed.get(stage, True))
+
+
+def section_name(stage: str) -> str:
+    """Return the name of the section of `evaluation.json` that a stage writes.
+
+    Example:
+        >>> section_name("image-quality")
+        'image_quality'
+    """
+    return stage.replace("-", "_")
+
+
+def has_log_prior(model: "BaseVAE") -> bool:
+    """Return whether log p(z) is known, on which the stages `likelihood` and `latents` depend."""
+    return model.density != "none"
 
 
 def evaluate(
@@ -222,10 +260,10 @@ def _evaluate(
     evaluation = _continued_evaluation(run, on, key, context.config)
     per_image = load_per_image(run, evaluation, on)
     for stage in stages:
-        result = STAGES[stage](context)
-        evaluation[stage], per_image[stage] = result.section, stored(result.per_image)
+        result, section = STAGES[stage](context), section_name(stage)
+        evaluation[section], per_image[section] = result.section, stored(result.per_image)
         if result.per_image:
-            evaluation[stage][CHECKSUM] = values_checksum(fingerprint, result.section, per_image[stage])
+            evaluation[section][CHECKSUM] = values_checksum(fingerprint, result.section, per_image[section])
         run.write_evaluation(evaluation, on, per_image)
     # If the likelihood was not measured now, an interrupted measurement can still resume later.
     if measures_parts:
@@ -261,9 +299,10 @@ def likelihood_folder(
 ) -> BlockFolder:
     """Return the folder for intermediate estimates of −log p(x); arguments as for `evaluate`."""
     from keras_vae.core import backend
+    from keras_vae.evaluation.likelihood import estimates_nll
     from keras_vae.models.proposals import choose_proposal
 
-    is_weighted = config.samples and model.is_stochastic
+    is_weighted = estimates_nll(model, config.samples)
     key = {
         "model": run.model_fingerprint(prior),
         "images": _measured(splits).checksum,

@@ -17,8 +17,9 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.kl_decomposition import KL_PARTS, aggregate_densities, decompose_kl
 from keras_vae.evaluation.likelihood import binarize_if_needed, provenance
 from keras_vae.evaluation.per_image import StageResult, mean_and_error
-from keras_vae.models.inference import Encoding
+from keras_vae.models.encoding import Encoding
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.latent_maps import flat_codes
 from keras_vae.models.vae import VAE
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def measure_latents(
     model: "BaseVAE", splits: Splits, *, seed: int = 0, images: int = IMAGES, progress: Progress = silent
 ) -> StageResult:
     r"""Measure the codes of a VAE: KL, active units, mutual information, moments, and accuracy of label probes.
+
+    Maps are measured as vectors.
 
     `kl_loss` and `kl_per_dimension` are closed forms, if the posterior and prior have one. `kl_monte_carlo`, and the
     bounds on its parts `mutual_information` and `marginal_kl`, are estimated from one draw per image
@@ -76,6 +79,7 @@ def measure_latents(
     moments, z, terms = (
         method(measured.images, seed=seed, condition=condition) for method in progress(methods, "encoding images")
     )
+    moments, z = moments.flattened(), flat_codes(z)
     kl = ops.convert_to_numpy(terms.kl_per_group)
     log_prior = ops.convert_to_numpy(terms.log_prior)[:, 0].astype("float64")
     if not all(np.isfinite(values).all() for values in (moments.z_mean, z, kl)):
@@ -108,7 +112,7 @@ def kl_per_dimension(model: "BaseVAE", dataset: Dataset, *, seed: int = 0) -> Do
     Returns:
         (D,), or None if the posterior and prior give only the sum over dimensions, or no KL.
     """
-    if not model.is_stochastic:
+    if not model.is_stochastic or model.density != "direct":
         return None
     terms = model.elbo_terms(dataset.images, seed=seed, condition=dataset_condition(model, dataset))
     kl = ops.convert_to_numpy(terms.kl_per_group)
@@ -292,7 +296,8 @@ def _probe_labels(
         notes.append("knn_accuracy, linear_probe_accuracy: fitted to one half of the images and scored on the other")
     else:
         train = binarize_if_needed(model, splits, _subsample(splits.train, images, seed).in_memory())
-        codes = model.encode(train.images, seed=seed, condition=dataset_condition(model, train)).z_mean
+        encoding = model.encode(train.images, seed=seed, condition=dataset_condition(model, train))
+        codes = encoding.flattened().z_mean
         # For the type checker: a subset of labeled images has labels.
         labels = np.asarray(train.labels)
         test_codes, test_labels = z_mean, measured.labels

@@ -39,6 +39,15 @@ _IMAGES_BETWEEN_SAVES = 50
 _CHECKED_IMAGES = 16
 
 
+SLOW_DENSITY = "this prior solves an ODE for each draw; measure it under the original prior"
+"""Reason why a prior is not evaluated at many draws per image."""
+
+
+def estimates_nll(model: "BaseVAE", samples: int) -> bool:
+    """Return whether `measure_likelihood` estimates −log p(x) of a model, given the number of draws."""
+    return samples > 0 and model.is_stochastic and model.density == "direct"
+
+
 def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
     """Return the provenance that every section records: the images, whether they were held out, and the seed."""
     return {
@@ -49,6 +58,16 @@ def provenance(splits: Splits, measured: Dataset, seed: int) -> dict[str, Any]:
         "checksum": measured.checksum,
         "seed": seed,
     }
+
+
+def check_complete(splits: Splits, stage: str) -> None:
+    """Reject images with missing pixels, for a stage that compares whole images or their features.
+
+    Raises:
+        InputError: Pixels are missing.
+    """
+    if not splits.are_complete:
+        raise InputError(f"stages = {stage}: it compares whole images, and pixels of these are missing; leave it out")
 
 
 def _are_training_images(splits: Splits) -> bool:
@@ -80,7 +99,10 @@ def binarize(splits: Splits, dataset: Dataset) -> Dataset:
     dataset = whole.sample()
     if whole is splits.test and whole.positions is None and len(dataset) == len(whole):
         _draw_pixels(_last_training_images(splits, len(dataset)), generator)
-    return replace(dataset, images=_draw_pixels(dataset.images, generator) * np.uint8(255))
+    images = _draw_pixels(dataset.images, generator) * np.uint8(255)
+    if dataset.has_missing:
+        images = np.ma.masked_array(images, np.ma.getmaskarray(dataset.images))
+    return replace(dataset, images=images)
 
 
 def binarize_if_needed(model: "BaseVAE", splits: Splits, dataset: Dataset) -> Dataset:
@@ -101,13 +123,15 @@ def measure_likelihood(
 ) -> StageResult:
     r"""Measure the terms of the ELBO at β = 1, and −log p(x) by importance sampling.
 
-    `bits_per_dim` is \(\mathrm{nll} / (H W C \ln 2)\).
+    `bits_per_dim` is \(\mathrm{nll} / (H W C \ln 2)\). If pixels are missing, all terms are sums over the observed
+    ones, and the mean number of observed values takes the place of HWC.
 
     Args:
         model: A trained model.
         splits: The images of its run. If none were held out, the training images are measured and marked as such.
         seed: Fixes the draws of z: one per image for the ELBO, `samples` per image for −log p(x).
-        samples: K, or 0 to skip −log p(x). Models with deterministic or discrete codes always skip it.
+        samples: K, or 0 to skip −log p(x). Models with deterministic or discrete codes always skip it, and so do models
+            whose prior solves an ODE for each of the K draws.
         proposal: The name of the proposal of importance sampling; None for the default of the model. See
             `BaseVAE.log_likelihood`.
         progress: Shows the progress over the images.
@@ -121,8 +145,8 @@ def measure_likelihood(
         effective sample size and the Pareto shape are also returned per image.
 
     Raises:
-        InputError: `samples` is negative, the proposal is unknown or does not suit the model, or there are parts with
-            other settings.
+        InputError: `samples` is negative, the prior has no density, the proposal is unknown or does not suit the model,
+            or there are parts with other settings.
         RunError: Parts are missing, or another process measures them.
     """
     from keras import ops
@@ -142,8 +166,11 @@ def measure_likelihood(
         **_describe_model(model, measured),
         **{name: mean_and_error(values) for name, values in per_image.items()},
         **model.describe_codes(measured.images, terms=terms, condition=condition),
+        "lossy": measured.is_lossy,
     }
-    if samples and model.is_stochastic:
+    if samples and model.density == "ode":
+        section["notes"] = [f"nll: left out: {SLOW_DENSITY}"]
+    if estimates_nll(model, samples):
         weighted = _importance_weighted(
             model, measured, choose_proposal(model, proposal), samples, seed, progress, folder, force
         )
@@ -184,8 +211,10 @@ def measure_likelihood_part(
         InputError: There are more parts than blocks of images, or there is no −log p(x) to measure in parts.
         RunError: Another process measures this part.
     """
-    if not (samples and model.is_stochastic):
-        reason = "without importance samples" if model.is_stochastic else "because the codes are not random"
+    if not estimates_nll(model, samples):
+        reason = "without importance samples"
+        if samples:
+            reason = "because the codes are not random" if not model.is_stochastic else f"because {SLOW_DENSITY}"
         raise InputError(f"part = {part}: there is no nll to divide, {reason}; leave out the part")
     measured = binarize_if_needed(model, splits, splits.held_out or splits.train)
     sampling = _importance_sampling(model, measured, choose_proposal(model, proposal), samples, seed)
@@ -204,7 +233,16 @@ def _describe_model(model: "BaseVAE", measured: Dataset) -> dict[str, Any]:
         "normalized": _is_normalized(model, measured),
         "density": model.likelihood.is_density,
         "bound": model.has_bound,
+        **({"observed": _mean_observed(measured) / math.prod(measured.image_shape)} if measured.has_missing else {}),
+        "image_losses": [registry.describe(loss)["name"] for loss in model.image_losses],
     }
+
+
+def _mean_observed(measured: Dataset) -> float:
+    """Return the mean number of observed values per image: H·W·C if none is missing."""
+    if not isinstance(measured.images, np.ma.MaskedArray):
+        return math.prod(measured.image_shape)
+    return float(measured.images.count()) / len(measured)
 
 
 def _is_normalized(model: "BaseVAE", measured: Dataset) -> bool:
@@ -228,7 +266,7 @@ def _importance_weighted(
     log_likelihood, sample_size, shape = _estimate(sampling, progress, folder, None, force)
     nll = mean_and_error(-log_likelihood)
     has_bits = _is_normalized(model, measured) and not model.likelihood.is_density
-    bits = math.log(2) * math.prod(measured.image_shape)
+    bits = math.log(2) * _mean_observed(measured)
     check = _missed_by_posterior(model, measured, proposal, samples, seed, log_likelihood)
     section = {
         "proposal": proposal.name,

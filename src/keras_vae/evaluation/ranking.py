@@ -30,6 +30,8 @@ DIFFERENT = {
     "training_checksum": "against different training images",
     "images_scored": "on different kinds of generated images",
     "features": "with different features",
+    "perceptual_features": "in different networks",
+    "num_codes": "with different numbers of codes",
     "probe_images": "with different numbers of images for the probe",
     "neighbors": "with different numbers of neighbors",
     "bins": "with different numbers of bins",
@@ -40,6 +42,7 @@ _OTHER_IMAGES = {"checksum", "images"}
 _IMAGES = ("split", "held_out", "checksum", "images")
 _LIKELIHOOD = (*_IMAGES, "condition", "likelihood", "binarization", "normalized", "density", "bound")
 _SAMPLES = (*_IMAGES, "training_checksum", "samples", "images_scored", "binarization", "features")
+_QUALITY = (*_IMAGES, "condition")
 _SCORES = (*_IMAGES, "bins")
 
 
@@ -75,6 +78,11 @@ COLUMNS = (
     Column("latents", "linear_probe_accuracy", 1, (*_IMAGES, "probe_images"), "linear_probe_accuracy"),
     *(Column("samples", name, -1, _SAMPLES) for name in ("frechet_distance", "kid")),
     *(Column("samples", name, 1, _SAMPLES) for name in ("precision", "recall", "density", "coverage")),
+    Column("image_quality", "psnr", 1, _QUALITY, "psnr"),
+    Column("image_quality", "ssim", 1, _QUALITY, "ssim"),
+    Column("image_quality", "perceptual_distance", -1, (*_QUALITY, "perceptual_features"), "perceptual_distance"),
+    Column("image_quality", "reconstruction_frechet_distance", -1, (*_QUALITY, "features")),
+    Column("image_quality", "code_usage", 1, (*_QUALITY, "num_codes")),
     *(
         Column("disentanglement", name, 1, _SCORES)
         for name in ("mig", "dci_disentanglement", "sap", "modularity", "factor_vae", "beta_vae")

@@ -14,7 +14,7 @@ from keras_vae.core.images import to_unit
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation.features import Features, load_features
-from keras_vae.evaluation.likelihood import provenance
+from keras_vae.evaluation.likelihood import check_complete, provenance
 from keras_vae.evaluation.memorization import MIN_HELD_OUT, memorization
 from keras_vae.evaluation.set_distances import NEIGHBORS, compare_sets
 from keras_vae.models.batching import fitting_batch_size, in_batches
@@ -81,11 +81,13 @@ def measure_samples(
         None, and `notes` explain why.
 
     Raises:
-        InputError: `n` is below 2, or `scored` is unknown or `"draws"` for a likelihood that is not Bernoulli.
+        InputError: `n` is below 2, pixels are missing, or `scored` is unknown or `"draws"` for a likelihood that is not
+            Bernoulli.
         RunError: The weights of InceptionV3 are not available, or samples are not finite.
     """
     if n < 2:
         raise InputError(f"n = {n}: too few samples to compare; use at least 2, better 10000")
+    check_complete(splits, "samples")
     binarization = _binarization(model, scored)
     if not isinstance(features, Features):
         features = load_features(features, splits.sample(), seed=FEATURE_SEED, progress=progress)

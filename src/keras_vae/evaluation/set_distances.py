@@ -82,7 +82,7 @@ def frechet_distance(first: Array, second: Array) -> float:
     return max(0.0, float(squares - 2 * np.linalg.svdvals(root @ other_root.T).sum()))
 
 
-def frechet_distance_error(first: Array, second: Array) -> float | None:
+def frechet_distance_error(first: Array, second: Array, *, paired: bool = False) -> float | None:
     r"""Return the standard error of `frechet_distance`, by the infinitesimal jackknife (Efron 1982, chapter 6).
 
     The distance is a smooth function of the weights of the vectors. Its derivative with respect to the weight of a
@@ -98,6 +98,8 @@ def frechet_distance_error(first: Array, second: Array) -> float | None:
     Args:
         first: (N, F), N ≥ 2.
         second: (M, F), M ≥ 2.
+        paired: Whether the vectors of the two sets form pairs, such as images and their reconstructions, which are
+            drawn together. The derivatives of a pair are then added before their variance is computed.
 
     Returns:
         The error, which does not include the bias; None if a set has fewer than three vectors.
@@ -111,11 +113,14 @@ def frechet_distance_error(first: Array, second: Array) -> float | None:
     # Rows of these products are T(x − μ), up to the ratio of the two sizes.
     transported = basis @ (left @ (right @ other_root)), other_basis @ (right.T @ (left.T @ root))
     ratio = math.sqrt((len(first) - 1) / (len(second) - 1))
-    squared_error = 0.0
-    for rows, moved, scale, direction in zip(centered, transported, (ratio, 1 / ratio), (shift, -shift), strict=True):
-        derivatives = 2 * rows @ direction + np.einsum("ij,ij->i", rows, rows - scale * moved)
-        squared_error += float(derivatives.var(ddof=1)) / len(rows)
-    return math.sqrt(squared_error)
+    derivatives = [
+        2 * rows @ direction + np.einsum("ij,ij->i", rows, rows - scale * moved)
+        for rows, moved, scale, direction in zip(
+            centered, transported, (ratio, 1 / ratio), (shift, -shift), strict=True
+        )
+    ]
+    independent = [sum(derivatives)] if paired else derivatives
+    return math.sqrt(sum(float(np.var(values, ddof=1)) / len(values) for values in independent))
 
 
 def kid(first: Array, second: Array) -> dict[str, float | None]:

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_vae.evaluation.descriptions import (
+    IMAGE_QUALITY,
     LATENTS,
+    LOSSY,
     SAMPLES,
     SCORES,
     UNTRUSTED,
@@ -30,6 +32,7 @@ def summarize(evaluation: Mapping[str, Any]) -> list[str]:
         "likelihood": _likelihood,
         "latents": _latents,
         "samples": _samples,
+        "image_quality": _image_quality,
         "disentanglement": _disentanglement,
     }
     return [
@@ -47,6 +50,8 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
             yield _row(name, section[name], f"nats per image{mark if name == 'nll' else ''}")
     if section.get("bits_per_dim"):
         yield _row("bits_per_dim", section["bits_per_dim"], f"bits{mark}")
+        if section.get("lossy"):
+            yield f"{LOSSY.badge}: {LOSSY.explanation}"
     if "perplexity" in section:
         yield _row("perplexity", section["perplexity"], f"({section['used_codes']} codes in use)")
     if "kl_per_group" in section:
@@ -69,6 +74,9 @@ def _likelihood(section: Mapping[str, Any]) -> Iterator[str]:
         yield "a density of gray values: not comparable with probabilities of gray levels"
     if not section["bound"]:
         yield "deterministic posterior: negative_elbo is not a bound on −log p(x)"
+    if section.get("image_losses"):
+        names = ", ".join(section["image_losses"])
+        yield f"trained with image losses ({names}): total_loss is not a bound on −log p(x)"
 
 
 def _images(section: Mapping[str, Any]) -> Iterator[str]:
@@ -99,6 +107,15 @@ def _samples(section: Mapping[str, Any]) -> Iterator[str]:
         yield "samples lie closer to training images than held-out images do: the model copies training images"
     images = "mean images" if section["images_scored"] == "means" else "draws of pixels"
     yield f"{section['samples']:,} samples ({images}), compared by {section['features']['name']} features"
+
+
+def _image_quality(section: Mapping[str, Any]) -> Iterator[str]:
+    for name in IMAGE_QUALITY:
+        if section.get(name):
+            unit = {"psnr": "dB", "code_usage": f"of {section.get('num_codes', 0):,} codes"}.get(name, "")
+            yield _row(name, section[name], unit)
+    yield from _images(section)
+    yield f"reconstructions are mean images of posterior means, compared by {section['features']['name']} features"
 
 
 def _disentanglement(section: Mapping[str, Any]) -> Iterator[str]:

@@ -68,6 +68,7 @@ class _Endpoints:
             "model": type(model).__name__,
             "image_shape": list(explorer.image_shape),
             "latent_dim": model.latent_dim,
+            "latent_shape": list(model.latent_shape),
             "labels": list(explorer.classes),
             "priors": list(explorer.sampler.priors),
             "kl_per_dimension": None if kl is None else kl.tolist(),

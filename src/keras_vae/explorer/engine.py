@@ -53,14 +53,15 @@ class Engine:
         return np.concatenate(images)[: len(codes)]
 
     def encode(self, images: Array, label: Any = None) -> Any:
-        """Return the codes of images: posterior means, if the posterior has one.
+        """Return the codes of images: posterior means, if the posterior has one, and maps as vectors.
 
         Args:
             images: (N, H, W, C), uint8.
             label: The label to condition on: one for all images, or one per image.
         """
         with self.lock:
-            return self.model.encode(images, condition=self._name(label)).codes
+            encoding = self.model.encode(images, condition=self._name(label))
+        return (encoding.flattened() if self.model.has_continuous_codes else encoding).codes
 
     def reconstruct(self, image: Array, label: int | None = None) -> Array:
         """Return the reconstruction of one image, both (1, H, W, C)."""
@@ -83,7 +84,7 @@ class Engine:
         model: Any = self.model
         with self.lock:
             if not self.has_temperature:
-                return model.sample_prior(1, seed=seed, condition=self._name(label))[0]
+                return model.sample_prior(1, seed=seed, condition=self._name(label))[0].ravel()
             noise = np.random.default_rng(seed).standard_normal((1, model.latent_dim), dtype="float32")
             return keras.ops.convert_to_numpy(
                 model.prior_transform(temperature * noise, self._encode_condition(label))

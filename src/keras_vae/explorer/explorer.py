@@ -18,6 +18,7 @@ from keras_vae.explorer.run_report import RunReport
 from keras_vae.explorer.sampler import PAGE_SIZE, Sampler, TrainingImages
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.runs.image_sources import ImageSources, load_sources
+from keras_vae.runs.loading import load_scoring_model
 from keras_vae.runs.run import Run
 
 NUM_INTERPOLATED = 11
@@ -36,6 +37,7 @@ class Explorer:
         engine: The compiled model.
         sampler: Draws samples from the priors.
         analyzer: Encodes, reconstructs and scores images.
+        scores_original_prior: Whether scores use the original prior, because the fitted one has no direct log-density.
         report: The run's report with the doctor's findings.
 
     Raises:
@@ -59,7 +61,11 @@ class Explorer:
         self.image_shape: ImageShape = (height, width, channels)
         self.engine = Engine(model, sorted({1, PAGE_SIZE, *(size**2 for size in grid_sizes(self.image_shape))}))
         self.sampler = Sampler(run, self.engine, len(self.classes))
-        self.analyzer = ImageAnalyzer(self.engine, self.sources.reference, has_code=self.has_lines)
+        self.scores_original_prior = run.has_fitted_prior and model.density != "direct"
+        scoring = self.engine
+        if self.scores_original_prior:
+            scoring = Engine(load_scoring_model(run)[0], self.engine.batch_sizes)
+        self.analyzer = ImageAnalyzer(scoring, self.sources.reference, has_code=self.has_lines)
         self.report = RunReport(run, self.engine, self.sources.splits)
 
     # ---- Capabilities of the model ----

@@ -28,6 +28,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Columns are scaled to [0, 1] by their minimum and maximum in the training rows. Other values are clipped to [0, 1].
 
+    NaN marks missing values. The model learns from the observed ones, and `impute` fills the others.
+
     Args:
         latent_dim: Number of latent dimensions.
         network: Short name of a network, or a dict with its name and arguments; see `Experiment`.
@@ -46,7 +48,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         range_: Maximum minus minimum of each column; 1 for a constant column.
 
     Raises:
-        InputError: In `fit`: the rows do not match `image_shape`, or a component is unknown.
+        InputError: In `fit`: the rows do not match `image_shape`, a row or a column has no observed value, or a
+            component is unknown.
 
     Example:
         >>> rows = np.random.default_rng(0).normal(size=(20, 5))
@@ -72,6 +75,12 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.objective, self.image_shape, self.epochs, self.batch_size = objective, image_shape, epochs, batch_size
         self.learning_rate, self.seed = learning_rate, seed
 
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's description of the estimator: its inputs may contain NaN."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train the model.
 
@@ -81,13 +90,16 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         import keras
 
-        X = validate_data(self, X, dtype="float64", ensure_min_samples=2)
+        X = validate_data(self, X, dtype="float64", ensure_min_samples=2, ensure_all_finite="allow-nan")
         if self.image_shape is not None and math.prod(self.image_shape) != X.shape[1]:
             raise InputError(
                 f"image_shape = {self.image_shape}: does not match the {X.shape[1]} columns of X; pass H × W × C"
             )
-        self.minimum_ = X.min(axis=0)
-        span = X.max(axis=0) - self.minimum_
+        empty = np.flatnonzero(np.isnan(X).all(axis=0))
+        if len(empty):
+            raise InputError(f"X: column {empty[0]} has no observed value; leave it out")
+        self.minimum_ = np.nanmin(X, axis=0)
+        span = np.nanmax(X, axis=0) - self.minimum_
         self.range_ = np.where(span > 0, span, 1.0)
         batch_size = min(self.batch_size, len(X))
         components = ("latent_dim", "network", "likelihood", "prior", "objective")
@@ -112,7 +124,8 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             X: Rows, (N, F).
         """
         check_is_fitted(self)
-        return np.asarray(self.model_.encode(self._to_images(self._validate_rows(X))).z_mean, "float64")
+        encoding = self.model_.encode(self._to_images(self._validate_rows(X)))
+        return np.asarray(encoding.flattened().z_mean, "float64")
 
     def inverse_transform(self, X: Any) -> NDArray[np.float64]:
         """Decode latent vectors into mean rows, (N, F).
@@ -124,8 +137,30 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         images = self.model_.decode(np.asarray(X, "float32"))
         return np.asarray(images.reshape(len(images), -1) * self.range_ + self.minimum_, "float64")
 
+    def impute(self, X: Any, *, samples: int = 500) -> NDArray[np.float64]:
+        """Fill missing values with their posterior means, (N, F); observed values are returned unchanged.
+
+        Args:
+            X: Rows with NaN at missing values, (N, F).
+            samples: Number of importance samples per row; see `BaseVAE.impute`.
+
+        Example:
+            >>> rows = np.random.default_rng(0).normal(size=(20, 5))
+            >>> rows[0, 0] = np.nan
+            >>> filled = VAETransformer(latent_dim=2, epochs=1).fit(rows).impute(rows, samples=50)
+            >>> bool(np.isfinite(filled).all())
+            True
+        """
+        check_is_fitted(self)
+        X = self._validate_rows(X)
+        missing = np.isnan(X)
+        if not missing.any():
+            return np.array(X)
+        images = self.model_.impute(self._to_images(X), samples=samples, seed=self.seed).images
+        return np.where(missing, images.reshape(X.shape) * self.range_ + self.minimum_, X)
+
     def score(self, X: Any, y: Any = None) -> float:
-        """Return the mean ELBO of rows in nats per row, for model selection.
+        """Return the mean ELBO of rows in nats per row, for model selection. Only observed values count.
 
         Args:
             X: Rows, (N, F).
@@ -136,13 +171,16 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     @property
     def _n_features_out(self) -> int:
-        return self.latent_dim
+        return self.model_.latent_dim
 
     def _validate_rows(self, X: Any) -> Array:
-        return validate_data(self, X, dtype="float64", reset=False)
+        return validate_data(self, X, dtype="float64", reset=False, ensure_all_finite="allow-nan")
 
     def _to_images(self, rows: Array) -> NDArray[np.float32]:
+        """Return rows as images, a masked array if values are missing."""
         unit = np.clip((rows - self.minimum_) / self.range_, 0, 1).astype("float32")
+        if np.isnan(unit).any():
+            unit = np.ma.masked_invalid(unit)
         return unit.reshape(len(rows), *(self.image_shape or (1, rows.shape[1], 1)))
 
 

@@ -63,22 +63,34 @@ class AnnealedImportanceSampling(Proposal):
 
     def log_weights(self, block: Block) -> Iterator[Floats]:
         """Yield the log-weights of the chains of a block, (N, ·), float64."""
+        for _, log_weights in self.weighted_codes(block):
+            yield log_weights
+
+    def weighted_codes(self, block: Block) -> Iterator[tuple[Floats, Floats]]:
+        """Yield the last states of the chains of a block, (N, ·, D), and their log-weights, (N, ·), float64."""
         target = LatentTarget(block.model, block.inputs, block.size, block.draws)
         pilot = block.generators(3)
         shape = (_PRIOR_SAMPLES, target.latent_dim)
         noise = normal_noise(pilot, shape)
         samples = target.sample_prior(noise, pilot)
         space = _WhitenedSpace(target, samples.mean(axis=1, keepdims=True), samples.std(axis=1, keepdims=True))
-        _, step_sizes = self._anneal(space, pilot, min(block.samples, _PILOT_CHAINS), None)
+        *_, step_sizes = self._anneal(space, pilot, min(block.samples, _PILOT_CHAINS), None)
         generators = block.generators(4)
         for start in range(0, block.samples, block.draws):
             count = min(block.draws, block.samples - start)
-            yield self._anneal(space, generators, count, step_sizes)[0]
+            yield self._anneal(space, generators, count, step_sizes)[:2]
 
     def _anneal(
         self, space: "_WhitenedSpace", generators: list[np.random.Generator], count: int, step_sizes: Floats | None
-    ) -> tuple[Floats, Floats]:
-        """Return the log-weights (N, count) and step sizes (temperatures, N); None adjusts the step sizes."""
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return last states (N, count, D), log-weights (N, count) and step sizes (temperatures, N).
+
+        Args:
+            space: The coordinates of the chains.
+            generators: One per image.
+            count: Number of chains.
+            step_sizes: Step sizes; None adjusts them to the acceptance rate.
+        """
         shape = (count, space.target.latent_dim)
         chains = space.at(np.stack([generator.standard_normal(shape) for generator in generators]))
         log_weights, used = np.zeros(chains.log_joint.shape), []
@@ -94,7 +106,7 @@ class AnnealedImportanceSampling(Proposal):
             uniform = np.stack([generator.random(count) for generator in generators])
             chains, acceptance = self._transition(space, chains, momentum, uniform, betas[step + 1], step_size)
             step_size = step_size * np.exp(0.3 * (acceptance.mean(axis=1) - _TARGET_ACCEPTANCE))
-        return log_weights + space.log_volume, np.stack(used)
+        return space.codes(chains.position), log_weights + space.log_volume, np.stack(used)
 
     def _transition(
         self, space: "_WhitenedSpace", chains: Chains, momentum: Floats, uniform: Floats, beta: float, step_size: Floats
@@ -147,7 +159,11 @@ class _WhitenedSpace:
         volume: Floats = np.log(self.deviation).sum(axis=-1) + 0.5 * self.target.latent_dim * _LOG_TWO_PI
         return volume
 
+    def codes(self, position: Floats) -> Floats:
+        """Return the codes at positions (N, M, D)."""
+        return self.mean + self.deviation * position
+
     def at(self, position: Floats) -> Chains:
         """Return chains at positions (N, M, D)."""
-        values, gradients = self.target.log_joint_and_gradient(self.mean + self.deviation * position)
+        values, gradients = self.target.log_joint_and_gradient(self.codes(position))
         return Chains(position, values, gradients * self.deviation)

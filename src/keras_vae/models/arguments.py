@@ -11,9 +11,13 @@ from keras_vae.components.objectives import Objective
 from keras_vae.core.errors import InputError, check_count, is_integer, shown
 from keras_vae.core.registry import check_component, settings
 from keras_vae.core.typing import Shape
+from keras_vae.networks.base import check_image_shape, check_positive
 
 _COUNTS = ("batch_size", "validation_batch_size", "steps", "steps_per_epoch", "validation_steps")
 """Arguments of Keras's methods that are integers of at least one, or None."""
+
+_FIXED = ("seed", "image_shape", "latent_dim", "mask_channels")
+"""Attributes of a built model that cannot change, in addition to its components."""
 
 _MAX_FLOATS = 2**30
 """Largest number of floats of one result, which take 4 GiB."""
@@ -27,6 +31,30 @@ def check_seed(seed: Any) -> None:
     """
     if seed is not None and not (is_integer(seed) and 0 <= seed < 2**31):
         raise InputError(f"seed = {shown(seed)}: not a seed; pass an integer from 0 to {2**31 - 1}")
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return a truth value.
+
+    Raises:
+        InputError: The value is something else.
+    """
+    if not isinstance(value, bool | np.bool):
+        raise InputError(f"{name} = {shown(value)}: not a truth value; pass True or False")
+    return bool(value)
+
+
+def check_density(model: Any) -> None:
+    """Reject a model whose prior has no density, which every bound on log p(x) needs.
+
+    Raises:
+        InputError: The density of the prior is `"none"`.
+    """
+    if model.density == "none":
+        raise InputError(
+            f"prior = {type(model.prior).__name__}: no log-density in {model.latent_dim} dimensions, only samples; use "
+            "the original prior of the run (prior = 'original'), or fit prior = 'realnvp'"
+        )
 
 
 def check_memory(name: str, value: int, floats: int) -> None:
@@ -131,10 +159,41 @@ def check_assignment(model: Any, name: str, value: Any) -> None:
             raise InputError("objective = None: a model needs an objective; pass one, such as ELBO()")
         check_component(name, value, Objective)
         model._check_objective(value)
-    elif name in model.part_names or (name in ("seed", "image_shape", "latent_dim") and value != getattr(model, name)):
+    elif name in model.part_names or (name in _FIXED and value != getattr(model, name)):
         raise InputError(f"{name} = {shown(value)}: fixed when the model was built; build a new model with {name}=…")
     elif name in settings(type(model.objective)) and not hasattr(model, name):
         family = type(model.objective).__name__
         raise InputError(
             f"{name} = {shown(value)}: a setting of the objective; set model.objective = {family}({name}=…)"
         )
+
+
+def check_networks(
+    encoder: Any, decoder: Any, latent_dim: int | None, image_shape: Any, objective: Any, beta: float | None
+) -> None:
+    """Reject arguments of `VAE` that are invalid or contradict each other.
+
+    Raises:
+        InputError: A network is not a Keras model or lacks its counterpart, or two arguments set the same quantity.
+    """
+    for name, network in {"encoder": encoder, "decoder": decoder}.items():
+        if network is not None and not isinstance(network, keras.Model):
+            shown = repr(network) if isinstance(network, int | str) else type(network).__name__
+            hint = f"did you mean latent_dim={network}? " if isinstance(network, int) else ""
+            raise InputError(f"{name} = {shown}: not a Keras model; {hint}pass an instance of keras.Model")
+    if (encoder is None) != (decoder is None):
+        given, missing = ("a decoder", "encoder") if encoder is None else ("an encoder", "decoder")
+        raise InputError(f"{missing} = None: {given} needs its {missing}; pass both of them, or neither")
+    for name, value in {"latent_dim": latent_dim, "image_shape": image_shape}.items():
+        if encoder is not None and value is not None:
+            raise InputError(
+                f"{name} = {value}: the encoder and the decoder determine it; leave out {name}, or pass no networks"
+            )
+    if beta is not None and not isinstance(beta, numbers.Real):
+        raise InputError(f"beta = {beta!r}: not a number; pass a finite number ≥ 0")
+    if objective is not None and beta is not None:
+        raise InputError(f"beta = {beta}: objective = {objective!r} sets its own weights; pass one of the two")
+    if latent_dim is not None:
+        check_positive(latent_dim=latent_dim)
+    if image_shape is not None:
+        check_image_shape(image_shape)

@@ -1,60 +1,40 @@
 """`BaseVAE`: the loss of every model, its metrics, and the methods that Keras calls."""
 
 import abc
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import keras
 from keras import ops
 
-from keras_vae.components.conditions import Condition
+from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import ELBOTerms, Latents, Objective
+from keras_vae.components.optimizers import exempt_image_losses
 from keras_vae.components.posteriors import Sampler
 from keras_vae.components.schedules import without_annealing
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
 from keras_vae.core.images import to_unit
+from keras_vae.core.math import balanced_copies
 from keras_vae.core.registry import ComponentLayer, check_component
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.distributions.image import ImageDistribution
-from keras_vae.models.arguments import check_input_shape, check_optimizer, check_seed
+from keras_vae.models.arguments import check_density, check_flag, check_input_shape, check_optimizer, check_seed
+from keras_vae.models.batch import Batch
 from keras_vae.models.feeding import CheckedModel
-from keras_vae.models.image_models import export_graph, reconstruction_graph
-
-
-class Batch(NamedTuple):
-    """Inputs of a model's forward pass.
-
-    Args:
-        images: Images in [0, 1], preprocessed by the likelihood, (N, H, W, C), float32.
-        condition: Encoded conditions, (N, size), or None.
-        noise: Standard normal noise for K draws of z per image, (N, K, latent_dim).
-        features: Result of `encode_features` for the images; None to run the encoder.
-        codes: Codes (N, K, latent_dim) at which to evaluate the loss terms, instead of samples from the posterior; None
-            to sample. Only models with a latent vector use them.
-    """
-
-    images: Tensor
-    condition: Tensor
-    noise: Tensor
-    features: Any = None
-    codes: Tensor = None
-
-
-class Mean(keras.metrics.Mean):
-    """A mean that is NaN before the first value. Keras's is 0, which would look like a perfect loss."""
-
-    def result(self) -> Tensor:
-        """Return the mean."""
-        return ops.where(ops.greater(self.count, 0), super().result(), float("nan"))
+from keras_vae.models.image_models import export_graph, reconstruction_graph, symbolic_inputs
+from keras_vae.models.image_terms import Mean, build_image_losses, check_image_losses, image_loss_terms
+from keras_vae.models.missing import encoder_channels, fill_missing, observed_log_prob
 
 
 class BaseVAE(CheckedModel, abc.ABC):
     """Base class of models: a `keras.Model` that computes the `ELBOTerms` of a batch and minimizes an objective.
 
     `fit`, `evaluate` and callbacks report these means over the images of an epoch, in nats per image: `total_loss` (the
-    objective plus the penalties of regularized layers; without annealing in `evaluate` and validation),
+    objective plus penalties of regularized layers and image losses; without annealing in `evaluate` and validation),
     `reconstruction_loss`, `kl_loss` and `negative_elbo`. There is no metric `loss`: use
     `EarlyStopping(monitor="val_total_loss", mode="min")` or `"val_negative_elbo"`, because Keras cannot infer the mode
     from these names.
@@ -66,6 +46,8 @@ class BaseVAE(CheckedModel, abc.ABC):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the model, or None.
+        mask_channels: Whether the encoder also receives the mask of the observed pixels; see `VAE`.
+        image_losses: Losses of the reconstruction to add to the objective.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -86,6 +68,8 @@ class BaseVAE(CheckedModel, abc.ABC):
         likelihood: Likelihood,
         objective: Objective,
         condition: Condition | None,
+        mask_channels: bool,
+        image_losses: Sequence[ImageLoss],
         seed: int | None,
         **kwargs: Any,
     ) -> None:
@@ -95,17 +79,16 @@ class BaseVAE(CheckedModel, abc.ABC):
         check_seed(seed)
         super().__init__(**kwargs)
         self.likelihood, self.objective, self.condition, self.seed = likelihood, objective, condition, seed
+        self.mask_channels = check_flag("mask_channels", mask_channels)
+        self.image_losses = check_image_losses(image_losses)
         self.sampler = Sampler(seed, dtype="float32", name="sampler")
         # Schedules need the number of steps. On JAX, a step cannot read the optimizer's count.
         self.step = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False, name="step")
         self.loss_trackers: dict[str, Mean] = {}
         self._add_trackers("total_loss", "reconstruction_loss", "kl_loss", "negative_elbo")
+        self._add_trackers(*(name for loss in self.image_losses for name in loss.metric_names))
         if backend.runs_faster_without_xla():
             self.supports_jit = False
-
-    def __dir__(self) -> list[str]:
-        """Return the attribute names, without two models that Keras would save as further copies of the weights."""
-        return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
 
     @abc.abstractmethod
     def _forward(self, batch: Batch, training: bool | None) -> Any:
@@ -163,7 +146,7 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     @property
     def num_codes(self) -> int | None:
-        """Number of code vectors in the codebook; None for a model without one."""
+        """Number of code vectors, over all codebooks; None for a model without them."""
         return None
 
     def initialize_prior(self, x: Any, *, condition: Any = None, seed: int = 0) -> None:
@@ -193,7 +176,8 @@ class BaseVAE(CheckedModel, abc.ABC):
             self.likelihood.check_images(image_shape)
         try:
             self.latent_dim = self._measure_sizes(image_shape)
-            self.compute_output_spec(self._symbolic_inputs(image_shape))
+            build_image_losses(self.image_losses, image_shape)
+            self.compute_output_spec(symbolic_inputs(self, image_shape))
         except InputError as error:
             # While tracing, Keras wraps an error in another one with a longer message.
             raise (error.__context__ or error) from None
@@ -207,31 +191,36 @@ class BaseVAE(CheckedModel, abc.ABC):
 
         Args:
             inputs: Images (N, H, W, C), uint8 or floats in [0, 1]; or a dict with `images` and, for a conditional
-                model, `condition`. Optional entries `noise` and `pixel_noise` replace the model's random numbers,
-                `features` replaces the encoder's outputs, and `codes` replaces the samples from the posterior.
+                model, `condition`. An entry `mask`, (N, H, W) or (N, H, W, C), is True for observed pixels: the encoder
+                receives zeros in place of the others, and the likelihood leaves them out. Optional entries `noise` and
+                `pixel_noise` replace the model's random numbers, `features` replaces the encoder's outputs, and `codes`
+                replaces the samples from the posterior.
             training: Whether the call is part of a training step.
 
         Raises:
             InputError: The condition is missing, or the model has no latent vector for `codes` to replace.
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
-        images, condition = self._preprocess(inputs)
+        images, condition, mask = self._preprocess(inputs)
         given = (inputs.get("noise"), inputs.get("codes"))
         noise, codes = (None if value is None else ops.cast(value, "float32") for value in given)
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
-            noise = self.sampler.noise((ops.shape(images)[0], self.objective.num_samples, self.latent_dim))
-        return self._forward(Batch(images, condition, noise, inputs.get("features"), codes), training)
+            num_images, *image_shape = ops.shape(images)
+            dim = math.prod(self._latent_shape_for(image_shape))
+            noise = self.sampler.noise((num_images, self.objective.num_samples, dim))
+        return self._forward(Batch(images, condition, noise, inputs.get("features"), codes, mask), training)
 
-    def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return images in [0, 1], preprocessed by the likelihood, and the encoded conditions, or None.
+    def _preprocess(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images in [0, 1], preprocessed by the likelihood, and the encoded conditions and the mask, or None.
 
         Raises:
             InputError: The condition is missing.
         """
-        images = to_unit(inputs["images"])
-        pixel_noise = None
+        images, mask, pixel_noise = to_unit(inputs["images"]), inputs.get("mask"), None
+        if mask is not None:
+            images, mask = fill_missing(images, mask)
         if "pixel_noise" in inputs:
             pixel_noise = ops.convert_to_tensor(inputs["pixel_noise"])
         elif self.likelihood.requires_noise:
@@ -241,7 +230,18 @@ class BaseVAE(CheckedModel, abc.ABC):
             if inputs.get("condition") is None:
                 raise self._input_checks.missing_condition()
             condition = self.condition.encode(inputs["condition"])
-        return self.likelihood.preprocess(images, pixel_noise), condition
+        return self.likelihood.preprocess(images, pixel_noise), condition, mask
+
+    def _encoder_inputs(self, images: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
+        """Return the inputs of the encoder: images, their mask if it is encoded, and the condition, as channels."""
+        if self.mask_channels:
+            ones = ops.ones_like(images)
+            images = ops.concatenate([images, ones if mask is None else ops.where(mask, ones, 0.0)], axis=-1)
+        return concat_condition(images, condition)
+
+    def _encoder_channels(self, image_channels: int) -> int:
+        """Return the number of channels of the encoder's inputs."""
+        return encoder_channels(image_channels, self._condition_dim, self.mask_channels)
 
     def compute_loss(
         self,
@@ -257,6 +257,7 @@ class BaseVAE(CheckedModel, abc.ABC):
             InputError: An unconditional model has targets, or the objective compares images and the batch has one.
         """
         x = self._input_checks.join(x, y, sample_weight)
+        check_density(self)
         output = self(x, training=training) if y_pred is None else y_pred
         terms: ELBOTerms = output.terms
         latents: Any = None
@@ -266,15 +267,18 @@ class BaseVAE(CheckedModel, abc.ABC):
                 raise InputError(
                     f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
                 )
-        penalty = terms.penalty + sum(self.losses, ops.zeros((), "float32"))
         objective = self.objective if training else without_annealing(self.objective)
-        total_loss = objective(terms, latents, self.step) + penalty
+        total_loss = objective(terms, latents, self.step) + terms.penalty + sum(self.losses, ops.zeros((), "float32"))
+        extra_metrics = self._extra_metrics(output)
+        if self.image_losses:
+            added = image_loss_terms(self, x, output, training)
+            total_loss, extra_metrics = total_loss + added.loss, extra_metrics | added.metrics
         weight = num_images = ops.cast(ops.shape(terms.kl_per_group)[0], "float32")
         if training and self.compiled and isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             # The optimizer skips a step whose loss is not finite, so the means of the epoch leave it out too.
             weight = ops.where(ops.isfinite(ops.mean(total_loss)), num_images, 0.0)
         losses = {name: getattr(terms, name) for name in ("reconstruction_loss", "kl_loss", "negative_elbo")}
-        for name, value in {"total_loss": total_loss, **losses, **self._extra_metrics(output)}.items():
+        for name, value in {"total_loss": total_loss, **losses, **extra_metrics}.items():
             mean = ops.mean(value)
             self.loss_trackers[name].update_state(ops.where(weight > 0, mean, 0.0), sample_weight=weight)
         if training:
@@ -288,6 +292,10 @@ class BaseVAE(CheckedModel, abc.ABC):
 
     def compute_metrics(self, x: Tensor, y: Tensor, y_pred: Any, sample_weight: Tensor = None) -> dict[str, Tensor]:
         """Update the metrics given to `compile` with images in [0, 1] and their reconstructions; return all metrics."""
+        if self._compile_metrics is not None and isinstance(x, Mapping) and x.get("mask") is not None:
+            raise InputError(
+                "metrics: metrics of Keras cannot leave out missing pixels; compile the model without them"
+            )
         images = to_unit(x["images"] if isinstance(x, Mapping) else x)
         metrics: dict[str, Tensor] = super().compute_metrics(x, images, y_pred.reconstruction)
         return metrics
@@ -322,13 +330,9 @@ class BaseVAE(CheckedModel, abc.ABC):
                 )
         check_optimizer(optimizer)
         super().compile(optimizer, metrics=[metrics] if isinstance(metrics, str) else metrics, **kwargs)
+        if self.image_losses:
+            exempt_image_losses(self.optimizer)
         self._build_metrics()
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model from the result of `get_compile_config`."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
 
     def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
         """Export the graph of `reconstruct`, from uint8 images to mean images, as `keras.Model.export` does.
@@ -349,19 +353,16 @@ class BaseVAE(CheckedModel, abc.ABC):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, serialized."""
         parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.part_names}
-        return {**super().get_config(), **parts, "seed": self.seed}
+        return {**super().get_config(), **parts, "mask_channels": self.mask_channels, "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """Build the model from the result of `get_config`."""
-        return cls(
-            **{
-                name: keras.saving.deserialize_keras_object(value, custom_objects)
-                if isinstance(value, dict) and name != "dtype"
-                else value
-                for name, value in config.items()
-            }
-        )
+        components = {
+            name for name, value in config.items() if isinstance(value, dict | list) and name in cls.part_names
+        }
+        parts = {name: keras.saving.deserialize_keras_object(config[name], custom_objects) for name in components}
+        return cls(**{**config, **parts})
 
     def _build_metrics(self) -> None:
         """Create the variables of the metrics given to `compile`, which Keras would create with the first batch."""
@@ -381,11 +382,10 @@ class BaseVAE(CheckedModel, abc.ABC):
             if isinstance(part, ComponentLayer) and not part.built:
                 part.build(latent_shape, input_shape, (None, self._condition_dim))
 
-    def _symbolic_inputs(self, image_shape: Shape) -> dict[str, keras.KerasTensor]:
-        inputs = {"images": keras.KerasTensor((None, *image_shape), dtype="uint8")}
-        if self.condition is not None:
-            inputs["condition"] = keras.KerasTensor((None, *self.condition.value_shape), dtype=self.condition.dtype)
-        return inputs
+    def _gradient_paths(self, outputs: Tensor, training: bool | None) -> list[Tensor]:
+        """Return the outputs of the decoder; in training, also a copy per image loss with an adaptive weight."""
+        weights = [loss.weight for loss in self.image_losses if loss.is_adaptive] if training else []
+        return balanced_copies(ops.cast(outputs, "float32"), weights) if weights else [outputs]
 
     def _likelihood(self, outputs: Tensor, images: Tensor) -> ImageDistribution:
         """Return p(x|z), given the decoder's outputs (…, H, W, channels)."""
@@ -396,3 +396,8 @@ class BaseVAE(CheckedModel, abc.ABC):
                 f"likelihood = {self.likelihood}; return {expected}"
             )
         return self.likelihood(ops.cast(outputs, "float32"))
+
+    def _log_likelihood(self, outputs: Tensor, images: Tensor, mask: Tensor) -> Tensor:
+        """Return log p(x|z) of the observed pixels, (N, K), given the decoder's outputs (N, K, H, W, channels)."""
+        expanded = None if mask is None else mask[:, None]
+        return observed_log_prob(self._likelihood(outputs, images), images[:, None], expanded)

@@ -7,16 +7,19 @@ from typing import Any
 
 import keras
 
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.objectives import ELBOTerms
+from keras_vae.components.priors import Density
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, shown
-from keras_vae.models.arguments import check_assignment, check_options
+from keras_vae.models.arguments import check_assignment, check_density, check_options
 from keras_vae.models.batching import check_divisible, split_off
-from keras_vae.models.inference import Inference
+from keras_vae.models.imputation import Imputation
 from keras_vae.models.inputs import check_source, is_array
+from keras_vae.models.missing import check_observed, has_masked_array
 
 
-class CheckedModel(Inference, keras.Model):
+class CheckedModel(Imputation, keras.Model):
     """A `keras.Model` whose `fit`, `evaluate`, `predict`, batch methods and `__call__` check their inputs.
 
     Arrays are checked completely. For a data source (a `tf.data.Dataset`, a `DataLoader`, a `PyDataset` or a
@@ -25,6 +28,8 @@ class CheckedModel(Inference, keras.Model):
     Args:
         **kwargs: Arguments of `keras.Model`.
     """
+
+    image_losses: list[ImageLoss]
 
     def __init__(self, **kwargs: Any) -> None:
         # Autocasting would round the targets to the compute dtype of a mixed policy. The networks cast their inputs.
@@ -51,7 +56,9 @@ class CheckedModel(Inference, keras.Model):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the model as Keras does, after a check of the inputs that are not symbolic."""
         if not self._is_inside_step:
-            self._input_checks.check(inputs)
+            checked = self._input_checks.check(inputs)
+            # A tensor would lose the mask of a masked array.
+            inputs = checked if has_masked_array(inputs) else inputs
         return super().__call__(inputs, *args, **kwargs)
 
     def fit(
@@ -70,7 +77,8 @@ class CheckedModel(Inference, keras.Model):
         """Train the model as `keras.Model.fit` does, after a check of arrays, or of the first batch of a data source.
 
         Args:
-            x: Images, `{"images": x, "condition": c}`, or a data source of such batches or of pairs `(x, c)`.
+            x: Images, `{"images": x, "condition": c}`, or a data source of such batches or of pairs `(x, c)`. Images
+                with missing pixels have the mask of the observed ones under `mask`, or are a masked array of NumPy.
             y: Conditions for a conditional model, unless `x` contains them; None for an unconditional model.
             batch_size: See `keras.Model.fit`.
             epochs: See `keras.Model.fit`.
@@ -117,6 +125,16 @@ class CheckedModel(Inference, keras.Model):
             self.optimizer.build(self.trainable_variables)
         with backend.rejected_indivisible_batches():
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, 0.0, validation_data, shuffle, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile the model from the result of `get_compile_config`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            # Keras restores whether a layer is frozen, but not that of the layers inside, which it creates later.
+            for layer in self._flatten_layers():
+                for inner in () if layer.trainable else layer._flatten_layers(include_self=False):
+                    inner.trainable = False
+            self.optimizer.build(self.trainable_variables)
 
     def evaluate(
         self,
@@ -166,6 +184,11 @@ class CheckedModel(Inference, keras.Model):
         self._unchecked_sources.discard("predict")
         return backend.map_rows(super().predict_on_batch, self._input_checks.check(self._input_checks.join(x)))
 
+    @property
+    def density(self) -> Density:
+        """How log p(z) is computed: `"direct"` by default; see `Prior.density`."""
+        return "direct"
+
     def loss_terms(self, inputs: Mapping[str, Any]) -> ELBOTerms:
         """Return the loss terms of a batch as tensors. Unlike `predict_on_batch`, it copies nothing to the host.
 
@@ -173,6 +196,7 @@ class CheckedModel(Inference, keras.Model):
             inputs: Inputs of `call` without random numbers of its own: with `noise` or `codes`, and with `pixel_noise`
                 if the likelihood requires noise. They are not checked.
         """
+        check_density(self)
         with tracing.expected_tracing():
             terms: ELBOTerms = backend.map_rows(self._compiled_loss_terms, dict(inputs))
         return terms
@@ -226,6 +250,8 @@ class CheckedModel(Inference, keras.Model):
         self._unchecked_sources.discard(function)
         if is_array(images) or isinstance(joined, Mapping) or not source:
             joined = checks.check(joined)
+            if function == "train":
+                check_observed(joined)
             if not self.built:
                 self.build((None, *images.shape[1:]))  # type: ignore[union-attr]
             return joined, None
@@ -238,6 +264,9 @@ class CheckedModel(Inference, keras.Model):
         attribute = f"{function}_function"
         if getattr(self, attribute) is not None and not force:
             return getattr(self, attribute)
+        if function != "predict":
+            for loss in self.image_losses:
+                loss.prepare()
         make(force)
         step_function = getattr(self, attribute)
         prefetch = backend.Prefetch()

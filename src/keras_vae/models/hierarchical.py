@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.conditions import Condition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Objective
 from keras_vae.components.posteriors import LOG_VAR_RANGE
@@ -17,9 +18,11 @@ from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Array, ImageShape, Shape, Tensor
+from keras_vae.distributions.image import ImageDistribution
 from keras_vae.distributions.kl import kl_divergence
 from keras_vae.distributions.latent import DiagonalNormal
-from keras_vae.models.base import BaseVAE, Batch
+from keras_vae.models.base import BaseVAE
+from keras_vae.models.batch import Batch
 from keras_vae.networks.base import check_image_shape, validate_widths
 from keras_vae.networks.ladder import LadderNetworks
 
@@ -31,11 +34,13 @@ class HierarchicalVAEOutput(NamedTuple):
         reconstruction: Mean images for the first sample of z, in [0, 1], (N, H, W, C).
         z: The first sample of z, all groups concatenated, (N, latent_dim).
         terms: Loss terms, in nats per image.
+        balanced: In training, the reconstruction again for each image loss with an adaptive weight.
     """
 
     reconstruction: Tensor
     z: Tensor
     terms: ELBOTerms
+    balanced: tuple[Tensor, ...] = ()
 
 
 class GroupTerms(NamedTuple):
@@ -79,6 +84,8 @@ class HierarchicalVAE(BaseVAE):
         likelihood: p(x|z).
         objective: Loss function of the terms.
         condition: Condition of the bottom-up network and of the first top-down features, or None.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as C further channels.
+        image_losses: Losses of the reconstruction to add to the objective, such as `Adversarial()`.
         seed: Seed of the sampling noise; None chooses one at random.
         **kwargs: Arguments of `keras.Model`.
 
@@ -93,7 +100,7 @@ class HierarchicalVAE(BaseVAE):
         (2, 9, 11, 1)
     """
 
-    part_names: ClassVar[tuple[str, ...]] = ("likelihood", "objective", "condition")
+    part_names: ClassVar[tuple[str, ...]] = ("likelihood", "objective", "condition", "image_losses")
 
     def __init__(
         self,
@@ -106,6 +113,8 @@ class HierarchicalVAE(BaseVAE):
         likelihood: Likelihood | None = None,
         objective: Objective | None = None,
         condition: Condition | None = None,
+        mask_channels: bool = False,
+        image_losses: Sequence[ImageLoss] = (),
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -115,6 +124,8 @@ class HierarchicalVAE(BaseVAE):
             likelihood=likelihood or Bernoulli(),
             objective=objective or ELBO(),
             condition=condition,
+            mask_channels=mask_channels,
+            image_losses=image_losses,
             seed=seed,
             **kwargs,
         )
@@ -123,7 +134,7 @@ class HierarchicalVAE(BaseVAE):
             image_shape, validate_widths(widths), tuple(groups), latent_channels, blocks
         )
         self.latent_shapes = tuple((*ladder.size(level), latent_channels) for level in ladder.levels)
-        self.bottom_up = ladder.bottom_up(self._condition_dim)
+        self.bottom_up = ladder.bottom_up(self._encoder_channels(image_shape[-1]))
         self.initial_features = ladder.initial_features(self._condition_dim)
         if not self.supports_jit:
             self.bottom_up.supports_jit = False
@@ -177,8 +188,8 @@ class HierarchicalVAE(BaseVAE):
 
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the posterior means `z_mean`, (N, latent_dim), each group given the means of the groups above it."""
-        images, condition = self._preprocess(inputs)
-        encoder_features = keras.tree.flatten(self.bottom_up(concat_condition(images, condition)))
+        images, condition, mask = self._preprocess(inputs)
+        encoder_features = keras.tree.flatten(self.bottom_up(self._encoder_inputs(images, condition, mask)))
         means: list[Tensor] = []
 
         def sample_group(group: int, features: Tensor) -> Tensor:
@@ -189,11 +200,10 @@ class HierarchicalVAE(BaseVAE):
         self._top_down(self._start(images[:, 0, 0], condition), sample_group)
         return {"z_mean": ops.concatenate(means, axis=-1)}
 
-    def decode_tensors(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Return the mean images of codes (N, latent_dim)."""
+    def decode_distribution(self, codes: Tensor, condition: Tensor) -> ImageDistribution:
+        """Return p(x|z) of codes (N, latent_dim)."""
         z_per_group = self._split_groups(codes)
-        outputs = self._top_down(self._start(codes, condition), lambda group, _: z_per_group[group])
-        return self.likelihood(outputs).mean_image()
+        return self.likelihood(self._top_down(self._start(codes, condition), lambda group, _: z_per_group[group]))
 
     def generate_from_noise(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the mean images of samples from the prior, computed from standard normal noise (N, latent_dim)."""
@@ -206,10 +216,10 @@ class HierarchicalVAE(BaseVAE):
 
     def _forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output for a batch: one bottom-up pass, then sample the groups top-down."""
-        images, condition, noise, bottom_up_features, _ = given
+        images, condition, noise, bottom_up_features, _, mask = given
         num_samples, noise_per_group = ops.shape(noise)[1], self._split_groups(noise)
         if bottom_up_features is None:
-            bottom_up_features = self.bottom_up(concat_condition(images, condition), training=training)
+            bottom_up_features = self.bottom_up(self._encoder_inputs(images, condition, mask), training=training)
         encoder_features = [_repeat(features, num_samples) for features in keras.tree.flatten(bottom_up_features)]
         groups: list[GroupTerms] = []
 
@@ -223,17 +233,18 @@ class HierarchicalVAE(BaseVAE):
 
         features = _repeat(self._start(noise[:, 0], condition), num_samples)
         outputs = self._top_down(features, sample_group, training)
-        outputs = ops.reshape(outputs, (-1, num_samples, *outputs.shape[1:]))
+        paths = self._gradient_paths(ops.reshape(outputs, (-1, num_samples, *outputs.shape[1:])), training)
         kl_per_group = ops.stack([ops.mean(group.kl, axis=1) for group in groups], axis=1)
         terms = ELBOTerms(
-            self._likelihood(outputs, images).log_prob(images[:, None]),
+            self._log_likelihood(paths[0], images, mask),
             sum(group.log_prior for group in groups),
             sum(group.log_posterior for group in groups),
             kl_per_group,
             ops.zeros_like(kl_per_group[:, 0]),
         )
         z = ops.concatenate([group.z[:, 0] for group in groups], axis=-1)
-        return HierarchicalVAEOutput(self._likelihood(outputs[:, 0], images).mean_image(), z, terms)
+        reconstruction, *balanced = (self._likelihood(outputs[:, 0], images).mean_image() for outputs in paths)
+        return HierarchicalVAEOutput(reconstruction, z, terms, tuple(balanced))
 
     def describe_codes(self, x: Array, *, terms: ELBOTerms, condition: Any = None) -> dict[str, Any]:
         """Return the mean KL of each group, in nats per image."""
@@ -242,7 +253,7 @@ class HierarchicalVAE(BaseVAE):
     def encode_features(self, inputs: dict[str, Array]) -> list[Tensor]:
         """Return the bottom-up features of a batch."""
         features: list[Tensor] = keras.tree.flatten(
-            tracing.predict_on_batch(self.bottom_up, concat_condition(*self._preprocess(inputs)))
+            tracing.predict_on_batch(self.bottom_up, self._encoder_inputs(*self._preprocess(inputs)))
         )
         return features
 

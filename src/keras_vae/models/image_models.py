@@ -1,6 +1,7 @@
 """The encoder and the decoder of a model as separate Keras models, for transfer learning and for export."""
 
 import abc
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,7 +11,7 @@ from keras_vae.components.conditions import Condition
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.registry import PACKAGE
-from keras_vae.core.typing import Tensor
+from keras_vae.core.typing import Shape, Tensor
 from keras_vae.models.arguments import check_options
 from keras_vae.models.batching import check_divisible
 from keras_vae.models.inputs import is_symbolic
@@ -41,7 +42,7 @@ class _ImageModel(keras.Model, abc.ABC):
         self.parts = [part for part in parts if isinstance(part, keras.layers.Layer)]
         self.supports_jit = vae.supports_jit
         self.built = True
-        self._input_checks = vae._input_checks
+        self._input_checks = vae._network_checks
 
     @abc.abstractmethod
     def _check(self, inputs: Any) -> None:
@@ -179,6 +180,42 @@ class ImageDecoder(_ImageModel):
         return self._decode(inputs["codes"], self._condition.encode(inputs["condition"]))
 
 
+class ImageModels:
+    """The encoder and the decoder of a model as Keras models of their own."""
+
+    _check_built: Callable[[], None]
+
+    def __dir__(self) -> list[str]:
+        """Return the attribute names, without two models that Keras would save as further copies of the weights."""
+        return [name for name in super().__dir__() if name not in ("image_encoder", "image_decoder")]
+
+    @functools.cached_property
+    def image_encoder(self) -> ImageEncoder:
+        """A Keras model from images to the result of `encode`, as a dict of tensors. It shares this model's weights.
+
+        Use it as a layer of other models, or save it by itself. It differs from `encoder`, the network passed to the
+        constructor, which takes floats in [0, 1] with the condition as further channels and returns raw outputs. Gray
+        pixels are rounded if the likelihood binarizes stochastically.
+
+        Raises:
+            InputError: The model is not built.
+        """
+        self._check_built()
+        return ImageEncoder(self)  # type: ignore[arg-type]
+
+    @functools.cached_property
+    def image_decoder(self) -> ImageDecoder:
+        """A Keras model from codes to the mean images of `decode`, in [0, 1]. It shares this model's weights.
+
+        It differs from `decoder`, the network passed to the constructor, which returns parameters of the likelihood.
+
+        Raises:
+            InputError: The model is not built.
+        """
+        self._check_built()
+        return ImageDecoder(self)  # type: ignore[arg-type]
+
+
 def reconstruction_graph(vae: "BaseVAE") -> keras.Model:
     """Return the functional model from uint8 images, and their condition if any, to the mean images of their codes."""
     # These two properties raise an error if the model is not built.
@@ -219,6 +256,14 @@ def export_graph(make_graph: Callable[[], keras.Model], filepath: Any, format: s
             f"format = {format!r}: Keras on {backend.name()} cannot export it ({first_line(error).rstrip('.')}); use "
             f"`vae export`{others}"
         ) from error
+
+
+def symbolic_inputs(vae: "BaseVAE", image_shape: Shape) -> dict[str, keras.KerasTensor]:
+    """Return symbolic inputs of a model for images (H, W, C)."""
+    inputs = {"images": keras.KerasTensor((None, *image_shape), dtype="uint8")}
+    if vae.condition is not None:
+        inputs["condition"] = keras.KerasTensor((None, *vae.condition.value_shape), dtype=vae.condition.dtype)
+    return inputs
 
 
 def _image_inputs(vae: "BaseVAE") -> Any:

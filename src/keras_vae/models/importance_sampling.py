@@ -34,6 +34,9 @@ class WeightedModel(Protocol):
     def loss_terms(self, inputs: dict[str, Any]) -> Any:
         """Return the loss terms of a batch on the device; `log_weight` are the log-weights, (N, K)."""
 
+    def weighted_codes(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return a code per row of a batch with noise, (N, …), and its log-weight, (N,), on the device."""
+
 
 class Estimate(NamedTuple):
     """Estimates for a block of images.
@@ -95,6 +98,10 @@ class Proposal(abc.ABC):
     def log_weights(self, block: Block) -> Iterator[Array]:
         """Yield the log importance weights of the K draws of a block in chunks, (N, ·), float64."""
 
+    @abc.abstractmethod
+    def weighted_codes(self, block: Block) -> Iterator[tuple[Array, Array]]:
+        """Yield the draws of a block in chunks: codes (N, ·, …), and their log importance weights, (N, ·), float64."""
+
 
 class PosteriorProposal(Proposal):
     r"""The posterior q(z|x) as the proposal, with weights \(p(x|z) p(z) / q(z|x)\) (Burda et al., arXiv 1509.00519).
@@ -108,13 +115,28 @@ class PosteriorProposal(Proposal):
 
     def log_weights(self, block: Block) -> Iterator[Array]:
         """Yield the log importance weights of a block, (N, ·), float64."""
-        generators = block.generators(2)
-        for start in range(0, block.samples, block.draws):
-            shape = (min(block.draws, block.samples - start), block.model.latent_dim)
-            noise = normal_noise(generators, shape)
+        for noise in self._noise(block):
             # Only the log-weights leave the device.
             log_weight = block.model.loss_terms({**block.inputs, "noise": noise}).log_weight
             yield ops.convert_to_numpy(log_weight).astype("float64")
+
+    def weighted_codes(self, block: Block) -> Iterator[tuple[Array, Array]]:
+        """Yield the draws of a block: codes (N, ·, …), and their log importance weights, (N, ·), float64."""
+        for noise in self._noise(block):
+            count, draws, dim = noise.shape
+            # One row per draw, because the outputs of a model contain the code of the first draw only.
+            rows = keras.tree.map_structure(lambda values: np.repeat(values, draws, axis=0), block.inputs)  # noqa: B023
+            codes, log_weight = block.model.weighted_codes({**rows, "noise": noise.reshape(-1, 1, dim)})
+            codes = ops.convert_to_numpy(codes)
+            log_weights = ops.convert_to_numpy(log_weight).astype("float64").reshape(count, draws)
+            yield codes.reshape(count, draws, *codes.shape[1:]), log_weights
+
+    def _noise(self, block: Block) -> Iterator[Array]:
+        """Yield the noise of the draws in chunks, (N, ·, latent_dim)."""
+        generators = block.generators(2)
+        for start in range(0, block.samples, block.draws):
+            shape = (min(block.draws, block.samples - start), block.model.latent_dim)
+            yield normal_noise(generators, shape)
 
 
 class ImportanceSampling:
@@ -156,13 +178,8 @@ class ImportanceSampling:
 
     def __call__(self, block: slice) -> Estimate:
         """Return the estimates of a block of images, one of `blocks`."""
-        inputs: dict[str, Any] = {name: values[block] for name, values in self.inputs.items()}
-        features = self.model.encode_features(inputs)
-        if features is not None:
-            inputs["features"] = keras.tree.map_structure(ops.convert_to_numpy, features)
-        images = range(block.start, block.stop)
-        work = Block(self.model, inputs, images, self.samples, self.seed, self.draws, self.size)
-        log_sum, log_sum_of_squares = (np.full(len(images), -np.inf) for _ in range(2))
+        work = self.block(block)
+        log_sum, log_sum_of_squares = (np.full(len(work.images), -np.inf) for _ in range(2))
         chunks = []
         for log_weights in self.proposal.log_weights(work):
             log_sum = np.logaddexp(log_sum, np.logaddexp.reduce(log_weights, axis=1))
@@ -173,3 +190,12 @@ class ImportanceSampling:
             np.exp(2 * log_sum - log_sum_of_squares),
             pareto_shape(np.concatenate(chunks, axis=1)),
         )
+
+    def block(self, block: slice) -> Block:
+        """Return the input of the proposal for a block of images, one of `blocks`."""
+        inputs: dict[str, Any] = {name: values[block] for name, values in self.inputs.items()}
+        features = self.model.encode_features(inputs)
+        if features is not None:
+            inputs["features"] = keras.tree.map_structure(ops.convert_to_numpy, features)
+        images = range(block.start, block.stop)
+        return Block(self.model, inputs, images, self.samples, self.seed, self.draws, self.size)

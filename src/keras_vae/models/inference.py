@@ -1,10 +1,9 @@
 """Inference methods of all models: encode, decode, sample, reconstruct, and bounds on log p(x)."""
 
 import abc
-import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -17,39 +16,17 @@ from keras_vae.core.images import image_generators, normal_noise, to_unit
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.arguments import check_memory, check_seed
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
-from keras_vae.models.image_models import ImageDecoder, ImageEncoder
+from keras_vae.models.encoding import Encoding, statistics_of
+from keras_vae.models.image_models import ImageModels
 from keras_vae.models.importance_sampling import ImportanceSampling, Proposal
 from keras_vae.models.inputs import ModelInputs, check_numbers
 from keras_vae.models.proposals import choose_proposal
 
 
-class Encoding(NamedTuple):
-    """Codes of images. A field that a model does not have is None.
-
-    Args:
-        z_mean: Means of q(z|x), (N, latent_dim), float32.
-        z_log_var: Logarithms of the variances of q(z|x), (N, latent_dim), float32.
-        indices: Indices of the code vectors in the codebook, (N, rows, columns), int32.
-    """
-
-    z_mean: Any = None
-    z_log_var: Any = None
-    indices: Any = None
-
-    @property
-    def codes(self) -> Any:
-        """Input of `decode`: `indices` if the model has a codebook, otherwise `z_mean`."""
-        return self.z_mean if self.indices is None else self.indices
-
-    def as_dict(self) -> dict[str, Array]:
-        """Return the fields that the model has, by name."""
-        return {name: values for name, values in self._asdict().items() if values is not None}
-
-
-class Inference(abc.ABC):
+class Inference(ImageModels, abc.ABC):
     """Inference methods of `BaseVAE`, with declarations of the members of the model that they use.
 
-    Images are an array or, for a conditional model, also `{"images": x, "condition": c}`.
+    Images are an array or `{"images": x}`, with entries `condition` and `mask` if any.
     """
 
     likelihood: Likelihood
@@ -58,6 +35,7 @@ class Inference(abc.ABC):
     build: Callable[[Any], None]
     predict_on_batch: Callable[[Any], Any]
     loss_terms: Callable[[Mapping[str, Any]], ELBOTerms]
+    weighted_codes: Callable[[dict[str, Any]], tuple[Tensor, Tensor]]
 
     image_shape: Shape
     """(H, W, C) of the images, None for a size that is not fixed; set when the model is built."""
@@ -90,7 +68,7 @@ class Inference(abc.ABC):
         """Return the mean images (N, H, W, C) of samples from the prior, as a function of noise.
 
         Args:
-            noise: Standard normal noise, (N, latent_dim).
+            noise: Standard normal noise, (N, latent_dim) or (N, *latent_shape).
             condition: Encoded conditions, (N, size), or None.
 
         Raises:
@@ -115,33 +93,9 @@ class Inference(abc.ABC):
     def encode_features(self, inputs: dict[str, Array]) -> Any:
         """Return the encoder's outputs for a batch, to reuse for any number of draws; None if not reusable."""
 
-    @functools.cached_property
-    def image_encoder(self) -> ImageEncoder:
-        """A Keras model from images to the result of `encode`, as a dict of tensors. It shares this model's weights.
-
-        Use it as a layer of other models, or save it by itself. It differs from `encoder`, the network passed to the
-        constructor, which takes floats in [0, 1] with the condition as further channels and returns raw outputs. Gray
-        pixels are rounded if the likelihood binarizes stochastically.
-
-        Raises:
-            InputError: The model is not built.
-        """
-        self._check_built()
-        return ImageEncoder(self)  # type: ignore[arg-type]
-
-    @functools.cached_property
-    def image_decoder(self) -> ImageDecoder:
-        """A Keras model from codes to the mean images of `decode`, in [0, 1]. It shares this model's weights.
-
-        It differs from `decoder`, the network passed to the constructor, which returns parameters of the likelihood.
-
-        Raises:
-            InputError: The model is not built.
-        """
-        self._check_built()
-        return ImageDecoder(self)  # type: ignore[arg-type]
-
-    def encode(self, x: Any, *, batch_size: int | None = None, condition: Any = None, seed: int = 0) -> Encoding:
+    def encode(
+        self, x: Any, *, batch_size: int | None = None, condition: Any = None, seed: int = 0, normalized: bool = False
+    ) -> Encoding:
         """Return the codes of images.
 
         Args:
@@ -150,38 +104,46 @@ class Inference(abc.ABC):
             condition: Condition of the images, one for all or one per image.
             seed: Seed of a dynamic binarization, whose noise also depends on the pixels of the image, but not on its
                 row.
+            normalized: Whether to subtract the mean of `latent_statistics` and divide by the standard deviation.
 
         Returns:
             An `Encoding`, whose `codes` are the input of `decode`.
 
         Raises:
-            InputError: The images do not fit the model.
+            InputError: The images do not fit the model, or its statistics were not measured.
         """
-        inputs = self._prepare_inputs(x, condition, seed, by_content=True)
+        statistics = statistics_of(self) if normalized else None
+        inputs = self._prepare_inputs(x, condition, seed, by_content=True, checks=self._network_checks)
 
         def encode_batch(batch: dict[str, Array]) -> Any:
             # TensorFlow rounds the division by 255 differently inside a graph. The inputs are checked already.
             images = to_unit(ops.convert_to_tensor(batch["images"]))
             return self.image_encoder.predict_checked_batch({**batch, "images": images})
 
-        return Encoding(**self._in_batches(encode_batch, inputs, batch_size))
+        encoding = Encoding(**self._in_batches(encode_batch, inputs, batch_size))
+        return encoding if statistics is None else statistics.normalize(encoding)
 
-    def decode(self, z: Any, *, batch_size: int | None = None, condition: Any = None) -> Array:
+    def decode(
+        self, z: Any, *, batch_size: int | None = None, condition: Any = None, normalized: bool = False
+    ) -> Array:
         """Return the mean images of codes.
 
         Args:
-            z: Codes such as `encode(x).codes`: (N, latent_dim), or indices (N, rows, columns).
+            z: Codes such as `encode(x).codes`: (N, latent_dim), maps (N, rows, columns, c), or indices.
             batch_size: Codes per batch; None for a default that bounds memory.
             condition: Condition of the codes, one for all or one per code.
+            normalized: Whether the codes are normalized, as those of `encode(…, normalized=True)`.
 
         Returns:
             Images in [0, 1], (N, H, W, C), float32.
 
         Raises:
-            InputError: The codes or conditions do not fit the model.
+            InputError: The codes or conditions do not fit the model, or its statistics were not measured.
         """
         self._check_built()
         codes = self._check_codes(z)
+        if normalized:
+            codes = statistics_of(self).denormalize(codes)
         conditions = self._input_checks.conditions(condition, len(codes))
         inputs = {"codes": codes} if conditions is None else {"codes": codes, "condition": conditions}
         return self._in_batches(self.image_decoder.predict_on_batch, inputs, batch_size)
@@ -200,7 +162,7 @@ class Inference(abc.ABC):
         Raises:
             InputError: The images do not fit the model.
         """
-        inputs = self._input_checks.arrays(x, condition)
+        inputs = self._network_checks.arrays(x, condition)
         codes = self.encode(inputs, batch_size=batch_size).codes
         return self.decode(codes, batch_size=batch_size, condition=inputs.get("condition"))
 
@@ -251,8 +213,9 @@ class Inference(abc.ABC):
             InputError: The images do not fit the model, or `draws` is not an integer ≥ 1.
         """
         check_count("draws", draws)
-        inputs, shape = self._prepare_inputs(x, condition, seed, by_content=by_content), (draws, self.latent_dim)
-        check_memory("draws", draws, len(inputs["images"]) * draws * self.latent_dim)
+        inputs = self._prepare_inputs(x, condition, seed, by_content=by_content)
+        shape = (draws, math.prod(self._latent_shape_for(inputs["images"].shape[1:])))
+        check_memory("draws", draws, len(inputs["images"]) * math.prod(shape))
         if not by_content:
             full_shape = (len(inputs["images"]), *shape)
             inputs["noise"] = np.random.default_rng(seed).standard_normal(full_shape, dtype="float32")
@@ -334,28 +297,52 @@ class Inference(abc.ABC):
     ) -> ImportanceSampling:
         """Return the estimator of log p(x), which works in blocks; arguments and errors as for `log_likelihood`."""
         check_count("samples", samples)
-        chosen = choose_proposal(self, proposal)
-        return ImportanceSampling(self, self._prepare_inputs(x, condition, seed), chosen, samples, seed)
+        chosen, inputs = choose_proposal(self, proposal), self._prepare_inputs(x, condition, seed)
+        if (shape := self._latent_shape_for(inputs["images"].shape[1:])) != self.latent_shape:
+            raise InputError(
+                f"images.shape = {inputs['images'].shape}: their codes are {shape}, and log p(x) is only estimated for "
+                f"codes of {self.latent_shape}; pass images of {self.image_shape}, or call elbo"
+            )
+        return ImportanceSampling(self, inputs, chosen, samples, seed)
 
     @property
     def output_size(self) -> int:
         """Memory of the decoder's outputs per pixel, in units of eight channels: 32 for 256 logits."""
         return max(1, self.likelihood.decoder_channels(self.image_shape[-1]) // 8)
 
-    def fitting_batch_size(self, draws: int = 1) -> int:
+    def fitting_batch_size(self, draws: int = 1, image_shape: Shape | None = None) -> int:
         """Return a batch size whose memory use grows neither with the size of the images nor with the likelihood.
 
         Args:
             draws: Number of codes decoded per image.
+            image_shape: (H, W, C) of the images; None for that of the model.
         """
-        return max(1, fitting_batch_size(self.image_shape, draws) // self.output_size)
+        return max(1, fitting_batch_size(image_shape or self.image_shape, draws) // self.output_size)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of the code of an image, (latent_dim,)."""
+        return (self.latent_dim,)
+
+    def _latent_shape_for(self, image_shape: Shape) -> Shape:
+        """Return the shape of the codes of images (H, W, C). By default, it does not depend on their size."""
+        return self.latent_shape
 
     @property
     def _input_checks(self) -> ModelInputs:
+        """Checks of images from which the loss terms are computed."""
         image_shape, latent_dim = (self.image_shape, self.latent_dim) if self.built else ((None, None, None), None)
-        return ModelInputs(image_shape, self.condition, latent_dim)
+        channels = self.likelihood.has_independent_channels
+        return ModelInputs(image_shape, self.condition, latent_dim, has_independent_channels=channels)
 
-    def _prepare_inputs(self, x: Any, condition: Any, seed: int, *, by_content: bool = False) -> dict[str, Array]:
+    @property
+    def _network_checks(self) -> ModelInputs:
+        """Checks of images that are only encoded and decoded."""
+        return self._input_checks
+
+    def _prepare_inputs(
+        self, x: Any, condition: Any, seed: int, *, by_content: bool = False, checks: ModelInputs | None = None
+    ) -> dict[str, Array]:
         """Check the inputs of `call`, build the model if necessary, and add the noise that the likelihood requires.
 
         Args:
@@ -363,9 +350,10 @@ class Inference(abc.ABC):
             condition: Condition of the images, unless `x` contains it.
             seed: Seed of the noise.
             by_content: Whether the noise follows from the pixels of each image and the seed, instead of its row.
+            checks: Checks of the images; None for those of images from which the loss terms are computed.
         """
         check_seed(seed)
-        inputs = self._input_checks.arrays(x, condition)
+        inputs = (checks or self._input_checks).arrays(x, condition)
         images = inputs["images"]
         if not self.built:
             self.build((None, *images.shape[1:]))
@@ -397,4 +385,7 @@ class Inference(abc.ABC):
         return None if self.condition is None else ops.convert_to_numpy(self.condition.encode(conditions))
 
     def _in_batches(self, function: Callable[..., Result], inputs: Any, size: int | None, draws: int = 1) -> Result:
-        return in_batches(function, inputs, batch_size=self.fitting_batch_size(draws) if size is None else size)
+        if size is None:
+            image_shape = inputs["images"].shape[1:] if "images" in inputs else None
+            size = self.fitting_batch_size(draws, image_shape)
+        return in_batches(function, inputs, batch_size=size)

@@ -1,5 +1,6 @@
 """Checks of a model's inputs: one object that `fit`, `evaluate`, `encode` and all other entry points use."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -15,12 +16,13 @@ from keras_vae.core.images import check_images
 from keras_vae.core.typing import Array, Shape
 from keras_vae.data.dataset import Dataset
 from keras_vae.data.lazy import is_lazy
+from keras_vae.models.missing import split_mask
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
 
 _DICT = '{"images": x, "condition": c}'
-_NAMES = ("images", "condition", "noise", "pixel_noise", "features", "codes")
+_NAMES = ("images", "condition", "mask", "noise", "pixel_noise", "features", "codes")
 """Names of all inputs of `call`."""
 
 
@@ -29,17 +31,22 @@ class ModelInputs:
     """Converts every accepted form of input to the form that `call` accepts, and rejects all others.
 
     Accepted forms: images; a list of one array of images; images and conditions as a pair `(x, y)`; and a dict with
-    images under `images` and conditions under `condition`.
+    images under `images`, conditions under `condition`, and the mask of observed pixels under `mask`. Images with
+    missing pixels can also be a masked array of NumPy.
 
     Args:
         image_shape: (H, W, C) of the model's images; None for a size that is not fixed.
         condition: The model's condition, or None.
         latent_dim: Number of latent dimensions; None if the model is not built.
+        factors: Height and width that divide those of images of any other size, if the model accepts them.
+        has_independent_channels: Whether single channels of a pixel may be missing; see `Likelihood`.
     """
 
     image_shape: Shape
     condition: Condition | None
     latent_dim: int | None = None
+    factors: tuple[int, int] | None = None
+    has_independent_channels: bool = True
 
     def unpack(self, data: Any, *, ignore_targets: bool = False) -> Any:
         """Return the inputs in one batch of a data source, in the form that `join` returns.
@@ -87,7 +94,7 @@ class ModelInputs:
         return {**x, "condition": y}
 
     def check(self, x: Any) -> Any:
-        """Return images and conditions as checked NumPy arrays; return symbolic tensors unchanged.
+        """Return images, conditions and masks as checked NumPy arrays; return symbolic tensors unchanged.
 
         Args:
             x: Inputs in the form that `join` returns.
@@ -107,19 +114,28 @@ class ModelInputs:
             if images is not None and not is_symbolic(images):
                 raise _not_images(images)
             return x
-        condition = x.get("condition") if isinstance(x, Mapping) else None
-        images = _to_images(images)
-        check_images(images, self.image_shape)
+        given: Mapping[str, Any] = x if isinstance(x, Mapping) else {}
+        condition, mask = given.get("condition"), given.get("mask")
+        images, found = self._images_and_mask(images, None if is_symbolic(mask) else mask)
+        mask = found.get("mask", mask)
         conditions = condition if is_symbolic(condition) else self.conditions(condition, len(images))
-        if not isinstance(x, Mapping):
+        if not isinstance(x, Mapping) and mask is None:
             return images
-        return {**x, "images": images} | ({} if conditions is None else {"condition": conditions})
+        optional = {"condition": conditions, "mask": mask}
+        rest = {name: value for name, value in given.items() if name not in optional}
+        return {**rest, "images": images} | {name: value for name, value in optional.items() if value is not None}
+
+    def _images_and_mask(self, images: Any, mask: Any) -> tuple[Array, dict[str, Array]]:
+        """Return checked images, and a dict of their checked mask, empty if they are complete."""
+        images, mask = split_mask(_to_images(images), mask, has_independent_channels=self.has_independent_channels)
+        self._check_images(images)
+        return images, {} if mask is None else {"mask": mask}
 
     def arrays(self, x: Any, condition: Any) -> dict[str, Array]:
-        """Return a dict of the images and, if any, their conditions, as checked NumPy arrays.
+        """Return a dict of the images and, if any, their conditions and mask, as checked NumPy arrays.
 
         Args:
-            x: Images, or a dict of images and their conditions.
+            x: Images, or a dict of images, their conditions and their mask.
             condition: Condition of the images, one for all or one per image, unless `x` contains it.
 
         Raises:
@@ -129,11 +145,10 @@ class ModelInputs:
             raise InputError('condition, x["condition"]: the condition is given twice; pass one of the two')
         x = self.join(x)
         inputs = dict(x) if isinstance(x, Mapping) else {"images": x}
-        check_names(inputs, ("images", "condition"))
-        images = _to_images(inputs["images"])
-        check_images(images, self.image_shape)
+        check_names(inputs, ("images", "condition", "mask"))
+        images, mask = self._images_and_mask(inputs["images"], inputs.get("mask"))
         conditions = self.conditions(inputs.get("condition") if condition is None else condition, len(images))
-        return {"images": images} | ({} if conditions is None else {"condition": conditions})
+        return {"images": images} | ({} if conditions is None else {"condition": conditions}) | mask
 
     def conditions(self, condition: Any, n: int) -> Array | None:
         """Return the conditions of n images, repeating a single value; return None for an unconditional model.
@@ -156,6 +171,26 @@ class ModelInputs:
             raise InputError(f"condition of length {len(values)}: there are {n} images; pass 1 or {n} values")
         return values
 
+    def _check_images(self, images: Array) -> None:
+        """Raise an InputError if images do not fit the model."""
+        if self.factors is None:
+            check_images(images, self.image_shape)
+            return
+        check_images(images, (None, None, self.image_shape[-1]))
+        if any(size % factor for size, factor in zip(images.shape[1:3], self.factors, strict=True)):
+            rows, columns = self.factors
+            raise InputError(
+                f"images.shape = {images.shape}: the encoder divides the height by {rows} and the width by {columns}; "
+                "crop, pad or resize the images to multiples"
+            )
+
+    def _latent_size(self, images: Any) -> int | None:
+        """Return the number of latent dimensions of images."""
+        if self.factors is None or not is_array(images) or self.latent_dim is None:
+            return self.latent_dim
+        scale = math.prod(images.shape[1:3]) / math.prod(self.image_shape[:2])
+        return round(self.latent_dim * scale)
+
     def _check_replacements(self, inputs: Mapping[str, Any], images: Any) -> dict[str, Any]:
         """Return the checked arrays that replace random numbers or codes in a dict of inputs."""
         checked = {}
@@ -164,9 +199,10 @@ class ModelInputs:
             if value is None or is_symbolic(value):
                 continue
             checked[name] = array = check_numbers(name, value)
-            expected: Shape = (None, self.latent_dim) if images is None else (None, None, self.latent_dim)
+            latent_dim = self._latent_size(images)
+            expected: Shape = (None, latent_dim) if images is None else (None, None, latent_dim)
             if name == "pixel_noise":
-                expected = (None, *self.image_shape)
+                expected = (None, *(images.shape[1:] if is_array(images) else self.image_shape))
             if is_array(images):
                 expected = (len(images), *expected[1:])
             if not _fits(array.shape, expected):
@@ -264,10 +300,12 @@ def _fits(shape: Shape, expected: Shape) -> bool:
 
 
 def _to_numpy(values: Any) -> Array:
-    """Return values as an array; rows of different lengths become an array of objects."""
+    """Return values as an array, or a masked array; rows of different lengths become an array of objects."""
     if ops.is_tensor(values):
         array: Array = ops.convert_to_numpy(values)
         return array
+    if isinstance(values, np.ma.MaskedArray):
+        return values
     try:
         return np.asarray(values)
     except ValueError:
@@ -280,6 +318,9 @@ def dataset_condition(model: "BaseVAE", dataset: Dataset) -> Array | None:
 
 
 def dataset_inputs(model: "BaseVAE", dataset: Dataset) -> Array | dict[str, Array]:
-    """Return the images of a data set, with their labels under `condition` for a conditional model."""
-    labels = dataset_condition(model, dataset)
-    return dataset.images if labels is None else {"images": dataset.images, "condition": labels.astype("int32")}
+    """Return the images of a data set; in a dict with their labels for a conditional model, and their mask if any."""
+    labels, images = dataset_condition(model, dataset), dataset.images
+    inputs = {} if labels is None else {"condition": labels.astype("int32")}
+    if isinstance(images, np.ma.MaskedArray):
+        inputs["mask"], images = ~np.ma.getmaskarray(images), np.ma.getdata(images)
+    return {"images": images, **inputs} if inputs else images

@@ -8,7 +8,12 @@ from keras import ops
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Floats, Shape
-from keras_vae.distributions.latent import LatentDistribution, Mixture, ReparameterizedDistribution
+from keras_vae.distributions.latent import (
+    LatentDistribution,
+    Mixture,
+    PushforwardDistribution,
+    ReparameterizedDistribution,
+)
 
 
 class LatentVectorModel(Protocol):
@@ -112,8 +117,8 @@ class LatentTarget:
             uniform = self._padded(np.stack([generator.random(count) for generator in generators]))
             indices = np.minimum(np.searchsorted(probs, uniform, side="right"), len(probs) - 1)
             prior = prior.select(ops.convert_to_tensor(indices.astype("int32")))
-        if isinstance(prior, ReparameterizedDistribution):
-            tensor = prior.rsample(ops.convert_to_tensor(self._padded(noise))).z
+        if isinstance(prior, PushforwardDistribution):
+            tensor = prior.transform(ops.convert_to_tensor(self._padded(noise)))
             return self._to_array(ops.broadcast_to(tensor, (len(self.rows), *noise.shape[1:])))
         seeds = [int(generator.integers(2**31)) for generator in generators]
         samples = [ops.convert_to_numpy(prior.sample(count, seed)) for seed in seeds]

@@ -99,6 +99,11 @@ class MixtureProposal(Proposal):
 
     def log_weights(self, block: Block) -> Iterator[Floats]:
         """Yield the log importance weights of a block, (N, ·), float64."""
+        for _, log_weights in self.weighted_codes(block):
+            yield log_weights
+
+    def weighted_codes(self, block: Block) -> Iterator[tuple[Floats, Floats]]:
+        """Yield the draws of a block: codes (N, ·, D), and their log importance weights, (N, ·), float64."""
         target = LatentTarget(block.model, block.inputs, block.size, block.draws)
         normals = self.fit(target, block.generators(3))
         count, dim = block.samples, target.latent_dim
@@ -117,7 +122,7 @@ class MixtureProposal(Proposal):
             log_likelihood, log_prior, log_posterior = target.terms(chunk)
             log_density = np.logaddexp(log_prior, log_posterior) + log_share
             log_density = np.logaddexp(log_density, normals.log_prob(chunk) + log_rest)
-            yield log_likelihood + log_prior - log_density
+            yield chunk, log_likelihood + log_prior - log_density
 
     def fit(self, target: LatentTarget, generators: list[np.random.Generator]) -> NormalMixture:
         """Return mixtures of normals fitted to images.

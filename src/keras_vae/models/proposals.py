@@ -4,6 +4,7 @@ from typing import Any
 
 from keras_vae.core.errors import InputError, shown, unknown
 from keras_vae.models.annealed_importance_sampling import AnnealedImportanceSampling
+from keras_vae.models.arguments import check_density
 from keras_vae.models.importance_sampling import PosteriorProposal, Proposal
 from keras_vae.models.mixture_proposal import MixtureProposal
 
@@ -18,15 +19,19 @@ def choose_proposal(model: Any, proposal: str | Proposal | None) -> Proposal:
 
     Args:
         model: A model.
-        proposal: A name, a proposal, or None for the default of the model: the mixture if its code is a random vector,
-            otherwise the posterior.
+        proposal: A name, a proposal, or None for the default of the model: the mixture if its code is a random vector
+            and log p(z) needs no ODE, otherwise the posterior. A search among the many dimensions of a map would take
+            too long.
 
     Raises:
-        InputError: The name is unknown, or the proposal needs a latent vector with a density, which the model lacks.
+        InputError: The prior has no density, the name is unknown, or the proposal needs a latent vector with a density,
+            which the model lacks.
     """
+    check_density(model)
     has_density = model.has_latent_vector and model.is_stochastic
     if proposal is None:
-        return MixtureProposal() if has_density else PosteriorProposal()
+        is_searchable = has_density and len(model.latent_shape) == 1 and model.density == "direct"
+        return MixtureProposal() if is_searchable else PosteriorProposal()
     if isinstance(proposal, str):
         if proposal not in PROPOSALS:
             raise unknown("proposal", proposal, PROPOSALS)

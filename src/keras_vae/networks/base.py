@@ -18,13 +18,110 @@ MAX_BLOCKS, MAX_PIXELS = 1000, 2**24
 
 
 class Network(Component, abc.ABC):
-    """Base class of network families, which build an encoder and a matching decoder for images of any shape.
+    """Base class of network families, which build an encoder and a matching decoder.
 
-    A subclass implements `features`, from images to a vector, and `outputs`, from z to images. The last layers of both
-    networks compute in float32 under every dtype policy.
+    Subclass `VectorNetwork` for codes that are vectors. The last layers of both networks compute in float32 under every
+    dtype policy.
     """
 
     kind: ClassVar[str] = "network"
+
+    def latent_shape(self, image_shape: ImageShape, latent_dim: int | None) -> tuple[int, ...]:
+        """Return the shape of the codes of images: `(latent_dim,)`, or (rows, columns, channels) of a map.
+
+        Args:
+            image_shape: (H, W, C) of the images.
+            latent_dim: Number of latent dimensions. None is valid if the family determines it.
+
+        Raises:
+            InputError: The family does not have codes of this size for images of this size.
+        """
+        if latent_dim is None:
+            raise InputError(f"latent_dim = None: {self} does not determine it; pass the number of latent dimensions")
+        return (latent_dim,)
+
+    @abc.abstractmethod
+    def encoder(
+        self, image_shape: ImageShape, latent_dim: int, param_sizes: Mapping[str, int] | None = None
+    ) -> keras.Model:
+        """Build the functional model `encoder`: images (N, H, W, C) → a list of tensors, one per parameter.
+
+        Args:
+            image_shape: (H, W, C) of the images, floats in [0, 1].
+            latent_dim: Number of latent dimensions.
+            param_sizes: Size of each output, by name; None means `z_mean` and `z_log_var`, each of size `latent_dim`.
+
+        Returns:
+            The model. A model with a single output returns a tensor instead of a list, as usual in Keras.
+
+        Raises:
+            InputError: A size is below one, or `param_sizes` is empty.
+        """
+
+    @abc.abstractmethod
+    def decoder(self, latent_dim: int, image_shape: ImageShape, condition_dim: int = 0) -> keras.Model:
+        """Build the functional model `decoder`: z → likelihood parameters (N, H, W, C).
+
+        Args:
+            latent_dim: Number of latent dimensions.
+            image_shape: (H, W, C) of the outputs; C is the number of channels that the likelihood needs.
+            condition_dim: Size of the encoded condition that follows z: further dimensions of a vector, or further
+                channels of a map.
+
+        Returns:
+            The model. Its last layer has no activation.
+
+        Raises:
+            InputError: A size is below one.
+        """
+
+
+class MapNetwork(Network):
+    """Base class of network families that also build models of latent maps, for a VQ-VAE."""
+
+    @abc.abstractmethod
+    def map_size(self, image_shape: ImageShape) -> tuple[int, int]:
+        """Return the rows and columns of the map of images (H, W, C)."""
+
+    @abc.abstractmethod
+    def map_encoder(self, image_shape: ImageShape, channels: int) -> keras.Model:
+        """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels).
+
+        Args:
+            image_shape: (H, W, C) of the images, floats in [0, 1].
+            channels: Number of channels of the map, whose size is `map_size(image_shape)`.
+
+        Raises:
+            InputError: A size is below one.
+        """
+
+    @abc.abstractmethod
+    def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
+        """Build the functional model `decoder`: a map (N, rows, columns, channels) → parameters (N, H, W, C).
+
+        Args:
+            map_shape: (rows, columns, channels) of the map.
+            image_shape: (H, W, C) of the outputs; C is the number of channels that the likelihood needs.
+
+        Raises:
+            InputError: A size is below one, or the map has another size than `map_size(image_shape)`.
+        """
+
+    def _check_map(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> None:
+        check_positive(channels=map_shape[2])
+        check_image_shape(image_shape)
+        if tuple(map_shape[:2]) != self.map_size(image_shape):
+            raise InputError(
+                f"map_shape = {tuple(map_shape)}: does not fit images of shape {tuple(image_shape)}; use "
+                f"{(*self.map_size(image_shape), map_shape[2])}"
+            )
+
+
+class VectorNetwork(Network):
+    """Base class of network families whose codes are vectors, for images of any shape.
+
+    A subclass implements `features`, from images to a vector, and `outputs`, from z to images.
+    """
 
     def encoder(
         self, image_shape: ImageShape, latent_dim: int, param_sizes: Mapping[str, int] | None = None
@@ -44,22 +141,19 @@ class Network(Component, abc.ABC):
             InputError: A size is below one, or `param_sizes` is empty.
         """
         check_positive(latent_dim=latent_dim)
-        param_sizes = {"z_mean": latent_dim, "z_log_var": latent_dim} if param_sizes is None else param_sizes
-        if not param_sizes:
-            raise InputError("param_sizes = {}: the encoder has no output; pass at least one, such as {'z_mean': 2}")
-        for name, size in param_sizes.items():
-            check_count(name, size)
-        images = _image_input(image_shape)
+        param_sizes = checked_param_sizes(param_sizes, latent_dim)
+        images = image_input(image_shape)
         features = self.features(images)
         outputs = [layers.Dense(size, name=name, dtype="float32")(features) for name, size in param_sizes.items()]
         return keras.Model(images, outputs, name="encoder")
 
-    def decoder(self, latent_dim: int, image_shape: ImageShape) -> keras.Model:
-        """Build the functional model `decoder`: z (N, latent_dim) → likelihood parameters (N, H, W, C).
+    def decoder(self, latent_dim: int, image_shape: ImageShape, condition_dim: int = 0) -> keras.Model:
+        """Build the functional model `decoder`: z (N, latent_dim + condition_dim) → parameters (N, H, W, C).
 
         Args:
             latent_dim: Number of latent dimensions.
             image_shape: (H, W, C) of the outputs; C is the number of channels that the likelihood needs.
+            condition_dim: Size of the encoded condition that follows z.
 
         Returns:
             The model. Its last layer has no activation.
@@ -69,7 +163,7 @@ class Network(Component, abc.ABC):
         """
         check_positive(latent_dim=latent_dim)
         check_image_shape(image_shape)
-        z = keras.Input((latent_dim,), name="z")
+        z = keras.Input((latent_dim + condition_dim,), name="z")
         return keras.Model(z, self.outputs(z, image_shape), name="decoder")
 
     @abc.abstractmethod
@@ -78,10 +172,10 @@ class Network(Component, abc.ABC):
 
     @abc.abstractmethod
     def outputs(self, z: Tensor, image_shape: ImageShape) -> Tensor:
-        """Return the float32 outputs (N, H, W, C) for z (N, latent_dim); both are symbolic tensors."""
+        """Return the float32 outputs (N, H, W, C) for z (N, D); both are symbolic tensors."""
 
 
-class SpatialNetwork(Network):
+class SpatialNetwork(VectorNetwork, MapNetwork):
     """Base class of network families with a feature map between image and vector.
 
     The encoder halves the image `halvings` times, rounding up; an image smaller than 2^halvings becomes a 1×1 map. The
@@ -140,7 +234,7 @@ class SpatialNetwork(Network):
             InputError: A size is below one.
         """
         check_positive(channels=channels)
-        images = _image_input(image_shape)
+        images = image_input(image_shape)
         outputs = Conv2D(channels, 1, dtype="float32")(self.downsample(images))
         return keras.Model(images, outputs, name="encoder")
 
@@ -154,13 +248,7 @@ class SpatialNetwork(Network):
         Raises:
             InputError: A size is below one, or the map has another size than `map_size(image_shape)`.
         """
-        check_positive(channels=map_shape[2])
-        check_image_shape(image_shape)
-        if tuple(map_shape[:2]) != self.map_size(image_shape):
-            raise InputError(
-                f"map_shape = {tuple(map_shape)}: does not fit images of shape {tuple(image_shape)} after "
-                f"{self.halvings} halvings; use {(*self.map_size(image_shape), map_shape[2])}"
-            )
+        self._check_map(map_shape, image_shape)
         latent_map = keras.Input(map_shape, name="z")
         return keras.Model(latent_map, self._to_images(latent_map, image_shape), name="decoder")
 
@@ -245,6 +333,25 @@ def check_image_shape(image_shape: ImageShape) -> None:
         )
 
 
-def _image_input(image_shape: ImageShape) -> Tensor:
+def checked_param_sizes(param_sizes: Mapping[str, int] | None, latent_dim: int) -> Mapping[str, int]:
+    """Return the size of each output of an encoder by name, by default `z_mean` and `z_log_var`.
+
+    Raises:
+        InputError: A size is below one, or there are none.
+    """
+    param_sizes = {"z_mean": latent_dim, "z_log_var": latent_dim} if param_sizes is None else param_sizes
+    if not param_sizes:
+        raise InputError("param_sizes = {}: the encoder has no output; pass at least one, such as {'z_mean': 2}")
+    for name, size in param_sizes.items():
+        check_count(name, size)
+    return param_sizes
+
+
+def image_input(image_shape: ImageShape) -> Tensor:
+    """Return the symbolic input `images` of an encoder.
+
+    Raises:
+        InputError: `image_shape` is not a shape of images.
+    """
     check_image_shape(image_shape)
     return keras.Input(image_shape, name="images")

@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops
 
 from keras_vae.core import backend
+from keras_vae.core.convolution import convolve_im2col, matmul_2d, same_padding
 from keras_vae.core.math import with_gradient
 from keras_vae.core.registry import PACKAGE
 from keras_vae.core.typing import Tensor
@@ -81,29 +82,6 @@ def _has_product_form(layer: Conv2D | Conv2DTranspose, inputs: Tensor) -> bool:
     )
 
 
-def convolve_im2col(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]) -> Tensor:
-    """Compute a strided convolution with padding "same" as one matrix product (im2col).
-
-    Args:
-        inputs: (N, H, W, C).
-        kernel: (h, w, C, F).
-        strides: Strides along the height and the width.
-
-    Returns:
-        (N, ⌈H/stride⌉, ⌈W/stride⌉, F).
-    """
-    (height, width), (stride_y, stride_x) = kernel.shape[:2], strides
-    rows, *pad_y = _same_padding(inputs.shape[1], height, stride_y)
-    columns, *pad_x = _same_padding(inputs.shape[2], width, stride_x)
-    padded = ops.pad(inputs, ((0, 0), pad_y, pad_x, (0, 0)))
-    neighborhoods = [
-        padded[:, y : y + rows * stride_y : stride_y, x : x + columns * stride_x : stride_x]
-        for y in range(height)
-        for x in range(width)
-    ]
-    return _matmul_2d(ops.concatenate(neighborhoods, axis=-1), ops.reshape(kernel, (-1, kernel.shape[-1])))
-
-
 def convolve_shift_and_add(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Compute a convolution with padding "same" and stride 1 as one matrix product and a sum of its shifted parts.
 
@@ -119,7 +97,7 @@ def convolve_shift_and_add(inputs: Tensor, kernel: Tensor) -> Tensor:
         (N, H, W, F).
     """
     (rows, columns), (height, width, channels, filters) = inputs.shape[1:3], kernel.shape
-    (_, *pad_y), (_, *pad_x) = _same_padding(rows, height, 1), _same_padding(columns, width, 1)
+    (_, *pad_y), (_, *pad_x) = same_padding(rows, height, 1), same_padding(columns, width, 1)
     taps = [divmod(tap, width) for tap in range(height * width)]
 
     def gradients(upstream: Tensor, pixels: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +146,7 @@ def convolve_transposed(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]
     kernel = ops.reshape(ops.transpose(kernel, (1, 4, 0, 2, 3)), (num_neighbors * channels, -1))
     padded = ops.pad(inputs, ((0, 0), (0, 0), (last, -first), (0, 0)))
     neighbors = [padded[:, :, last - d : last - d + columns] for d in range(first, last + 1)]
-    products = _matmul_2d(ops.concatenate(neighbors, axis=-1), kernel)
+    products = matmul_2d(ops.concatenate(neighbors, axis=-1), kernel)
 
     crop, first, last = _neighbor_range(height, strides[0])
     size = strides[1] * filters
@@ -185,20 +163,7 @@ def convolve_transposed(inputs: Tensor, kernel: Tensor, strides: tuple[int, int]
     return ops.reshape(ops.stack(phases, axis=2), (-1, strides[0] * rows, strides[1] * columns, filters))
 
 
-def _same_padding(size: int, taps: int, stride: int) -> tuple[int, int, int]:
-    """Return the output size along an axis under padding "same", and the padding before and after the input."""
-    outputs = -(-size // stride)
-    padding = max((outputs - 1) * stride + taps - size, 0)
-    return outputs, padding // 2, padding - padding // 2
-
-
 def _neighbor_range(taps: int, stride: int) -> tuple[int, int, int]:
     """Return the crop at the start of the full transposed convolution, and the first and last neighbor offset d."""
     crop = (taps - stride) // 2
     return crop, -((stride - 1 + crop) // stride), (taps - 1 - crop) // stride
-
-
-def _matmul_2d(vectors: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply the last axis by a matrix; on a CPU, XLA is several times faster with two axes than with more."""
-    flat = ops.matmul(ops.reshape(vectors, (-1, vectors.shape[-1])), matrix)
-    return ops.reshape(flat, (-1, *vectors.shape[1:-1], matrix.shape[-1]))

@@ -63,10 +63,9 @@ class LadderNetworks:
         height, width, _ = self.image_shape
         return -(-height // 2**level), -(-width // 2**level)
 
-    def bottom_up(self, condition_dim: int) -> keras.Model:
-        """Build the encoder: images, with the condition in additional channels → one feature map per level."""
-        *size, channels = self.image_shape
-        images = features = keras.Input((*size, channels + condition_dim), name="images")
+    def bottom_up(self, channels: int) -> keras.Model:
+        """Build the encoder: images, with mask and condition in additional channels → one feature map per level."""
+        images = features = keras.Input((*self.image_shape[:2], channels), name="images")
         features_per_level = []
         for width in self.widths:
             features = Conv2D(width, 3, strides=2, padding="same")(features)

@@ -8,12 +8,12 @@ from keras import layers
 from keras_vae.core.errors import InputError, suggestion
 from keras_vae.core.registry import register
 from keras_vae.core.typing import ImageShape, Tensor
-from keras_vae.networks.base import Network, validate_widths
+from keras_vae.networks.base import VectorNetwork, validate_widths
 
 
 @register("mlp")
 @dataclass(frozen=True)
-class MLP(Network):
+class MLP(VectorNetwork):
     r"""Dense layers; the decoder has the widths of the encoder in reverse order (Burda et al., arXiv 1509.00519).
 
     With `residual`, every layer after the first is a block \(h + W_2\,\phi(W_1\,\mathrm{norm}(h))\) with layer

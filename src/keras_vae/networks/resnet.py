@@ -1,7 +1,7 @@
 """The residual network, for images from 28×28 digits to 256×256 photographs."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from keras import layers
 
@@ -89,7 +89,15 @@ class ResNet(SpatialNetwork):
         return features
 
 
-def residual_block(features: Tensor, width: int, groups: int = 8) -> Tensor:
+def residual_block(
+    features: Tensor,
+    width: int,
+    groups: int = 8,
+    *,
+    epsilon: float = 1e-3,
+    min_channels: int = _MIN_CHANNELS_PER_GROUP,
+    name: str | None = None,
+) -> Tensor:
     r"""Apply \(h + f(h)\), where \(f\) is normalization, swish and a 3×3 convolution, twice (arXiv 1603.05027).
 
     The second convolution is initialized with zeros, so the block starts as the identity and deep stacks train well.
@@ -98,14 +106,26 @@ def residual_block(features: Tensor, width: int, groups: int = 8) -> Tensor:
         features: Symbolic map \(h\), (N, H, W, any).
         width: Channels of the result. If \(h\) has a different number, a 1×1 convolution projects it.
         groups: See `normalize`.
+        epsilon: See `group_norm`.
+        min_channels: See `group_norm`.
+        name: Prefix of the names of the layers: `norm1`, `conv1`, `norm2`, `conv2` and `conv_shortcut`. None lets
+            Keras choose names.
 
     Returns:
         Symbolic map (N, H, W, width).
     """
-    update = Conv2D(width, 3, padding="same")(normalize(features, groups))
-    update = Conv2D(width, 3, padding="same", kernel_initializer="zeros")(normalize(update, groups))
+
+    def named(layer: str) -> str | None:
+        return None if name is None else f"{name}_{layer}"
+
+    def normalized(features: Tensor, layer: str) -> Tensor:
+        return normalize(features, groups, epsilon=epsilon, min_channels=min_channels, name=named(layer))
+
+    update = Conv2D(width, 3, padding="same", name=named("conv1"))(normalized(features, "norm1"))
+    last = Conv2D(width, 3, padding="same", kernel_initializer="zeros", name=named("conv2"))
+    update = last(normalized(update, "norm2"))
     if features.shape[-1] != width:
-        features = Conv2D(width, 1)(features)
+        features = Conv2D(width, 1, name=named("conv_shortcut"))(features)
     return layers.Add()([features, update])
 
 
@@ -120,28 +140,48 @@ def self_attention(features: Tensor, groups: int = 8) -> Tensor:
         Symbolic map of the same shape.
     """
     rows, columns, width = features.shape[1:]
-    positions = layers.Reshape((rows * columns, width))(_group_norm(features, groups))
+    positions = layers.Reshape((rows * columns, width))(group_norm(features, groups))
     # Without biases: the softmax would cancel that of the keys, a weight without a gradient.
     update = layers.MultiHeadAttention(1, width, use_bias=False)(positions, positions)
     return layers.Add()([features, layers.Reshape((rows, columns, width))(update)])
 
 
-def normalize(features: Tensor, groups: int = 8) -> Tensor:
+def normalize(features: Tensor, groups: int = 8, **options: Any) -> Tensor:
     """Apply group normalization (arXiv 1803.08494) and swish.
 
     Args:
         features: Symbolic map (N, H, W, F).
-        groups: Maximum number of groups. The actual number divides F and leaves at least 4 channels per group, because
-            a group of one channel would have a variance of zero on a 1×1 map.
+        groups: Maximum number of groups; see `group_norm`.
+        **options: Further arguments of `group_norm`.
 
     Returns:
         Symbolic map of the same shape.
     """
-    return layers.Activation("swish")(_group_norm(features, groups))
+    return layers.Activation("swish")(group_norm(features, groups, **options))
 
 
-def _group_norm(features: Tensor, groups: int) -> Tensor:
+def group_norm(
+    features: Tensor,
+    groups: int,
+    *,
+    epsilon: float = 1e-3,
+    min_channels: int = _MIN_CHANNELS_PER_GROUP,
+    name: str | None = None,
+) -> Tensor:
+    """Apply group normalization (arXiv 1803.08494).
+
+    Args:
+        features: Symbolic map (N, H, W, F).
+        groups: Maximum number of groups. The actual number divides F.
+        epsilon: Constant that is added to the variance.
+        min_channels: Minimum number of channels per group: a group of one channel would have a variance of zero on a
+            1×1 map.
+        name: Name of the layer. None lets Keras choose one.
+
+    Returns:
+        Symbolic map of the same shape.
+    """
     channels = features.shape[-1]
-    max_groups = max(1, min(groups, channels // _MIN_CHANNELS_PER_GROUP))
+    max_groups = max(1, min(groups, channels // min_channels))
     num_groups = next(count for count in range(max_groups, 0, -1) if channels % count == 0)
-    return layers.GroupNormalization(num_groups)(features)
+    return layers.GroupNormalization(num_groups, epsilon=epsilon, name=name)(features)

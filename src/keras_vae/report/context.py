@@ -165,7 +165,8 @@ class PlotContext:
     @functools.cached_property
     def _z_mean(self) -> Array:
         dataset = self.examples or self.images(ORDERING_IMAGES)
-        return self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset)).z_mean
+        encoding = self.model.encode(dataset.images, condition=dataset_condition(self.model, dataset))
+        return encoding.flattened().z_mean
 
     @property
     def plane(self) -> tuple[int, int]:

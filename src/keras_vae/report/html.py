@@ -10,7 +10,11 @@ from keras_vae.core.errors import InputError, unknown
 from keras_vae.evaluation.descriptions import (
     DENSITY,
     FIGURES,
+    IMAGE_LOSSES,
+    IMAGE_QUALITY,
+    INCOMPLETE,
     LATENTS,
+    LOSSY,
     NAMES,
     NOT_A_BOUND,
     NOT_HELD_OUT,
@@ -180,7 +184,10 @@ def _likelihood(likelihood: Mapping[str, Any]) -> Iterator[Section]:
             NOT_HELD_OUT: not likelihood["held_out"],
             NOT_NORMALIZED: not likelihood["normalized"],
             NOT_A_BOUND: not likelihood["bound"],
+            IMAGE_LOSSES: bool(likelihood.get("image_losses")),
             DENSITY: likelihood["density"],
+            INCOMPLETE: likelihood.get("observed", 1) < 1,
+            LOSSY: bool(likelihood.get("lossy") and likelihood.get("bits_per_dim")),
             UNTRUSTED: not likelihood.get("trusted", True),
         }.items()
         if due
@@ -249,6 +256,15 @@ def _samples(section: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"rows": _rows(SAMPLES, *columns), "head": ("samples", "real images")[: len(columns)], "texts": texts}
 
 
+def _image_quality(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    _require(section, "image_quality", "psnr", "images", "split")
+    text = (
+        f"{section['images']:,} images of the {section['split']} split compared with their reconstructions, the mean"
+        " images of posterior means. ± is one standard error over images."
+    )
+    return {"rows": _rows(IMAGE_QUALITY, section), "texts": [text]}
+
+
 def _disentanglement(section: Mapping[str, Any]) -> Mapping[str, Any]:
     _require(section, "disentanglement", "factors")
     text = (
@@ -261,6 +277,7 @@ def _disentanglement(section: Mapping[str, Any]) -> Mapping[str, Any]:
 _TABLES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]] = {
     "latents": ("Latent codes", _latents),
     "samples": ("Sample quality", _samples),
+    "image_quality": ("Image quality", _image_quality),
     "disentanglement": ("Disentanglement", _disentanglement),
 }
 """Headings and contents of the tables by section of `evaluation.json`."""

@@ -13,6 +13,7 @@ from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.latent_maps import flat_codes
 from keras_vae.report.latent_grid import Grid, grid_over, grid_points
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class LatentRange:
         if dataset is None:
             codes, z_mean = samples, samples[:0]
         else:
-            encoding = model.encode(dataset.images, condition=dataset_condition(model, dataset))
+            encoding = model.encode(dataset.images, condition=dataset_condition(model, dataset)).flattened()
             codes = z_mean = encoding.z_mean
             if encoding.z_log_var is not None:
                 draws = -(-NUM_SAMPLES // len(z_mean))
@@ -239,7 +240,7 @@ def prior_samples(model: "BaseVAE", dataset: Dataset | None, count: int, label: 
     elif model.condition is not None:
         classes = model.condition.num_classes
         condition = np.arange(count) % classes if label is None and classes else class_numbers(model, label, count)
-    return model.sample_prior(count, seed=0, condition=condition)
+    return flat_codes(model.sample_prior(count, seed=0, condition=condition))
 
 
 def transform_noise(model: "BaseVAE", noise: NDArray[np.float32], label: str | int | None) -> NDArray[np.float32]:

@@ -19,10 +19,11 @@ from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.report import figures
-from keras_vae.report.context import ORDERING_IMAGES, PlotContext
+from keras_vae.report.context import PlotContext
 from keras_vae.report.figures import ImageStrips
 from keras_vae.report.latent_grid import interpolate
 from keras_vae.report.latent_range import HIGH, LOW, LatentRange, latent_grid_points, prior_samples
+from keras_vae.report.reconstruction_rows import described, ranked_by_quality, reconstruction_rows, worst_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,6 +109,11 @@ def available_plots(context: PlotContext) -> tuple[str, ...]:
     """Return the names of the plots that a trained model supports."""
     has_vector = context.model.has_latent_vector
     names = [name for name in PLOTS if has_vector or name not in LATENT_VECTOR_PLOTS]
+    if context.examples is not None and context.examples.has_missing:
+        # These plots compare whole images.
+        names = [name for name in names if name not in ("neighbors", "image-quality")]
+    if context.model.density != "direct":
+        names.remove("worst-reconstructions")
     return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
 
 
@@ -207,8 +213,8 @@ def neighbors(context: PlotContext, *, n: int = 20, seed: int = 0, label: str | 
     images = context.model.sample(n, seed=seed, condition=context.labels_in_turn(n, label))
     train = context.splits.train.sample()
     found = train.images[nearest_neighbors(np.rint(images * 255).astype("uint8"), train.images).indices]
-    rows = {"sample": images, _described(train).removesuffix("s"): found.astype("float32") / 255}
-    return figures.image_rows(rows, title=f"{context.name}: samples and their nearest {_described(train)}")
+    rows = {"sample": images, described(train).removesuffix("s"): found.astype("float32") / 255}
+    return figures.image_rows(rows, title=f"{context.name}: samples and their nearest {described(train)}")
 
 
 @_named
@@ -220,7 +226,7 @@ def reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
         n: Number of images.
     """
     dataset = context.images(n)
-    return _above_reconstructions(context, dataset, f"reconstructions of {_described(dataset)}")
+    return _above_reconstructions(context, dataset, f"reconstructions of {described(dataset)}")
 
 
 @_named
@@ -231,22 +237,24 @@ def worst_reconstructions(context: PlotContext, *, n: int = 20) -> "Figure":
         context: The run or model.
         n: Number of images.
     """
-    from keras import ops
-
-    if n < 1:
-        raise InputError(f"n = {n}: nothing to show; pass 1 or more")
-    dataset = context.images(ORDERING_IMAGES)
-    condition = dataset_condition(context.model, dataset)
-    losses = ops.convert_to_numpy(context.model.elbo_terms(dataset.images, condition=condition).negative_elbo)
-    worst = dataset.subset(np.argsort(losses)[::-1][:n], dataset.split)
-    title = f"the {len(worst)} of {len(dataset):,} {_described(dataset)} with the highest negative ELBO"
+    worst, title = worst_images(context, n)
     return _above_reconstructions(context, worst, title)
 
 
 def _above_reconstructions(context: PlotContext, dataset: Dataset, title: str) -> "Figure":
-    reconstructed = context.model.reconstruct(dataset.images, condition=dataset_condition(context.model, dataset))
-    rows = {"original": dataset.images, "reconstruction": reconstructed}
-    return figures.image_rows(rows, title=f"{context.name}: {title}")
+    return figures.image_rows(reconstruction_rows(context, dataset), title=f"{context.name}: {title}")
+
+
+@_named
+def image_quality(context: PlotContext, *, n: int = 10) -> "Figure":
+    """Plot images above their reconstructions and the differences, from the lowest to the highest PSNR.
+
+    Args:
+        context: The run or model.
+        n: Number of images, evenly spaced in the ranking of 2,000 held-out images.
+    """
+    ranked = ranked_by_quality(context, n)
+    return figures.image_rows(ranked.rows, title=f"{context.name}: {ranked.title}", captions=ranked.captions)
 
 
 @_named
@@ -259,10 +267,10 @@ def latents(context: PlotContext, *, n: int = 10_000, dims: tuple[int, int] | No
         dims: The two dimensions; None uses the two most informative.
     """
     dataset = context.images(n)
-    z_mean = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
-    title = f"{context.name}: posterior means of {len(dataset):,} {_described(dataset)}"
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
+    title = f"{context.name}: posterior means of {len(dataset):,} {described(dataset)}"
     return figures.latents(
-        z_mean,
+        encoding.flattened().z_mean,
         dataset.labels,
         dataset.classes or None,
         dims=dims or context.plane,
@@ -326,7 +334,8 @@ def interpolation(
     if rows < 1:
         raise InputError(f"rows = {rows}: nothing to show; pass 1 or more")
     dataset = context.images(2 * rows)
-    ends = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
+    ends = encoding.flattened().z_mean
     half = len(ends) // 2
     if not half:
         raise InputError(f"splits = {len(ends)} image: too few to interpolate between; pass at least 2")
@@ -340,7 +349,7 @@ def interpolation(
         for index in range(half)
     ]
     path = "spherical" if spherical else "linear"
-    title = f"{context.name}: {path} interpolation between {_described(dataset)}"
+    title = f"{context.name}: {path} interpolation between {described(dataset)}"
     return ImageStrips(images, names, np.linspace(0, 1, n).tolist(), "interpolation weight", title)
 
 
@@ -378,10 +387,6 @@ def rate_distortion(context: PlotContext) -> "Figure":
         context: The run or model.
     """
     return figures.rate_distortion(context.metrics, title=f"{context.name}: rate and distortion per epoch")
-
-
-def _described(dataset: Dataset) -> str:
-    return {"train": "training images", "all": "images"}.get(dataset.split, f"{dataset.split} images")
 
 
 LATENT_VECTOR_PLOTS = ("grid", "latents", "traversals", "interpolation", "kl-per-dimension")

@@ -1,8 +1,9 @@
 """Models and optimizers from experiments."""
 
 import inspect
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -11,11 +12,12 @@ from keras_vae.components.objectives import Objective
 from keras_vae.components.optimizers import AveragingOptimizer, SkippingOptimizer
 from keras_vae.components.schedules import Constant, ScheduledRate, in_steps
 from keras_vae.core import backend, registry
-from keras_vae.core.errors import InputError, unknown
+from keras_vae.core.errors import InputError, shown, unknown
 from keras_vae.data.info import DatasetInfo
 from keras_vae.models import registration  # noqa: F401
 from keras_vae.models.architectures import Architecture, Components
 from keras_vae.models.base import BaseVAE
+from keras_vae.networks.base import Network, VectorNetwork
 from keras_vae.runs.experiment import COMPONENTS, Experiment, ModelConfig, TrainingConfig
 
 _FROM_DATA = {
@@ -33,8 +35,8 @@ class ResolvedExperiment(NamedTuple):
     Args:
         experiment: The experiment, with the values that depend on data and hardware.
         info: Facts about the data.
-        components: By kind: the components, `latent_dim` if the architecture has one, the condition or None, and the
-            schedule of the learning rate. Schedules keep lengths that are fractions of all steps.
+        components: By kind: the components, `latent_dim` if the architecture has one, the condition or None, the list
+            of image losses, and the schedule of the learning rate. Lengths that are fractions of all steps remain so.
     """
 
     experiment: Experiment
@@ -65,6 +67,7 @@ def resolve(experiment: Experiment, info: DatasetInfo) -> ResolvedExperiment:
     """
     components = _build_components(experiment, info)
     specs = {kind: registry.spec(kind, value) if kind in COMPONENTS else value for kind, value in components.items()}
+    specs["image_losses"] = [registry.spec("image_loss", loss) for loss in components["image_losses"]]
     _check_architecture(experiment.model, components["architecture"])
     _check_prior(specs.get("prior"), components["objective"])
     training = {"schedule": specs.pop("schedule"), "precision": _precision(experiment.training)}
@@ -106,14 +109,15 @@ def build(resolved: ResolvedExperiment) -> BaseVAE:
         The model. The variables of its optimizer exist, so that a checkpoint can be restored into them.
 
     Raises:
-        InputError: The optimizer is unknown, or a component does not fit the images.
+        InputError: The optimizer is unknown, a component does not fit the images, or no weights are left to train.
     """
     backend.enable_determinism()
     keras.utils.set_random_seed(resolved.experiment.seed)
     model = _assemble(resolved)
+    _freeze(model, resolved.experiment.training.freeze)
     optimizer = _build_optimizer(resolved)
-    optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
     return model
 
 
@@ -123,6 +127,8 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     architecture: Architecture = registry.build("architecture", experiment.model.architecture, "model.architecture")
     given = experiment.model.model_dump(exclude_none=True, exclude={"architecture"})
     specs = {**architecture.default_components, **given, "schedule": experiment.training.schedule}
+    if "latent_dim" in architecture.default_components:
+        specs["latent_dim"] = _latent_dim(specs, experiment.model.latent_dim, info)
     # A mean over latent dimensions follows changes of their number.
     if specs["objective"].get("beta") == "1/latent_dim":
         specs["objective"] = specs["objective"] | {"beta": 1 / specs.get("latent_dim", 1)}
@@ -136,7 +142,19 @@ def _build_components(experiment: Experiment, info: DatasetInfo) -> dict[str, An
     for kind in specs.keys() & set(COMPONENTS):
         table = "training" if kind == "schedule" else "model"
         specs[kind] = registry.build(kind, specs[kind], f"{table}.{kind}")
+    specs["image_losses"] = [
+        registry.build("image_loss", spec, f"model.image_losses[{index}]")
+        for index, spec in enumerate(experiment.model.image_losses)
+    ]
     return {"architecture": architecture, **specs}
+
+
+def _latent_dim(specs: Mapping[str, Any], given: int | None, info: DatasetInfo) -> int:
+    """Return the number of latent dimensions, which networks of latent maps derive from the size of the images."""
+    network: Network = registry.build("network", specs["network"], "model.network")
+    if isinstance(network, VectorNetwork):
+        return int(specs["latent_dim"])
+    return math.prod(network.latent_shape(info.image_shape, given))
 
 
 def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
@@ -144,17 +162,50 @@ def _assemble(resolved: ResolvedExperiment) -> BaseVAE:
     experiment, info, components = resolved
     architecture: Architecture = components["architecture"]
     objective = in_steps(components["objective"], resolved.num_steps)
+    image_losses = [in_steps(loss, resolved.num_steps) for loss in components["image_losses"]]
     specific = {kind: components[kind] for kind in architecture.default_components}
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(experiment.training.precision)
     try:
         return architecture(
             info.image_shape,
-            Components(components["likelihood"], objective, components["condition"], specific),
+            Components(
+                components["likelihood"],
+                objective,
+                components["condition"],
+                experiment.model.mask_channels,
+                specific,
+                image_losses,
+            ),
             experiment.seed,
         )
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def _freeze(model: BaseVAE, parts: Sequence[str]) -> None:
+    """Exclude networks, and the distributions that they parameterize, from training.
+
+    Args:
+        model: The model, before its optimizer is built.
+        parts: `"encoder"`, `"decoder"`, or both.
+
+    Raises:
+        InputError: Encoder and decoder of the model share layers, or no weights are left to train.
+    """
+    if not parts:
+        return
+    setting = f"training.freeze = {shown(list(parts))}"
+    own = {"encoder": model._encoding_parts, "decoder": model._decoding_parts}
+    if {id(part) for part in own["encoder"]} & {id(part) for part in own["decoder"]}:
+        raise InputError(
+            f"{setting}: encoder and decoder of a {type(model).__name__} share layers; use model.architecture = vae"
+        )
+    for part in itertools.chain.from_iterable(own[name] for name in parts):
+        if isinstance(part, keras.layers.Layer):
+            part.trainable = False
+    if not model.trainable_variables:
+        raise InputError(f"{setting}: no weights are left to train; freeze only one of the two, or learn a prior")
 
 
 def _precision(training: TrainingConfig) -> Literal["float32", "mixed_bfloat16"]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 State = Mapping[str, Sequence[Array]]
 """Groups of arrays by name: weights, other variables, those of the optimizer, and the best weights so far."""
 
+INITIAL = "init.keras"
+"""File next to a checkpoint: the model from whose weights training started. Resuming does not depend on its origin."""
+
 
 def write_checkpoint(file: Path, state: State, metrics: Mapping[str, Sequence[float]]) -> None:
     """Write groups of arrays and the metrics to one file."""

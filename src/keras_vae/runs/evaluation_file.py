@@ -67,10 +67,13 @@ class _Likelihood(_Section):
     kl_loss: _Mean = _MISSING
     nll: _Mean = _MISSING
     bits_per_dim: _Mean | None = None
+    observed: float = 1.0
     normalized: bool = True
     density: bool = False
     bound: bool = True
     trusted: bool = True
+    lossy: bool = False
+    image_losses: list[str] = _MISSING
     samples: int = 0
     proposal: str = ""
     binarization: str = ""
@@ -119,6 +122,15 @@ class _Samples(_Section, _Distances):
     memorization: _Memorization | None = None
 
 
+class _ImageQuality(_Section):
+    psnr: _Mean | None = None
+    ssim: _Mean | None = None
+    perceptual_distance: _Mean | None = None
+    reconstruction_frechet_distance: _Mean | None = None
+    code_usage: _Mean | None = None
+    num_codes: int = 0
+
+
 class _Disentanglement(_Section):
     factors: list[str] = _MISSING
     beta_vae: _Number = None
@@ -135,6 +147,7 @@ class _Evaluation(_Table):
     likelihood: _Likelihood = _MISSING
     latents: _Latents = _MISSING
     samples: _Samples = _MISSING
+    image_quality: _ImageQuality = _MISSING
     disentanglement: _Disentanglement = _MISSING
 
 

@@ -43,6 +43,10 @@ def _folder_name(value: str) -> str:
     return value
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class ModelConfig(ConfigModel):
     """`[model]`: the components of the autoencoder, each a short name or a table with `name` and arguments.
 
@@ -55,6 +59,8 @@ class ModelConfig(ConfigModel):
         likelihood: p(x|z).
         objective: The loss. `beta = "1/latent_dim"` averages the KL over latent dimensions, as in tutorials.
         condition: `label` conditions the model on the labels of the images.
+        mask_channels: Whether the encoder also receives the mask of observed pixels, as further channels.
+        image_losses: Losses of the reconstruction to add to the objective, such as `[{ name = "adversarial" }]`.
     """
 
     architecture: ComponentSpec = Field({"name": "vae"})
@@ -65,6 +71,8 @@ class ModelConfig(ConfigModel):
     likelihood: ComponentSpec = Field({"name": "bernoulli"})
     objective: ComponentSpec = Field({"name": "elbo"})
     condition: ComponentSpec | None = None
+    mask_channels: bool = False
+    image_losses: list[ComponentSpec] = Field([])
 
     @property
     def is_conditioned_on_labels(self) -> bool:
@@ -95,7 +103,7 @@ class TrainingConfig(ConfigModel):
         schedule: Factor of the learning rate at each step, such as `{ name = "cosine", warm_up = 0.05 }`.
         plateau: Reduction of the learning rate on validation plateaus; see `PlateauConfig`.
         weight_decay: Decoupled weight decay; 0 for none.
-        clip_norm: Upper limit of the joint norm of all gradients; 0 for no limit.
+        clip_norm: Upper limit of the joint norm of all gradients, those of a discriminator included; 0 for no limit.
         skip_non_finite: Skips the update of a step with NaN or infinite gradients instead of stopping. The number of
             skipped steps is in `metrics.csv`. Training stops after an epoch that ends with 100 skipped steps, or in
             which all steps were skipped.
@@ -110,6 +118,10 @@ class TrainingConfig(ConfigModel):
             averaging.
         keep: The weights that the run keeps: those of the `"last"` epoch, or those with the `"best"` validation loss;
             see `early_stopping`.
+        init: Model from whose weights training starts: a run, its folder, the name of a pretrained run, or a `.keras`
+            file, with the same networks. Components of another class, such as another prior, start from their own.
+        freeze: `["encoder"]` or `["decoder"]`: networks whose weights, with those of the distributions that they
+            parameterize, remain those of `init`.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 30
@@ -126,6 +138,8 @@ class TrainingConfig(ConfigModel):
     precision: Literal["auto", "float32", "mixed_bfloat16"] = "float32"
     ema_window: Annotated[float, Field(ge=0, lt=1)] = 0.0
     keep: Literal["last", "best"] = "last"
+    init: str | None = None
+    freeze: Annotated[list[Literal["encoder", "decoder"]], pydantic.BeforeValidator(_as_list)] = Field([])
 
 
 class Experiment(ConfigModel):
@@ -304,7 +318,7 @@ def _missing_table(tables: Mapping[str, Any], keys: Sequence[str], depth: int, v
     is_component = keys[0] == "model" and (keys[1] in COMPONENTS and keys[1] in ModelConfig.model_fields)
     if not is_component and keys[:2] != ["training", "schedule"]:
         return unknown_setting(Experiment, keys, value)
-    written = tomli_w.dumps({inner: value}).strip().replace('"' + inner + '"', inner)
+    written = " ".join(tomli_w.dumps({inner: value}).split()).replace('"' + inner + '"', inner)
     return InputError(f"{setting}: {missing} is not set; choose it as well: {missing}={{name = …, {written}}}")
 
 

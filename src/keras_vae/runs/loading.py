@@ -42,6 +42,22 @@ def load(source: Run | str | Path, *, trust_code: bool = False) -> "BaseVAE":
     return run.load_model()
 
 
+def load_scoring_model(run: Run) -> "tuple[BaseVAE, str | None]":
+    """Load the model of a run for anomaly scores, which evaluate log p(z) at many codes.
+
+    Args:
+        run: A run.
+
+    Returns:
+        The model with the fitted prior, if any, and None; or, if that prior has no direct log-density, the model with
+        the original prior, and a note about it.
+    """
+    model = run.load_model()
+    if model.density == "direct" or not run.has_fitted_prior:
+        return model, None
+    return run.load_model("original"), "scores use the original prior, because the fitted one has no direct log-density"
+
+
 def given_or_own_splits(run: Run, splits: Splits | None, progress: Progress | None = None) -> Splits:
     """Return the given images, or load those of a run if there are none.
 

@@ -22,7 +22,7 @@ from keras_vae.data.config import DataConfig
 from keras_vae.data.dataset import Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.runs import files
-from keras_vae.runs.checkpoint import State, read_checkpoint, restored_model, write_checkpoint
+from keras_vae.runs.checkpoint import INITIAL, State, read_checkpoint, restored_model, write_checkpoint
 from keras_vae.runs.evaluation_file import Evaluation, read_evaluation
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import PRETRAINED, Metrics, Sections
@@ -61,6 +61,7 @@ class Run:
         experiment: Experiment,
         environment: Mapping[str, Any],
         code: Mapping[str, bytes] | None = None,
+        initial: bytes | None = None,
     ) -> "Run":
         """Create a run folder.
 
@@ -69,6 +70,7 @@ class Run:
             experiment: The experiment, with all defaults resolved.
             environment: Description of the software, the machine and the data.
             code: The user's own Python files by name, in the order in which they are imported.
+            initial: The `.keras` file of the model from whose weights training starts, if any.
 
         Raises:
             InputError: The folder exists.
@@ -81,6 +83,8 @@ class Run:
             environment = {**environment, "code": list(code)}
         texts = {"experiment.toml": experiment.to_toml(), "environment.json": files.format_json(environment)}
         contents = {name: text.encode() for name, text in texts.items()}
+        if initial is not None:
+            contents[f"checkpoint/{INITIAL}"] = initial
         files.create_folder(path, contents | {f"code/{name}": content for name, content in (code or {}).items()})
         return cls(path)
 

@@ -1,12 +1,16 @@
 """Checks of an experiment before any weight is created."""
 
+import numpy as np
+
 from keras_vae.components.conditions import ClassLabel, Condition, ContinuousCondition
+from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import Objective
 from keras_vae.components.schedules import Constant, Schedule
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, alternatives
 from keras_vae.data.dataset import Splits
 from keras_vae.models.batching import multiples_around
+from keras_vae.models.missing import check_observed, check_whole_pixels
 from keras_vae.runs.build import ResolvedExperiment
 from keras_vae.runs.experiment import Experiment, TrainingConfig
 
@@ -24,11 +28,13 @@ def validate(experiment: ResolvedExperiment, splits: Splits) -> None:
     settings, _, components = experiment
     check_validation_images(settings.training, splits)
     check_batch_size(settings.training, len(splits.train))
+    check_frozen(settings.training)
     check_devices(settings, splits)
     check_single_images(settings, components["objective"], splits)
     check_learning_rate(settings.training, components["schedule"])
     check_condition(components["condition"])
     check_classes(components["condition"], splits)
+    check_missing(components["likelihood"], splits)
 
 
 def check_validation_images(training: TrainingConfig, splits: Splits) -> None:
@@ -49,6 +55,14 @@ def check_batch_size(training: TrainingConfig, num_images: int) -> None:
         raise InputError(
             f"training.batch_size = {training.batch_size}: there are only {num_images} training images; "
             f"choose at most {num_images}"
+        )
+
+
+def check_frozen(training: TrainingConfig) -> None:
+    """Refuse frozen networks with random weights."""
+    if training.freeze and training.init is None:
+        raise InputError(
+            f"training.freeze = {training.freeze}: their weights would remain random; set training.init, or remove it"
         )
 
 
@@ -144,3 +158,14 @@ def check_classes(condition: Condition | None, splits: Splits) -> None:
                 f"model.condition = label: no training images of {', '.join(new)}, which {part.split} images have; add "
                 "some, remove these images, or leave out the condition"
             )
+
+
+def check_missing(likelihood: Likelihood, splits: Splits) -> None:
+    """Refuse training images without observed pixels, and missing channels that the likelihood cannot leave out."""
+    for part in splits:
+        if part is not None and part.has_missing:
+            mask = ~np.ma.getmaskarray(part.images)
+            if not likelihood.has_independent_channels:
+                check_whole_pixels(mask)
+            if part.split == "train":
+                check_observed({"mask": mask})

@@ -11,10 +11,11 @@ import keras
 
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
-from keras_vae.data.dataset import Splits
+from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import ResolvedExperiment, build, resolve
 from keras_vae.runs.checkpoint import State
@@ -39,7 +40,11 @@ from keras_vae.training.callbacks import (
     RunCallback,
     TerminateOnNonFinite,
 )
+from keras_vae.training.initialization import initialize, load_initial, model_bytes, read_initial
 from keras_vae.training.validation import EvaluateWithEMA, RepeatNoise, has_stalled
+
+STATISTICS_IMAGES, STATISTICS_VALUES = 10_000, 2**26
+"""Largest numbers of training images, and of entries of their codes, whose statistics are stored in the run."""
 
 
 def train(
@@ -50,6 +55,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     imports: Sequence[str | Path] = (),
     devices: int | Literal["all"] | None = None,
+    initial: BaseVAE | None = None,
 ) -> Run:
     """Train an experiment into a new run folder, which then contains the weights and metrics.
 
@@ -64,6 +70,8 @@ def train(
         imports: Python files that register components for the experiment. The run keeps a copy of them.
         devices: Number of devices that divide every batch, or `"all"`; requires JAX. None means those of
             `keras.distribution`, one by default. The metrics do not depend on it, except for rounding.
+        initial: Model from whose weights training starts, such as a converted one; None loads the one that
+            `training.init` of the experiment names, if any.
 
     Returns:
         The complete run.
@@ -93,12 +101,16 @@ def train(
         experiment = experiment.with_overrides(["data.load=stream"])
     with backend.distributed(devices):
         info = DatasetInfo.from_splits(splits)
+        if initial is not None and experiment.training.init is None:
+            experiment = experiment.with_values([("training.init", f"<{type(initial).__name__}>")])
         resolved = resolve(experiment, info)
         validate(resolved, splits)
-        model = _initial_model(resolved, splits)
+        initial = load_initial(resolved.experiment) if initial is None else initial
+        model = _initial_model(resolved, splits, initial)
         environment = describe_environment(splits, info)
         path = free_path(experiment.name) if out is None else Path(out)
-        run = _create(path, resolved.experiment, environment, code)
+        content = None if initial is None else model_bytes(initial)
+        run = _create(path, resolved.experiment, environment, code, content)
         with run.lock():
             _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
     return run
@@ -158,10 +170,16 @@ class FollowedRun(Run):
         """Write nothing."""
 
 
-def _create(path: Path, experiment: Experiment, environment: Mapping[str, Any], code: Mapping[str, bytes]) -> Run:
+def _create(
+    path: Path,
+    experiment: Experiment,
+    environment: Mapping[str, Any],
+    code: Mapping[str, bytes],
+    initial: bytes | None,
+) -> Run:
     """Create a run in process 0, and open it in the others."""
     if backend.process_id() == 0:
-        run = Run.create(path, experiment, environment, code)
+        run = Run.create(path, experiment, environment, code, initial)
         backend.wait_for_all("created")
         return run
     backend.wait_for_all("created")
@@ -200,14 +218,18 @@ def _resume(run: Run, splits: Splits | None, callbacks: Sequence[keras.callbacks
         warnings.warn(changed, stacklevel=3)
     experiment = run.experiment
     # Without a checkpoint, the training starts again.
-    model = _initial_model(resolve(experiment, DatasetInfo.from_splits(splits)), splits)
+    model = _initial_model(resolve(experiment, DatasetInfo.from_splits(splits)), splits, read_initial(run))
     _fit(run, model, splits, experiment.training, experiment.seed, callbacks)
 
 
-def _initial_model(resolved: ResolvedExperiment, splits: Splits) -> BaseVAE:
-    """Build the compiled model with its initial weights, some of which depend on the images."""
+def _initial_model(resolved: ResolvedExperiment, splits: Splits, initial: BaseVAE | None) -> BaseVAE:
+    """Build the compiled model with its initial weights: of another model, random, or dependent on the images."""
     model, seed = build(resolved), resolved.experiment.seed
+    for loss in model.image_losses:
+        loss.prepare()
     model.initialize_prior(splits.train.images, condition=dataset_condition(model, splits.train), seed=seed)
+    if initial is not None:
+        initialize(model, initial, resolved.experiment)
     return model
 
 
@@ -311,8 +333,20 @@ def _fit(
     checkpoint.set_kept_weights()
     # Process 0 alone writes the model. A variable that is created under a distribution needs all processes.
     with backend.distributed(1):
+        _measure_codes(model, splits.train)
         run.complete(model)
     backend.wait_for_all("complete")
+
+
+def _measure_codes(model: BaseVAE, dataset: Dataset) -> None:
+    """Measure the statistics of codes of training images, unless they are known or several processes hold images."""
+    if not isinstance(model, ContinuousCodes) or model.latent_statistics is not None:
+        return
+    if backend.num_processes() == 1:
+        # One sample per image determines a standard deviation to about 1 %, for vectors as well.
+        count = max(1, min(STATISTICS_IMAGES, STATISTICS_VALUES // model.latent_dim))
+        images = dataset.subsample_evenly(count)
+        model.measure_latent_statistics(images.images, condition=dataset_condition(model, images))
 
 
 def _git_revision() -> str | None:

@@ -20,7 +20,7 @@ from keras_vae.components.likelihoods import (
 )
 from keras_vae.components.posteriors import Deterministic, FullCovarianceNormal, InverseAutoregressiveFlow
 from keras_vae.components.priors import ConditionalNormal, MixtureOfNormals, RealNVP, VampPrior
-from keras_vae.components.vector_quantizer import VectorQuantizerEMA
+from keras_vae.components.quantizers import VectorQuantizerEMA
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.integrations.export.graphs import in_float32, trace
@@ -55,7 +55,7 @@ MODELS: dict[str, Callable[[], BaseVAE]] = {
     "vector": lambda: small(width=2, condition=ContinuousCondition(size=2)),
     "ladder": lambda: HierarchicalVAE(SHAPE, widths=(2,), groups=(2,), latent_channels=1, condition=ClassLabel(10)),
     "vq": lambda: VQVAE.from_network(
-        Conv(widths=(2, 3)), SHAPE, codebook=VectorQuantizerEMA(num_codes=8), code_dim=2, condition=ClassLabel(10)
+        Conv(widths=(2, 3)), SHAPE, quantizer=VectorQuantizerEMA(num_codes=8), code_dim=2, condition=ClassLabel(10)
     ),
 }
 

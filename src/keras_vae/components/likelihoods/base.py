@@ -59,6 +59,11 @@ class Likelihood(abc.ABC):
         """
         return images
 
+    @property
+    def has_independent_channels(self) -> bool:
+        """Whether the channels of a pixel are independent given z, so that some may be missing and others observed."""
+        return True
+
     def is_normalized_on(self, images: Array) -> bool:
         """Return whether p(x|z) sums or integrates to 1 over the values that occur in uint8 images."""
         return True

@@ -58,6 +58,11 @@ class DiscretizedLogistic(Component, Likelihood):
         log_scale = soft_clip(parameters[..., channels : 2 * channels], *LEVEL_LOG_SCALE_RANGE)
         return image.DiscretizedLogistic(logits, parameters[..., :channels], log_scale, coefficients)
 
+    @property
+    def has_independent_channels(self) -> bool:
+        """Whether the channels of a pixel are independent: only with one component."""
+        return self.num_components == 1
+
     def decoder_channels(self, image_channels: int) -> int:
         """Return 2C for one component, otherwise M(1 + 2C + C(C − 1)/2)."""
         if self.num_components == 1:

@@ -1,11 +1,13 @@
 """All checks of a run, and the function that runs them."""
 
+from keras_vae.evaluation.diagnostics.adversarial_checks import idle_discriminator, winning_discriminator
 from keras_vae.evaluation.diagnostics.data_checks import held_out_images_differ, low_contrast, unsuitable_likelihood
 from keras_vae.evaluation.diagnostics.finding import Check, Finding
 from keras_vae.evaluation.diagnostics.latent_checks import (
     beta_too_large,
     codes_far_from_prior,
     collapsed_codebook,
+    dead_codes,
     extreme_log_variance,
     posterior_collapse,
     unused_dimensions,
@@ -40,8 +42,11 @@ CHECKS: tuple[Check, ...] = (
     extreme_log_variance,
     collapsed_pixel_scale,
     collapsed_codebook,
+    dead_codes,
     loss_plateau,
     overfitting,
+    winning_discriminator,
+    idle_discriminator,
     codes_far_from_prior,
     copied_images,
 )

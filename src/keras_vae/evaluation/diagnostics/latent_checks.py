@@ -9,6 +9,7 @@ from keras_vae.evaluation.diagnostics.finding import Finding
 from keras_vae.evaluation.diagnostics.run_diagnostics import Numbers, RunDiagnostics
 from keras_vae.evaluation.diagnostics.thresholds import (
     COLLAPSED_KL,
+    DEAD_CODES,
     DOMINATED_KL,
     FAR_FROM_PRIOR,
     FAR_SHARE,
@@ -16,8 +17,8 @@ from keras_vae.evaluation.diagnostics.thresholds import (
     LOG_VAR_RANGE,
     LOG_VAR_SHARE,
     MIN_CODES,
+    MIN_INDICES_PER_CODE,
     MIN_PERPLEXITY,
-    MIN_USED_CODES,
     SMALL_LATENT_DIM,
     UNUSED_SHARE,
 )
@@ -143,21 +144,49 @@ def extreme_log_variance(diagnostics: RunDiagnostics) -> Finding | None:
 
 
 def collapsed_codebook(diagnostics: RunDiagnostics) -> Finding | None:
-    """Find a codebook that is hardly used."""
-    num_codes = diagnostics.experiment.model.architecture.get("num_codes")
+    """Find a quantizer that uses nearly the same code everywhere."""
     perplexity, used = (diagnostics.history(name) for name in ("perplexity", "used_codes"))
-    if not (num_codes and perplexity and used):
-        return None
-    if perplexity[-1] >= MIN_PERPLEXITY and used[-1] >= MIN_USED_CODES * num_codes:
+    if not (perplexity and used) or perplexity[-1] >= MIN_PERPLEXITY:
         return None
     return Finding(
         "collapsed codebook",
-        f"{used[-1]:.0f} of {num_codes} codes are used per batch, with a perplexity of {perplexity[-1]:.1f}.",
+        f"{used[-1]:.0f} codes are used per batch, with a perplexity of {perplexity[-1]:.1f}.",
         "So few codes can distinguish only a few images: reconstructions look alike.",
-        f"Lower training.learning_rate (now {diagnostics.experiment.training.learning_rate:g}); or lower "
-        "model.architecture.decay to 0.9, so that codes follow the encoder faster; or reduce "
-        f"model.architecture.num_codes (now {num_codes}).",
+        f"Lower training.learning_rate (now {diagnostics.experiment.training.learning_rate:g}); "
+        f"{_suggest_quantizer(diagnostics)}.",
     )
+
+
+def dead_codes(diagnostics: RunDiagnostics) -> Finding | None:
+    """Find codes that no image uses."""
+    counts = diagnostics.code_counts
+    if counts is None or not diagnostics.is_settled or collapsed_codebook(diagnostics) is not None:
+        return None
+    total = counts.sum(axis=0)
+    unused = int((total == 0).sum())
+    if total.sum() < MIN_INDICES_PER_CODE * len(total) or unused < DEAD_CODES * len(total):
+        return None
+    return Finding(
+        "dead codes",
+        f"{unused:,} of {len(total):,} codes ({unused / len(total):.0%}) are never used, in {total.sum():,} indices.",
+        "Unused codes cost memory and parameters of the prior, and the model compresses images into fewer bits than it "
+        "could.",
+        f"Change the quantizer: {_suggest_quantizer(diagnostics)}.",
+    )
+
+
+def _suggest_quantizer(diagnostics: RunDiagnostics) -> str:
+    """Return settings that use more of the codes, as the end of a sentence."""
+    table, key = diagnostics.experiment.model.architecture.get("quantizer", {}), "model.architecture.quantizer"
+    if table.get("name") == "residual":
+        table, key = table["quantizer"], f"{key}.quantizer"
+    if table.get("name") == "fsq":
+        return f"pass fewer levels, {key}.levels (now {list(table['levels'])})"
+    settings = f"reduce {key}.num_codes (now {table.get('num_codes')})"
+    if table.get("name") == "ema":
+        settings = f"lower {key}.decay to 0.9, so that codes follow the encoder faster; or {settings}"
+    others = " or ".join(name for name in ("fsq", "simvq") if name != table.get("name"))
+    return f"{settings}; or set {key} to {others}" if key.count("quantizer") == 1 else settings
 
 
 def codes_far_from_prior(diagnostics: RunDiagnostics) -> Finding | None:

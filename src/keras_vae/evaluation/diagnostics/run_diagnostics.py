@@ -1,6 +1,7 @@
 """The facts that the checks read, collected from a run, its images and its model."""
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_vae.components.likelihoods import bounded_log_scale
+from keras_vae.components.schedules import is_fraction
 from keras_vae.core.progress import Progress, silent
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.diagnostics.curves import Trend, fit_trend, recent_improvement
@@ -27,6 +29,8 @@ from keras_vae.evaluation.diagnostics.thresholds import (
 )
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.models.inputs import dataset_condition
+from keras_vae.models.latent_maps import flat_codes
+from keras_vae.models.vq import VQVAE
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import Metrics
 from keras_vae.runs.run import Run
@@ -65,6 +69,8 @@ class RunDiagnostics:
         pixel_scale: The learned σ of a normal or Laplace likelihood.
         beta_factor: The factor that the schedule currently applies to β.
         has_fitted_prior: Whether a prior was fitted to the codes after training.
+        code_counts: How often blocks of images, training and held out, use each code of a VQ-VAE, (blocks, num_codes).
+        discriminator_epochs: Number of epochs since the start of an adversarial loss.
         evaluation: The content of `evaluation.json` for these weights, if any. It was measured on more images.
     """
 
@@ -82,6 +88,8 @@ class RunDiagnostics:
     pixel_scale: float | None = None
     beta_factor: float = 1.0
     has_fitted_prior: bool = False
+    code_counts: Numbers | None = None
+    discriminator_epochs: int = 0
     evaluation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -162,9 +170,17 @@ class RunDiagnostics:
 
     @property
     def loss_name(self) -> str:
-        """The metric that compares epochs: the minimized loss, unless a schedule changes its β from step to step."""
+        """The metric that compares epochs: the minimized loss, unless it changes while the model stays the same.
+
+        A schedule changes its β, and a discriminator changes itself.
+        """
         schedule = self.experiment.model.objective.get("schedule", {"name": "constant"})
-        return "total_loss" if schedule["name"] == "constant" else "negative_elbo"
+        return "total_loss" if schedule["name"] == "constant" and not self.is_adversarial else "negative_elbo"
+
+    @property
+    def is_adversarial(self) -> bool:
+        """Whether the model has an adversarial loss, which raises the negative ELBO on purpose."""
+        return any(loss["name"] == "adversarial" for loss in self.experiment.model.image_losses)
 
     def history(self, name: str) -> list[float]:
         """Return a metric per epoch: on validation images if any, else on training images."""
@@ -190,6 +206,7 @@ def collect_diagnostics(
         train_images=splits.train.subsample_evenly(images).images,
         held_out_images=None if held_out is None else held_out.subsample_evenly(images).images,
         has_fitted_prior=run.has_fitted_prior,
+        discriminator_epochs=_discriminator_epochs(run, len(splits.train)),
         evaluation=current_evaluation(run),
     )
     if model is None:
@@ -210,6 +227,7 @@ def collect_diagnostics(
         outputs_are_finite=is_finite,
         pixel_scale=_pixel_scale(model),
         beta_factor=_beta_factor(model),
+        code_counts=_code_counts(model, splits, images),
     )
 
 
@@ -223,6 +241,18 @@ def current_evaluation(run: Run) -> Mapping[str, Any]:
     return evaluation if evaluation.get("model") in current else {}
 
 
+def _discriminator_epochs(run: Run, train_images: int) -> int:
+    """Return the number of complete epochs since the start of an adversarial loss; 0 without one."""
+    training, completed = run.experiment.training, len(run.metrics.get("epoch", []))
+    for loss in run.experiment.model.image_losses:
+        if loss["name"] == "adversarial":
+            start = loss["start"]
+            steps_per_epoch = math.ceil(train_images / training.batch_size)
+            epochs_before = start * training.epochs if is_fraction(start) else start / steps_per_epoch
+            return max(0, completed - math.ceil(epochs_before))
+    return 0
+
+
 def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]:
     """Return the KL, posterior draws and posterior moments of a block of images, as far as the model has them."""
     condition = dataset_condition(model, images)
@@ -230,12 +260,21 @@ def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]
     if model.is_stochastic:
         latents["kl_per_group"] = model.elbo_terms(images.images, seed=seed, condition=condition).kl_per_group
     if model.has_latent_vector:
-        moments = model.encode(images.images, condition=condition, seed=seed)
-        latents["z"] = model.sample_posterior(images.images, seed=seed, condition=condition)
+        moments = model.encode(images.images, condition=condition, seed=seed).flattened()
+        latents["z"] = flat_codes(model.sample_posterior(images.images, seed=seed, condition=condition))
         latents["z_mean"] = moments.z_mean
         if model.is_stochastic:
             latents["z_log_var"] = moments.z_log_var
     return latents
+
+
+def _code_counts(model: "BaseVAE", splits: Splits, images: int) -> Numbers | None:
+    """Return how often training and held-out images use each code; None for a model without code vectors."""
+    if not isinstance(model, VQVAE):
+        return None
+    held_out = [] if splits.held_out is None else [splits.held_out]
+    checked = [split.subsample_evenly(images) for split in (splits.train, *held_out)]
+    return np.stack([model.count_codes(each.images, condition=dataset_condition(model, each)) for each in checked])
 
 
 def _reconstructions(model: "BaseVAE", images: Dataset) -> dict[str, Any]:

@@ -62,6 +62,25 @@ CONVERGED_SHARE = 0.02
 MAX_LENGTHENING = 20
 """Largest factor by which more epochs are suggested: no curve can be extrapolated further."""
 
+# ---- Discriminator ----
+
+DISCRIMINATOR_EPOCHS = 3
+"""Epochs since the start of a discriminator over which its metrics are averaged; before that, nothing is reported."""
+
+PERFECT_ACCURACY = 0.98
+"""Share of patches that a discriminator tells apart above which it wins: almost no patch of a reconstruction passes for
+real. In a balance, it is 0.5 to 0.9."""
+
+SATURATED_LOSS = 0.1
+"""Hinge loss below which almost all outputs lie beyond ±1, where the discriminator has no gradient."""
+
+STUCK_LOSS = 1.95
+"""Hinge loss above which a discriminator has learned nothing: it is 2 if all outputs are 0."""
+
+EQUAL_OUTPUTS = 0.05
+"""Difference of the mean outputs for images and reconstructions below which the discriminator does not separate them; a
+margin of 2 makes the hinge loss 0."""
+
 # ---- Latents ----
 
 INACTIVE_KL = 0.01
@@ -108,8 +127,12 @@ MIN_PERPLEXITY = 2.0
 """Perplexity below which a codebook is collapsed: two codes used equally often have 2, and black backgrounds alone
 lower it to 3."""
 
-MIN_USED_CODES = 0.1
-"""Share of the codes of a codebook that should be used."""
+DEAD_CODES = 0.25
+"""Share of codes, over all images that the doctor encodes, from which unused codes are reported. Codes that are drawn
+evenly leave none unused at `MIN_INDICES_PER_CODE`."""
+
+MIN_INDICES_PER_CODE = 10
+"""Smallest number of indices per code from which unused codes are counted: at 10, evenly drawn codes leave e⁻¹⁰."""
 
 # ---- Reconstructions ----
 

@@ -65,7 +65,9 @@ def rising_loss(diagnostics: RunDiagnostics) -> Finding | None:
     """Find a training that ended far above its best epoch, on training and validation images alike."""
     name, metrics = diagnostics.loss_name, diagnostics.metrics
     curves = [metrics[prefix + name] for prefix in ("", "val_") if metrics.get(prefix + name)]
-    if diagnostics.experiment.training.keep == "best" or not curves or not np.isfinite(np.concatenate(curves)).all():
+    if diagnostics.experiment.training.keep == "best" or diagnostics.is_adversarial:
+        return None
+    if not curves or not np.isfinite(np.concatenate(curves)).all():
         return None
     for losses in curves:
         rise, best = losses[-1] - min(losses), min(losses)

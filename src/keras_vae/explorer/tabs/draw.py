@@ -164,6 +164,8 @@ class DrawTab:
         }
         name, value = names_and_values[analysis.score]
         facts = {name: value}
+        if self._explorer.scores_original_prior:
+            facts["prior of log p(x)"] = "the original one"
         likelihood = engine.model.likelihood
         if not likelihood.is_normalized_on(image[None]):
             facts["likelihood"] = "not normalized for this image"

@@ -51,10 +51,10 @@ def snippet(manifest: Mapping[str, Any], fmt: Format) -> str:
         f'reconstructions = decoder({code}=codes["{manifest["code_output"]}"]{condition_argument})["mean_images"]',
     ]
     if "sampler" in graphs:
-        size = graphs["sampler"]["inputs"]["noise"]["shape"][1]
+        shape = ", ".join(map(str, [4, *graphs["sampler"]["inputs"]["noise"]["shape"][1:]]))
         lines += [
             f'sampler = load("{graphs["sampler"]["file"]}")',
-            f'noise = np.random.default_rng().standard_normal((4, {size}), dtype="float32")',
+            f'noise = np.random.default_rng().standard_normal(({shape}), dtype="float32")',
             f'samples = sampler(noise=noise{condition_argument})["mean_images"]',
         ]
     if "score" in graphs:

@@ -146,7 +146,11 @@ def _write(
 ) -> Path:
     model, examples, reference, origin = source
     graphs = trace(model, input_dtype)
-    if fmt.stores_operations:
+    if model.density != "direct":
+        graphs.omitted["score"] = (
+            "its prior has no log-density, or one that solves an ODE; export with prior = 'original'"
+        )
+    elif fmt.stores_operations:
         graphs.networks["score"] = score_graph(model, input_dtype)
     else:
         graphs.omitted["score"] = f"a {fmt.name} file stores layers, and those of the score need keras-vae"

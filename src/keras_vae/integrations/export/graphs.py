@@ -40,7 +40,8 @@ class Graphs(NamedTuple):
 def trace(model: "BaseVAE", input_dtype: InputDtype = "uint8") -> Graphs:
     """Trace a model into deterministic graphs.
 
-    `encoder` maps images to the moments of q(z|x), and `decoder` maps z to the mean images of p(x|z), in [0, 1].
+    `encoder` maps images to the moments of q(z|x), and `decoder` maps z to the mean images of p(x|z), in [0, 1]. Codes
+    have the shape `model.latent_shape`; images have the size for which the model was built.
     `reconstruct` maps images to the mean images of the posterior means. `sampler` transforms noise, which the caller
     draws from N(0, I), into samples from the prior, and returns their mean images. Graphs of conditional models have
     the condition as another input.
@@ -63,7 +64,7 @@ def trace(model: "BaseVAE", input_dtype: InputDtype = "uint8") -> Graphs:
         raise InputError("model: not built; fit it first, or call build((None, H, W, C))")
     inputs = symbolic_inputs(model, input_dtype)
     images, conditions = inputs["images"], {name: value for name, value in inputs.items() if name != "images"}
-    noise = keras.Input((model.latent_dim,), name="noise")
+    noise = keras.Input(model.latent_shape, name="noise")
     networks, omitted = dict[str, keras.Model](), dict[str, str]()
 
     def add(name: str, inputs: Tensor, **outputs: Tensor) -> None:

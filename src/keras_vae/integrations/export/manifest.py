@@ -23,6 +23,7 @@ from keras_vae.integrations.export.parity import (
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
+    from keras_vae.models.encoding import LatentStatistics
 
 SCHEMA = 1
 """Version of the keys of the manifest."""
@@ -32,7 +33,7 @@ _MEANINGS = {
     "z_mean": "means of q(z|x)",
     "z_log_var": "logarithms of the variances of q(z|x)",
     "z": "codes",
-    "indices": "indices into the codebook, rows × columns",
+    "indices": "indices of code vectors, rows × columns, × quantizers if residual",
     "noise": "samples from N(0, I), drawn by the caller",
     "mean_images": "mean images of p(x|z), rows × columns × channels",
     "condition": "the condition, such as a label",
@@ -64,8 +65,9 @@ def manifest(
         origin: `name`, and for a run `model` and `data`.
         score: Definition of the score, with its percentiles and threshold; None without a score graph.
     """
-    kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective")]
+    kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective", "image_losses")]
     ranges = _ranges(model)
+    statistics: LatentStatistics | None = getattr(model, "latent_statistics", None)
     return {
         "schema": SCHEMA,
         "name": origin["name"],
@@ -90,6 +92,8 @@ def manifest(
             "class": type(model).__name__,
             "image_shape": list(model.image_shape),
             "latent_dim": model.latent_dim,
+            "latent_shape": list(model.latent_shape),
+            "latent_statistics": statistics and statistics._asdict(),
             **{kind: registry.describe(part) for kind in kinds if (part := getattr(model, kind)) is not None},
             **origin.get("model", {}),
         },
@@ -125,7 +129,7 @@ def _ranges(model: "BaseVAE") -> dict[str, list[float]]:
     if model.condition is not None and model.condition.num_classes is not None:
         ranges["condition"] = [0, model.condition.num_classes - 1]
     if model.num_codes is not None:
-        ranges["indices"] = [0, model.num_codes - 1]
+        ranges["indices"] = [0, model.quantizer.num_codes - 1]
     return ranges
 
 

@@ -95,7 +95,7 @@ def compare(
     binary = np.where(images > 255 * THRESHOLD, 255, 0).astype("uint8")
     observed = binary if model.likelihood.stochastic_binarization else images
     codes = loaded["encoder"](**inputs)[graphs.code_output]
-    noise = np.random.default_rng(0).standard_normal((len(images), model.latent_dim), dtype="float32")
+    noise = np.random.default_rng(0).standard_normal((len(images), *model.latent_shape), dtype="float32")
 
     def decode() -> dict[str, Array]:
         return {"mean_images": model.decode(codes, condition=condition)}

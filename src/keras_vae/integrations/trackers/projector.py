@@ -36,7 +36,8 @@ def write_projector(context: PlotContext, folder: Path) -> None:
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     dataset = context.images(MAX_CODES)
-    codes = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset)).z_mean
+    encoding = context.model.encode(dataset.images, condition=dataset_condition(context.model, dataset))
+    codes = encoding.flattened().z_mean
     # The projector draws in three dimensions, and nothing if there are fewer.
     codes = np.pad(codes, [(0, 0), (0, max(0, 3 - codes.shape[1]))])
     picture, size = sprite(dataset.images, MAX_SPRITE)

@@ -1,13 +1,17 @@
 """The codebook of a VQ-VAE, with exponential moving averages as its learning rule."""
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
-import keras
 from keras import ops
 
-from keras_vae.core.errors import MAX_SIZE, InputError, check_count
-from keras_vae.core.registry import PACKAGE, ComponentLayer
+from keras_vae.components.quantizers.base import (
+    Quantizer,
+    check_codebook,
+    nearest_indices,
+    squared_distance,
+)
+from keras_vae.core.errors import InputError
+from keras_vae.core.registry import register
 from keras_vae.core.typing import Shape, Tensor
 
 _SMOOTHING = 1e-5
@@ -15,23 +19,8 @@ _RESTART_COUNT = 1.5
 """Count of a restarted code, as a multiple of the threshold: small, so that an unused code soon restarts again."""
 
 
-class Quantized(NamedTuple):
-    """A batch of quantized maps.
-
-    Args:
-        vectors: The code vector nearest to each encoder output, (N, rows, columns, D). The gradient passes straight
-            through to the encoder output.
-        indices: Index of that vector in the codebook, (N, rows, columns), int32.
-        commitment_loss: Weighted squared distance of the encoder outputs from the vectors, summed over each map, (N,).
-    """
-
-    vectors: Tensor
-    indices: Tensor
-    commitment_loss: Tensor
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class VectorQuantizerEMA(ComponentLayer):
+@register("ema")
+class VectorQuantizerEMA(Quantizer):
     r"""A codebook whose vectors are moving averages of the encoder outputs assigned to them.
 
     In each training step, \(n_i\) encoder outputs with the sum \(s_i\) are nearest to code vector \(e_i\), and
@@ -51,17 +40,12 @@ class VectorQuantizerEMA(ComponentLayer):
             no code restarts after the first batch.
         **kwargs: Arguments of every Keras layer.
 
-    Call arguments:
-        maps: Encoder outputs, (N, rows, columns, D).
-        restart_noise: In a training step, uniform noise in [0, 1), (num_codes,), which selects the outputs for dead
-            codes. With None, as outside of training, the averages do not change.
-
     Raises:
         InputError: A value is out of its range.
 
     Example:
         >>> codebook = VectorQuantizerEMA(num_codes=8)
-        >>> tuple(codebook(ops.ones((2, 7, 7, 4)), restart_noise=ops.zeros((8,))).indices.shape)
+        >>> tuple(codebook(ops.ones((2, 7, 7, 4)), noise=ops.zeros((8,))).indices.shape)
         (2, 7, 7)
     """
 
@@ -74,11 +58,7 @@ class VectorQuantizerEMA(ComponentLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_count("num_codes", num_codes, maximum=MAX_SIZE)
-        if num_codes < 2:
-            raise InputError(f"num_codes = {num_codes}: too few codes; pass an integer ≥ 2")
-        if not 0 <= commitment < math.inf:
-            raise InputError(f"commitment = {commitment}: not a valid weight; pass a finite number ≥ 0")
+        check_codebook(num_codes, commitment)
         for name, value in {"decay": decay, "dead_code_threshold": dead_code_threshold}.items():
             if not 0 <= value < 1:
                 raise InputError(f"{name} = {value}: out of range; pass a number in [0, 1)")
@@ -99,23 +79,25 @@ class VectorQuantizerEMA(ComponentLayer):
         smoothed = (counts + _SMOOTHING) * total / (total + self.num_codes * _SMOOTHING)
         return ops.convert_to_tensor(self.sums) / ops.maximum(smoothed, 1e-20)[:, None]
 
-    def call(self, maps: Tensor, restart_noise: Tensor = None) -> Quantized:  # noqa: D102
-        outputs = ops.reshape(ops.stop_gradient(maps), (-1, maps.shape[-1]))
-        if restart_noise is not None:
-            self._restart_dead_codes(outputs, restart_noise)
-        indices = self.nearest_indices(ops.stop_gradient(maps))
-        nearest = ops.take(self.vectors, indices, axis=0)
-        if restart_noise is not None:
-            self._update_averages(outputs, ops.reshape(indices, (-1,)))
-        return Quantized(
-            maps + ops.stop_gradient(nearest - maps),
-            indices,
-            self.commitment * ops.sum(ops.square(maps - nearest), axis=(1, 2, 3)),
-        )
+    @property
+    def noise_shape(self) -> Shape:
+        """Shape of the noise that selects the outputs at which dead codes restart: (num_codes,)."""
+        return (self.num_codes,)
 
-    def nearest_indices(self, maps: Tensor) -> Tensor:
-        """Return the index of the code vector nearest to each vector of maps (N, rows, columns, D), int32."""
-        return _nearest_indices(maps, self.vectors)
+    def nearest(self, maps: Tensor, noise: Tensor = None) -> tuple[Tensor, Tensor]:
+        """Return code vectors and indices of maps (N, rows, columns, D); with noise, also update the averages."""
+        outputs = ops.reshape(ops.stop_gradient(maps), (-1, maps.shape[-1]))
+        if noise is not None:
+            self._restart_dead_codes(outputs, noise)
+        indices = nearest_indices(ops.stop_gradient(maps), self.vectors)
+        nearest = ops.take(self.vectors, indices, axis=0)
+        if noise is not None:
+            self._update_averages(outputs, ops.reshape(indices, (-1,)))
+        return nearest, indices
+
+    def distance_loss(self, maps: Tensor, vectors: Tensor) -> Tensor:
+        """Return the commitment loss, (N,)."""
+        return self.commitment * squared_distance(maps, vectors)
 
     def _restart_dead_codes(self, outputs: Tensor, noise: Tensor) -> None:
         counts, sums = ops.convert_to_tensor(self.counts), ops.convert_to_tensor(self.sums)
@@ -132,34 +114,9 @@ class VectorQuantizerEMA(ComponentLayer):
             average.assign(self.decay * ops.convert_to_tensor(average) + (1 - self.decay) * value)
 
 
-def codebook_usage(indices: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
-    r"""Return the perplexity \(e^{H}\) of the codes in a batch, and the number of distinct codes.
-
-    Args:
-        indices: Indices of codes, of any shape.
-        num_codes: Number of code vectors in the codebook.
-
-    Example:
-        >>> perplexity, used_codes = codebook_usage(ops.convert_to_tensor([[0, 1], [0, 1]]), num_codes=4)
-        >>> round(float(perplexity), 3), int(used_codes)
-        (2.0, 2)
-    """
-    frequencies = ops.mean(ops.one_hot(ops.reshape(indices, (-1,)), num_codes, dtype="float32"), axis=0)
-    entropy = -ops.sum(frequencies * ops.log(ops.maximum(frequencies, 1e-20)))
-    return ops.exp(entropy), ops.sum(ops.cast(frequencies > 0, "float32"))
-
-
-def _nearest_indices(outputs: Tensor, vectors: Tensor) -> Tensor:
-    """Return the index of the vector nearest to each output (…, D), int32."""
-    # ‖output‖² is the same for all vectors, so it is omitted.
-    proximity = 2.0 * ops.matmul(outputs, ops.transpose(vectors)) - ops.sum(ops.square(vectors), axis=-1)
-    # Not `ops.argmin`, which compares the bits of signed zeros: exported graphs cannot do that.
-    return ops.cast(ops.top_k(proximity, 1)[1][..., 0], "int32")
-
-
 def _sample_distant(outputs: Tensor, vectors: Tensor, uniform: Tensor) -> Tensor:
     """Sample outputs, one per uniform number, in proportion to their squared distance from the nearest vector."""
-    nearest = ops.take(vectors, _nearest_indices(outputs, vectors), axis=0)
+    nearest = ops.take(vectors, nearest_indices(outputs, vectors), axis=0)
     cumulative = ops.cumsum(ops.sum(ops.square(outputs - nearest), axis=-1))
     sampled = ops.cast(ops.searchsorted(cumulative, uniform * cumulative[-1], side="right"), "int32")
     return ops.take(outputs, ops.minimum(sampled, ops.shape(outputs)[0] - 1), axis=0)

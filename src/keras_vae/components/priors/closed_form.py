@@ -1,60 +1,27 @@
-"""Priors p(z): distributions over latent codes that do not depend on an image."""
+"""Priors whose density is a closed form."""
 
-import abc
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_vae.components.priors.base import Prior, PriorInputs
 from keras_vae.core.errors import MAX_SIZE, InputError, check_count
 from keras_vae.core.math import clip_keeping_gradients
 from keras_vae.core.registry import Component, ComponentLayer, register
-from keras_vae.core.typing import Array, Shape, Tensor
+from keras_vae.core.typing import Array, Shape
 from keras_vae.distributions.bijectors import MaskedAffineBijector
-from keras_vae.distributions.latent import (
-    DiagonalNormal,
-    LatentDistribution,
-    Mixture,
-    ReparameterizedDistribution,
-    TransformedDistribution,
-)
-
-
-class PriorInputs(NamedTuple):
-    """Inputs of a prior.
-
-    Args:
-        latent_dim: Number of latent dimensions.
-        encode: The model's encoder and posterior: encoder inputs (M, H, W, C) → q(z|x) of batch shape (M, latent_dim).
-        condition: Encoded conditions, (…, size), or None if the model is not conditional.
-    """
-
-    latent_dim: int
-    encode: Callable[[Tensor], ReparameterizedDistribution]
-    condition: Tensor = None
-
-
-class Prior(abc.ABC):
-    """Base class of priors.
-
-    A prior is a function that returns a distribution. Subclasses also inherit from `Component`, or from
-    `ComponentLayer` if they have weights, which they create in `build(latent_shape, input_shape, condition_shape)`.
-    """
-
-    kind: ClassVar[str] = "prior"
-
-    @abc.abstractmethod
-    def __call__(self, inputs: PriorInputs) -> LatentDistribution:
-        """Return p(z), a distribution over codes (…, latent_dim)."""
+from keras_vae.distributions.latent import DiagonalNormal, Mixture, TransformedDistribution
 
 
 @register("standard-normal")
 @dataclass(frozen=True)
 class StandardNormal(Component, Prior):
     """The standard normal N(0, I) of Kingma and Welling (arXiv 1312.6114)."""
+
+    is_elementwise: ClassVar[bool] = True
 
     def __call__(self, inputs: PriorInputs) -> DiagonalNormal:
         """Return N(0, I)."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_vae.components.vector_quantizer import VectorQuantizerEMA, codebook_usage
+from keras_vae.components.quantizers import VectorQuantizerEMA, codebook_usage
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 
@@ -30,7 +30,7 @@ def test_outputs_are_quantized_to_the_nearest_vector() -> None:
     np.testing.assert_array_equal(ops.convert_to_numpy(result.indices), indices)
     np.testing.assert_allclose(ops.convert_to_numpy(result.vectors), vectors[indices], rtol=1e-4, atol=1e-5)
     commitment_loss = 0.4 * ((maps - vectors[indices]) ** 2).sum((1, 2, 3))
-    np.testing.assert_allclose(ops.convert_to_numpy(result.commitment_loss), commitment_loss, rtol=1e-4)
+    np.testing.assert_allclose(ops.convert_to_numpy(result.loss), commitment_loss, rtol=1e-4)
 
 
 def test_averages_change_in_training_only() -> None:
