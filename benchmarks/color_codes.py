@@ -6,15 +6,14 @@ of the codes which at least one of them uses.
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from benchmarks.workload import emoji_file
 from keras_vae.components.quantizers.usage import perplexity
 from keras_vae.data import sources
 from keras_vae.data.info import DatasetInfo
@@ -52,7 +51,7 @@ def experiment(quantizer: str, seed: int, epochs: int, rows: int) -> Experiment:
 
 def measure(quantizer: str, seed: int, epochs: int, rows: int) -> dict[str, Any]:
     """Train a model, and return the use of its codes and its peak signal-to-noise ratio."""
-    images = sources.load(Path(os.environ["KERAS_VAE_DATA"]) / "emoji.npz").train.images
+    images = sources.load(emoji_file()).train.images
     start = time.perf_counter()
     model = build(resolve(experiment(quantizer, seed, epochs, rows), DatasetInfo(images.shape[1:], len(images))))
     model.fit(images, batch_size=64, epochs=epochs, verbose=0)

@@ -14,6 +14,7 @@ import time
 import keras
 
 import keras_vae
+from benchmarks.workload import emoji_file
 from keras_vae.components.image_losses import Perceptual
 from keras_vae.components.likelihoods import DiscretizedLogistic
 from keras_vae.data.config import DataConfig
@@ -47,7 +48,7 @@ def measure(
 def main() -> None:
     """Train, and print one line per training and one per kind of features."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data/emoji.npz", help="a source of keras_vae.data")
+    parser.add_argument("--data", default=str(emoji_file()), help="a source of keras_vae.data")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--features", default="random", help="features of the loss, separated by commas")
     parser.add_argument("--weight", type=float, default=1.0)

@@ -1,6 +1,6 @@
 """Comparison of reconstructions with and without image losses, at equal numbers of steps, on color images.
 
-    python -m benchmarks.color_sharp --data emoji --epochs 120 --seeds 3
+    python -m benchmarks.color_sharp --epochs 120 --seeds 3
 
 Both models have the same networks, likelihood, steps and seeds; the second one adds the image losses. Both are measured
 on held-out images: the Fréchet distance of the reconstructions in fixed features, which no loss uses, and the PSNR. The
@@ -15,6 +15,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+
+from benchmarks.workload import emoji_file
 
 NETWORK = (
     'model.network={name="resnet", widths=[32, 64, 96, 128], blocks=1}',
@@ -62,7 +64,7 @@ def measure(settings: Sequence[str], seed: int, out: str) -> dict[str, float]:
 def main() -> None:
     """Train, print one line per training, then the comparison over all seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="emoji", help="a source of keras_vae.data")
+    parser.add_argument("--data", default=str(emoji_file()), help="a source of keras_vae.data")
     parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--image-losses", default=LOSSES, help="model.image_losses of the second model, in TOML")

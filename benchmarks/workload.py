@@ -1,7 +1,8 @@
-"""The workload of all contenders: training steps of the classic model, measured in chunks."""
+"""The workload of all contenders, training steps of the classic model measured in chunks, and shared images."""
 
 import functools
 import importlib.util
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ FLOP_PER_STEP = 2 * 3 * BATCH_SIZE * sum(CLASSIC_LAYERS.values())
 """The gradients with respect to inputs and to weights each cost as much as the forward pass."""
 
 Chunks = Iterator[int]
+
+
+def emoji_file() -> Path:
+    """Return the path of the color images of the benchmarks, `emoji.npz` in the folder $KERAS_VAE_DATA."""
+    return Path(os.environ.get("KERAS_VAE_DATA", ".")) / "emoji.npz"
 
 
 @functools.cache

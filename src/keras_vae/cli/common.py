@@ -6,18 +6,18 @@ import importlib
 import json
 import logging
 import os
-import re
 import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from keras_vae.cli import completion
+from keras_vae.cli.parsing import parse_devices, parse_size
 from keras_vae.core import startup
 from keras_vae.core.errors import InputError, alternatives, unknown
 from keras_vae.core.files import printable, to_path
@@ -324,25 +324,6 @@ def say_part(part: "Part", folder: "BlockFolder") -> None:
 def quoted(path: Path) -> str:
     """Return a path, quoted for a shell."""
     return shlex.quote(str(path))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Parse `HxW` into height and width."""
-    sides = text.lower().split("x")
-    # Other digits, such as ², are not integers, and Python refuses to convert thousands of digits.
-    height, width = (int(side) if re.fullmatch("[0-9]{1,6}", side) else 0 for side in (sides * 2)[:2])
-    if len(sides) != 2 or not (height and width):
-        raise InputError(f"--image-size = {text}: not a size; write height x width in pixels, such as 64x48")
-    return height, width
-
-
-def parse_devices(text: str) -> "int | Literal['all']":
-    """Parse the value of `--devices`."""
-    if text == "all":
-        return "all"
-    if not re.fullmatch("[1-9][0-9]{0,5}", text):
-        raise InputError(f"--devices = {text}: not a number of devices; write a positive integer, or all")
-    return int(text)
 
 
 def check_out(out: Path | None, suffixes: Sequence[str], force: bool, *, lock: bool = True) -> None:

@@ -28,7 +28,6 @@ from keras_vae.cli.common import (
     import_keras,
     load_model,
     open_to_write,
-    parse_size,
     print_result,
     print_table,
     progress,
@@ -36,6 +35,7 @@ from keras_vae.cli.common import (
     say,
     working,
 )
+from keras_vae.cli.parsing import parse_size
 from keras_vae.core.errors import InputError, alternatives, unknown
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_vae.models.vae import VAE
 
 
-class Part(StrEnum):
+class FrozenNetwork(StrEnum):
     """Networks that `--freeze` excludes from training."""
 
     ENCODER = "encoder"
@@ -67,8 +67,8 @@ def initial_experiment(source: str | None, init: str | None, initial: "VAE | Non
     return experiment.model_copy(update={"name": f"{experiment.name}-tuned"})
 
 
-def start_settings(init: str | None, freeze: Sequence[Part]) -> list[str]:
-    """Return the settings of an experiment that starts from a model, a path of which becomes absolute."""
+def start_settings(init: str | None, freeze: Sequence[FrozenNetwork]) -> list[str]:
+    """Return the settings of an experiment that starts from a model; a path becomes absolute."""
     settings = []
     if init is not None:
         is_name = not to_path(init).exists() and init in pretrained_names()

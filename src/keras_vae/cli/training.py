@@ -28,7 +28,6 @@ from keras_vae.cli.common import (
     load_own_splits,
     load_splits,
     open_to_write,
-    parse_devices,
     print_evaluation,
     progress,
     quoted,
@@ -36,7 +35,8 @@ from keras_vae.cli.common import (
     say_findings,
     with_data,
 )
-from keras_vae.cli.starting import Part, convert, initial_experiment, is_foreign_model, start_settings
+from keras_vae.cli.parsing import parse_devices
+from keras_vae.cli.starting import FrozenNetwork, convert, initial_experiment, is_foreign_model, start_settings
 from keras_vae.core.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def train(
         ),
     ] = None,
     freeze: Annotated[
-        list[Part] | None,
+        list[FrozenNetwork] | None,
         typer.Option("--freeze", help="Keep the weights of this network; may be repeated."),
     ] = None,
     settings: Annotated[
@@ -192,7 +192,7 @@ def fit_prior(
     prior: Annotated[
         str,
         typer.Option(
-            help="A prior that can be learned: realnvp, mixture or flow-matching. The last one gives the best samples.",
+            help="A prior that can be learned: realnvp, mixture or flow-matching.",
             autocompletion=completion.words("realnvp", "mixture", "flow-matching"),
         ),
     ] = "realnvp",

@@ -214,6 +214,7 @@ def _write_imputation(
 
     from keras_vae.cli.imputing import imputation_figure, observed_pixels
     from keras_vae.core.files import replacing
+    from keras_vae.models.imputation import LOW_SAMPLE_SIZE
     from keras_vae.report import figures
 
     block = stream.subsample_evenly(n)
@@ -226,8 +227,8 @@ def _write_imputation(
     if model.is_stochastic:
         sizes = imputed.effective_sample_size.astype("float64")
         say(f"effective sample size of {samples:,}: median {np.median(sizes):.0f}, lowest {sizes.min():.0f}")
-        if low := int((sizes < 10).sum()):
-            say(f"below 10 for {low} of {len(sizes)} images, which are unreliable; use more --samples")
+        if low := int((sizes < LOW_SAMPLE_SIZE).sum()):
+            say(f"below {LOW_SAMPLE_SIZE:g} for {low} of {len(sizes)} images, which are unreliable; use more --samples")
     if out.suffix == ".npz":
         with replacing(out) as temporary:
             np.savez(temporary, **imputed._asdict(), names=np.array(block.names))

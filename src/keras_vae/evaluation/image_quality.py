@@ -64,8 +64,8 @@ def measure_image_quality(
     """Compare held-out images with their reconstructions.
 
     A reconstruction is the mean image p(x|z) of the posterior mean of z, without noise: `BaseVAE.reconstruct`. It is
-    compared with the image as loaded, also if the likelihood binarizes the images that it models, as the mean images of
-    `measure_samples` are. The Fréchet distance is that between the set of reconstructions and the set of images, in
+    compared with the image as loaded, even if the likelihood binarizes images, as the mean images of `measure_samples`
+    are. The Fréchet distance is that between the set of reconstructions and the set of images, in
     8 bits.
 
     Args:

@@ -25,7 +25,7 @@ from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.arguments import check_density, check_flag, check_input_shape, check_optimizer, check_seed
 from keras_vae.models.batch import Batch
 from keras_vae.models.feeding import CheckedModel
-from keras_vae.models.image_models import export_graph, reconstruction_graph, symbolic_inputs
+from keras_vae.models.image_models import symbolic_inputs
 from keras_vae.models.image_terms import Mean, build_image_losses, check_image_losses, image_loss_terms
 from keras_vae.models.missing import encoder_channels, fill_missing, observed_log_prob
 
@@ -333,22 +333,6 @@ class BaseVAE(CheckedModel, abc.ABC):
         if self.image_losses:
             exempt_image_losses(self.optimizer)
         self._build_metrics()
-
-    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
-        """Export the graph of `reconstruct`, from uint8 images to mean images, as `keras.Model.export` does.
-
-        `vae export` also exports an encoder, a decoder and a sampler, and compares them with the model.
-
-        Args:
-            filepath: See `keras.Model.export`.
-            format: See `keras.Model.export`.
-            **kwargs: Other arguments of `keras.Model.export`.
-
-        Raises:
-            InputError: The format is unknown, or the model is not built.
-            RunError: This backend cannot write the format.
-        """
-        export_graph(lambda: reconstruction_graph(self), filepath, format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, serialized."""

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -10,9 +11,10 @@ from keras import ops
 from keras_vae.components.conditions import concat_condition
 from keras_vae.components.posteriors import Posterior
 from keras_vae.components.priors import Prior
+from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.base import BaseVAE
-from keras_vae.models.encoding import Encoding, LatentStatistics, statistics_of
+from keras_vae.models.encoding import Encoding, LatentStatistics
 from keras_vae.models.inputs import ModelInputs
 from keras_vae.models.latent_maps import LatentGeometry
 from keras_vae.models.tiling import TiledNetwork, tile_sizes
@@ -30,7 +32,6 @@ class ContinuousCodes(BaseVAE, abc.ABC):
 
     prior: Prior
     posterior: Posterior
-    latent_statistics: LatentStatistics | None = None
     _geometry: LatentGeometry
 
     @property
@@ -80,7 +81,7 @@ class ContinuousCodes(BaseVAE, abc.ABC):
         """
         if tile is None:
             return super().encode(x, batch_size=batch_size, condition=condition, seed=seed, normalized=normalized)
-        statistics = statistics_of(self) if normalized else None
+        statistics = self._statistics() if normalized else None
         inputs = self._prepare_inputs(x, condition, seed, by_content=True, checks=self._network_checks)
         size, shared = tile_sizes(tile, overlap, self._geometry.factors)
         encodings = []
@@ -125,13 +126,34 @@ class ContinuousCodes(BaseVAE, abc.ABC):
             return super().decode(z, batch_size=batch_size, condition=condition, normalized=normalized)
         self._check_built()
         codes = self._check_codes(z)
-        codes = statistics_of(self).denormalize(codes) if normalized else codes
+        codes = self._statistics().denormalize(codes) if normalized else codes
         size, shared = tile_sizes(tile, overlap, self._geometry.factors)
         conditions = self._input_checks.conditions(condition, len(codes))
         if self.condition is not None:
             codes = ops.convert_to_numpy(concat_condition(codes, self.condition.encode(conditions)))
         images = [self._tiled("decoder", code, size)(code, shared, self._mean_image)[0] for code in codes]
         return np.stack(images)
+
+    def sample_posterior(self, x: Any, *, seed: int = 0, condition: Any = None) -> Array:
+        """Return one sample of z from the posterior of each image.
+
+        Args:
+            x: Images (N, H, W, C), uint8 or floats in [0, 1].
+            seed: Seed of the samples.
+            condition: Condition of the images, one for all or one per image.
+
+        Returns:
+            Codes (N, latent_dim) or (N, rows, columns, c), float32.
+
+        Raises:
+            InputError: The images do not fit the model.
+        """
+        inputs = self._prepare_inputs(x, condition, seed)
+        shape = self._latent_shape_for(inputs["images"].shape[1:])
+        noise_shape = (len(inputs["images"]), 1, math.prod(shape))
+        inputs["noise"] = np.random.default_rng(seed).standard_normal(noise_shape, dtype="float32")
+        codes = self._in_batches(lambda batch: self.predict_on_batch(batch).z, inputs, None)
+        return codes.reshape(-1, *shape)
 
     def _mean_image(self, outputs: Tensor) -> Tensor:
         return self.likelihood(ops.cast(outputs, "float32")).mean_image()
@@ -169,7 +191,7 @@ class ContinuousCodes(BaseVAE, abc.ABC):
         """
         inputs = self._prepare_inputs(x, condition, seed, checks=self._network_checks)
         shape = self._latent_shape_for(inputs["images"].shape[1:])
-        size = (len(inputs["images"]), int(np.prod(shape)))
+        size = (len(inputs["images"]), math.prod(shape))
         inputs["noise"] = np.random.default_rng(seed).standard_normal(size, dtype="float32")
 
         def draw(batch: dict[str, Array]) -> Tensor:
@@ -197,6 +219,13 @@ class ContinuousCodes(BaseVAE, abc.ABC):
             mean, std = (tuple(map(float, statistics[name])) for name in ("mean", "std"))
             model.latent_statistics = LatentStatistics(mean, std, statistics["images"])
         return model
+
+    def _statistics(self) -> LatentStatistics:
+        if self.latent_statistics is None:
+            raise InputError(
+                "normalized = True: the codes were not measured; call measure_latent_statistics(x) on training images"
+            )
+        return self.latent_statistics
 
     def _latent_shape_for(self, image_shape: Shape) -> Shape:
         return self._geometry.shape_for(image_shape)

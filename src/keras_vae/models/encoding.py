@@ -83,19 +83,3 @@ class LatentStatistics(NamedTuple):
 
     def _floats(self) -> tuple[Floats, Floats]:
         return np.asarray(self.mean, "float32"), np.asarray(self.std, "float32")
-
-
-def statistics_of(model: Any) -> LatentStatistics:
-    """Return the statistics that normalize the codes of a model.
-
-    Raises:
-        InputError: They were not measured, or codes of this kind have none.
-    """
-    if not hasattr(model, "latent_statistics"):
-        raise InputError(f"normalized = True: the codes of a {type(model).__name__} have no statistics; leave it out")
-    statistics: LatentStatistics | None = model.latent_statistics
-    if statistics is None:
-        raise InputError(
-            "normalized = True: the codes were not measured; call measure_latent_statistics(x) on training images"
-        )
-    return statistics

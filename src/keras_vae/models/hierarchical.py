@@ -214,9 +214,9 @@ class HierarchicalVAE(BaseVAE):
 
         return self.likelihood(self._top_down(self._start(noise, condition), sample_group)).mean_image()
 
-    def _forward(self, given: Batch, training: bool | None) -> HierarchicalVAEOutput:
+    def _forward(self, batch: Batch, training: bool | None) -> HierarchicalVAEOutput:
         """Return the output for a batch: one bottom-up pass, then sample the groups top-down."""
-        images, condition, noise, bottom_up_features, _, mask = given
+        images, condition, noise, bottom_up_features, _, mask = batch
         num_samples, noise_per_group = ops.shape(noise)[1], self._split_groups(noise)
         if bottom_up_features is None:
             bottom_up_features = self.bottom_up(self._encoder_inputs(images, condition, mask), training=training)

@@ -181,7 +181,7 @@ class ImageDecoder(_ImageModel):
 
 
 class ImageModels:
-    """The encoder and the decoder of a model as Keras models of their own."""
+    """The encoder and the decoder of a model as Keras models of their own, and the export of both as one graph."""
 
     _check_built: Callable[[], None]
 
@@ -214,6 +214,22 @@ class ImageModels:
         """
         self._check_built()
         return ImageDecoder(self)  # type: ignore[arg-type]
+
+    def export(self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Export the graph of `reconstruct`, from uint8 images to mean images, as `keras.Model.export` does.
+
+        `vae export` also exports an encoder, a decoder and a sampler, and compares them with the model.
+
+        Args:
+            filepath: See `keras.Model.export`.
+            format: See `keras.Model.export`.
+            **kwargs: Other arguments of `keras.Model.export`.
+
+        Raises:
+            InputError: The format is unknown, or the model is not built.
+            RunError: This backend cannot write the format.
+        """
+        export_graph(lambda: reconstruction_graph(self), filepath, format, **kwargs)  # type: ignore[arg-type]
 
 
 def reconstruction_graph(vae: "BaseVAE") -> keras.Model:

@@ -16,7 +16,7 @@ from keras_vae.core.images import image_generators, normal_noise, to_unit
 from keras_vae.core.typing import Array, Shape, Tensor
 from keras_vae.models.arguments import check_memory, check_seed
 from keras_vae.models.batching import Result, fitting_batch_size, in_batches
-from keras_vae.models.encoding import Encoding, statistics_of
+from keras_vae.models.encoding import Encoding, LatentStatistics
 from keras_vae.models.image_models import ImageModels
 from keras_vae.models.importance_sampling import ImportanceSampling, Proposal
 from keras_vae.models.inputs import ModelInputs, check_numbers
@@ -42,6 +42,9 @@ class Inference(ImageModels, abc.ABC):
 
     latent_dim: int
     """Number of latent dimensions; set when the model is built."""
+
+    latent_statistics: LatentStatistics | None = None
+    """Statistics that normalize codes; None if they were not measured, or if codes of this kind have none."""
 
     @abc.abstractmethod
     def encode_tensors(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -112,7 +115,7 @@ class Inference(ImageModels, abc.ABC):
         Raises:
             InputError: The images do not fit the model, or its statistics were not measured.
         """
-        statistics = statistics_of(self) if normalized else None
+        statistics = self._statistics() if normalized else None
         inputs = self._prepare_inputs(x, condition, seed, by_content=True, checks=self._network_checks)
 
         def encode_batch(batch: dict[str, Array]) -> Any:
@@ -143,7 +146,7 @@ class Inference(ImageModels, abc.ABC):
         self._check_built()
         codes = self._check_codes(z)
         if normalized:
-            codes = statistics_of(self).denormalize(codes)
+            codes = self._statistics().denormalize(codes)
         conditions = self._input_checks.conditions(condition, len(codes))
         inputs = {"codes": codes} if conditions is None else {"codes": codes, "condition": conditions}
         return self._in_batches(self.image_decoder.predict_on_batch, inputs, batch_size)
@@ -363,6 +366,10 @@ class Inference(ImageModels, abc.ABC):
         elif self.likelihood.requires_noise:
             inputs["pixel_noise"] = np.random.default_rng([seed, 1]).random(images.shape, dtype="float32")
         return inputs
+
+    def _statistics(self) -> LatentStatistics:
+        """Return the statistics that normalize codes. By default, raise an InputError."""
+        raise InputError(f"normalized = True: the codes of a {type(self).__name__} have no statistics; leave it out")
 
     def _check_built(self) -> None:
         if not self.built:

@@ -44,7 +44,7 @@ class LatentGeometry(NamedTuple):
             )
         if len(shape) == 1:
             return cls(shape)
-        _check_decoder(model.decoder, shape, model._condition_dim)
+        check_map_decoder(model.decoder, shape, model._condition_dim)
         if not all(_accepts_any_size(network) for network in (model.encoder, model.decoder)):
             return cls(shape)
         factors = [divmod(size, positions) for size, positions in zip(image_shape[:2], shape[:2], strict=True)]
@@ -129,8 +129,17 @@ def check_features(outputs: Any, posterior: Posterior) -> list[Tensor]:
     return [ops.cast(feature, "float32") for feature in features]
 
 
-def _check_decoder(decoder: keras.Model, map_shape: Shape, condition_dim: int) -> None:
-    """Reject a decoder that does not accept the encoder's map with the condition as constant channels."""
+def check_map_decoder(decoder: keras.Model, map_shape: Shape, condition_dim: int) -> None:
+    """Reject a decoder that does not accept the encoder's map with the condition as constant channels.
+
+    Args:
+        decoder: The decoder.
+        map_shape: (rows, columns, channels) of the map.
+        condition_dim: Size of the encoded condition.
+
+    Raises:
+        InputError: The decoder has another input shape.
+    """
     expected = (None, *map_shape[:-1], map_shape[-1] + condition_dim)
     shape = getattr(decoder, "input_shape", expected)
     fits = len(shape) == 4 and all(size in (None, wanted) for size, wanted in zip(shape[1:], expected[1:], strict=True))

@@ -302,27 +302,6 @@ class VAE(ContinuousCodes):
     def _decoding_parts(self) -> tuple[Any, ...]:
         return self.decoder, self.likelihood
 
-    def sample_posterior(self, x: Any, *, seed: int = 0, condition: Any = None) -> Array:
-        """Return one sample of z from the posterior of each image.
-
-        Args:
-            x: Images (N, H, W, C), uint8 or floats in [0, 1].
-            seed: Seed of the samples.
-            condition: Condition of the images, one for all or one per image.
-
-        Returns:
-            Codes (N, latent_dim) or (N, rows, columns, c), float32.
-
-        Raises:
-            InputError: The images do not fit the model.
-        """
-        inputs = self._prepare_inputs(x, condition, seed)
-        shape = self._latent_shape_for(inputs["images"].shape[1:])
-        noise_shape = (len(inputs["images"]), 1, math.prod(shape))
-        inputs["noise"] = np.random.default_rng(seed).standard_normal(noise_shape, dtype="float32")
-        codes = self._in_batches(lambda batch: self.predict_on_batch(batch).z, inputs, None)
-        return codes.reshape(-1, *shape)
-
     def with_prior(self, prior: Prior) -> Self:
         """Return a model with another prior that shares all other components with this one.
 

@@ -22,6 +22,7 @@ from keras_vae.distributions.image import ImageDistribution
 from keras_vae.models.base import BaseVAE
 from keras_vae.models.batch import Batch
 from keras_vae.models.inputs import check_numbers
+from keras_vae.models.latent_maps import check_map_decoder
 from keras_vae.models.missing import encoder_channels, image_channels, observed_log_prob
 from keras_vae.networks.base import MapNetwork, Network, check_image_shape, check_positive
 
@@ -187,9 +188,9 @@ class VQVAE(BaseVAE):
         settings = {"likelihood": likelihood, "condition": condition, "mask_channels": mask_channels, **kwargs}
         return cls(encoder, decoder, quantizer=quantizer, **settings)
 
-    def _forward(self, given: Batch, training: bool | None) -> VQVAEOutput:
+    def _forward(self, batch: Batch, training: bool | None) -> VQVAEOutput:
         """Return the output for a batch: encode, quantize, decode, and compute the loss terms."""
-        images, condition, noise, *_, mask = given
+        images, condition, noise, *_, mask = batch
         maps = self._encoder_map(self.encoder(self._encoder_inputs(images, condition, mask), training=training))
         shape = self.quantizer.noise_shape if training else None
         learning_noise = None if shape is None else self.sampler.uniform(shape)
@@ -283,13 +284,7 @@ class VQVAE(BaseVAE):
         channels = None if image_shape[-1] is None else self._encoder_channels(image_shape[-1])
         inputs = keras.KerasTensor((None, *image_shape[:-1], channels))
         _, rows, columns, code_dim = self._encoder_map(self.encoder.compute_output_spec(inputs)).shape
-        expected = (None, rows, columns, code_dim + self._condition_dim)
-        decoder_shape = getattr(self.decoder, "input_shape", expected)
-        if any(None not in pair and pair[0] != pair[1] for pair in zip(decoder_shape, expected, strict=False)):
-            raise InputError(
-                f"decoder.input_shape = {decoder_shape}: does not fit the encoder's map and the condition; build a "
-                f"decoder for {expected}"
-            )
+        check_map_decoder(self.decoder, (rows, columns, code_dim), self._condition_dim)
         depth = self.quantizer.depth
         self.map_shape = (rows, columns) if depth == 1 else (rows, columns, depth)
         # Several indices of a position follow one another, like columns.

@@ -13,7 +13,6 @@ from keras_vae.core.config import flattened
 from keras_vae.core.errors import InputError, shown
 from keras_vae.core.files import reading
 from keras_vae.models.base import BaseVAE
-from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.runs.checkpoint import INITIAL
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import find_run
@@ -66,8 +65,8 @@ def initialize(model: BaseVAE, initial: BaseVAE, experiment: Experiment) -> None
     for own, other in itertools.zip_longest(_parts(model), _parts(initial)):
         if isinstance(own, keras.Model) or type(own) is type(other):
             _assign(own, other, where, _difference(experiment))
-    if "encoder" in experiment.training.freeze and isinstance(model, ContinuousCodes):
-        model.latent_statistics = getattr(initial, "latent_statistics", None)
+    if "encoder" in experiment.training.freeze:
+        model.latent_statistics = initial.latent_statistics
 
 
 def model_bytes(model: BaseVAE) -> bytes:

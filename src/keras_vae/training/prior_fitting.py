@@ -73,9 +73,8 @@ def fit_prior(
     density estimation; Ghosh et al., arXiv 1903.12436). Encoder and decoder do not change. With a normal posterior,
     `negative_elbo` under the new prior is therefore also a bound, and usually a lower one.
 
-    `flow-matching` is fitted by regression instead; see `priors.FlowMatching`. Its samples are usually the best, but
-    its density is expensive: the ELBO is measured on at most 1,000 images and, in more than 64 dimensions, under the
-    original prior only.
+    `flow-matching` is fitted by regression instead; see `priors.FlowMatching`. Its density is expensive, so that the
+    ELBO is measured on at most 1,000 images and, in more than 64 dimensions, under the original prior only.
 
     Args:
         run: A complete run of a `VAE`, its folder, or the name of a pretrained run, of which a copy is changed.

@@ -15,7 +15,6 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
-from keras_vae.models.continuous_codes import ContinuousCodes
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import ResolvedExperiment, build, resolve
 from keras_vae.runs.checkpoint import State
@@ -340,7 +339,7 @@ def _fit(
 
 def _measure_codes(model: BaseVAE, dataset: Dataset) -> None:
     """Measure the statistics of codes of training images, unless they are known or several processes hold images."""
-    if not isinstance(model, ContinuousCodes) or model.latent_statistics is not None:
+    if not model.has_latent_vector or model.latent_statistics is not None:
         return
     if backend.num_processes() == 1:
         # One sample per image determines a standard deviation to about 1 %, for vectors as well.

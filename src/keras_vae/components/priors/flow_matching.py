@@ -48,6 +48,13 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
     Raises:
         InputError: A size is below 1, `guidance` is negative or the model has no condition, or `map_shape` does not fit
             the codes.
+
+    Example:
+        >>> prior = FlowMatching(width=16, num_blocks=1, steps=4)
+        >>> prior.build((None, 2), (None, 28, 28, 1), (None, 0))
+        >>> inputs = PriorInputs(latent_dim=2, encode=lambda images: None)
+        >>> tuple(prior(inputs).sample(3, seed=0).shape)
+        (3, 2)
     """
 
     def __init__(

@@ -30,7 +30,6 @@ from keras_vae.evaluation.diagnostics.thresholds import (
 from keras_vae.evaluation.latents import ACTIVE_VARIANCE
 from keras_vae.models.inputs import dataset_condition
 from keras_vae.models.latent_maps import flat_codes
-from keras_vae.models.vq import VQVAE
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.files import Metrics
 from keras_vae.runs.run import Run
@@ -270,7 +269,7 @@ def _latents(model: "BaseVAE", images: Dataset, seed: int) -> dict[str, Numbers]
 
 def _code_counts(model: "BaseVAE", splits: Splits, images: int) -> Numbers | None:
     """Return how often training and held-out images use each code; None for a model without code vectors."""
-    if not isinstance(model, VQVAE):
+    if model.num_codes is None:
         return None
     held_out = [] if splits.held_out is None else [splits.held_out]
     checked = [split.subsample_evenly(images) for split in (splits.train, *held_out)]

@@ -23,7 +23,6 @@ from keras_vae.integrations.export.parity import (
 
 if TYPE_CHECKING:
     from keras_vae.models.base import BaseVAE
-    from keras_vae.models.encoding import LatentStatistics
 
 SCHEMA = 1
 """Version of the keys of the manifest."""
@@ -67,7 +66,7 @@ def manifest(
     """
     kinds = [kind for kind in model.part_names if kind not in ("encoder", "decoder", "objective", "image_losses")]
     ranges = _ranges(model)
-    statistics: LatentStatistics | None = getattr(model, "latent_statistics", None)
+    statistics = model.latent_statistics
     return {
         "schema": SCHEMA,
         "name": origin["name"],
