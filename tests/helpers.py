@@ -141,6 +141,16 @@ def randomize(layer: keras.layers.Layer, scale: float, seed: int = 0) -> None:
         weight.assign(rng.normal(scale=scale, size=weight.shape).astype("float32"))
 
 
+def weight_values(layer: keras.layers.Layer) -> list[Array]:
+    """Return copies of all weights."""
+    return [to_numpy(weight).copy() for weight in layer.weights]
+
+
+def equal_arrays(first: list[Array], second: list[Array]) -> list[bool]:
+    """Return whether the arrays of each pair are equal."""
+    return [np.array_equal(*pair) for pair in zip(first, second, strict=True)]
+
+
 def jacobians(function: Callable[[Tensor], Tensor], points: Array, step: float = 4e-3) -> Array:
     """Return ∂f_i/∂x_j at every point by central differences, (n, i, j)."""
     columns = []

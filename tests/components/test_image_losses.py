@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tests.helpers import gradient, tensor
 
+from helpers import equal_arrays, gradient, tensor, weight_values
 from keras_vae import VAE, VQVAE, HierarchicalVAE, InputError
 from keras_vae.components.image_losses import WEIGHT_PREFIX, Adversarial
 from keras_vae.components.likelihoods import Normal
@@ -70,14 +70,6 @@ def compiled(model: BaseVAE, optimizer: Any = "adam") -> BaseVAE:
     """Compile a model for a few steps, which are fastest without compilation, except on JAX."""
     model.compile(optimizer, run_eagerly=keras.backend.backend() != "jax")
     return model
-
-
-def weights(layer: Any) -> list[Array]:
-    return [np.array(ops.convert_to_numpy(weight)) for weight in layer.trainable_weights]
-
-
-def same(first: list[Array], second: list[Array]) -> list[bool]:
-    return [np.array_equal(*pair) for pair in zip(first, second, strict=True)]
 
 
 def test_hinge_losses_and_metrics_equal_numbers_computed_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,10 +178,10 @@ def test_discriminator_changes_in_every_step_after_its_start_and_in_none_before(
     loss, generator = model.image_losses[0], model.head if isinstance(model, HierarchicalVAE) else model.decoder
     changes = []
     for _ in range(4):
-        before = weights(loss), weights(generator)
+        before = weight_values(loss), weight_values(generator)
         model.train_on_batch(photos[:8])
-        after = weights(loss), weights(generator)
-        changes.append([not any(same(*pair)) for pair in zip(before, after, strict=True)])
+        after = weight_values(loss), weight_values(generator)
+        changes.append([not any(equal_arrays(*pair)) for pair in zip(before, after, strict=True)])
     assert changes == [[False, True], [False, True], [True, True], [True, True]]
 
 
@@ -198,7 +190,7 @@ def test_nothing_of_the_model_changes_before_the_start(photos: Array) -> None:
     for loss in (None, adversarial(start=2)):
         model = compiled(vae(loss))
         model.fit(photos, batch_size=8, epochs=1, verbose=0, shuffle=False)
-        trained.append(weights(model.encoder) + weights(model.decoder))
+        trained.append(weight_values(model.encoder) + weight_values(model.decoder))
     for plain, other in zip(*trained, strict=True):
         np.testing.assert_allclose(plain, other, rtol=1e-5, atol=1e-7)
 
@@ -219,7 +211,7 @@ def test_training_stays_finite(seed: int, photos: Array) -> None:
     model = compiled(vae(adversarial(), seed), keras.optimizers.Adam(1e-2))
     history = model.fit(photos, batch_size=8, epochs=4, verbose=0).history
     assert np.isfinite(list(history.values())).all()
-    assert all(np.isfinite(value).all() for value in weights(model))
+    assert all(np.isfinite(value).all() for value in weight_values(model))
 
 
 def test_saved_model_contains_the_discriminator_and_resumes_to_the_same_bits(photos: Array, tmp_path: Path) -> None:
@@ -232,18 +224,18 @@ def test_saved_model_contains_the_discriminator_and_resumes_to_the_same_bits(pho
     loaded.run_eagerly = model.run_eagerly
     for one in (model, loaded):
         one.train_on_batch(photos[8:])
-    assert all(same(weights(model), weights(loaded)))
-    assert len(weights(model.image_losses[0])) == 6
+    assert all(equal_arrays(weight_values(model), weight_values(loaded)))
+    assert len(weight_values(model.image_losses[0])) == 6
 
 
 def test_average_of_the_weights_leaves_out_the_discriminator(photos: Array) -> None:
     model = compiled(vae(adversarial()), AveragingOptimizer(keras.optimizers.Adam(1e-2), window=10.0))
     for _ in range(3):
         model.train_on_batch(photos[:8])
-    before = weights(model.image_losses[0]), weights(model.decoder)
+    before = weight_values(model.image_losses[0]), weight_values(model.decoder)
     model.optimizer.finalize_variable_values(model.trainable_variables)
-    assert all(same(before[0], weights(model.image_losses[0])))
-    assert not any(same(before[1], weights(model.decoder)))
+    assert all(equal_arrays(before[0], weight_values(model.image_losses[0])))
+    assert not any(equal_arrays(before[1], weight_values(model.decoder)))
 
 
 def test_own_exemptions_from_weight_decay_remain(photos: Array) -> None:

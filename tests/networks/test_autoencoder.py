@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from helpers import randomize, to_numpy
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.networks import Autoencoder
@@ -17,16 +18,6 @@ SMALL = Autoencoder(widths=(4, 8), latent_channels=2, groups=2)
 
 def noise(*shape: int) -> Array:
     return np.random.default_rng(3).normal(size=shape).astype("float32")
-
-
-def numpy(tensor: object) -> Array:
-    return ops.convert_to_numpy(tensor)
-
-
-def randomize(model: keras.Model) -> None:
-    """Replace the weights, some of which start at zero, by random ones."""
-    rng = np.random.default_rng(5)
-    model.set_weights([rng.normal(0.0, 0.3, weight.shape) for weight in model.weights])
 
 
 @pytest.mark.parametrize("size", [(8, 8), (4, 12), (16, 6)], ids=str)
@@ -60,26 +51,26 @@ def test_gradients_reach_every_weight() -> None:
     encoder, decoder = SMALL.encoder((8, 8, 1)), SMALL.decoder(None, (8, 8, 1))
     images = keras.Input((8, 8, 1))
     model = keras.Model(images, decoder(ops.add(*encoder(images))))
-    before = [numpy(weight) for weight in model.trainable_weights]
+    before = [to_numpy(weight) for weight in model.trainable_weights]
     # The first convolution of each block has no gradient before its second one is not zero.
     model.compile(keras.optimizers.Adam(1e-2), "mse", jit_compile=False)
     model.fit(noise(4, 8, 8, 1), noise(4, 8, 8, 1), epochs=3, verbose=0)
     unchanged = [
         weight.path
         for weight, old in zip(model.trainable_weights, before, strict=True)
-        if np.array_equal(numpy(weight), old)
+        if np.array_equal(to_numpy(weight), old)
     ]
     assert unchanged == []
 
 
 def test_saved_and_loaded_models_have_equal_outputs(tmp_path: Path) -> None:
     encoder = SMALL.encoder((8, 8, 3))
-    randomize(encoder)
+    randomize(encoder, 0.3, seed=5)
     encoder.save(tmp_path / "encoder.keras")
     loaded = keras.saving.load_model(tmp_path / "encoder.keras", safe_mode=True)
     images = noise(2, 8, 12, 3)
     for left, right in zip(encoder(images), loaded(images), strict=True):
-        np.testing.assert_array_equal(numpy(left), numpy(right))
+        np.testing.assert_array_equal(to_numpy(left), to_numpy(right))
 
 
 def test_outputs_are_float32_under_mixed_precision() -> None:
@@ -93,8 +84,8 @@ def test_outputs_are_float32_under_mixed_precision() -> None:
     outputs = [*maps, decoder(maps[0])]
     assert {keras.backend.standardize_dtype(output.dtype) for output in outputs} == {"float32"}
     assert "bfloat16" in {layer.compute_dtype for layer in encoder.layers}
-    for output in map(numpy, outputs):
-        assert (output != numpy(ops.cast(ops.cast(output, "bfloat16"), "float32"))).any()
+    for output in map(to_numpy, outputs):
+        assert (output != to_numpy(ops.cast(ops.cast(output, "bfloat16"), "float32"))).any()
 
 
 def test_map_models_have_the_sizes_that_a_vq_vae_needs() -> None:
@@ -119,7 +110,7 @@ def test_attention_equals_the_formula_of_the_transformer() -> None:
     scores = (positions @ query + query_bias) @ (positions @ key + key_bias).transpose(0, 2, 1) / 2.0
     shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
     expected = shares @ (positions @ value + value_bias) @ out + out_bias
-    np.testing.assert_allclose(numpy(layer(maps)), expected.reshape(2, 3, 5, 4), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(layer(maps)), expected.reshape(2, 3, 5, 4), rtol=1e-4, atol=1e-5)
     assert "to_k_bias" in {weight.name for weight in layer.non_trainable_weights}
 
 

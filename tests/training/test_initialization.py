@@ -2,27 +2,15 @@
 
 from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
-from keras import ops
 
-from helpers import Interrupt, assert_equal_runs, small
+from helpers import Interrupt, assert_equal_runs, equal_arrays, small, weight_values
 from keras_vae.core.errors import InputError
-from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Splits
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.loading import load
 from keras_vae.runs.run import Run
 from keras_vae.training.trainer import resume, train
-
-
-def weights(layer: keras.layers.Layer) -> list[Array]:
-    return [ops.convert_to_numpy(weight) for weight in layer.weights]
-
-
-def equal(left: list[Array], right: list[Array]) -> list[bool]:
-    return [np.array_equal(a, b) for a, b in zip(left, right, strict=True)]
 
 
 def from_run(run: Run, *settings: str) -> Experiment:
@@ -38,8 +26,8 @@ def test_frozen_encoder_stays_bit_identical_and_the_rest_is_trained(
     )
     run = train(from_run(trained_run, *settings), splits, tmp_path / "run")
     before, after = trained_run.load_model(), run.load_model()
-    assert all(equal(weights(before.encoder), weights(after.encoder)))
-    assert not any(equal(weights(before.decoder), weights(after.decoder)))
+    assert all(equal_arrays(weight_values(before.encoder), weight_values(after.encoder)))
+    assert not any(equal_arrays(weight_values(before.decoder), weight_values(after.decoder)))
     assert (run.experiment.training.freeze, run.experiment.training.init) == (["encoder"], str(trained_run.path))
     assert not (run.path / "checkpoint").exists()
 
@@ -47,7 +35,7 @@ def test_frozen_encoder_stays_bit_identical_and_the_rest_is_trained(
 def test_training_starts_from_the_weights_of_the_model(trained_run: Run, splits: Splits, tmp_path: Path) -> None:
     settings = ("training.learning_rate=1e-30", "training.epochs=1")
     given = train(small(*settings), splits, tmp_path / "given", initial=load(trained_run))
-    assert all(equal(weights(trained_run.load_model().decoder), weights(given.load_model().decoder)))
+    assert all(equal_arrays(weight_values(trained_run.load_model().decoder), weight_values(given.load_model().decoder)))
     assert given.experiment.training.init == "<VAE>"
 
 
@@ -61,8 +49,8 @@ def test_interrupted_training_resumes_without_the_model_that_it_started_from(
     for moment, path in runs.items():
         with pytest.raises(KeyboardInterrupt):
             train(experiment, splits, path, callbacks=[Interrupt(*moment)])
-    before = weights(trained_run.load_model().encoder)
-    assert all(equal(before, weights(Run(runs[1, 1]).load_model().encoder)))
+    before = weight_values(trained_run.load_model().encoder)
+    assert all(equal_arrays(before, weight_values(Run(runs[1, 1]).load_model().encoder)))
     whole = train(experiment, splits, tmp_path / "whole")
     file.unlink()
     for path in runs.values():
@@ -73,8 +61,8 @@ def test_another_prior_starts_from_its_own_weights(trained_run: Run, splits: Spl
     settings = ("model.prior=realnvp", 'training.freeze=["encoder", "decoder"]')
     run = train(from_run(trained_run, *settings), splits, tmp_path / "run")
     before, after = trained_run.load_model(), run.load_model()
-    assert all(equal(weights(before.encoder), weights(after.encoder)))
-    assert all(equal(weights(before.decoder), weights(after.decoder)))
+    assert all(equal_arrays(weight_values(before.encoder), weight_values(after.encoder)))
+    assert all(equal_arrays(weight_values(before.decoder), weight_values(after.decoder)))
     assert after.prior.trainable_variables
 
 

@@ -1,4 +1,7 @@
-"""Convolutions as functions, computed as matrix products if that is faster; `networks/convolutions.py` explains why."""
+"""Convolutions as functions, and the groups of group normalization.
+
+Convolutions are computed as matrix products if that is faster; `networks/convolutions.py` explains why.
+"""
 
 from keras import ops
 
@@ -56,3 +59,19 @@ def matmul_2d(vectors: Tensor, matrix: Tensor) -> Tensor:
     """Multiply the last axis by a matrix; on a CPU, XLA is several times faster with two axes than with more."""
     flat = ops.matmul(ops.reshape(vectors, (-1, vectors.shape[-1])), matrix)
     return ops.reshape(flat, (-1, *vectors.shape[1:-1], matrix.shape[-1]))
+
+
+def num_groups(channels: int, groups: int, min_channels: int = 4) -> int:
+    """Return the number of groups of a group normalization (arXiv 1803.08494), which divides the channels.
+
+    Args:
+        channels: Number of channels.
+        groups: Maximum number of groups.
+        min_channels: Minimum number of channels per group, unless there is one group.
+
+    Example:
+        >>> num_groups(24, groups=8), num_groups(6, groups=8)
+        (6, 1)
+    """
+    most = max(1, min(groups, channels // min_channels))
+    return next(count for count in range(most, 0, -1) if channels % count == 0)

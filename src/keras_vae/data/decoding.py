@@ -26,6 +26,9 @@ FORMATS = (*WEB_FORMATS, "TIFF", "PPM")
 _NAMES = (*FORMATS[:-1], "PGM/PPM")
 COLORS = {mode: color for color, mode in MODES.items()}
 
+LOSSY_BYTES = 4096
+"""Number of bytes that show the compression of a file, unless a WebP file starts with large metadata."""
+
 
 class DecodedImage(NamedTuple):
     """The converted image of one file.
@@ -148,10 +151,6 @@ def is_lossy(start: bytes) -> bool:
     """
     is_webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     return start[:3] == b"\xff\xd8\xff" or (is_webp and b"VP8 " in start[12:LOSSY_BYTES])
-
-
-LOSSY_BYTES = 4096
-"""Number of bytes that show the compression of a file, unless a WebP file starts with large metadata."""
 
 
 def is_deep(image: "ImageFile") -> bool:

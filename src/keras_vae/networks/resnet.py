@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from keras import layers
 
+from keras_vae.core.convolution import num_groups
 from keras_vae.core.registry import register
 from keras_vae.core.typing import Tensor
 from keras_vae.networks.base import SpatialNetwork, check_positive, validate_widths
@@ -181,7 +182,5 @@ def group_norm(
     Returns:
         Symbolic map of the same shape.
     """
-    channels = features.shape[-1]
-    max_groups = max(1, min(groups, channels // min_channels))
-    num_groups = next(count for count in range(max_groups, 0, -1) if channels % count == 0)
-    return layers.GroupNormalization(num_groups, epsilon=epsilon, name=name)(features)
+    count = num_groups(features.shape[-1], groups, min_channels)
+    return layers.GroupNormalization(count, epsilon=epsilon, name=name)(features)

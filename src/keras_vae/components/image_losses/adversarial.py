@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_vae.components.image_losses.base import ImageLoss, ImageLossTerms
 from keras_vae.components.schedules import is_fraction
-from keras_vae.core.convolution import convolve
+from keras_vae.core.convolution import convolve, num_groups
 from keras_vae.core.errors import InputError, check_count, require_list, shown
 from keras_vae.core.registry import register
 from keras_vae.core.typing import ImageShape, Tensor
@@ -169,8 +169,7 @@ def _mean(outputs: Tensor) -> Tensor:
 def _normalize(features: Tensor) -> Tensor:
     """Standardize maps (N, H, W, F) per image, in groups of channels (Wu and He, arXiv 1803.08494)."""
     *_, channels = features.shape
-    groups = next(count for count in range(min(8, max(1, channels // 4)), 0, -1) if channels % count == 0)
-    shape = ops.shape(features)
+    shape, groups = ops.shape(features), num_groups(channels, groups=8)
     grouped = ops.reshape(features, (-1, shape[1] * shape[2], groups, channels // groups))
     mean, variance = ops.moments(grouped, axes=(1, 3), keepdims=True)
     return ops.reshape((grouped - mean) * ops.rsqrt(variance + _EPSILON), (-1, shape[1], shape[2], channels))
