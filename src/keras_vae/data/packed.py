@@ -47,7 +47,7 @@ class PackInfo(ConfigModel):
         factors: Number of values of each factor, by name; empty without factors.
         source: The packed source.
         notes: One note per change made to the images.
-        lossy: Whether the packed files were compressed with loss, judged by the first one.
+        lossy: Whether the packed files were compressed with loss, as determined from the first one.
         fingerprint: Hexadecimal hash of the size of the array file and of samples of its content.
     """
 

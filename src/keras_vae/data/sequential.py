@@ -63,7 +63,7 @@ class SequentialImages:
         factors: Factors of variation, or None.
         is_closed: Whether the source names its classes, so that they remain even without images.
         notes: One note per change made to the images, other than those that the blocks count.
-        is_lossy: Whether the files were compressed with loss, judged by the first one.
+        is_lossy: Whether the files were compressed with loss, as determined from the first one.
     """
 
     root: Path

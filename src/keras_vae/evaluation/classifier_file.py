@@ -19,7 +19,7 @@ def save_classifier(
     """Train a classifier on the labels of the data, and write its convolutions to a file for the perceptual loss.
 
     The file contains a network from images (N, H, W, C) in [0, 1] to the maps of all convolutions. The classifier is
-    that of `classifier_features`: it has not seen the held-out images.
+    that of `classifier_features`, which is not trained on held-out images.
 
     Args:
         path: The `.keras` file to write; an existing file is replaced.

@@ -157,11 +157,8 @@ STAGES: dict[str, Callable[[EvaluationContext], StageResult]] = {
 
 def available_stages(model: "BaseVAE", splits: Splits) -> tuple[str, ...]:
     """Return the stages that a model and its images allow: the default of `evaluate`."""
-    has_vector, has_factors, has_density = (
-        model.has_latent_vector,
-        splits.train.factors is not None,
-        has_log_prior(model),
-    )
+    has_vector, has_factors = model.has_latent_vector, splits.train.factors is not None
+    has_density = has_log_prior(model)
     allowed = {
         "likelihood": has_density,
         "latents": has_vector and has_density,

@@ -130,7 +130,7 @@ def to_diffusers(model: VAE | Run | str | Path, folder: str | Path, *, force: bo
         write_text(temporary / CONFIG, json.dumps(settings, indent=2) + "\n")
         with writing(folder / WEIGHTS):
             contiguous = {key: np.ascontiguousarray(array, "float32") for key, array in arrays.items()}
-            # diffusers refuses files without this entry.
+            # diffusers rejects files without this entry.
             save_file(contiguous, temporary / WEIGHTS, metadata={"format": "pt"})
     return folder
 
@@ -374,7 +374,7 @@ def _read_weights(file: Path) -> dict[str, Array]:
 def _decoded(entry: Mapping[str, Any]) -> Array:
     dtype, data = entry["dtype"], bytes(entry["data"])
     if dtype == "BF16":
-        # The upper half of the bits of float32, which NumPy does not know.
+        # The upper half of the bits of float32; NumPy has no such type.
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
     if dtype not in ("F16", "F32", "F64"):
         raise InputError(f"path: contains weights of type {dtype}; convert them to F32")

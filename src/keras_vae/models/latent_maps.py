@@ -90,7 +90,7 @@ def _accepts_any_size(network: keras.Model) -> bool:
 
 
 def has_fixed_outputs(network: keras.Model) -> bool:
-    """Return whether all output sizes of a network are known before it sees images; True if it is subclassed."""
+    """Return whether all output sizes of a network are known before it is called; True if it is subclassed."""
     outputs = keras.tree.flatten(getattr(network, "output", None))
     return all(None not in tuple(output.shape[1:]) for output in outputs if output is not None)
 

@@ -126,7 +126,7 @@ class TiledNetwork:
     """A convolutional network that maps an image tile by tile, as it maps the whole image.
 
     The result is that of the whole image up to rounding, if three eighths of the overlap cover the radius of the
-    receptive field. Attention sees its tile only.
+    receptive field. Attention is limited to its tile.
 
     Args:
         network: A functional model without fixed height and width.

@@ -107,14 +107,15 @@ def check_options(kind: str, options: Iterable[str]) -> None:
 
 def available_plots(context: PlotContext) -> tuple[str, ...]:
     """Return the names of the plots that a trained model supports."""
-    has_vector = context.model.has_latent_vector
-    names = [name for name in PLOTS if has_vector or name not in LATENT_VECTOR_PLOTS]
+    excluded = set() if context.model.has_latent_vector else set(LATENT_VECTOR_PLOTS)
     if context.examples is not None and context.examples.has_missing:
         # These plots compare whole images.
-        names = [name for name in names if name not in ("neighbors", "image-quality")]
+        excluded |= {"neighbors", "image-quality"}
     if context.model.density != "direct":
-        names.remove("worst-reconstructions")
-    return tuple(name for name in names if name != "kl-per-dimension" or context.kl_per_dimension is not None)
+        excluded.add("worst-reconstructions")
+    if context.kl_per_dimension is None:
+        excluded.add("kl-per-dimension")
+    return tuple(name for name in PLOTS if name not in excluded)
 
 
 PLOTS: dict[str, Callable[..., "Figure | ImageStrips"]] = {}

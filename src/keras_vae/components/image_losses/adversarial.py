@@ -25,7 +25,7 @@ class Adversarial(ImageLoss):
 
     D maps an image to a map of numbers, one per patch. It minimizes
     \(\operatorname{mean}\max(0, 1 - D(x)) + \operatorname{mean}\max(0, 1 + D(\hat x))\) for images x and
-    reconstructions \(\hat x\), which it sees as constants. The model minimizes \(-\operatorname{mean} D(\hat x)\), in
+    reconstructions \(\hat x\), which are constants here. The model minimizes \(-\operatorname{mean} D(\hat x)\), in
     which the weights of D are constants. One optimizer makes both steps at once.
 
     D consists of convolutions with stride 2, leaky ReLU and group normalization. Batch normalization would mix images

@@ -70,7 +70,9 @@ class FlowMatching(ComponentLayer, Prior, VelocityField):
         for name, value in {"width": width, "num_blocks": num_blocks, "steps": steps}.items():
             check_count(name, value, maximum=MAX_SIZE)
         if not 0 <= guidance < math.inf:
-            raise InputError(f"guidance = {guidance}: not a finite number ≥ 0; pass 1 for no guidance, or such as 2")
+            raise InputError(
+                f"guidance = {guidance}: not a finite number ≥ 0; pass 1 for no guidance, or a larger number, such as 2"
+            )
         if map_shape and (len(map_shape) != 3 or min(map_shape) < 1):
             raise InputError(
                 f"map_shape = {tuple(map_shape)}: not the size of a map; pass (h, w, c), or () for vectors"

@@ -101,7 +101,7 @@ class VelocityUNet(VelocityNetwork):
     Sides are halved as long as they are even and above 4, at most twice.
 
     Args:
-        map_shape: (h, w, c) of the maps, whose D = h·w·c values arrive as one axis.
+        map_shape: (h, w, c) of the maps, which are passed as vectors of D = h·w·c values.
         condition_dim: Size of the condition; 0 for none.
         width: Four times the size of the vector that encodes time and condition.
         channels: Channels of the largest maps; smaller maps have twice as many.

@@ -14,7 +14,7 @@ from keras_vae.evaluation.diagnostics.thresholds import (
 
 
 def winning_discriminator(diagnostics: RunDiagnostics) -> Finding | None:
-    """Find a discriminator that tells all reconstructions from images."""
+    """Find a discriminator that separates all reconstructions from images."""
     recent = _recent_means(diagnostics)
     if recent is None or recent["accuracy"] < PERFECT_ACCURACY or recent["loss"] > SATURATED_LOSS:
         return None
@@ -30,13 +30,13 @@ def winning_discriminator(diagnostics: RunDiagnostics) -> Finding | None:
 
 
 def idle_discriminator(diagnostics: RunDiagnostics) -> Finding | None:
-    """Find a discriminator that does not tell reconstructions from images at all."""
+    """Find a discriminator that does not separate reconstructions from images at all."""
     recent = _recent_means(diagnostics)
     if recent is None or recent["loss"] < STUCK_LOSS or abs(recent["real"] - recent["fake"]) > EQUAL_OUTPUTS:
         return None
     return Finding(
         "idle discriminator",
-        f"The loss of the discriminator is {recent['loss']:.2f}, and 2 without any knowledge; its mean outputs are "
+        f"The loss of the discriminator is {recent['loss']:.2f}, close to the 2 of outputs of 0; its mean outputs are "
         f"{recent['real']:.2f} for images and {recent['fake']:.2f} for reconstructions.",
         "It has learned nothing, so that its gradient makes reconstructions no sharper, only noisier.",
         "Give it more or larger widths (the adversarial loss in model.image_losses) or an earlier start, or raise "
