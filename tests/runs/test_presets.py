@@ -10,6 +10,7 @@ from PIL import Image
 import keras_vae
 from helpers import train_and_report
 from keras_vae.data.dataset import Dataset, Splits, split
+from keras_vae.report.figures.style import STYLE
 from keras_vae.runs.experiment import Experiment, preset_names
 from keras_vae.training.prior_fitting import fit_prior
 from keras_vae.training.trainer import train
@@ -22,13 +23,18 @@ def splits_for(name: str) -> Splits:
     images = np.random.default_rng(1).integers(0, 256, (24, *shape), dtype="uint8")
     images[:, 4:-4, 8:-8] //= 3
     dataset = Dataset.from_arrays(images, np.arange(24) % 10, name="noise")
-    return split(dataset, None, validation=4, test_size=4, holdout=True, seed=0)
+    # Parts of equal size, so that JAX compiles each function once.
+    return split(dataset, None, validation=8, test_size=8, holdout=True, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", preset_names())
-def test_preset_trains_two_steps_and_generates_images(name: str, tmp_path: Path) -> None:
-    experiment = Experiment.preset(name).with_overrides(["training.epochs=1", "training.batch_size=8"])
+def test_preset_trains_two_steps_and_generates_images(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Drawing the figures of a report takes as long as the rest of a test; `test_plots.py` draws them in full size.
+    monkeypatch.setitem(STYLE, "figure.dpi", 30)
+    experiment = Experiment.preset(name).with_overrides(["training.epochs=2", "training.batch_size=8"])
     run = train_and_report(experiment, tmp_path / "run", splits_for(name))
     assert run.is_complete
     assert np.isfinite(run.evaluation["likelihood"]["negative_elbo"]["mean"])
@@ -84,7 +90,9 @@ def test_unusual_combination_trains_saves_loads_and_samples(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("spec", [{"name": "realnvp", "num_couplings": 4, "hidden": [16]}, {"name": "mixture"}])
-def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[str, object], tmp_path: Path) -> None:
+def test_fitted_prior_explains_the_codes_better_and_generates_images(
+    spec: dict[str, object], splits: Splits, tmp_path: Path
+) -> None:
     experiment = Experiment.preset("classic").with_overrides(
         [
             "model.network.widths=[4, 6]",
@@ -95,7 +103,6 @@ def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[
             "training.learning_rate=0.01",
         ]
     )
-    splits = splits_for("classic")
     run = train(experiment, splits, tmp_path / "run")
     original = run.load_model()
     # Move the codes far away from the prior of the training.
@@ -110,4 +117,4 @@ def test_fitted_prior_explains_the_codes_better_and_generates_images(spec: dict[
     samples = ops.convert_to_numpy(fitted.prior(fitted._prior_inputs(None)).sample(4000, 1))
     np.testing.assert_allclose(samples.mean(0), codes.mean(0), atol=0.3 * codes.std(0).max())
     np.testing.assert_allclose(samples.std(0), codes.std(0), rtol=0.4)
-    assert fitted.sample(2, seed=0).shape == (2, 28, 28, 1)
+    assert fitted.sample(2, seed=0).shape == (2, 9, 11, 1)

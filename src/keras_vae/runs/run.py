@@ -83,8 +83,7 @@ class Run:
             environment = {**environment, "code": list(code)}
         texts = {"experiment.toml": experiment.to_toml(), "environment.json": files.format_json(environment)}
         contents = {name: text.encode() for name, text in texts.items()}
-        if initial is not None:
-            contents[f"checkpoint/{INITIAL}"] = initial
+        contents |= {} if initial is None else {f"checkpoint/{INITIAL}": initial}
         files.create_folder(path, contents | {f"code/{name}": content for name, content in (code or {}).items()})
         return cls(path)
 
