@@ -60,7 +60,10 @@ IDS = ["+".join(model.values()) for model in MODELS]
 
 # Settings that a component requires, and settings that make its model small.
 SETTINGS = {
-    ("architecture", "vq"): ["model.architecture.quantizer.num_codes=8", "model.architecture.code_dim=4"],
+    ("architecture", "vq"): [
+        'model.architecture.quantizer={ name = "ema", num_codes = 8 }',
+        "model.architecture.code_dim=4",
+    ],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
     ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
     ("network", "autoencoder"): ["model.network.widths=[8]", "model.network.groups=2"],
