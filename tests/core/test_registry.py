@@ -87,7 +87,8 @@ IMAGE_LOSSES = {
 def experiment(components: dict[str, str]) -> Experiment:
     """Return a small experiment that uses the components, by kind."""
     architecture = "vq" if "quantizer" in components else components.get("architecture", "vae")
-    settings = ["model.latent_dim=3"] if architecture == "vae" else []
+    has_vector = architecture == "vae" and components.get("network") != "autoencoder"
+    settings = ["model.latent_dim=3"] if has_vector else []
     network = {} if architecture == "ladder" else {"network": "conv"}
     for kind, name in (network | components).items():
         if kind == "schedule":

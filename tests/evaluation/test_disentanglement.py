@@ -28,6 +28,7 @@ from keras_vae.evaluation.disentanglement_scores import (
     sap_with_error,
 )
 from keras_vae.evaluation.factor_sampler import FactorSampler
+from keras_vae.models.encoding import Encoding
 
 RNG = np.random.default_rng(0)
 SIZES = (3, 4, 5)
@@ -289,9 +290,9 @@ def test_the_posterior_means_are_measured(
     marked[:, 0, :3, 0] = dataset.factors.values
     dataset = replace(dataset, images=marked)
 
-    def encode(x: Array, **kwargs: object) -> Any:
+    def encode(x: Array, **kwargs: object) -> Encoding:
         means = x[:, 0, :3, 0].astype("float32")
-        return type("Moments", (), {"z_mean": means})
+        return Encoding(z_mean=means)
 
     monkeypatch.setattr(model, "encode", encode)
     found = measure_disentanglement(model, Splits(dataset, None, None))

@@ -202,8 +202,7 @@ class BaseVAE(CheckedModel, abc.ABC):
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
         images, condition, mask = self._preprocess(inputs)
-        given = (inputs.get("noise"), inputs.get("codes"))
-        noise, codes = (None if value is None else ops.cast(value, "float32") for value in given)
+        noise, codes = (v if v is None else ops.cast(v, "float32") for v in map(inputs.get, ("noise", "codes")))
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
@@ -260,13 +259,11 @@ class BaseVAE(CheckedModel, abc.ABC):
         check_density(self)
         output = self(x, training=training) if y_pred is None else y_pred
         terms: ELBOTerms = output.terms
-        latents: Any = None
-        if self.objective.requires_batch:
-            latents = self._latents(output)
-            if latents.z.shape[0] == 1:
-                raise InputError(
-                    f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
-                )
+        latents: Any = self._latents(output) if self.objective.requires_batch else None
+        if latents is not None and latents.z.shape[0] == 1:
+            raise InputError(
+                f"batch_size = 1: {self.objective} compares the images of a batch; use batches of at least two"
+            )
         objective = self.objective if training else without_annealing(self.objective)
         total_loss = objective(terms, latents, self.step) + terms.penalty + sum(self.losses, ops.zeros((), "float32"))
         extra_metrics = self._extra_metrics(output)

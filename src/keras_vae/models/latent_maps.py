@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 import keras
 from keras import ops
 
+from keras_vae.components.conditions import concat_condition
 from keras_vae.components.posteriors import Posterior
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array, Shape, Tensor
@@ -156,6 +157,13 @@ def flatten(features: Tensor) -> Tensor:
         return features
     _, *sizes = ops.shape(features)
     return ops.reshape(features, (-1, math.prod(sizes)))
+
+
+def with_condition(codes: Tensor, condition: Tensor) -> Tensor:
+    """Append encoded conditions (N, size) to vectors as entries, or to maps as constant channels."""
+    if condition is None or len(codes.shape) == 4:
+        return concat_condition(codes, condition)
+    return ops.concatenate([codes, condition], axis=-1)
 
 
 def flat_codes(codes: Array) -> Array:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_vae.components.conditions import Condition, concat_condition
+from keras_vae.components.conditions import Condition
 from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic, Likelihood
 from keras_vae.components.objectives import ELBO, ELBOTerms, Latents, Objective
@@ -36,6 +36,7 @@ from keras_vae.models.latent_maps import (
     check_features,
     flatten,
     has_fixed_outputs,
+    with_condition,
 )
 from keras_vae.models.missing import image_channels
 from keras_vae.networks.conv import Conv
@@ -236,7 +237,7 @@ class VAE(ContinuousCodes):
         """Return p(x|z) of codes, (N, latent_dim) or maps (N, rows, columns, c)."""
         if len(codes.shape) <= len(self.latent_shape):
             codes = ops.reshape(codes, (-1, *self.latent_shape))
-        return self.likelihood(ops.cast(self.decoder(self._with_condition(codes, condition)), "float32"))
+        return self.likelihood(ops.cast(self.decoder(with_condition(codes, condition)), "float32"))
 
     def prior_transform(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return samples from the prior as a function of noise, in the shape of the noise.
@@ -373,11 +374,5 @@ class VAE(ContinuousCodes):
         draws = ops.shape(z)[1]
         codes = ops.reshape(z, (-1, *self._latent_shape_for(image_shape)))
         condition = condition if condition is None else ops.repeat(condition, draws, axis=0)
-        outputs = self.decoder(self._with_condition(codes, condition), training=training)
+        outputs = self.decoder(with_condition(codes, condition), training=training)
         return ops.reshape(outputs, (-1, draws, *ops.shape(outputs)[1:]))
-
-    def _with_condition(self, codes: Tensor, condition: Tensor) -> Tensor:
-        """Append encoded conditions (N, size) to vectors as entries, or to maps as constant channels."""
-        if condition is None or len(codes.shape) == 4:
-            return concat_condition(codes, condition)
-        return ops.concatenate([codes, condition], axis=-1)
