@@ -202,7 +202,8 @@ class BaseVAE(CheckedModel, abc.ABC):
         """
         inputs = inputs if isinstance(inputs, dict) else {"images": inputs}
         images, condition, mask = self._preprocess(inputs)
-        noise, codes = (v if v is None else ops.cast(v, "float32") for v in map(inputs.get, ("noise", "codes")))
+        given = (inputs.get("noise"), inputs.get("codes"))
+        noise, codes = (None if value is None else ops.cast(value, "float32") for value in given)
         if codes is not None and not self.has_latent_vector:
             raise InputError(f"codes: the code of a {type(self).__name__} is not a single vector; pass noise instead")
         if noise is None and codes is None:
