@@ -175,6 +175,10 @@ def test_models_without_a_counterpart_are_refused(tmp_path: Path) -> None:
 
 def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
     folder = small_folder(tmp_path / "model")
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    save_file({"bias": np.zeros(2, "int8")}, tmp_path / "integers.safetensors")
+    with pytest.raises(InputError, match=r"path = .*integers.safetensors: contains weights of type I8"):
+        from_diffusers(tmp_path / "integers.safetensors", config=folder / CONFIG)
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-8])
     with pytest.raises(InputError, match=f"{WEIGHTS}.*not a file of safetensors"):
         from_diffusers(folder)
@@ -206,6 +210,15 @@ def test_own_models_without_a_counterpart_are_refused(
     with pytest.raises(InputError, match=message):
         to_diffusers(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_models_with_masks_are_refused(tmp_path: Path) -> None:
+    network = Autoencoder(widths=(4,), groups=2, latent_channels=2)
+    encoder, decoder = network.encoder((8, 8, 6)), network.decoder(None, (8, 8, 3))
+    model = VAE(encoder, decoder, likelihood=likelihoods.Normal(), mask_channels=True)
+    model.build((None, 8, 8, 3))
+    with pytest.raises(InputError, match="mask_channels = True: encoders of diffusers receive no mask"):
+        to_diffusers(model, tmp_path / "out")
 
 
 def test_command_line_fine_tunes_the_decoder_and_exports_the_result(

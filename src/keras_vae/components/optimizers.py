@@ -30,7 +30,7 @@ def exempt_image_losses(optimizer: keras.optimizers.Optimizer) -> None:
     Args:
         optimizer: An optimizer, which may wrap another one. Nothing changes if it is built.
     """
-    while hasattr(optimizer, "inner_optimizer"):
+    while isinstance(optimizer, AveragingOptimizer | keras.optimizers.LossScaleOptimizer):
         optimizer = optimizer.inner_optimizer
     if not optimizer.built:
         # Keras replaces the exemptions that exist already.

@@ -249,6 +249,8 @@ def _config(model: VAE) -> dict[str, Any]:
         raise InputError("posterior = deterministic: diffusers needs means and variances; use posterior = normal")
     if model.condition is not None:
         raise InputError("condition: diffusers has no conditional autoencoders; train a model without a condition")
+    if model.mask_channels:
+        raise InputError("mask_channels = True: encoders of diffusers receive no mask; train a model without it")
     levels, (height, width, _) = len(network.widths), model.image_shape
     return {
         "_class_name": "AutoencoderKL",
@@ -364,18 +366,19 @@ def _read_weights(file: Path) -> dict[str, Array]:
     arrays = {}
     for name, entry in entries:
         *module, layer, kind = name.split(".")
-        array = _decoded(entry).reshape(entry["shape"])
+        array = _decoded(entry, file).reshape(entry["shape"])
         if layer in _FORMER_NAMES and "attentions" in module:
             layer, array = _FORMER_NAMES[layer], array.reshape(array.shape[:2])
         arrays[".".join((*module, layer, kind))] = array
     return arrays
 
 
-def _decoded(entry: Mapping[str, Any]) -> Array:
+def _decoded(entry: Mapping[str, Any], file: Path) -> Array:
+    """Return the values of an entry of a file, in float32."""
     dtype, data = entry["dtype"], bytes(entry["data"])
     if dtype == "BF16":
         # The upper half of the bits of float32; NumPy has no such type.
         return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
     if dtype not in ("F16", "F32", "F64"):
-        raise InputError(f"path: contains weights of type {dtype}; convert them to F32")
+        raise InputError(f"path = {file}: contains weights of type {dtype}; convert them to F32")
     return np.frombuffer(data, f"<f{int(dtype[1:]) // 8}").astype("float32")

@@ -42,7 +42,7 @@ class LatentStatistics(NamedTuple):
     Args:
         mean: Means.
         std: Standard deviations.
-        images: Number of images that they were measured on.
+        images: Number of images that they were measured on; 0 for the factors of a model of diffusers.
     """
 
     mean: tuple[float, ...]
