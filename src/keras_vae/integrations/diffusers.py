@@ -365,11 +365,12 @@ def _read_weights(file: Path) -> dict[str, Array]:
             raise InputError(f"not a file of safetensors ({first_line(error)}); restore the file") from None
     arrays = {}
     for name, entry in entries:
-        *module, layer, kind = name.split(".")
+        module, _, kind = name.rpartition(".")
+        block, _, layer = module.rpartition(".")
         array = _decoded(entry, file).reshape(entry["shape"])
-        if layer in _FORMER_NAMES and "attentions" in module:
-            layer, array = _FORMER_NAMES[layer], array.reshape(array.shape[:2])
-        arrays[".".join((*module, layer, kind))] = array
+        if layer in _FORMER_NAMES and "attentions" in block:
+            name, array = f"{block}.{_FORMER_NAMES[layer]}.{kind}", array.reshape(array.shape[:2])
+        arrays[name] = array
     return arrays
 
 
