@@ -80,7 +80,7 @@ SETTINGS = {
     ("condition", "vector"): ["model.condition.size=2"],
     ("quantizer", "ema"): ["num_codes = 8"],
     # On a coarser grid, the first outputs of a small encoder all round to the zero vector.
-    ("quantizer", "fsq"): ["levels = [15, 15]"],
+    ("quantizer", "fsq"): ["levels = [3, 4]"],
     ("quantizer", "simvq"): ["num_codes = 8"],
     ("quantizer", "residual"): ['num_quantizers = 2, quantizer = { name = "ema", num_codes = 8 }'],
 }
