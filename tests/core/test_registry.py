@@ -79,7 +79,6 @@ SETTINGS = {
     ("prior", "flow-matching"): ["model.prior.width=8", "model.prior.num_blocks=1", "model.prior.steps=2"],
     ("condition", "vector"): ["model.condition.size=2"],
     ("quantizer", "ema"): ["num_codes = 8"],
-    # On a coarser grid, the first outputs of a small encoder all round to the zero vector.
     ("quantizer", "fsq"): ["levels = [3, 4]"],
     ("quantizer", "simvq"): ["num_codes = 8"],
     ("quantizer", "residual"): ['num_quantizers = 2, quantizer = { name = "ema", num_codes = 8 }'],

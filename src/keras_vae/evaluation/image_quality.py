@@ -170,8 +170,8 @@ def ssim(images: Array, others: Array) -> NDArray[np.float64]:
 
     Example:
         >>> black, white = np.zeros((1, 11, 11, 1)), np.ones((1, 11, 11, 1))
-        >>> ssim(np.concatenate([black, black]), np.concatenate([black, white])).round(4)
-        array([1.    , 0.0001])
+        >>> ssim(np.concatenate([black, black]), np.concatenate([black, white])).round(4).tolist()
+        [1.0, 0.0001]
     """
     # Variances are small differences of large numbers. Channels become a batch axis for the matrix products.
     x, y = (np.moveaxis(array, -1, 1).astype("float64") for array in (images, others))

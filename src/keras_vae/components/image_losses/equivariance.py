@@ -42,8 +42,8 @@ class Equivariance(ImageLoss):
         >>> from keras_vae.networks import Autoencoder
         >>> from keras_vae import VAE
         >>> network = Autoencoder(widths=(8, 8), groups=4, attention=False)
-        >>> networks = network.encoder((16, 16, 3)), network.decoder(None, (16, 16, 6))
-        >>> vae = VAE(*networks, image_shape=(16, 16, 3), image_losses=[Equivariance(factors=[1, 2])], seed=0)
+        >>> networks = network.encoder((16, 16, 1)), network.decoder(None, (16, 16, 1))
+        >>> vae = VAE(*networks, image_losses=[Equivariance(factors=[1, 2])], seed=0)
     """
 
     metric_names: ClassVar[tuple[str, ...]] = ("equivariance_loss",)
