@@ -157,7 +157,7 @@ def test_hierarchical_prior_is_sampled_in_batches(monkeypatch: pytest.MonkeyPatc
     expected = ladder.sample_prior(5, seed=1)
     sizes = []
     top_down = ladder._top_down
-    monkeypatch.setattr(ladder, "fitting_batch_size", lambda draws=1: 2)
+    monkeypatch.setattr(ladder, "fitting_batch_size", lambda draws=1, image_shape=None: 2)
     monkeypatch.setattr(
         ladder, "_top_down", lambda start, *args: sizes.append(start.shape[0]) or top_down(start, *args)
     )

@@ -184,7 +184,7 @@ def test_statistics_are_those_of_numpy() -> None:
 
 
 SETTINGS = [
-    'model.network={name="autoencoder",widths=[2,4],latent_channels=2,groups=2,attention=false}',
+    'model.network={name="autoencoder",widths=[2,4],blocks=1,latent_channels=2,groups=2,attention=false}',
     "training.epochs=2",
     "training.batch_size=8",
 ]

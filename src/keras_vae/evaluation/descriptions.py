@@ -160,9 +160,9 @@ NOT_A_BOUND = Caveat(
 )
 IMAGE_LOSSES = Caveat(
     "not the minimized loss",
-    "the model was also trained with losses of its reconstructions (model.image_losses), which make them sharper. The"
-    " minimized loss is not a bound on −log p(x). These numbers do not contain the added losses, and are likely higher"
-    " than without them.",
+    "the model was also trained with losses of its reconstructions (model.image_losses), which make them sharper or its"
+    " codes smoother. The minimized loss is not a bound on −log p(x). These numbers leave out the added losses, and are"
+    " likely higher than without them.",
     ("nll", "negative_elbo", "reconstruction_loss"),
 )
 DENSITY = Caveat(

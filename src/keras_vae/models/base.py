@@ -176,7 +176,7 @@ class BaseVAE(CheckedModel, abc.ABC):
             self.likelihood.check_images(image_shape)
         try:
             self.latent_dim = self._measure_sizes(image_shape)
-            build_image_losses(self.image_losses, image_shape)
+            build_image_losses(self, image_shape)
             self.compute_output_spec(symbolic_inputs(self, image_shape))
         except InputError as error:
             # While tracing, Keras wraps an error in another one with a longer message.

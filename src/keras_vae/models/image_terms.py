@@ -1,16 +1,17 @@
 """Image losses of a model, and the epoch means that training reports."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
 
-from keras_vae.components.image_losses import ImageLoss, ImageLossTerms
+from keras_vae.components.image_losses import Decoding, ImageLoss, ImageLossTerms
 from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.images import to_unit
 from keras_vae.core.registry import check_component
 from keras_vae.core.typing import Shape, Tensor
+from keras_vae.models.latent_maps import flatten
 from keras_vae.models.missing import fill_missing
 
 if TYPE_CHECKING:
@@ -42,11 +43,22 @@ def check_image_losses(losses: Any) -> list[ImageLoss]:
     return list(losses)
 
 
-def build_image_losses(losses: Iterable[ImageLoss], image_shape: Shape) -> None:
-    """Build the image losses that are not built yet, for images (H, W, C)."""
-    for loss in losses:
+def build_image_losses(model: Any, image_shape: Shape) -> None:
+    """Build the image losses of a model that are not built yet, for images (H, W, C).
+
+    Raises:
+        InputError: A loss is not defined for such images, or for the model's codes.
+    """
+    for index, loss in enumerate(model.image_losses):
         if not loss.built:
             loss.build(image_shape)
+        if loss.requires_map:
+            if not model.has_latent_vector or len(model.latent_shape) != 3:
+                raise InputError(
+                    f"image_losses[{index}] = {type(loss).__name__}: transforms the latent maps of a VAE, but this "
+                    "model has none; use network = 'autoencoder', or remove it"
+                )
+            loss.check_map(model.latent_shape, model._geometry.factors is not None)
 
 
 def image_loss_terms(model: "BaseVAE", inputs: Any, output: Any, training: bool) -> ImageLossTerms:
@@ -72,6 +84,21 @@ def image_loss_terms(model: "BaseVAE", inputs: Any, output: Any, training: bool)
     balanced = iter(output.balanced)
     for loss in model.image_losses:
         reconstruction = next(balanced, output.reconstruction) if loss.is_adaptive else output.reconstruction
-        terms = loss(images, reconstruction, step=model.step, training=training)
+        decoding = {"decoding": _decoding(model, inputs, output, images, training)} if loss.requires_map else {}
+        terms = loss(images, reconstruction, step=model.step, training=training, **decoding)
         total, metrics = total + terms.loss, metrics | terms.metrics
     return ImageLossTerms(total, metrics)
+
+
+def _decoding(model: Any, inputs: Any, output: Any, images: Tensor, training: bool) -> Decoding:
+    """Return the latent maps of a batch and their decoder; arguments as for `image_loss_terms`."""
+    condition = None if model.condition is None else model.condition.encode(inputs["condition"])
+
+    def log_likelihood(codes: Tensor, images: Tensor) -> Tensor:
+        _, *image_shape = ops.shape(images)
+        outputs = model._decode(flatten(codes)[:, None], condition, training, image_shape)
+        return model._log_likelihood(outputs, images, None)[:, 0]
+
+    _, *image_shape = ops.shape(images)
+    codes = ops.reshape(output.z, (-1, *model._latent_shape_for(image_shape)))
+    return Decoding(codes, log_likelihood, model.sampler.uniform)

@@ -1,5 +1,6 @@
 """The convolutional autoencoder of latent diffusion models, whose codes are maps."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from keras_vae.networks.base import (
     check_image_shape,
     check_positive,
     checked_param_sizes,
+    standardized_map,
     validate_widths,
 )
 from keras_vae.networks.convolutions import Conv2D
@@ -168,12 +170,14 @@ class Autoencoder(MapNetwork):
         z = keras.Input((None, None, self.latent_channels + condition_dim), name="z")
         return keras.Model(z, self._decode(z, image_shape[-1]), name="decoder")
 
-    def map_encoder(self, image_shape: ImageShape, channels: int) -> keras.Model:
+    def map_encoder(self, image_shape: ImageShape, channels: int, *, standardized: bool = False) -> keras.Model:
         """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels)."""
         self.map_size(image_shape)
         check_positive(channels=channels)
         images = keras.Input(image_shape, name="images")
-        return keras.Model(images, self._encode(images, channels), name="encoder")
+        # Standardization would remove the bias.
+        maps = self._encode(images, channels, use_bias=not standardized)
+        return keras.Model(images, standardized_map(maps) if standardized else maps, name="encoder")
 
     def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
         """Build the functional model `decoder`: a map (N, rows, columns, channels) → parameters (N, H, W, C)."""
@@ -181,8 +185,8 @@ class Autoencoder(MapNetwork):
         z = keras.Input(map_shape, name="z")
         return keras.Model(z, self._decode(z, image_shape[-1]), name="decoder")
 
-    def _encode(self, images: Tensor, channels: int) -> Tensor:
-        """Return the float32 map of images."""
+    def _encode(self, images: Tensor, channels: int, use_bias: bool = True) -> Tensor:
+        """Return the float32 map of images; `use_bias` is that of the last layers."""
         # The first convolution pads with zeros, which are gray. It could not contain the shift of this layer.
         features = layers.Rescaling(2.0, -1.0, name="rescaling", dtype="float32")(images)
         features = Conv2D(self.widths[0], 3, padding="same", name="conv_in")(features)
@@ -195,8 +199,9 @@ class Autoencoder(MapNetwork):
                 downsample = Conv2D(width, 3, strides=2, padding="same", name=f"{name}_downsamplers_0_conv")
                 features = downsample(features)
         features = self._normalize(self._middle_block(features), "conv_norm_out")
-        moments = Conv2D(channels, 3, padding="same", name="conv_out", dtype="float32")(features)
-        return Conv2D(channels, 1, name="quant_conv", dtype="float32")(moments) if self.quant_conv else moments
+        last = functools.partial(Conv2D, channels, use_bias=use_bias, dtype="float32")
+        moments = last(3, padding="same", name="conv_out")(features)
+        return last(1, name="quant_conv")(moments) if self.quant_conv else moments
 
     def _decode(self, z: Tensor, channels: int) -> Tensor:
         """Return the float32 images of a map."""

@@ -84,15 +84,16 @@ class MapNetwork(Network):
         """Return the rows and columns of the map of images (H, W, C)."""
 
     @abc.abstractmethod
-    def map_encoder(self, image_shape: ImageShape, channels: int) -> keras.Model:
+    def map_encoder(self, image_shape: ImageShape, channels: int, *, standardized: bool = False) -> keras.Model:
         """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels).
 
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
             channels: Number of channels of the map, whose size is `map_size(image_shape)`.
+            standardized: Whether to standardize each channel of each map; see `standardized_map`.
 
         Raises:
-            InputError: A size is below one.
+            InputError: A size is below one, or a map of one position would be standardized.
         """
 
     @abc.abstractmethod
@@ -223,20 +224,22 @@ class SpatialNetwork(VectorNetwork, MapNetwork):
         stride = 2**self.halvings
         return -(-height // stride), -(-width // stride)
 
-    def map_encoder(self, image_shape: ImageShape, channels: int) -> keras.Model:
+    def map_encoder(self, image_shape: ImageShape, channels: int, *, standardized: bool = False) -> keras.Model:
         """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels).
 
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
             channels: Number of channels of the map, whose size is `map_size(image_shape)`.
+            standardized: Whether to standardize each channel of each map; see `standardized_map`.
 
         Raises:
-            InputError: A size is below one.
+            InputError: A size is below one, or a map of one position would be standardized.
         """
         check_positive(channels=channels)
         images = image_input(image_shape)
-        outputs = Conv2D(channels, 1, dtype="float32")(self.downsample(images))
-        return keras.Model(images, outputs, name="encoder")
+        # Standardization would remove the bias.
+        outputs = Conv2D(channels, 1, use_bias=not standardized, dtype="float32")(self.downsample(images))
+        return keras.Model(images, standardized_map(outputs) if standardized else outputs, name="encoder")
 
     def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
         """Build the functional model `decoder`: a map (N, rows, columns, channels) → parameters (N, H, W, C).
@@ -278,6 +281,25 @@ class SpatialNetwork(VectorNetwork, MapNetwork):
             cropping = tuple((pixels // 2, pixels - pixels // 2) for pixels in excess)
             outputs = layers.Cropping2D(cropping, data_format="channels_last", dtype="float32")(outputs)
         return outputs
+
+
+def standardized_map(maps: Tensor) -> Tensor:
+    """Return maps whose channels have mean 0 and variance 1 over the positions of each map (arXiv 1607.08022).
+
+    Args:
+        maps: Symbolic tensor (N, rows, columns, channels).
+
+    Raises:
+        InputError: The maps have one position, whose variance is 0.
+    """
+    if tuple(maps.shape[1:3]) == (1, 1):
+        raise InputError(
+            "network: its map has a single position, which cannot be standardized for this quantizer; use fewer "
+            "widths, or quantizer = 'ema'"
+        )
+    return layers.GroupNormalization(
+        groups=-1, axis=-1, epsilon=1e-6, center=False, scale=False, dtype="float32", name="standardized"
+    )(maps)
 
 
 def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 # Importing the package registers all image losses.
 from keras_vae.components.image_losses.adversarial import Adversarial
-from keras_vae.components.image_losses.base import WEIGHT_PREFIX, ImageLoss, ImageLossTerms
+from keras_vae.components.image_losses.base import WEIGHT_PREFIX, Decoding, ImageLoss, ImageLossTerms
+from keras_vae.components.image_losses.equivariance import Equivariance
 from keras_vae.components.image_losses.perceptual import Perceptual
 
-__all__ = ["WEIGHT_PREFIX", "Adversarial", "ImageLoss", "ImageLossTerms", "Perceptual"]
+__all__ = ["WEIGHT_PREFIX", "Adversarial", "Decoding", "Equivariance", "ImageLoss", "ImageLossTerms", "Perceptual"]

@@ -1,14 +1,16 @@
 """Losses that compare reconstructions with images, beyond the likelihood of single pixels."""
 
 import abc
+import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import keras
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.registry import ComponentLayer
-from keras_vae.core.typing import ImageShape, Tensor
+from keras_vae.core.typing import ImageShape, Shape, Tensor
 
 WEIGHT_PREFIX = "image_loss_"
 """First part of the names of all weights of image losses, by which optimizers recognize them."""
@@ -26,13 +28,28 @@ class ImageLossTerms(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """The latent maps of a batch and their decoder, for losses that decode other maps.
+
+    Args:
+        codes: The sample of z from which each reconstruction was decoded, (N, rows, columns, c).
+        log_likelihood: Function of maps and images that returns log p(x|z) in nats, (N,).
+        uniform: Function of a shape that returns uniform noise in [0, 1).
+    """
+
+    codes: Tensor
+    log_likelihood: Callable[[Tensor, Tensor], Tensor]
+    uniform: Callable[[Shape], Tensor]
+
+
 class ImageLoss(ComponentLayer, abc.ABC):
     """Base class of losses that any objective can add: functions of images and their reconstructions.
 
-    They make reconstructions sharper than the likelihood of single pixels does. A model adds them to its `total_loss`,
-    which is then not a bound on −log p(x). Its `negative_elbo` does not contain them. Their weights are trained by the
-    model's optimizer, but they are not a part of the model: they have no weight decay and no moving average, and
-    exports leave them out.
+    They make reconstructions sharper, or codes smoother, than the likelihood of single pixels does. A model adds them
+    to its `total_loss`, which is then not a bound on −log p(x). Its `negative_elbo` does not contain them. Their
+    weights are trained by the model's optimizer, but they are not a part of the model: they have no weight decay and no
+    moving average, and exports leave them out.
 
     Args:
         weight: Weight of the loss.
@@ -42,6 +59,8 @@ class ImageLoss(ComponentLayer, abc.ABC):
     kind: ClassVar[str] = "image_loss"
     metric_names: ClassVar[tuple[str, ...]] = ()
     """Names of the metrics in `ImageLossTerms`."""
+    requires_map: ClassVar[bool] = False
+    """Whether `call` also receives a `Decoding` under `decoding`, which only a `VAE` with a latent map has."""
 
     def __init__(self, weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -63,6 +82,17 @@ class ImageLoss(ComponentLayer, abc.ABC):
 
         Raises:
             InputError: The loss is not defined for such images.
+        """
+
+    def check_map(self, map_shape: Shape, has_any_size: bool) -> None:
+        """Reject latent maps for which the loss is not defined; by default, accept all. See `requires_map`.
+
+        Args:
+            map_shape: (rows, columns, c) of the training images.
+            has_any_size: Whether the decoder also accepts maps of other sizes.
+
+        Raises:
+            InputError: The loss is not defined for such maps.
         """
 
     def prepare(self) -> None:

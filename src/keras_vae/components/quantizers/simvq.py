@@ -38,6 +38,8 @@ class SimVQ(Quantizer):
         (2, 7, 7)
     """
 
+    standardizes: bool = True
+
     def __init__(self, num_codes: int = 512, commitment: float = 0.25, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_codebook(num_codes, commitment)
@@ -52,8 +54,9 @@ class SimVQ(Quantizer):
             trainable=False,
             name="codebook",
         )
-        # Orthogonal, so that the code vectors keep the lengths and angles of the codebook at first.
-        self.transform = self.add_weight(shape=(size, size), initializer="orthogonal", name="transform")
+        # At first, the code vectors keep the angles of the codebook, and have the variance of standardized maps.
+        initializer = keras.initializers.Orthogonal(gain=size**0.5)
+        self.transform = self.add_weight(shape=(size, size), initializer=initializer, name="transform")
 
     @property
     def vectors(self) -> Tensor:
