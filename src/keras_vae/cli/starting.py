@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from keras_vae.core.errors import InputError
 from keras_vae.core.files import to_path
-from keras_vae.runs.experiment import Experiment
-from keras_vae.runs.files import pretrained_names
 
 if TYPE_CHECKING:
     from keras_vae.models.vae import VAE
+    from keras_vae.runs.experiment import Experiment
 
 
 class FrozenNetwork(StrEnum):
@@ -42,7 +41,7 @@ def convert(source: str) -> "VAE":
         raise InputError(f"--init = {source}: neither a run nor a model of diffusers ({error}); pass one") from None
 
 
-def initial_experiment(source: str | None, init: str | None, initial: "VAE | None") -> Experiment:
+def initial_experiment(source: str | None, init: str | None, initial: "VAE | None") -> "Experiment":
     """Return the experiment to train, before its settings are changed.
 
     Args:
@@ -53,6 +52,8 @@ def initial_experiment(source: str | None, init: str | None, initial: "VAE | Non
     Raises:
         InputError: A file does not contain its experiment.
     """
+    from keras_vae.runs.experiment import Experiment
+
     if source is not None or init is None:
         return Experiment.load(source or "classic")
     if initial is not None:
@@ -69,6 +70,8 @@ def initial_experiment(source: str | None, init: str | None, initial: "VAE | Non
 
 def start_settings(init: str | None, freeze: Sequence[FrozenNetwork]) -> list[str]:
     """Return the settings of an experiment that starts from a model; a path becomes absolute."""
+    from keras_vae.runs.files import pretrained_names
+
     settings = []
     if init is not None:
         is_name = not to_path(init).exists() and init in pretrained_names()
