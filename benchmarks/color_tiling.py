@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-TILE, OVERLAP = 512, 192
+TILE = 512
 
 
 def peak_memory() -> float:
@@ -22,7 +22,7 @@ def peak_memory() -> float:
     return int(line.split()[1]) / 2**20
 
 
-def process(direction: str, side: int, tile: int | None, out: Path) -> None:
+def process(direction: str, side: int, tile: int | None, overlap: int, out: Path) -> None:
     """Encode or decode, write the result, and print the memory.
 
     The network is untrained, and that of `kl-f8` with one block per size and without attention.
@@ -31,6 +31,7 @@ def process(direction: str, side: int, tile: int | None, out: Path) -> None:
         direction: `"encode"` a random image, or `"decode"` a random code.
         side: Height and width of the image.
         tile: Height and width of the tiles; None for the whole image.
+        overlap: Pixels that neighboring tiles share.
         out: Where to write the mean of the code, or the image.
     """
     import keras
@@ -44,7 +45,7 @@ def process(direction: str, side: int, tile: int | None, out: Path) -> None:
     model = VAE(network.encoder(shape), network.decoder(None, shape), likelihood=Laplace(), seed=0)
     model.build((None, *shape))
     libraries = peak_memory()
-    rng, settings = np.random.default_rng(0), {"tile": tile, "overlap": tile and OVERLAP}
+    rng, settings = np.random.default_rng(0), {"tile": tile, "overlap": tile and overlap}
     if direction == "encode":
         blocks = rng.integers(0, 256, (1, side // 8, side // 8, 3), dtype="uint8")
         result = model.encode(blocks.repeat(8, axis=1).repeat(8, axis=2), **settings).codes
@@ -55,12 +56,13 @@ def process(direction: str, side: int, tile: int | None, out: Path) -> None:
     print(json.dumps([libraries, peak_memory()]))
 
 
-def measure(direction: str, side: int) -> dict[str, float]:
+def measure(direction: str, side: int, overlap: int) -> dict[str, float]:
     """Compare the peak memory and the results of whole images and of tiles, in processes of their own.
 
     Args:
         direction: `"encode"` or `"decode"`.
         side: Height and width of the image.
+        overlap: Pixels that neighboring tiles share.
 
     Returns:
         `whole` and `tiled` in GiB, their `ratio`, and the same `without_libraries`, that is, without the memory that
@@ -72,9 +74,8 @@ def measure(direction: str, side: int) -> dict[str, float]:
         for tile in (0, TILE):
             out = Path(folder) / f"{tile}.npy"
             command = [sys.executable, "-m", "benchmarks.color_tiling", "--direction", direction, "--side", str(side)]
-            done = subprocess.run(
-                [*command, "--tile", str(tile), "--out", str(out)], capture_output=True, text=True, check=True
-            )
+            command += ["--tile", str(tile), "--overlap", str(overlap), "--out", str(out)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
             libraries, peak = json.loads(done.stdout.splitlines()[-1])
             memory.append(peak)
             added.append(peak - libraries)
@@ -94,15 +95,17 @@ def main() -> None:
     """Measure, or run one of the measured processes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=2048)
+    parser.add_argument("--overlap", type=int, default=256)
     parser.add_argument("--direction", choices=["encode", "decode"])
     parser.add_argument("--tile", type=int)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.out is None:
         directions = [arguments.direction] if arguments.direction else ["encode", "decode"]
-        print(json.dumps({direction: measure(direction, arguments.side) for direction in directions}, indent=2))
+        results = {direction: measure(direction, arguments.side, arguments.overlap) for direction in directions}
+        print(json.dumps(results, indent=2))
     else:
-        process(arguments.direction, arguments.side, arguments.tile or None, arguments.out)
+        process(arguments.direction, arguments.side, arguments.tile or None, arguments.overlap, arguments.out)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_loss_equals_numpy(training: bool, factors: tuple[int, ...], photos: Arr
         turns = np.floor(4 * ops.convert_to_numpy(same.uniform((len(photos),))))
         assert len(set(turns)) > 1
     loss = expected_loss(model, photos, turns, factors).mean()
-    total = float(model.compute_loss(tensor(photos), training=training))
+    total = float(ops.convert_to_numpy(model.compute_loss(tensor(photos), training=training)))
     tracked = {name: float(metric.result()) for name, metric in model.loss_trackers.items()}
     assert tracked["equivariance_loss"] == pytest.approx(loss, rel=1e-5)
     plain = expected_loss(model, photos, np.zeros(len(photos)), (1,)).mean()
