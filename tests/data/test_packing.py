@@ -67,6 +67,13 @@ def assert_same(one: Dataset | None, other: Dataset | None) -> None:
         assert (one.factors.names, one.factors.sizes) == (other.factors.names, other.factors.sizes)
 
 
+def test_packed_files_have_the_permissions_of_new_files(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    pack(folder, tmp_path / "packed.npy")
+    modes = {path.stat().st_mode for path in (tmp_path / "packed.npy", *(tmp_path / "packed.pack").iterdir())}
+    assert modes == {(tmp_path / "other").stat().st_mode}
+
+
 @pytest.mark.parametrize("kind", ["folder", "arrays", "array", "name", "packed"])
 @pytest.mark.parametrize("load", ["memory", "stream"])
 def test_packed_images_are_those_of_the_source(kind: str, load: str, folder: Path, tmp_path: Path) -> None:

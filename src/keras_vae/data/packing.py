@@ -222,7 +222,8 @@ class _Work:
         with writing(self.out):
             self._folder.mkdir(exist_ok=True)
             self._array, self._names = (
-                os.fdopen(os.open(self._folder / name, os.O_RDWR | os.O_CREAT), "r+b") for name in (_ARRAY, NAMES)
+                os.fdopen(os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+                for name in (_ARRAY, NAMES)
             )
             self._write_header()
             # Rows after the saved state may be incomplete.
