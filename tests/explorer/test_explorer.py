@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from explorer_runs import CLASSIC, LADDER, VQ, MakeRun
+from explorer_runs import CLASSIC, LADDER, QUANTIZERS, VQ, MakeRun, vq
 
 from helpers import on_tensorflow
 from keras_vae import Run
@@ -19,6 +19,7 @@ from keras_vae.explorer import pictures
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.explorer import NUM_INTERPOLATED, Explorer
 from keras_vae.explorer.latent_space import grid_sizes
+from keras_vae.report.report import write_report
 
 pytestmark = on_tensorflow("calls methods of models that their own tests cover on every backend")
 
@@ -289,6 +290,22 @@ def test_other_architectures_offer_the_methods_that_apply(
             explorer.interpolate(*frames[0][:2])
         with pytest.raises(InputError, match="its code is discrete"):
             explorer.arithmetic(*frames[0][:3])
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_every_quantizer_can_be_explored_and_reported(
+    quantizer: str, make_run: MakeRun, frames: tuple[Array, Array]
+) -> None:
+    run = make_run(*vq(quantizer))
+    explorer = Explorer(run)
+    analysis = explorer.analyzer.analyze(frames[0][0])
+    model = run.load_model()
+    # A residual quantizer has two indices per position of the 3×3 map.
+    assert model.latent_shape == ((3, 3, 2) if "residual" in quantizer else (3, 3))
+    np.testing.assert_allclose(analysis.reconstruction, model.reconstruct(frames[0][:1])[0], atol=1 / 255)
+    assert explorer.sampler.sample(2, 0).shape == (2, 9, 11, 1)
+    page = write_report(run, model=model).read_text("utf-8")
+    assert all(f"<h2>{title}</h2>" in page for title in ("Reconstructions", "Samples"))
 
 
 def test_a_run_without_its_data_can_be_explored(make_run: MakeRun) -> None:

@@ -90,10 +90,10 @@ class MapNetwork(Network):
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
             channels: Number of channels of the map, whose size is `map_size(image_shape)`.
-            standardized: Whether to standardize each channel of each map; see `standardized_map`.
+            standardized: Whether to standardize each channel of the maps; see `standardized_map`.
 
         Raises:
-            InputError: A size is below one, or a map of one position would be standardized.
+            InputError: A size is below one.
         """
 
     @abc.abstractmethod
@@ -230,10 +230,10 @@ class SpatialNetwork(VectorNetwork, MapNetwork):
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
             channels: Number of channels of the map, whose size is `map_size(image_shape)`.
-            standardized: Whether to standardize each channel of each map; see `standardized_map`.
+            standardized: Whether to standardize each channel of the maps; see `standardized_map`.
 
         Raises:
-            InputError: A size is below one, or a map of one position would be standardized.
+            InputError: A size is below one.
         """
         check_positive(channels=channels)
         images = image_input(image_shape)
@@ -284,22 +284,18 @@ class SpatialNetwork(VectorNetwork, MapNetwork):
 
 
 def standardized_map(maps: Tensor) -> Tensor:
-    """Return maps whose channels have mean 0 and variance 1 over the positions of each map (arXiv 1607.08022).
+    """Return maps whose channels have mean 0 and variance 1 over all positions of a batch (arXiv 1502.03167).
+
+    Outside of training, moving averages take the place of the mean and variance of the batch.
 
     Args:
         maps: Symbolic tensor (N, rows, columns, channels).
-
-    Raises:
-        InputError: The maps have one position, whose variance is 0.
     """
-    if tuple(maps.shape[1:3]) == (1, 1):
-        raise InputError(
-            "network: its map has a single position, which cannot be standardized for this quantizer; use fewer "
-            "widths, or quantizer = 'ema'"
-        )
-    return layers.GroupNormalization(
-        groups=-1, axis=-1, epsilon=1e-6, center=False, scale=False, dtype="float32", name="standardized"
-    )(maps)
+    # Keras's momentum, 0.99, would need hundreds of steps to forget the initial averages.
+    standardize = layers.BatchNormalization(
+        axis=-1, momentum=0.9, epsilon=1e-6, center=False, scale=False, dtype="float32", name="standardized"
+    )
+    return standardize(maps)
 
 
 def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:

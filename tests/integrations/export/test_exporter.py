@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from test_graphs import MODELS, SHAPE
 
 from keras_vae import VAE, Experiment, Run, load
 from keras_vae.components.conditions import ClassLabel
@@ -100,6 +101,37 @@ def test_graphs_of_all_formats_compute_the_same_as_the_model(folder: Path, model
     assert np.abs(samples - graphs["decoder"](z=noise, condition=labels)["mean_images"]).max() > 1e-3
     other = graphs["sampler"](noise=noise, condition=(labels + 1) % 3)["mean_images"]
     assert np.abs(samples - other).max() > 1e-3
+
+
+def test_codes_of_a_quantized_model_are_exported(tmp_path: Path) -> None:
+    # The scores of all other quantizers are exported in test_score.py.
+    model, form = MODELS["residual"](), needs("onnx")
+    exported = export(model, form, tmp_path / "out")
+    graph = json.loads((exported / "manifest.json").read_text("utf-8"))["graphs"]["encoder"]
+    # A residual quantizer has two indices per position of the 3×3 map.
+    assert graph["outputs"]["indices"]["shape"] == [None, 3, 3, 2]
+    inputs = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype="uint8")
+    indices = FORMATS[form].load(str(exported / graph["file"]))(images=inputs)["indices"]
+    np.testing.assert_array_equal(indices, model.encode(inputs).indices)
+    assert len(np.unique(indices)) > 2
+
+
+def test_onnx_pads_transposed_convolutions_as_keras_does_if_their_input_size_is_unknown(tmp_path: Path) -> None:
+    form, rng = FORMATS[needs("onnx")], np.random.default_rng(0)
+    indices = keras.Input((3, 5), dtype="int32", name="indices")
+    # After a lookup, tf2onnx does not know the size of the map.
+    maps = keras.ops.take(rng.normal(size=(8, 2)).astype("float32"), indices, axis=0)
+    outputs = {}
+    for kernel, strides in [(3, 2), (4, 2), (5, 2), (4, 3), (5, 3), ((3, 4), (2, 1)), (3, 1)]:
+        name = f"case_{len(outputs)}"
+        options = {"padding": "same", "data_format": "channels_last", "name": name}
+        outputs[name] = keras.layers.Conv2DTranspose(1, kernel, strides, **options)(maps)
+    network = keras.Model({"indices": indices}, outputs)
+    form.write(network, tmp_path / "graph.onnx")
+    inputs = rng.integers(0, 8, (4, 3, 5)).astype("int32")
+    found = form.load(str(tmp_path / "graph.onnx"))(indices=inputs)
+    for name, expected in network({"indices": inputs}).items():
+        np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
 
 
 def test_manifest_and_card_describe_the_graphs(model: VAE, tmp_path: Path) -> None:

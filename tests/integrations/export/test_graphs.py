@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 from keras_vae import VAE, VQVAE, HierarchicalVAE
+from keras_vae.components.autoregressive_prior import AutoregressivePrior
 from keras_vae.components.conditions import ClassLabel, ContinuousCondition
 from keras_vae.components.likelihoods import (
     Bernoulli,
@@ -20,7 +21,13 @@ from keras_vae.components.likelihoods import (
 )
 from keras_vae.components.posteriors import Deterministic, FullCovarianceNormal, InverseAutoregressiveFlow
 from keras_vae.components.priors import ConditionalNormal, MixtureOfNormals, RealNVP, VampPrior
-from keras_vae.components.quantizers import VectorQuantizerEMA
+from keras_vae.components.quantizers import (
+    FiniteScalarQuantizer,
+    Quantizer,
+    ResidualQuantizer,
+    SimVQ,
+    VectorQuantizerEMA,
+)
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.integrations.export.graphs import in_float32, trace
@@ -35,6 +42,14 @@ def small(likelihood: object = None, posterior: object = None, width: int = 0, *
     encoder = network.encoder((9, 11, 1 + width), 3, posterior.param_sizes(3))
     decoder = network.decoder(3 + width, (9, 11, likelihood.decoder_channels(1)))
     return VAE(encoder, decoder, likelihood=likelihood, posterior=posterior, seed=0, **kwargs)
+
+
+def quantized(quantizer: Quantizer) -> VQVAE:
+    prior = AutoregressivePrior(width=4, num_blocks=1, num_heads=1)
+    model = VQVAE.from_network(Conv(widths=(2, 3)), SHAPE, quantizer=quantizer, code_dim=2, prior=prior, seed=0)
+    # Training would adapt the averages to the small outputs of an untrained encoder, which have a single code.
+    model.encoder.get_layer("standardized").moving_variance.assign([1e-3, 1e-3])
+    return model
 
 
 MODELS: dict[str, Callable[[], BaseVAE]] = {
@@ -57,6 +72,9 @@ MODELS: dict[str, Callable[[], BaseVAE]] = {
     "vq": lambda: VQVAE.from_network(
         Conv(widths=(2, 3)), SHAPE, quantizer=VectorQuantizerEMA(num_codes=8), code_dim=2, condition=ClassLabel(10)
     ),
+    "fsq": lambda: quantized(FiniteScalarQuantizer(levels=(3, 4))),
+    "simvq": lambda: quantized(SimVQ(num_codes=8)),
+    "residual": lambda: quantized(ResidualQuantizer(SimVQ(num_codes=8), num_quantizers=2)),
 }
 
 

@@ -26,12 +26,26 @@ def write(network: "keras.Model", file: Path) -> None:
         warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
         network.export(file, format="onnx", verbose=False, input_signature=[network.input])
     model = onnx.load(file)
+    _set_padding(model.graph)
     onnx.checker.check_model(model, full_check=True)
     tensors = {**network.input, **network.output}
     for port in (*model.graph.input, *model.graph.output):
         shape = ("batch", *tensors[port.name].shape[1:])
         port.CopyFrom(onnx.helper.make_tensor_value_info(port.name, port.type.tensor_type.elem_type, shape))
     onnx.save(model, file)
+
+
+def _set_padding(graph: Any) -> None:
+    """Let transposed convolutions cut odd excess off at the end, as TensorFlow does; the default of ONNX is the start.
+
+    This concerns nodes whose input size is unknown to tf2onnx, which then writes `output_shape` instead of paddings.
+    """
+    import onnx
+
+    for node in graph.node:
+        attributes = {attribute.name for attribute in node.attribute}
+        if node.op_type == "ConvTranspose" and "output_shape" in attributes and "pads" not in attributes:
+            node.attribute.append(onnx.helper.make_attribute("auto_pad", "SAME_UPPER"))
 
 
 def _register_operations() -> None:
