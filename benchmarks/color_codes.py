@@ -66,6 +66,8 @@ def make_model(quantizer: str, seed: int, rows: int) -> VQVAE:
         likelihood=Normal(scale=0.1),
         seed=seed,
     )
+    # It has no gradient.
+    model.prior.trainable = False
     model.compile(keras.optimizers.Adam(1e-3))
     return model
 

@@ -14,7 +14,12 @@ from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli, DiscretizedLogistic
 from keras_vae.components.objectives import DIPVAE, IWAE
 from keras_vae.components.priors import VampPrior
-from keras_vae.components.quantizers import VectorQuantizerEMA, codebook_usage
+from keras_vae.components.quantizers import (
+    FiniteScalarQuantizer,
+    Quantizer,
+    VectorQuantizerEMA,
+    codebook_usage,
+)
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.models.vq import VQVAE
@@ -82,23 +87,44 @@ def test_terms_equal_distortion_and_rate_computed_in_numpy(make_vq: MakeVQ, imag
     assert metrics["used_codes"] == len(np.unique(indices))
 
 
-def test_loaded_model_continues_training_like_the_saved_one(make_vq: MakeVQ, images: Array, tmp_path: Path) -> None:
-    vae = make_vq()
+@pytest.mark.parametrize("quantizer", [VectorQuantizerEMA(num_codes=5), FiniteScalarQuantizer(levels=(3, 3, 3))])
+def test_loaded_model_continues_training_like_the_saved_one(
+    quantizer: Quantizer, make_vq: MakeVQ, images: Array, tmp_path: Path
+) -> None:
+    vae = make_vq(quantizer=type(quantizer).from_config(quantizer.get_config()))
     vae.compile(keras.optimizers.Adam(1e-2))
     history = vae.fit(images, batch_size=12, epochs=4, shuffle=False, verbose=0).history
     assert history["total_loss"][-1] < history["total_loss"][0]
-    assert 0.999 < history["perplexity"][-1] <= history["used_codes"][-1] + 1e-3 < 5.01
+    assert 0.999 < history["perplexity"][-1] <= history["used_codes"][-1] + 1e-3 < vae.num_codes + 0.01
     total = np.add(history["reconstruction_loss"], history["kl_loss"])
     np.testing.assert_allclose(history["negative_elbo"], total, rtol=1e-5)
     vae.save(tmp_path / "vq.keras")
     loaded = keras.saving.load_model(tmp_path / "vq.keras", safe_mode=True)
-    for saved, read in zip(vae.quantizer.get_weights(), loaded.quantizer.get_weights(), strict=True):
+    for saved, read in zip(vae.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(saved, read)
     np.testing.assert_array_equal(loaded.elbo(images), vae.elbo(images))
     np.testing.assert_array_equal(loaded.sample(3), vae.sample(3))
     for model in (vae, loaded):
         model.fit(images, batch_size=12, shuffle=False, verbose=0)
     np.testing.assert_array_equal(loaded.elbo(images), vae.elbo(images))
+
+
+def test_maps_are_standardized_with_the_batch_in_training_and_with_averages_at_inference(images: Array) -> None:
+    # The map has a single position, so that only the mean of each image tells the images apart.
+    x = images[:, :4, :4].astype("float32") / 255
+    encoder = Conv(widths=(4, 6)).map_encoder((4, 4, 1), 3, standardized=True)
+    raw = keras.Model(encoder.input, encoder.get_layer("standardized").input).predict_on_batch(x).astype("float64")
+    mean, variance = raw.mean((0, 1, 2)), raw.var((0, 1, 2))
+    assert (variance > 1e-6).all()
+    for _ in range(3):
+        found = ops.convert_to_numpy(encoder(x, training=True))
+        np.testing.assert_allclose(found, (raw - mean) / np.sqrt(variance + 1e-6), atol=1e-3)
+    # Averages with a weight of 0.1 for each batch, from the mean 0 and the variance 1.
+    kept = 0.9**3
+    expected = (raw - (1 - kept) * mean) / np.sqrt(kept + (1 - kept) * variance + 1e-6)
+    np.testing.assert_allclose(encoder.predict_on_batch(x), expected, atol=1e-4)
+    encoder.trainable = False
+    np.testing.assert_allclose(ops.convert_to_numpy(encoder(x, training=True)), expected, atol=1e-4)
 
 
 def test_terms_and_prior_are_float32_under_mixed_precision(make_vq: MakeVQ, images: Array) -> None:

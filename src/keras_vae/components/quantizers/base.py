@@ -47,7 +47,7 @@ class Quantizer(ComponentLayer, abc.ABC):
     """Why the gradient `"rotation"` is undefined; empty if it is defined."""
 
     standardizes: bool = False
-    """Whether `VQVAE.from_network` standardizes the channels of each encoder map, to the scale of the code vectors."""
+    """Whether `VQVAE.from_network` standardizes the channels of the encoder's maps, to the scale of the code vectors."""
 
     num_codes: int
     """Number of values of an index."""
