@@ -112,16 +112,16 @@ def test_loaded_model_continues_training_like_the_saved_one(
 def test_maps_are_standardized_with_the_batch_in_training_and_with_averages_at_inference(images: Array) -> None:
     # The map has a single position, so that only the mean of each image tells the images apart.
     x = images[:, :4, :4].astype("float32") / 255
-    encoder = Conv(widths=(4, 6)).map_encoder((4, 4, 1), 3, standardized=True)
+    encoder = Conv(widths=(4, 6)).map_encoder((4, 4, 1), 3, deviation=1.5)
     raw = keras.Model(encoder.input, encoder.get_layer("standardized").input).predict_on_batch(x).astype("float64")
     mean, variance = raw.mean((0, 1, 2)), raw.var((0, 1, 2))
     assert (variance > 1e-6).all()
     for _ in range(3):
         found = ops.convert_to_numpy(encoder(x, training=True))
-        np.testing.assert_allclose(found, (raw - mean) / np.sqrt(variance + 1e-6), atol=1e-3)
+        np.testing.assert_allclose(found, 1.5 * (raw - mean) / np.sqrt(variance + 1e-6), atol=1e-3)
     # Averages with a weight of 0.1 for each batch, from the mean 0 and the variance 1.
     kept = 0.9**3
-    expected = (raw - (1 - kept) * mean) / np.sqrt(kept + (1 - kept) * variance + 1e-6)
+    expected = 1.5 * (raw - (1 - kept) * mean) / np.sqrt(kept + (1 - kept) * variance + 1e-6)
     np.testing.assert_allclose(encoder.predict_on_batch(x), expected, atol=1e-4)
     encoder.trainable = False
     np.testing.assert_allclose(ops.convert_to_numpy(encoder(x, training=True)), expected, atol=1e-4)

@@ -182,7 +182,7 @@ class VQVAE(BaseVAE):
         condition_dim = 0 if condition is None else condition.dim
         height, width, channels = image_shape
         encoder_shape = (height, width, encoder_channels(channels, condition_dim, mask_channels))
-        encoder = network.map_encoder(encoder_shape, code_dim, standardized=quantizer.standardizes)
+        encoder = network.map_encoder(encoder_shape, code_dim, deviation=quantizer.map_deviation)
         output_shape = (height, width, likelihood.decoder_channels(channels))
         decoder = network.map_decoder((*network.map_size(image_shape), code_dim + condition_dim), output_shape)
         settings = {"likelihood": likelihood, "condition": condition, "mask_channels": mask_channels, **kwargs}

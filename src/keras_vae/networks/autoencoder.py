@@ -170,14 +170,14 @@ class Autoencoder(MapNetwork):
         z = keras.Input((None, None, self.latent_channels + condition_dim), name="z")
         return keras.Model(z, self._decode(z, image_shape[-1]), name="decoder")
 
-    def map_encoder(self, image_shape: ImageShape, channels: int, *, standardized: bool = False) -> keras.Model:
+    def map_encoder(self, image_shape: ImageShape, channels: int, *, deviation: float | None = None) -> keras.Model:
         """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels)."""
         self.map_size(image_shape)
         check_positive(channels=channels)
         images = keras.Input(image_shape, name="images")
         # Standardization would remove the bias.
-        maps = self._encode(images, channels, use_bias=not standardized)
-        return keras.Model(images, standardized_map(maps) if standardized else maps, name="encoder")
+        maps = self._encode(images, channels, use_bias=deviation is None)
+        return keras.Model(images, maps if deviation is None else standardized_map(maps, deviation), name="encoder")
 
     def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
         """Build the functional model `decoder`: a map (N, rows, columns, channels) → parameters (N, H, W, C)."""

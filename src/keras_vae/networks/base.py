@@ -84,13 +84,13 @@ class MapNetwork(Network):
         """Return the rows and columns of the map of images (H, W, C)."""
 
     @abc.abstractmethod
-    def map_encoder(self, image_shape: ImageShape, channels: int, *, standardized: bool = False) -> keras.Model:
+    def map_encoder(self, image_shape: ImageShape, channels: int, *, deviation: float | None = None) -> keras.Model:
         """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels).
 
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
             channels: Number of channels of the map, whose size is `map_size(image_shape)`.
-            standardized: Whether to standardize each channel of the maps; see `standardized_map`.
+            deviation: Standard deviation of standardized channels, see `standardized_map`; None to standardize nothing.
 
         Raises:
             InputError: A size is below one.
@@ -224,13 +224,13 @@ class SpatialNetwork(VectorNetwork, MapNetwork):
         stride = 2**self.halvings
         return -(-height // stride), -(-width // stride)
 
-    def map_encoder(self, image_shape: ImageShape, channels: int, *, standardized: bool = False) -> keras.Model:
+    def map_encoder(self, image_shape: ImageShape, channels: int, *, deviation: float | None = None) -> keras.Model:
         """Build the functional model `encoder`: images (N, H, W, C) → a map (N, rows, columns, channels).
 
         Args:
             image_shape: (H, W, C) of the images, floats in [0, 1].
             channels: Number of channels of the map, whose size is `map_size(image_shape)`.
-            standardized: Whether to standardize each channel of the maps; see `standardized_map`.
+            deviation: Standard deviation of standardized channels, see `standardized_map`; None to standardize nothing.
 
         Raises:
             InputError: A size is below one.
@@ -238,8 +238,10 @@ class SpatialNetwork(VectorNetwork, MapNetwork):
         check_positive(channels=channels)
         images = image_input(image_shape)
         # Standardization would remove the bias.
-        outputs = Conv2D(channels, 1, use_bias=not standardized, dtype="float32")(self.downsample(images))
-        return keras.Model(images, standardized_map(outputs) if standardized else outputs, name="encoder")
+        outputs = Conv2D(channels, 1, use_bias=deviation is None, dtype="float32")(self.downsample(images))
+        return keras.Model(
+            images, outputs if deviation is None else standardized_map(outputs, deviation), name="encoder"
+        )
 
     def map_decoder(self, map_shape: tuple[int, int, int], image_shape: ImageShape) -> keras.Model:
         """Build the functional model `decoder`: a map (N, rows, columns, channels) → parameters (N, H, W, C).
@@ -283,19 +285,23 @@ class SpatialNetwork(VectorNetwork, MapNetwork):
         return outputs
 
 
-def standardized_map(maps: Tensor) -> Tensor:
-    """Return maps whose channels have mean 0 and variance 1 over all positions of a batch (arXiv 1502.03167).
+def standardized_map(maps: Tensor, deviation: float) -> Tensor:
+    """Return maps whose channels have mean 0 and a given deviation over all positions of a batch (arXiv 1502.03167).
 
     Outside of training, moving averages take the place of the mean and variance of the batch.
 
     Args:
         maps: Symbolic tensor (N, rows, columns, channels).
+        deviation: Standard deviation of the result.
     """
     # Keras's momentum, 0.99, would need hundreds of steps to forget the initial averages.
     standardize = layers.BatchNormalization(
         axis=-1, momentum=0.9, epsilon=1e-6, center=False, scale=False, dtype="float32", name="standardized"
     )
-    return standardize(maps)
+    standardized = standardize(maps)
+    if deviation == 1:
+        return standardized
+    return layers.Rescaling(deviation, dtype="float32", name="scaled")(standardized)
 
 
 def validate_widths(widths: Iterable[int]) -> tuple[int, ...]:

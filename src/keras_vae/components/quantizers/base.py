@@ -46,8 +46,8 @@ class Quantizer(ComponentLayer, abc.ABC):
     no_rotation: ClassVar[str] = ""
     """Why the gradient `"rotation"` is undefined; empty if it is defined."""
 
-    standardizes: bool = False
-    """Whether `VQVAE.from_network` standardizes the channels of the encoder's maps, to the scale of the code vectors."""
+    map_deviation: float | None = None
+    """Deviation to which `VQVAE.from_network` standardizes the channels of encoder maps; None if it does not."""
 
     num_codes: int
     """Number of values of an index."""

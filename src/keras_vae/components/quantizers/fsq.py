@@ -42,8 +42,9 @@ class FiniteScalarQuantizer(Quantizer):
         ([-1.0, 0.0], 3)
     """
 
-    # The first outputs of a network are small. They would all round to the same code.
-    standardizes: bool = True
+    # The first outputs of a network are small. They would all round to the same code. The channels of images are more
+    # peaked than a normal distribution, so that a deviation above 1 spreads them more evenly over the levels.
+    map_deviation: float | None = 1.5
     no_rotation: ClassVar[str] = "undefined for fsq, which rounds each dimension and has a code vector of length 0"
 
     def __init__(self, levels: tuple[int, ...] = (8, 5, 5, 5), **kwargs: Any) -> None:

@@ -54,7 +54,7 @@ class ResidualQuantizer(Quantizer):
             raise InputError("quantizer = residual: already a stack; raise num_quantizers instead")
         self.quantizer, self.num_quantizers = quantizer, num_quantizers
         self.num_codes, self.depth = quantizer.num_codes, num_quantizers
-        self.standardizes = quantizer.standardizes
+        self.map_deviation = quantizer.map_deviation
         settings = {**quantizer.get_config(), "name": None}
         copies = (type(quantizer).from_config(settings) for _ in range(num_quantizers - 1))
         self.stages = [quantizer, *copies]

@@ -38,7 +38,7 @@ class SimVQ(Quantizer):
         (2, 7, 7)
     """
 
-    standardizes: bool = True
+    map_deviation: float | None = 1.0
 
     def __init__(self, num_codes: int = 512, commitment: float = 0.25, **kwargs: Any) -> None:
         super().__init__(**kwargs)
