@@ -38,7 +38,9 @@ class SimVQ(Quantizer):
         (2, 7, 7)
     """
 
-    map_deviation: float | None = 1.0
+    # The channels of images are more peaked than the normal code vectors, whose deviation is 1. Otherwise, no output
+    # would be near the outer vectors.
+    map_deviation: float | None = 1.5
 
     def __init__(self, num_codes: int = 512, commitment: float = 0.25, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -54,7 +56,7 @@ class SimVQ(Quantizer):
             trainable=False,
             name="codebook",
         )
-        # At first, the code vectors keep the angles of the codebook, and have the variance of standardized maps.
+        # At first, the code vectors keep the angles of the codebook, and have variance 1 in each dimension.
         initializer = keras.initializers.Orthogonal(gain=size**0.5)
         self.transform = self.add_weight(shape=(size, size), initializer=initializer, name="transform")
 
