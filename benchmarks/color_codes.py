@@ -3,7 +3,8 @@
 The images are `emoji.npz` in the folder $KERAS_VAE_DATA: 1,476 training images and 212 test images of 64×64 pixels.
 The share is that of the codes which at least one image uses: 377,856 indices of the training images with a map of
 16×16, and 54,272 of the test images. The goal is for the training images. The prior is not trained: it passes no
-gradient to encoder and decoder. Batches have 16 images, since small batches take more steps in the same time.
+gradient to encoder and decoder. Batches have 16 images, since small batches take more steps in the same time, and the
+last bias of the decoder starts at the mean color of the training images.
 """
 
 import argparse
@@ -53,8 +54,8 @@ class UniformPrior(AutoregressivePrior):
         return ops.full(ops.shape(indices)[:1], -rows * columns * math.log(num_codes))
 
 
-def make_model(quantizer: str, seed: int, rows: int) -> VQVAE:
-    """Return the model of one row."""
+def make_model(quantizer: str, seed: int, rows: int, mean_color: Array) -> VQVAE:
+    """Return the model of one row, whose decoder returns a color (3,) in [0, 1] at first."""
     keras.utils.set_random_seed(seed)
     model = VQVAE.from_network(
         Conv(widths=WIDTHS[rows]),
@@ -68,6 +69,8 @@ def make_model(quantizer: str, seed: int, rows: int) -> VQVAE:
     )
     # It has no gradient.
     model.prior.trainable = False
+    # Otherwise, the first steps would learn the mean color alone.
+    model.decoder.layers[-1].bias.assign(mean_color)
     model.compile(keras.optimizers.Adam(1e-3))
     return model
 
@@ -82,7 +85,7 @@ def measure(quantizer: str, seed: int, epochs: int, rows: int) -> dict[str, Any]
     loaded = sources.load(Path(os.environ["KERAS_VAE_DATA"]) / "emoji.npz")
     train, test = loaded.train.images, loaded.test.images
     start = time.perf_counter()
-    model = make_model(quantizer, seed, rows)
+    model = make_model(quantizer, seed, rows, train.mean(axis=(0, 1, 2)) / 255)
     model.fit(train, batch_size=16, epochs=epochs, verbose=0)
     counts = model.count_codes(train)
     error = np.mean(np.square(model.reconstruct(test) - test / np.float32(255)), axis=(1, 2, 3))
