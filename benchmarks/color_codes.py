@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every quantizer with every seed, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the 1,476 images")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over the 1,476 images")
     parser.add_argument("--map", type=int, choices=list(WIDTHS), default=16, help="rows of the map of indices")
     parser.add_argument("--quantizers", nargs="+", choices=list(QUANTIZERS), default=list(QUANTIZERS))
     parser.add_argument("--json", action="store_true", help="print one JSON object per training")
