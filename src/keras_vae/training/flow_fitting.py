@@ -54,7 +54,7 @@ class VelocityRegression(keras.Model):
         codes = (inputs["codes"] - prior.mean) / prior.scale
         rows = (ops.shape(codes)[0], 1)
         noise = keras.random.normal(ops.shape(codes), dtype="float32", seed=seed)
-        time = keras.random.uniform(rows, dtype="float32", seed=seed)
+        time = stratified_times(rows[0], seed)
         keep = 1.0
         if prior.condition_dim:
             keep = ops.cast(keras.random.uniform(rows, dtype="float32", seed=seed) >= _DROPPED_CONDITIONS, "float32")
@@ -72,6 +72,21 @@ class VelocityRegression(keras.Model):
     ) -> Tensor:
         """Return the mean of the losses of a batch."""
         return ops.mean(self(x) if y_pred is None else y_pred)
+
+
+def stratified_times(count: Tensor, seed: keras.random.SeedGenerator) -> Tensor:
+    r"""Return the times of a batch, (count, 1): \((i / N + s) \bmod 1\) with one random shift s.
+
+    Each time is uniform, and a batch covers [0, 1] evenly, so that gradients vary less than with independent times
+    (Kingma et al., arXiv 2107.00630).
+
+    Args:
+        count: Number N of codes.
+        seed: Generator of the shift.
+    """
+    index = ops.cast(ops.arange(count), "float32")
+    shift = keras.random.uniform((1,), dtype="float32", seed=seed)
+    return ops.mod(index / ops.cast(count, "float32") + shift, 1.0)[:, None]
 
 
 def batch_size(prior: FlowMatching) -> int:
