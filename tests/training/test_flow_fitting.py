@@ -1,6 +1,7 @@
 """Fitting of the flow-matching prior: it learns distributions, and commands use it or refuse in one line."""
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from keras import ops
 from scipy import stats
 
+from helpers import on_tensorflow, randomize
 from keras_vae import VAE, InputError, Run, evaluate, fit_prior, load
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.priors import FlowMatching
@@ -163,9 +165,19 @@ def test_invalid_fits_are_rejected(trained_run: Run, splits: Splits) -> None:
     assert not trained_run.has_fitted_prior
 
 
-def test_export_leaves_out_the_score(make_vae: Callable[..., VAE], tmp_path: object) -> None:
+def test_export_leaves_out_the_score(make_vae: Callable[..., VAE], tmp_path: Path) -> None:
     folder = export(make_vae(prior=FlowMatching(width=8, num_blocks=1, steps=2)), "keras", tmp_path / "out")
     assert "its prior has no log-density" in (folder / "manifest.json").read_text()
+
+
+@on_tensorflow("TensorFlow's graphs are those that are converted")
+def test_sampler_of_maps_is_written_to_onnx(make_vae: Callable[..., VAE], tmp_path: Path) -> None:
+    for module in ("tf2onnx", "onnxruntime"):
+        pytest.importorskip(module)
+    vae = make_vae(latent_dim=72, prior=FlowMatching(width=16, steps=2, map_shape=(6, 6, 2)))
+    randomize(vae.prior, 0.2)
+    # The export compares the images with those of the model.
+    assert (export(vae, "onnx", tmp_path / "out") / "sampler.onnx").is_file()
 
 
 def test_codes_of_each_pass_are_new_draws_from_the_posterior(make_vae: Callable[..., VAE], images: Array) -> None:
