@@ -92,10 +92,12 @@ def test_density_integrates_to_one() -> None:
     assert density.sum() * 0.01 == pytest.approx(1.0, abs=3e-3)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.5])
-def test_divergence_is_the_trace_of_the_finite_difference_jacobian(guidance: float) -> None:
-    prior = built(latent_dim=3, conditions=2, guidance=guidance)
-    points, condition = rng.normal(size=(5, 3)).astype("float32"), tensor(np.tile([[0.0, 1.0]], (5, 1)))
+@pytest.mark.parametrize(("guidance", "latent_dim", "scale"), [(1.0, 3, 0.3), (2.5, 3, 0.3), (1.0, 64, 0.1)])
+def test_divergence_is_the_trace_of_the_finite_difference_jacobian(
+    guidance: float, latent_dim: int, scale: float
+) -> None:
+    prior = built(latent_dim, conditions=2, guidance=guidance, scale=scale)
+    points, condition = rng.normal(size=(5, latent_dim)).astype("float32"), tensor(np.tile([[0.0, 1.0]], (5, 1)))
     for time in (0.2, 0.9):
         velocity, divergence = prior.velocity_and_divergence(tensor(points), time, condition)
         np.testing.assert_allclose(

@@ -1,22 +1,26 @@
 """Fitting of the flow-matching prior: it learns distributions, and commands use it or refuse in one line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import stats
 
+from helpers import on_tensorflow, randomize
 from keras_vae import VAE, InputError, Run, evaluate, fit_prior, load
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.priors import FlowMatching
+from keras_vae.core.progress import reporting
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.evaluation.anomaly import Scorer
 from keras_vae.integrations.export.exporter import export
 from keras_vae.integrations.export.graphs import trace
 from keras_vae.runs.loading import load_scoring_model
-from keras_vae.training.flow_fitting import CodeBatches, fit_flow
+from keras_vae.training.flow_fitting import CodeBatches, fit_flow, stratified_times
 
 SPEC = {"name": "flow-matching", "width": 8, "num_blocks": 1, "steps": 3}
 
@@ -53,6 +57,14 @@ def test_fit_learns_the_distribution_given_each_condition_and_depends_on_the_see
     again = [fit_clusters(1, epochs=2).get_weights() for _ in range(2)]
     for first, second in zip(*again, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def test_times_of_a_batch_are_evenly_spaced_and_each_is_uniform() -> None:
+    generator = keras.random.SeedGenerator(3)
+    times = np.stack([ops.convert_to_numpy(stratified_times(8, generator))[:, 0] for _ in range(200)])
+    np.testing.assert_array_equal(np.sort(times * 8, axis=1).astype(int), np.tile(np.arange(8), (200, 1)))
+    for column in times.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-3
 
 
 def test_fitted_run_samples_evaluates_and_refuses_what_needs_many_densities(trained_run: Run, splits: Splits) -> None:
@@ -108,6 +120,43 @@ def test_model_without_a_density_samples_and_refuses_bounds_in_one_line(
             call()
 
 
+def test_fit_that_is_interrupted_leaves_the_run_as_it_was(trained_run: Run, splits: Splits) -> None:
+    def interrupt(items: Iterable[object], label: str) -> Iterator[object]:
+        for index, item in enumerate(items):
+            if index > 0:
+                raise KeyboardInterrupt
+            yield item
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in trained_run.path.glob("*.*") if path.name != ".lock"}
+
+    fit_prior(trained_run, SPEC, splits, epochs=1)
+    before = files()
+    assert "fitted.keras" in before
+    with pytest.raises(KeyboardInterrupt):
+        fit_prior(trained_run, SPEC, splits, epochs=2, progress=interrupt)
+    assert files() == before
+    assert load(trained_run).sample(2, seed=0).shape == (2, 9, 11, 1)
+
+
+def test_codes_report_their_progress_within_the_context_only(make_vae: Callable[..., VAE]) -> None:
+    vae = make_vae(latent_dim=64, prior=FlowMatching(width=8, num_blocks=1, steps=2))
+    counts: dict[str, int] = {}
+
+    def count(items: Iterable[object], label: str) -> Iterator[object]:
+        for item in items:
+            counts[label] = counts.get(label, 0) + 1
+            yield item
+
+    with reporting(count):
+        images = vae.sample(1100, seed=0)
+    # 2¹⁵ values at once are 512 codes of 64 dimensions.
+    assert counts["drawing codes"] == 3
+    again = dict(counts)
+    np.testing.assert_array_equal(vae.sample(1100, seed=0), images)
+    assert counts == again
+
+
 def test_invalid_fits_are_rejected(trained_run: Run, splits: Splits) -> None:
     with pytest.raises(InputError, match=r"guidance = 2\.0: the model has no condition to guide to"):
         fit_prior(trained_run, {**SPEC, "guidance": 2.0}, splits)
@@ -116,9 +165,19 @@ def test_invalid_fits_are_rejected(trained_run: Run, splits: Splits) -> None:
     assert not trained_run.has_fitted_prior
 
 
-def test_export_leaves_out_the_score(make_vae: Callable[..., VAE], tmp_path: object) -> None:
+def test_export_leaves_out_the_score(make_vae: Callable[..., VAE], tmp_path: Path) -> None:
     folder = export(make_vae(prior=FlowMatching(width=8, num_blocks=1, steps=2)), "keras", tmp_path / "out")
     assert "its prior has no log-density" in (folder / "manifest.json").read_text()
+
+
+@on_tensorflow("TensorFlow's graphs are those that are converted")
+def test_sampler_of_maps_is_written_to_onnx(make_vae: Callable[..., VAE], tmp_path: Path) -> None:
+    for module in ("tf2onnx", "onnxruntime"):
+        pytest.importorskip(module)
+    vae = make_vae(latent_dim=72, prior=FlowMatching(width=16, steps=2, map_shape=(6, 6, 2)))
+    randomize(vae.prior, 0.2)
+    # The export compares the images with those of the model.
+    assert (export(vae, "onnx", tmp_path / "out") / "sampler.onnx").is_file()
 
 
 def test_codes_of_each_pass_are_new_draws_from_the_posterior(make_vae: Callable[..., VAE], images: Array) -> None:

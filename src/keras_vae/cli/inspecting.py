@@ -174,6 +174,7 @@ def sample(
     import numpy as np
 
     from keras_vae.core.files import replacing
+    from keras_vae.core.progress import reporting
     from keras_vae.report import figures
 
     out = out or opened.figure_path("image-grid")
@@ -181,7 +182,7 @@ def sample(
     if not opened.is_complete:
         done, epochs = len(opened.metrics.get("epoch", ())), opened.experiment.training.epochs
         say(f"training of {opened.path} is unfinished: sampling from the model after epoch {done} of {epochs}")
-    with working(f"drawing {n:,} images"):
+    with reporting(progress()):
         images = model.sample(n, seed=seed, condition=label)
     if out.suffix == ".npz":
         with replacing(out) as temporary:

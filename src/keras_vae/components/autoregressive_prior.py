@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import MAX_SIZE, InputError, check_count
+from keras_vae.core.progress import reported
 from keras_vae.core.registry import PACKAGE, ComponentLayer
 from keras_vae.core.typing import Array, Shape, Tensor
 
@@ -100,7 +101,7 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
         size = max(1, _CACHE_BYTES // (8 * self.num_blocks * rows * columns * self.width))
         maps = [
             self._sample_batch(min(size, n - start), generator, None if condition is None else condition[start:][:size])
-            for start in range(0, n, size)
+            for start in reported(range(0, n, size), "drawing codes")
         ]
         return np.concatenate(maps).reshape(n, rows, columns)
 

@@ -4,6 +4,7 @@ import operator
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 from rich import progress as rich_progress
@@ -30,6 +31,33 @@ def silent(items: Iterable[Item], label: str, /) -> Iterable[Item]:
         label: Unused.
     """
     return items
+
+
+_reporter: ContextVar[Progress] = ContextVar("reporter", default=silent)
+
+
+@contextmanager
+def reporting(progress: Progress) -> Iterator[None]:
+    """Report loops that call `reported`, such as those of distributions, until the context ends.
+
+    Args:
+        progress: Reports the progress.
+    """
+    token = _reporter.set(progress)
+    try:
+        yield
+    finally:
+        _reporter.reset(token)
+
+
+def reported(items: Iterable[Item], label: str, /) -> Iterable[Item]:
+    """Yield the items and report the progress under the label, within `reporting` only.
+
+    Args:
+        items: Any items.
+        label: The text in front of the bar.
+    """
+    return _reporter.get()(items, label)
 
 
 def track(console: Console, items: Iterable[Item], title: str, /) -> Iterator[Item]:

@@ -11,13 +11,14 @@ from keras import ops
 
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError
+from keras_vae.core.progress import reported
 from keras_vae.core.typing import Seed, Tensor
 from keras_vae.distributions.latent import PushforwardDistribution
 
 State = TypeVar("State")
 
 _LOG_TWO_PI = math.log(2 * math.pi)
-_VALUES_AT_ONCE = 2**16
+_VALUES_AT_ONCE = 2**15
 
 
 class VelocityField(abc.ABC):
@@ -154,7 +155,7 @@ class ContinuousFlow(PushforwardDistribution):
             noise = ops.pad(noise, padding)
             condition = None if condition is None else ops.pad(condition, padding)
         parts = []
-        for start in range(0, len(noise), rows):
+        for start in reported(range(0, len(noise), rows), "drawing codes"):
             chunk = slice(start, start + rows)
             inputs = {"noise": noise[chunk]} | ({} if condition is None else {"condition": condition[chunk]})
             parts.append(self.field.compiled_transform(inputs))

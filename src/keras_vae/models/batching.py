@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, alternatives, check_count
+from keras_vae.core.progress import reported
 from keras_vae.core.typing import Array, Shape, Tensor
 
 Result = TypeVar("Result")
@@ -126,7 +127,7 @@ def in_batches(function: Callable[..., Result], arrays: Any, *, batch_size: int)
                 _to_numpy,
                 function(keras.tree.map_structure(lambda array: array[start : start + batch_size], arrays)),  # noqa: B023
             )
-            for start in range(0, count, batch_size)
+            for start in reported(range(0, count, batch_size), "computing batches")
         ]
     results: Result = keras.tree.map_structure(lambda *rows: np.concatenate(rows), *batch_results)
     return results

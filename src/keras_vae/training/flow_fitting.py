@@ -7,6 +7,7 @@ from keras import ops
 from keras_vae.components.optimizers import AveragingOptimizer
 from keras_vae.components.posteriors import DiagonalNormal
 from keras_vae.components.priors import FlowMatching
+from keras_vae.components.priors.velocity import VelocityUNet
 from keras_vae.components.schedules import Cosine, ScheduledRate
 from keras_vae.core import backend
 from keras_vae.core.progress import Progress
@@ -20,6 +21,8 @@ STEPS = 9_000
 """Default number of training steps."""
 
 _BATCH_SIZE = 512
+# Each position of a map contributes to the gradient.
+_BATCH_SIZE_OF_MAPS = 128
 _LEARNING_RATE = 1e-3
 _AVERAGED_FRACTION = 0.05
 _DROPPED_CONDITIONS = 0.1
@@ -51,7 +54,7 @@ class VelocityRegression(keras.Model):
         codes = (inputs["codes"] - prior.mean) / prior.scale
         rows = (ops.shape(codes)[0], 1)
         noise = keras.random.normal(ops.shape(codes), dtype="float32", seed=seed)
-        time = keras.random.uniform(rows, dtype="float32", seed=seed)
+        time = stratified_times(rows[0], seed)
         keep = 1.0
         if prior.condition_dim:
             keep = ops.cast(keras.random.uniform(rows, dtype="float32", seed=seed) >= _DROPPED_CONDITIONS, "float32")
@@ -71,6 +74,31 @@ class VelocityRegression(keras.Model):
         return ops.mean(self(x) if y_pred is None else y_pred)
 
 
+def stratified_times(count: Tensor, seed: keras.random.SeedGenerator) -> Tensor:
+    r"""Return the times of a batch, (count, 1): \((i / N + s) \bmod 1\) with one random shift s.
+
+    Each time is uniform, and a batch covers [0, 1] evenly, so that gradients vary less than with independent times
+    (Kingma et al., arXiv 2107.00630).
+
+    Args:
+        count: Number N of codes.
+        seed: Generator of the shift.
+    """
+    index = ops.cast(ops.arange(count), "float32")
+    shift = keras.random.uniform((1,), dtype="float32", seed=seed)
+    return ops.mod(index / ops.cast(count, "float32") + shift, 1.0)[:, None]
+
+
+def batch_size(prior: FlowMatching) -> int:
+    """Return the number of codes per training step."""
+    return _BATCH_SIZE_OF_MAPS if isinstance(prior.network, VelocityUNet) else _BATCH_SIZE
+
+
+def steps_per_epoch(prior: FlowMatching, codes: int) -> int:
+    """Return the number of training steps of a pass over the codes."""
+    return -(-codes // batch_size(prior))
+
+
 def fit_flow(
     prior: FlowMatching, model: VAE, dataset: Dataset, epochs: int | None, seed: int, progress: Progress
 ) -> None:
@@ -87,7 +115,7 @@ def fit_flow(
         seed: Fixes all draws and the order of the codes.
         progress: Reports the progress over the epochs.
     """
-    batches = CodeBatches(model, dataset, seed)
+    batches = CodeBatches(model, dataset, seed, batch_size(prior))
     prior.initialize(batches.codes)
     epochs = epochs or -(-STEPS // len(batches))
     steps = epochs * len(batches)
@@ -112,11 +140,12 @@ class CodeBatches(keras.utils.PyDataset):
         model: The model whose posterior draws the codes.
         dataset: The images.
         seed: Fixes the draws and the order.
+        batch_size: Number of codes per batch.
     """
 
-    def __init__(self, model: VAE, dataset: Dataset, seed: int) -> None:
+    def __init__(self, model: VAE, dataset: Dataset, seed: int, batch_size: int = _BATCH_SIZE) -> None:
         super().__init__()
-        self._model, self._images, self._seed = model, dataset.images, seed
+        self._model, self._images, self._seed, self._batch_size = model, dataset.images, seed, batch_size
         self._values = dataset_condition(model, dataset)
         self._condition = None
         if model.condition is not None:
@@ -132,11 +161,11 @@ class CodeBatches(keras.utils.PyDataset):
 
     def __len__(self) -> int:
         """Return the number of batches of a pass."""
-        return -(-len(self._images) // _BATCH_SIZE)
+        return -(-len(self._images) // self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[dict[str, Array]]:
         """Return the inputs of `VelocityRegression` for a batch."""
-        rows = self._order[index * _BATCH_SIZE : (index + 1) * _BATCH_SIZE]
+        rows = self._order[index * self._batch_size :][: self._batch_size]
         condition = {} if self._condition is None else {"condition": self._condition[rows]}
         return ({"codes": self.codes[rows], **condition},)
 
@@ -152,4 +181,4 @@ class CodeBatches(keras.utils.PyDataset):
             self.codes = flat_codes(codes).astype("float32")
         order = rng.permutation(len(self._images))
         # The last batch has the same size, because some backends compile a program for each size.
-        self._order = np.resize(order, len(self) * _BATCH_SIZE)
+        self._order = np.resize(order, len(self) * self._batch_size)

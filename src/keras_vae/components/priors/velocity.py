@@ -159,8 +159,10 @@ class ResidualBlock(ComponentLayer):
         super().__init__(**kwargs)
         self.before, self.after, self.embedding_dim = before, after, embedding_dim
         self.norms = [group_norm(before), group_norm(after)]
-        self.convolutions = [convolution(before, after), convolution(after, after)]
-        self.modulate = dense(embedding_dim, after, use_bias=False)
+        # The embedding contributes the bias of the first convolution, because the conversion to ONNX fails if two
+        # constants are added to a convolution.
+        self.convolutions = [convolution(before, after, use_bias=False), convolution(after, after)]
+        self.modulate = dense(embedding_dim, after)
         self.shortcut = None if before == after else convolution(before, after, size=1)
         self.built = True
 
