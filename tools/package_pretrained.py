@@ -6,7 +6,11 @@
 This writes the folder `src/keras_vae/runs/pretrained/NAME`: the experiment, environment and metrics of the run; its
 models, the one with the original and the one with a fitted prior, if any, without the state of the optimizer, which takes
 two thirds of the file; an evaluation; and some test images with their labels, for use without the data set. If the
-program is interrupted, run it again.
+program is interrupted, run it again. A model of color images, from 1,476 pictures of Noto Emoji:
+
+    vae train tools/emoji.toml --data emoji.npz --out runs/emoji
+    vae fit-prior runs/emoji --prior flow-matching --set width=128 --set num_blocks=2
+    python tools/package_pretrained.py runs/emoji emoji --bits 9 --included 60 --stages likelihood latents image-quality
 """
 
 import argparse
@@ -115,7 +119,7 @@ def compress(file: Path) -> None:
     """Compress the members of a `.keras` archive, which Keras only stores."""
     with zipfile.ZipFile(file) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
 
