@@ -4,8 +4,8 @@
     python tools/package_pretrained.py runs/classic mnist-2d
 
 This writes the folder `src/keras_vae/runs/pretrained/NAME`: the experiment, environment and metrics of the run; its
-models, the one with the original and the one with a fitted prior, if any, without the state of the optimizer, which takes
-two thirds of the file; an evaluation; and some test images with their labels, for use without the data set. If the
+models, with the original and with a fitted prior, if any, without the state of the optimizer, which takes two thirds of
+the file; an evaluation; and some test images with their labels, for use without the data set. If the
 program is interrupted, run it again. A model of color images, from 1,476 pictures of Noto Emoji:
 
     vae train tools/emoji.toml --data emoji.npz --out runs/emoji
