@@ -4,9 +4,9 @@
     python tools/gallery.py vq iaf --data digits --set training.epochs=60
 
 `PRESET=RUN` describes a complete run: its folder, or the name of a pretrained run. For `PRESET` alone, `vae train`
-trains `runs/gallery/PRESET` with the options that follow. A run that exists is not trained again, and an unfinished one is
-resumed, so that the same command continues after an interruption. Every page states the command of its run, which is
-derived from the run's own settings. The list in docs/gallery.md is updated as well.
+trains `runs/gallery/PRESET` with the options that follow. A run that exists is not trained again, and an unfinished
+one is resumed, so that the same command continues after an interruption. Every page states the command of its run,
+which is derived from the settings of the run. The list in docs/gallery.md is updated as well.
 """
 
 import argparse

@@ -15,7 +15,7 @@ from keras_vae.runs.experiment import Experiment, preset_names
 from keras_vae.training.prior_fitting import fit_prior
 from keras_vae.training.trainer import train
 
-SIZES = {"photo": (16, 24, 3), "kl-f4": (8, 12, 3), "kl-f8": (16, 24, 3)}
+SIZES = {"photo": (16, 24, 3), "kl-f4": (12, 16, 3), "kl-f8": (16, 24, 3)}
 WIDTHS = {"photo": [4, 4, 8, 8], "kl-f4": [4, 8, 8], "kl-f8": [4, 8, 8, 8]}
 """Narrow networks of the same depth for color images, which would take most of the time of this module."""
 
