@@ -24,7 +24,7 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
 from keras_vae.evaluation.evaluate import EvaluationConfig
 from keras_vae.evaluation.image_quality import measure_image_quality
-from keras_vae.report import write_report
+from keras_vae.report.report import write_report
 from keras_vae.runs.build import build_model
 
 PRESETS = ("kl-f8", "kl-f4", "photo")
