@@ -158,7 +158,7 @@ def update_list() -> None:
     """Write the list of all presets into docs/gallery.md, with links to the pages that exist."""
     file = DOCS / "gallery.md"
     text = file.read_text("utf-8")
-    file.write_text(LIST.sub(lambda _: "\n".join([*rows(), ""]), text), "utf-8")
+    file.write_text(LIST.sub(lambda _: "\n".join(["", *rows(), "", ""]), text), "utf-8")
 
 
 def rows() -> Iterator[str]:
