@@ -135,7 +135,7 @@ def test_all_components_and_presets_are_documented() -> None:
 
 
 def test_every_link_of_the_docs_works() -> None:
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!http)(.+?)\)", page.read_text("utf-8")):
             name, _, anchor = target.partition("#")
             linked = page.parent / name if name else page

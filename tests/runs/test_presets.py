@@ -15,7 +15,9 @@ from keras_vae.runs.experiment import Experiment, preset_names
 from keras_vae.training.prior_fitting import fit_prior
 from keras_vae.training.trainer import train
 
-SIZES = {"photo": (32, 40, 3), "kl-f4": (32, 16, 3), "kl-f8": (16, 32, 3)}
+SIZES = {"photo": (16, 24, 3), "kl-f4": (12, 16, 3), "kl-f8": (16, 24, 3)}
+WIDTHS = {"photo": [4, 4, 8, 8], "kl-f4": [4, 8, 8], "kl-f8": [4, 8, 8, 8]}
+"""Narrow networks of the same depth for color images, which would take most of the time of this module."""
 
 
 def splits_for(name: str) -> Splits:
@@ -34,7 +36,9 @@ def test_preset_trains_two_steps_and_generates_images(
 ) -> None:
     # Drawing the figures of a report takes as long as the rest of a test; `test_plots.py` draws them in full size.
     monkeypatch.setitem(STYLE, "figure.dpi", 30)
-    experiment = Experiment.preset(name).with_overrides(["training.epochs=2", "training.batch_size=8"])
+    narrow = [f"model.network.widths={WIDTHS[name]}"] if name in WIDTHS else []
+    experiment = Experiment.preset(name).with_overrides(["training.epochs=2", "training.batch_size=8", *narrow])
+    assert name not in WIDTHS or len(WIDTHS[name]) == len(Experiment.preset(name).model.network["widths"])
     run = train_and_report(experiment, tmp_path / "run", splits_for(name))
     assert run.is_complete
     assert np.isfinite(run.evaluation["likelihood"]["negative_elbo"]["mean"])
