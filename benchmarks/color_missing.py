@@ -5,10 +5,12 @@
 Of scikit-learn's 1,797 digits, 8×8 pixels, 360 are held out. A random half of the pixels is removed from all of them,
 also from the training images, so that no method ever reads a complete image. Each seed has its own split, missing
 pixels and training. The error is the root mean squared error of the missing pixels of the held-out images, in units in
-which white is 1; `coverage` is the fraction of them that lies inside the interval of 90 %.
+which white is 1; `coverage` is the fraction of them that lies inside the interval of 90 %. The goal is an error below
+that of IterativeImputer with every seed.
 """
 
 import argparse
+import json
 import os
 import time
 import warnings
@@ -34,6 +36,17 @@ from keras_vae.networks import MLP
 from keras_vae.report import figures
 
 TRAINING_IMAGES, LATENT_DIM, EPOCHS = 1437, 16, 100
+
+TITLES = {
+    "pixel_mean": "mean of each pixel",
+    "iterative_imputer": "IterativeImputer",
+    "vae": "VAE",
+    "coverage": "coverage of the VAE",
+    "effective_sample_size": "median effective sample size",
+    "iterative_imputer_seconds": "seconds of IterativeImputer",
+    "vae_seconds": "seconds of the VAE",
+}
+"""Rows of the table, by the name of the number."""
 
 Images = NDArray[Any]
 
@@ -75,20 +88,20 @@ def measure(seed: int, samples: int) -> tuple[dict[str, float], Images, ImputedI
 
     results: dict[str, float] = {}
     mean = np.nanmean(rows[:TRAINING_IMAGES], axis=0)
-    results["mean of each pixel"] = error(np.where(np.isnan(rows), mean, rows)[TRAINING_IMAGES:])
+    results["pixel_mean"] = error(np.where(np.isnan(rows), mean, rows)[TRAINING_IMAGES:])
     start = time.perf_counter()
     with warnings.catch_warnings(action="ignore"):
         imputer = IterativeImputer(random_state=seed).fit(rows[:TRAINING_IMAGES])
-        results["IterativeImputer"] = error(np.clip(imputer.transform(rows[TRAINING_IMAGES:]), 0, 1))
-    results["seconds of IterativeImputer"] = time.perf_counter() - start
+        results["iterative_imputer"] = error(np.clip(imputer.transform(rows[TRAINING_IMAGES:]), 0, 1))
+    results["iterative_imputer_seconds"] = time.perf_counter() - start
     start = time.perf_counter()
     model = train(images[:TRAINING_IMAGES], mask[:TRAINING_IMAGES], seed)
     imputed = model.impute(incomplete[TRAINING_IMAGES:], samples=samples, seed=seed)
-    results["VAE"] = error(imputed.images)
+    results["vae"] = error(imputed.images)
     inside = (held_out >= imputed.lower) & (held_out <= imputed.upper)
-    results["coverage of the VAE"] = float(inside[hidden].mean())
-    results["median effective sample size"] = float(np.median(imputed.effective_sample_size))
-    results["seconds of the VAE"] = time.perf_counter() - start
+    results["coverage"] = float(inside[hidden].mean())
+    results["effective_sample_size"] = float(np.median(imputed.effective_sample_size))
+    results["vae_seconds"] = time.perf_counter() - start
     return results, held_out, imputed
 
 
@@ -103,15 +116,17 @@ def main() -> None:
     for seed in range(arguments.seeds):
         results, images, imputed = measure(seed, arguments.samples)
         measured.append(results)
-        print(f"seed {seed}: " + ", ".join(f"{name} {value:.4g}" for name, value in results.items()), flush=True)
+        print(json.dumps({"seed": seed, **{name: round(value, 4) for name, value in results.items()}}), flush=True)
         if seed == 0 and arguments.figure is not None:
             first = ImputedImages(*(values[:10] for values in imputed))
             levels = np.rint(255 * images[:10]).astype("uint8")
             figures.save(imputation_figure(levels, first, 0.9, "digits"), arguments.figure)
     print("| | mean | lowest | highest |\n|---|---:|---:|---:|")
-    for name in measured[0]:
+    for name, title in TITLES.items():
         values = [results[name] for results in measured]
-        print(f"| {name} | {np.mean(values):.4g} | {min(values):.4g} | {max(values):.4g} |")
+        print(f"| {title} | {np.mean(values):.3g} | {min(values):.3g} | {max(values):.3g} |")
+    reached = all(results["vae"] < results["iterative_imputer"] for results in measured)
+    print(f"goal {'reached' if reached else 'missed'}: error below that of IterativeImputer, every seed")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ model once per position. All its calls take the same time, so that only some of 
 """
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--codes", type=int, default=4096, help="size of the codebook")
     parser.add_argument("--maps", type=int, nargs="+", default=[1, 16, 64], help="numbers of maps")
     parser.add_argument("--repeats", type=int, default=3, help="the fastest of this many measurements counts")
+    parser.add_argument("--json", action="store_true", help="also print one JSON object per number of maps")
     options = parser.parse_args()
     print(
         f"{keras.backend.backend()}: maps of {options.size}×{options.size} codes out of {options.codes:,}, in seconds"
@@ -65,6 +67,8 @@ def main() -> None:
     print(f"{'maps':>6}{'first call':>12}{'compiled loop':>15}{'whole model per position':>26}{'ratio':>8}")
     for n in options.maps:
         first, loop, whole = measure(build_prior((options.size,) * 2, options.codes), n, options.repeats)
+        if options.json:
+            print(json.dumps({"maps": n, "first": first, "loop": loop, "whole": whole}), flush=True)
         print(f"{n:>6}{first:>12.2f}{loop:>15.2f}{whole:>26.1f}{whole / loop:>8.0f}", flush=True)
 
 

@@ -1,15 +1,28 @@
-"""Peak memory and error of tiled encoding and decoding: `python -m benchmarks.color_tiling --side 2048`."""
+"""Peak memory and error of tiled encoding and decoding.
+
+    python -m benchmarks.color_tiling                            # the goal, 2048×2048
+    python -m benchmarks.color_tiling --widths 16 32 64 64       # the network of `kl-f8`
+
+The network is that of `kl-f8` with other widths, untrained, and without attention, which alone would need 16 GiB for
+the 65,536 positions of the whole map. The goal is a quarter of the memory of the whole image, and images that differ by
+at most two levels of 255.
+"""
 
 import argparse
 import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 TILE = 512
+
+WIDTHS = (32, 64, 128, 128)
+"""A quarter of the widths of Stable Diffusion."""
 
 
 def peak_memory() -> float:
@@ -22,17 +35,12 @@ def peak_memory() -> float:
     return int(line.split()[1]) / 2**20
 
 
-def process(direction: str, side: int, tile: int | None, overlap: int, out: Path) -> None:
-    """Encode or decode, write the result, and print the memory.
-
-    The network is untrained, and that of `kl-f8` with one block per size and without attention.
+def process(direction: str, options: argparse.Namespace) -> None:
+    """Encode a random image or decode a random code, write the result, and print the memory.
 
     Args:
-        direction: `"encode"` a random image, or `"decode"` a random code.
-        side: Height and width of the image.
-        tile: Height and width of the tiles; None for the whole image.
-        overlap: Pixels that neighboring tiles share.
-        out: Where to write the mean of the code, or the image.
+        direction: `"encode"` or `"decode"`.
+        options: Arguments of the command line.
     """
     import keras
 
@@ -41,71 +49,72 @@ def process(direction: str, side: int, tile: int | None, overlap: int, out: Path
     from keras_vae.networks import Autoencoder
 
     keras.utils.set_random_seed(0)
-    network, shape = Autoencoder(widths=(16, 32, 64, 64), blocks=1, attention=False), (64, 64, 3)
+    network, shape = Autoencoder(widths=tuple(options.widths), attention=False), (64, 64, 3)
     model = VAE(network.encoder(shape), network.decoder(None, shape), likelihood=Laplace(), seed=0)
     model.build((None, *shape))
     libraries = peak_memory()
-    rng, settings = np.random.default_rng(0), {"tile": tile, "overlap": tile and overlap}
+    rng, settings = np.random.default_rng(0), {"tile": TILE, "overlap": options.overlap} if options.tiled else {}
+    size = (1, options.side // network.factor, options.side // network.factor)
     if direction == "encode":
-        blocks = rng.integers(0, 256, (1, side // 8, side // 8, 3), dtype="uint8")
-        result = model.encode(blocks.repeat(8, axis=1).repeat(8, axis=2), **settings).codes
+        blocks = rng.integers(0, 256, (*size, 3), dtype="uint8")
+        image = blocks.repeat(network.factor, axis=1).repeat(network.factor, axis=2)
+        result = model.encode(image, **settings).codes
     else:
-        codes = rng.standard_normal((1, side // 8, side // 8, 4), dtype="float32")
-        result = model.decode(codes, **settings)
-    np.save(out, result)
+        result = model.decode(rng.standard_normal((*size, network.latent_channels), dtype="float32"), **settings)
+    np.save(options.out, result)
     print(json.dumps([libraries, peak_memory()]))
 
 
-def measure(direction: str, side: int, overlap: int) -> dict[str, float]:
+def measure(direction: str, options: argparse.Namespace) -> dict[str, Any]:
     """Compare the peak memory and the results of whole images and of tiles, in processes of their own.
 
     Args:
         direction: `"encode"` or `"decode"`.
-        side: Height and width of the image.
-        overlap: Pixels that neighboring tiles share.
+        options: Arguments of the command line.
 
     Returns:
-        `whole` and `tiled` in GiB, their `ratio`, and the same `without_libraries`, that is, without the memory that
-        Python, the backend and the model use before the call; the largest `difference`, in levels of 1/255 of an
-        image, or in standard deviations of a code.
+        `whole` and `tiled` in GiB, their `ratio`, and `ratio_without_libraries`, that of the memory in excess of what
+        Python, the backend and the model need before the call; the largest `difference`, in levels of 1/255 of an
+        image, or in standard deviations of a code; `seconds` of both.
     """
-    results, memory, added = [], [], []
+    results, memory, added, seconds = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        for tile in (0, TILE):
-            out = Path(folder) / f"{tile}.npy"
-            command = [sys.executable, "-m", "benchmarks.color_tiling", "--direction", direction, "--side", str(side)]
-            command += ["--tile", str(tile), "--overlap", str(overlap), "--out", str(out)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        out = str(Path(folder) / "result.npy")
+        command = [sys.executable, "-m", "benchmarks.color_tiling", "--direction", direction, "--out", out]
+        command += ["--side", str(options.side), "--widths", *map(str, options.widths)]
+        command += [] if options.overlap is None else ["--overlap", str(options.overlap)]
+        for tiled in ([], ["--tiled"]):
+            start = time.perf_counter()
+            done = subprocess.run([*command, *tiled], stdout=subprocess.PIPE, text=True, check=True)
+            seconds.append(round(time.perf_counter() - start))
             libraries, peak = json.loads(done.stdout.splitlines()[-1])
             memory.append(peak)
             added.append(peak - libraries)
             results.append(np.load(out))
     unit = 1 / 255 if direction == "decode" else float(results[0].std())
     difference = float(np.abs(results[0] - results[1]).max()) / unit
-    return {
-        "whole": memory[0],
-        "tiled": memory[1],
-        "ratio": memory[1] / memory[0],
-        "without_libraries": added[1] / added[0],
-        "difference": difference,
-    }
+    numbers = {"whole": memory[0], "tiled": memory[1], "libraries": memory[0] - added[0]}
+    numbers |= {"ratio": memory[1] / memory[0], "ratio_without_libraries": added[1] / added[0]}
+    numbers["difference"] = difference
+    rounded = {name: round(value, 3) for name, value in numbers.items()}
+    return {"direction": direction, "side": options.side, "widths": options.widths, **rounded, "seconds": seconds}
 
 
 def main() -> None:
-    """Measure, or run one of the measured processes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=2048)
-    parser.add_argument("--overlap", type=int, default=256)
-    parser.add_argument("--direction", choices=["encode", "decode"])
-    parser.add_argument("--tile", type=int)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    if arguments.out is None:
-        directions = [arguments.direction] if arguments.direction else ["encode", "decode"]
-        results = {direction: measure(direction, arguments.side, arguments.overlap) for direction in directions}
-        print(json.dumps(results, indent=2))
-    else:
-        process(arguments.direction, arguments.side, arguments.tile or None, arguments.overlap, arguments.out)
+    """Print one line per direction, or run one of the measured processes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=2048, help="height and width of the image")
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS, help="channels of the network at each size")
+    parser.add_argument("--overlap", type=int, help="pixels that neighboring tiles share; the default of the library")
+    parser.add_argument("--direction", choices=["encode", "decode"], help="one direction instead of both")
+    parser.add_argument("--tiled", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.out is not None:
+        process(options.direction, options)
+        return
+    for direction in [options.direction] if options.direction else ["encode", "decode"]:
+        print(json.dumps(measure(direction, options)), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from benchmarks import color, color_goals
 
 from helpers import on_tensorflow
 
@@ -52,6 +54,75 @@ def test_latency_of_every_event_of_the_page_is_measured(run: str) -> None:
 def test_vae_imputes_digits_better_than_the_iterative_imputer() -> None:
     command = [sys.executable, "-m", "benchmarks.color_missing", "--seeds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
-    errors = {row[1].strip(): float(row[2]) for row in rows[1:]}
-    assert 0.1 < errors["VAE"] < errors["IterativeImputer"] < errors["mean of each pixel"]
+    row, *_, verdict = done.stdout.splitlines()
+    errors = json.loads(row)
+    assert 0.1 < errors["vae"] < errors["iterative_imputer"] < errors["pixel_mean"]
+    assert verdict.startswith("goal reached")
+
+
+def sharp_rows(distance: float, psnr: float) -> list[dict[str, Any]]:
+    """Return the rows of two seeds with a ratio of distances and a PSNR with image losses."""
+    plain = [{"contender": "likelihood", "seed": seed, "distance": 2.0 + seed, "psnr": 20.0} for seed in (0, 1)]
+    sharp = [{"contender": "image losses", "seed": s, "distance": distance * (2 + s), "psnr": psnr} for s in (0, 1)]
+    return [*plain, *sharp]
+
+
+@pytest.mark.parametrize(
+    ("goal", "part", "rows", "reached", "measured"),
+    [
+        ("sharp", "emoji", sharp_rows(0.6, 19.0), True, "-40 ± 0 %, -1.00 ± 0.00 dB"),
+        ("sharp", "emoji", sharp_rows(0.6, 18.0), False, "-40 ± 0 %, -2.00 ± 0.00 dB"),
+        ("sharp", "emoji", sharp_rows(0.8, 20.0), False, "-20 ± 0 %, 0.00 ± 0.00 dB"),
+        # The standard error of 0.94, 0.97 and 1 is 0.03 / √3.
+        ("codes", "fsq", [{"code_usage": share} for share in (0.94, 0.97, 1.0)], False, "97.0 ± 1.7 %"),
+        ("codes", "simvq", [{"code_usage": 0.96}], True, "96.0 %"),
+        ("codes", "ema", [{"code_usage": 0.1}], None, "10.0 %"),
+        ("flow", "emoji", [{"covered": 0.6, "minutes": 9.0}, {"covered": 0.6, "minutes": 11.0}], False, "60 ± 0 %"),
+        (
+            "missing",
+            "digits",
+            [{"vae": 0.1, "iterative_imputer": 0.2}, {"vae": 0.3, "iterative_imputer": 0.2}],
+            False,
+            "0",
+        ),
+    ],
+)
+def test_goals_are_judged(goal: str, part: str, rows: list[Any], reached: bool | None, measured: str) -> None:
+    verdict = color_goals.GOALS[goal].judge(part, rows)
+    assert verdict.is_reached is reached
+    assert verdict.measured.startswith(measured)
+
+
+def test_goals_resume_after_the_last_complete_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "module.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "calls = pathlib.Path(sys.argv[1]).parent / 'calls'\n"
+        "with calls.open('a') as file: print(sys.argv[2], file=file)\n"
+        "print('{\"code_usage\": 0.5}', flush=True)\n"
+        "sys.exit(sys.argv[2] == 'simvq' and not (calls.parent / 'repaired').exists())\n"
+    )
+
+    class Scripted(color_goals.Goal):
+        def command(self, part: str, seeds: int, out: Path) -> list[str]:
+            return [str(script), str(script), part]
+
+    goal = color_goals.GOALS["codes"]
+    monkeypatch.setitem(color_goals.GOALS, "codes", Scripted(goal.module, goal.parts, goal.judge))
+    monkeypatch.setenv("KERAS_VAE_DATA", str(tmp_path))
+    (tmp_path / "emoji.npz").touch()
+    arguments = ["--seeds", "1", "--goals", "codes", "--out", str(tmp_path / "out")]
+    assert color.main(arguments) == 1
+    assert "failed with exit code 1" in capsys.readouterr().err
+    (tmp_path / "repaired").touch()
+    assert color.main(arguments) == 0
+    assert (tmp_path / "calls").read_text().split() == ["fsq", "simvq", "simvq", "ema"]
+    table = capsys.readouterr().out
+    assert table.count("50.0 %") == 3
+    assert table.count("| missed |") == 2
+    assert (tmp_path / "out" / "results.md").read_text() == table
+    for wrong, message in ((["--seeds", "2"], "contains results of 1 seeds"), (["--out", str(script)], "exists, and")):
+        assert color.main([*arguments, *wrong]) == 2
+        assert message in capsys.readouterr().err

@@ -95,11 +95,13 @@ def test_a_mask_hides_pixels_of_all_images(mask: str, vae: Vae, run: Path, folde
 
 def test_wrong_masks_are_refused_in_one_line(vae: Vae, run: Path, folder: Path) -> None:
     np.save("wrong.npy", np.ones((4, 9, 7), bool))
+    np.save("turned.npy", np.ones((7, 9), bool))
     np.save("floats.npy", np.ones((9, 7)))
     np.save("complete.npy", np.ones((9, 7), bool))
     Path("broken.png").write_bytes(b"no picture")
     for name, message in (
         ("wrong.npy", "mask.shape = (4, 9, 7): the source has 30 images; pass one mask, (9, 7), or 30"),
+        ("turned.npy", "mask.shape = (7, 9): does not fit images of (9, 7); pass a mask of their size"),
         ("floats.npy", "mask.dtype = float64: not a mask; pass booleans, True for observed pixels"),
         ("complete.npy", "--mask: no pixel is missing"),
         ("broken.png", "broken.png"),

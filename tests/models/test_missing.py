@@ -283,8 +283,11 @@ def test_wrong_arguments_of_impute_are_refused(arguments: dict[str, object], mes
 def test_a_low_effective_sample_size_is_reported() -> None:
     vae = linear_vae()
     images, mask = draw_images(4, seed=0)
-    with pytest.warns(UserWarning, match=r"^samples = 2: the effective sample size is below 10 for 4 of 4 images"):
+    low = r"^samples = 2: the effective sample size is below 10 for 4 of 4 images, .*; use more samples"
+    with pytest.warns(UserWarning, match=f"{low}, or proposal = 'mixture'$"):
         vae.impute(images, mask, samples=2, proposal="posterior")
+    with pytest.warns(UserWarning, match=f"{low}$"):
+        vae.impute(images, mask, samples=2)
 
 
 def test_a_model_that_encodes_masks_is_saved_with_its_setting(tmp_path: object) -> None:

@@ -35,14 +35,16 @@ def observed_pixels(images: NDArray[Any], path: Path | None, total: int) -> NDAr
     if path is not None:
         with reading(path):
             mask = _read_mask(path)
+            size = images.shape[1:3]
+            if mask.ndim == 2 and mask.shape != size:
+                raise InputError(f"mask.shape = {mask.shape}: does not fit images of {size}; pass a mask of their size")
             if mask.ndim == 2:
                 mask = np.repeat(mask[np.newaxis], len(images), axis=0)
             elif len(mask) == total:
                 mask = mask[evenly_spaced(total, len(images))]
             else:
                 raise InputError(
-                    f"mask.shape = {mask.shape}: the source has {total} images; pass one mask, "
-                    f"{images.shape[1:3]}, or {total}"
+                    f"mask.shape = {mask.shape}: the source has {total} images; pass one mask, {size}, or {total}"
                 )
             observed &= check_mask(mask, images.shape)
     if observed.all():

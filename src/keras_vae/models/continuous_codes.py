@@ -71,7 +71,7 @@ class ContinuousCodes(BaseVAE, abc.ABC):
             normalized: Whether to subtract the mean of `latent_statistics` and divide by the standard deviation.
             tile: Height and width, in pixels, of tiles that are encoded one after another, so that memory does not grow
                 with the image; None encodes whole images. The network must accept images of any size.
-            overlap: Pixels that neighboring tiles share and blend; None for a quarter of `tile`.
+            overlap: Pixels that neighboring tiles share and blend; None for half of `tile`.
 
         Returns:
             An `Encoding`, whose `codes` are the input of `decode`.

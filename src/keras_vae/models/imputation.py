@@ -137,7 +137,7 @@ class Imputation(Inference, abc.ABC):
         mask = inputs["mask"]
         known = ops.convert_to_numpy(to_unit(ops.convert_to_tensor(inputs["images"])))
         images, lower, upper = (np.where(mask, known, result) for result in results)
-        _warn_of_few(sizes[~mask.all(axis=(1, 2, 3))], samples)
+        _warn_of_few(sizes[~mask.all(axis=(1, 2, 3))], samples, sampling.proposal)
         return ImputedImages(images, lower, upper, mask, sizes, log_likelihood)
 
     def weighted_codes(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -274,12 +274,13 @@ def _condition(block: Block) -> dict[str, Array]:
     return {name: block.inputs[name] for name in ("condition",) if name in block.inputs}
 
 
-def _warn_of_few(sizes: Floats, samples: int) -> None:
+def _warn_of_few(sizes: Floats, samples: int, proposal: Proposal) -> None:
     """Warn of images whose effective sample size is low, given those of images with missing pixels."""
     low = int((sizes < LOW_SAMPLE_SIZE).sum())
     if low:
+        other = "" if proposal.name == "mixture" else ", or proposal = 'mixture'"
         warnings.warn(
             f"samples = {samples}: the effective sample size is below {LOW_SAMPLE_SIZE:g} for {low} of {len(sizes)} "
-            "images, whose means and intervals are unreliable; use more samples, or proposal = 'mixture'",
+            f"images, whose means and intervals are unreliable; use more samples{other}",
             stacklevel=3,
         )

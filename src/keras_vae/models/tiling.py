@@ -114,9 +114,11 @@ class _WeightedSums(layers.Layer):
         scales = [size // count for size, count in zip(positions, weights.shape[1:3], strict=True)]
         for axis, scale in enumerate(scales, start=1):
             weights = ops.repeat(weights, scale, axis=axis)
-        groups = ops.reshape(ops.cast(features, "float32"), (-1, *positions, self.groups, channels // self.groups))
-        weighted = groups * weights[..., None]
-        return ops.stack([ops.sum(values, axis=(1, 2, 4)) for values in (weighted, weighted * groups)], axis=1)
+        # Products of matrices need no weighted copy of the features.
+        rows = ops.reshape(weights, (-1, 1, math.prod(positions)))
+        values = ops.reshape(ops.cast(features, "float32"), (-1, math.prod(positions), channels))
+        sums = ops.concatenate([ops.matmul(rows, values), ops.matmul(rows, ops.square(values))], axis=1)
+        return ops.sum(ops.reshape(sums, (-1, 2, self.groups, channels // self.groups)), axis=-1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], 2, self.groups)
@@ -225,7 +227,7 @@ def tile_sizes(tile: Any, overlap: Any, factors: tuple[int, int] | None) -> tupl
 
     Args:
         tile: Height and width of tiles in pixels.
-        overlap: Pixels that neighbors share; None for a quarter of the tile.
+        overlap: Pixels that neighbors share; None for half of the tile.
         factors: Pixels per position, (rows, columns); None if the networks have a fixed size.
 
     Raises:
@@ -233,7 +235,7 @@ def tile_sizes(tile: Any, overlap: Any, factors: tuple[int, int] | None) -> tupl
     """
     if factors is None:
         raise InputError(f"tile = {shown(tile)}: the networks accept only one size; leave out tile")
-    overlap = tile // 4 if overlap is None and is_integer(tile) else overlap
+    overlap = tile // 2 if overlap is None and is_integer(tile) else overlap
     step = math.lcm(*factors)
     if not is_integer(tile) or tile < 2 * step or tile % step:
         raise InputError(
