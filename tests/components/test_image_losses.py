@@ -23,6 +23,7 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.evaluation.likelihood import _describe_model
 from keras_vae.evaluation.summary import summarize
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.image_terms import count_parameters
 from keras_vae.networks import Conv
 from keras_vae.runs.build import build, build_model, resolve
 from keras_vae.runs.experiment import Experiment
@@ -226,6 +227,15 @@ def test_saved_model_contains_the_discriminator_and_resumes_to_the_same_bits(pho
         one.train_on_batch(photos[8:])
     assert all(equal_arrays(weight_values(model), weight_values(loaded)))
     assert len(weight_values(model.image_losses[0])) == 6
+
+
+def test_parameters_of_the_model_and_of_the_discriminator_are_counted_separately() -> None:
+    model = vae(adversarial())
+    networks = model.encoder.count_params() + model.decoder.count_params()
+    # The likelihood has one learned scale. The discriminator has kernels 4×4, two biases, a scale and a head.
+    discriminator = (16 * 3 * 4 + 4) + (16 * 4 * 8 + 8 + 8) + 16 * 8
+    assert count_parameters(model) == {"model": networks + 1, "adversarial": discriminator}
+    assert list(count_parameters(vae())) == ["model"]
 
 
 def test_average_of_the_weights_leaves_out_the_discriminator(photos: Array) -> None:
