@@ -6,9 +6,9 @@
 Both models have the same networks, likelihood, steps and seeds; the second one adds the image losses. Both are measured
 on held-out images, in features that are fixed and that no loss uses: the Fréchet distance of the reconstructions in a
 network with random weights, whose layers and weights differ from those of the loss `perceptual`, and the PSNR. With
-`--labeled`, the Fréchet distance is also measured in a classifier of other images, which is trained on their labels. The
-goal is a distance that is 30 % lower, and a PSNR that is at most 1.5 dB lower. Each training runs in its own process,
-and its run remains in `--out`.
+`--labeled`, the Fréchet distance is also measured in a classifier of other images, trained on their labels. The goal is
+a distance that is 30 % lower, and a PSNR that is at most 1.5 dB lower. Each training runs in its own process, and its
+run remains in `--out`.
 """
 
 import argparse
@@ -27,9 +27,7 @@ NETWORK = (
 )
 """Settings of both models."""
 
-LOSSES = (
-    '[{name="perceptual", features="random", seed=7}, {name="adversarial", start=0.3, widths=[16, 32, 64]}]'
-)
+LOSSES = '[{name="perceptual", features="random", seed=7}, {name="adversarial", start=0.3, widths=[16, 32, 64]}]'
 """Image losses of the second model."""
 
 GOAL = {"distance": 0.7, "psnr": -1.5}

@@ -27,6 +27,7 @@ from keras_vae.models.image_terms import count_parameters
 from keras_vae.networks import Conv
 from keras_vae.runs.build import build, build_model, resolve
 from keras_vae.runs.experiment import Experiment
+from keras_vae.runs.validate import check_starts
 
 SHAPE = (8, 8, 3)
 RGB = DatasetInfo(image_shape=SHAPE, images=16, classes=0)
@@ -277,6 +278,13 @@ def test_start_in_steps() -> None:
     assert in_steps(Adversarial(start=0.25), total=200).start == 50
     assert in_steps(Adversarial(start=0.0), total=200).start == 0
     assert in_steps(Adversarial(start=7), total=200).start == 7
+
+
+@pytest.mark.parametrize("start", [10, 25, 1.0])
+def test_start_after_the_last_step_is_refused(start: float) -> None:
+    with pytest.raises(InputError, match=rf"model.image_losses\[0\].start = {start}: the training has 10 steps"):
+        check_starts([Adversarial(start=start)], 10)
+    check_starts([Adversarial(start=9), Adversarial(start=0.9)], 10)
 
 
 @pytest.mark.parametrize("names", [[], ["adversarial", "perceptual"]])

@@ -178,9 +178,9 @@ def check_missing(likelihood: Likelihood, splits: Splits) -> None:
 def check_starts(image_losses: Sequence[ImageLoss], num_steps: int) -> None:
     """Refuse image losses that start after the last step."""
     for index, loss in enumerate(image_losses):
-        start = getattr(in_steps(loss, num_steps), "start", 0)
+        given, start = (getattr(one, "start", 0) for one in (loss, in_steps(loss, num_steps)))
         if start >= num_steps:
             raise InputError(
-                f"model.image_losses[{index}].start = {loss.start}: the training has {num_steps:,} steps, so that "
+                f"model.image_losses[{index}].start = {given}: the training has {num_steps:,} steps, so that "
                 f"{type(loss).__name__} would never start; choose less, or more training.epochs"
             )
