@@ -23,9 +23,11 @@ from keras_vae.data.info import DatasetInfo
 from keras_vae.evaluation.likelihood import _describe_model
 from keras_vae.evaluation.summary import summarize
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.image_terms import count_parameters
 from keras_vae.networks import Conv
 from keras_vae.runs.build import build, build_model, resolve
 from keras_vae.runs.experiment import Experiment
+from keras_vae.runs.validate import check_starts
 
 SHAPE = (8, 8, 3)
 RGB = DatasetInfo(image_shape=SHAPE, images=16, classes=0)
@@ -228,6 +230,15 @@ def test_saved_model_contains_the_discriminator_and_resumes_to_the_same_bits(pho
     assert len(weight_values(model.image_losses[0])) == 6
 
 
+def test_parameters_of_the_model_and_of_the_discriminator_are_counted_separately() -> None:
+    model = vae(adversarial())
+    networks = model.encoder.count_params() + model.decoder.count_params()
+    # The likelihood has one learned scale. The discriminator has kernels 4×4, two biases, a scale and a head.
+    discriminator = (16 * 3 * 4 + 4) + (16 * 4 * 8 + 8 + 8) + 16 * 8
+    assert count_parameters(model) == {"model": networks + 1, "adversarial": discriminator}
+    assert list(count_parameters(vae())) == ["model"]
+
+
 def test_average_of_the_weights_leaves_out_the_discriminator(photos: Array) -> None:
     model = compiled(vae(adversarial()), AveragingOptimizer(keras.optimizers.Adam(1e-2), window=10.0))
     for _ in range(3):
@@ -267,6 +278,13 @@ def test_start_in_steps() -> None:
     assert in_steps(Adversarial(start=0.25), total=200).start == 50
     assert in_steps(Adversarial(start=0.0), total=200).start == 0
     assert in_steps(Adversarial(start=7), total=200).start == 7
+
+
+@pytest.mark.parametrize("start", [10, 25, 1.0])
+def test_start_after_the_last_step_is_refused(start: float) -> None:
+    with pytest.raises(InputError, match=rf"model.image_losses\[0\].start = {start}: the training has 10 steps"):
+        check_starts([Adversarial(start=start)], 10)
+    check_starts([Adversarial(start=9), Adversarial(start=0.9)], 10)
 
 
 @pytest.mark.parametrize("names", [[], ["adversarial", "perceptual"]])

@@ -212,6 +212,7 @@ def _check_number(n: int, out: Path | None, image_shape: tuple[int, int, int]) -
 
 def info(run: RunArgument, as_json: JsonOption = False) -> None:
     """Show the data, progress and results of a run."""
+    from keras_vae.runs.files import describe_parameters
     from keras_vae.runs.run import Run
 
     opened = Run.open(run)
@@ -236,6 +237,8 @@ def info(run: RunArgument, as_json: JsonOption = False) -> None:
     count = environment.get("num_devices", 1)
     on_devices = f" on {count} devices" if count > 1 else ""
     print(f"made with  keras-vae {environment['versions']['keras-vae']}, {environment['backend']}{on_devices}")
+    if parameters := environment.get("parameters"):
+        print(f"parameters {describe_parameters(parameters)}")
     if experiment.model.image_losses:
         names = ", ".join(loss["name"] for loss in experiment.model.image_losses)
         print(f"loss       {experiment.model.objective['name']}, {names}: total_loss is not a bound on −log p(x)")

@@ -1,5 +1,6 @@
 """Image losses of a model, and the epoch means that training reports."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from keras import ops
 from keras_vae.components.image_losses import Decoding, ImageLoss, ImageLossTerms
 from keras_vae.core.errors import InputError, require_list
 from keras_vae.core.images import to_unit
-from keras_vae.core.registry import check_component
+from keras_vae.core.registry import check_component, describe
 from keras_vae.core.typing import Shape, Tensor
 from keras_vae.models.latent_maps import flatten
 from keras_vae.models.missing import fill_missing
@@ -59,6 +60,21 @@ def build_image_losses(model: Any, image_shape: Shape) -> None:
                     "model has none; use network = 'autoencoder', or remove it"
                 )
             loss.check_map(model.latent_shape, model._geometry.factors is not None)
+
+
+def count_parameters(model: "BaseVAE") -> dict[str, int]:
+    """Return the numbers of trainable parameters: of the `model`, and of each image loss that has any, by its name.
+
+    Args:
+        model: The built model.
+    """
+    losses = {describe(loss)["name"]: _count(loss.trainable_weights) for loss in model.image_losses}
+    own = _count(model.trainable_weights) - sum(losses.values())
+    return {"model": own, **{name: count for name, count in losses.items() if count}}
+
+
+def _count(weights: list[Any]) -> int:
+    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def image_loss_terms(model: "BaseVAE", inputs: Any, output: Any, training: bool) -> ImageLossTerms:

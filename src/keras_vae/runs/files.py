@@ -68,6 +68,7 @@ class _Environment(_Saved):
     num_devices: Annotated[int, Field(ge=1)] = 1
     num_processes: Annotated[int, Field(ge=1)] = 1
     data: _Data
+    parameters: dict[str, int] = Field({})
     code: list[str] = Field([])
 
 
@@ -94,6 +95,16 @@ def copy_once(source: Path, path: Path) -> None:
                     # Do not copy permissions: a package may be installed read-only.
                     with writing(path / file.name):
                         shutil.copyfile(file, folder / file.name)
+
+
+def describe_parameters(counts: Mapping[str, int]) -> str:
+    """Return a line with the numbers of trainable parameters of a model and of its image losses.
+
+    Example:
+        >>> describe_parameters({"model": 69076, "adversarial": 2304})
+        'model 69,076 · loss adversarial 2,304'
+    """
+    return " · ".join(f"{name if name == 'model' else f'loss {name}'} {count:,}" for name, count in counts.items())
 
 
 def read_environment(file: Path) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Checks of an experiment before any weight is created."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_vae.components.conditions import ClassLabel, Condition, ContinuousCondition
+from keras_vae.components.image_losses import ImageLoss
 from keras_vae.components.likelihoods import Likelihood
 from keras_vae.components.objectives import Objective
-from keras_vae.components.schedules import Constant, Schedule
+from keras_vae.components.schedules import Constant, Schedule, in_steps
 from keras_vae.core import backend
 from keras_vae.core.errors import InputError, alternatives
 from keras_vae.data.dataset import Splits
@@ -35,6 +38,7 @@ def validate(experiment: ResolvedExperiment, splits: Splits) -> None:
     check_condition(components["condition"])
     check_classes(components["condition"], splits)
     check_missing(components["likelihood"], splits)
+    check_starts(components["image_losses"], experiment.num_steps)
 
 
 def check_validation_images(training: TrainingConfig, splits: Splits) -> None:
@@ -169,3 +173,14 @@ def check_missing(likelihood: Likelihood, splits: Splits) -> None:
                 check_whole_pixels(mask)
             if part.split == "train":
                 check_observed({"mask": mask})
+
+
+def check_starts(image_losses: Sequence[ImageLoss], num_steps: int) -> None:
+    """Refuse image losses that start after the last step."""
+    for index, loss in enumerate(image_losses):
+        given, start = (getattr(one, "start", 0) for one in (loss, in_steps(loss, num_steps)))
+        if start >= num_steps:
+            raise InputError(
+                f"model.image_losses[{index}].start = {given}: the training has {num_steps:,} steps, so that "
+                f"{type(loss).__name__} would never start; choose less, or more training.epochs"
+            )

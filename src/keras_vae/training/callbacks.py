@@ -18,9 +18,10 @@ from keras_vae.core.errors import RunError
 from keras_vae.core.typing import Array, Tensor
 from keras_vae.data.dataset import Splits
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.image_terms import count_parameters
 from keras_vae.runs.checkpoint import assign
 from keras_vae.runs.experiment import TrainingConfig
-from keras_vae.runs.files import MONITORED, Metrics
+from keras_vae.runs.files import MONITORED, Metrics, describe_parameters
 from keras_vae.runs.run import Run
 from keras_vae.training.callback_list import StepCallback
 from keras_vae.training.validation import averaged_weights, has_stalled, plateau_drops
@@ -357,7 +358,8 @@ class TrainingProgress(StepCallback):
         self.rows, self.updated = 0, -math.inf
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Show the bar."""
+        """Print the numbers of parameters, and show the bar."""
+        self.console.print(f"parameters: {describe_parameters(count_parameters(self.model))}", highlight=False)
         self.bar.start()
         self.task = self.bar.add_task("", total=self.epochs * self.params["steps"])
 

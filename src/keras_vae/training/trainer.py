@@ -15,6 +15,7 @@ from keras_vae.data.dataset import Dataset, Splits
 from keras_vae.data.info import DatasetInfo
 from keras_vae.data.sources import load_splits
 from keras_vae.models.base import BaseVAE
+from keras_vae.models.image_terms import count_parameters
 from keras_vae.models.inputs import dataset_condition, dataset_inputs
 from keras_vae.runs.build import ResolvedExperiment, build, resolve
 from keras_vae.runs.checkpoint import State
@@ -106,7 +107,7 @@ def train(
         validate(resolved, splits)
         initial = load_initial(resolved.experiment) if initial is None else initial
         model = _initial_model(resolved, splits, initial)
-        environment = describe_environment(splits, info)
+        environment = {**describe_environment(splits, info), "parameters": count_parameters(model)}
         path = free_path(experiment.name) if out is None else Path(out)
         content = None if initial is None else model_bytes(initial)
         run = _create(path, resolved.experiment, environment, code, content)
