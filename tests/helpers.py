@@ -169,10 +169,16 @@ def integral(log_density: Callable[[Tensor], Tensor], reach: float, points: int 
 
 
 def train_and_report(
-    experiment: Experiment, out: Path, splits: Splits | None = None, callbacks: Sequence[object] = ()
+    experiment: Experiment,
+    out: Path,
+    splits: Splits | None = None,
+    callbacks: Sequence[object] = (),
+    *,
+    report: bool = True,
 ) -> Run:
-    """Train a run, measure its ELBO and write its report, as `vae train` does."""
+    """Train a run, measure its ELBO and, on request, write its report, as `vae train` does."""
     run = train(experiment, splits, out, callbacks=callbacks)
     evaluate(run, splits, EvaluationConfig(samples=0), stages=["likelihood"])
-    write_report(run, splits)
+    if report:
+        write_report(run, splits)
     return run
