@@ -51,7 +51,9 @@ GROUPS: list[dict[str, str]] = [
     {"posterior": "deterministic", "likelihood": "laplace", "schedule": "cyclical"},
     {"network": "autoencoder", "image_loss": "equivariance"},
     {"architecture": "ladder", "schedule": "warm-up"},
-    {"architecture": "vq", "schedule": "exponential"},
+    {"architecture": "vq", "quantizer": "ema", "schedule": "exponential"},
+    {"schedule": "cosine", "image_loss": "adversarial"},
+    {"prior": "flow-matching", "image_loss": "perceptual"},
 ]
 MODELS = [
     *GROUPS,
@@ -61,10 +63,6 @@ IDS = ["+".join(model.values()) for model in MODELS]
 
 # Settings that a component requires, and settings that make its model small.
 SETTINGS = {
-    ("architecture", "vq"): [
-        'model.architecture.quantizer={ name = "ema", num_codes = 8 }',
-        "model.architecture.code_dim=4",
-    ],
     ("architecture", "ladder"): ["model.architecture.widths=[4, 8]", "model.architecture.groups=[1, 1]"],
     ("network", "conv"): ["model.network.widths=[4, 6]", "model.network.dense_units=8"],
     ("network", "autoencoder"): [
@@ -98,13 +96,16 @@ def experiment(components: dict[str, str]) -> Experiment:
     settings = ["model.latent_dim=3"] if has_vector else []
     network = {} if architecture == "ladder" else {"network": "conv"}
     for kind, name in (network | components).items():
+        if kind == "architecture" and architecture == "vq":
+            continue
         if kind == "schedule":
             settings += [f"model.objective.schedule={name}", f"training.schedule={name}"]
         elif kind == "image_loss":
             settings += [f"model.image_losses=[{IMAGE_LOSSES[name]}]"]
         elif kind == "quantizer":
             table = f'{{ name = "{name}", {SETTINGS[kind, name][0]} }}'
-            settings += [f'model.architecture={{ name = "vq", quantizer = {table}, prior_width = 8 }}']
+            sizes = "prior_width = 8, prior_blocks = 1"
+            settings += [f'model.architecture={{ name = "vq", quantizer = {table}, {sizes} }}']
         else:
             settings += [f"model.{kind}={name}", *SETTINGS.get((kind, name), [])]
     return Experiment().with_overrides(settings)

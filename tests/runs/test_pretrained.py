@@ -155,6 +155,7 @@ def test_folder_of_the_same_name_takes_precedence(tmp_path: Path, monkeypatch: p
     assert Run.open("mnist-2d").writable_copy().path == Path("mnist-2d")
 
 
+@on_tensorflow("independent of the backend")
 def test_reading_commands_use_the_run_in_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
     for words in (("info", "mnist-2d"), ("sample", "mnist-2d", "--out", "s.png"), ("compare", *NAMES)):
         code, _, err = vae(*words)
@@ -163,6 +164,7 @@ def test_reading_commands_use_the_run_in_the_package(vae: Callable[..., tuple[in
     assert AnomalyDetector("mnist-2d", samples=2).fit(np.zeros((4, 28, 28, 1), "uint8")).offset_
 
 
+@on_tensorflow("independent of the backend")
 def test_writing_commands_use_a_copy_and_print_its_path(vae: Callable[..., tuple[int, str, str]]) -> None:
     for words in (("evaluate", "mnist-2d", "--data", "nowhere.npz"), ("fit-prior", "mnist-2d", "--prior", "nonsense")):
         assert vae(*words)[0] == 2

@@ -3,15 +3,19 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from helpers import SMALL, Interrupt, assert_equal_runs, on_tensorflow, small
+from keras_vae import cli, load
 from keras_vae.core import registry
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
+from keras_vae.report.figures.style import STYLE
 from keras_vae.runs import user_code
 from keras_vae.runs.run import Run
 from keras_vae.training.trainer import train
@@ -51,10 +55,27 @@ def frames(images: Array) -> None:
     np.savez("frames.npz", images=images)
 
 
-def vae(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `vae …` in a new process."""
-    command = [sys.executable, "-c", "from keras_vae.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def vae(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run `vae …`, which knows no imported file, like a new process; return its exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        forget()
+        # Drawing the figures of the reports would take most of the time.
+        monkeypatch.setitem(STYLE, "figure.dpi", 30)
+        monkeypatch.setattr(sys, "argv", ["vae", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return (int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def forget() -> None:
+    """Forget all files that this process has imported, and their components."""
+    user_code._imported.clear()
+    registry._CLASSES["prior"].pop("my-prior", None)
+    keras.saving.get_custom_objects().pop("keras_vae>MyPrior", None)
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -62,38 +83,40 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_imported_components_train_resume_and_load_in_new_processes(home: Path, frames: None) -> None:
+def test_imported_components_train_resume_and_load_in_new_processes(
+    home: Path, frames: None, vae: Callable[..., tuple[int, str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     experiment = small("model.prior=my-prior", "data.source=frames.npz")
     with pytest.raises(KeyboardInterrupt):
         train(experiment, out="run", imports=["my_parts.py"], callbacks=[Interrupt(1, 0)])
     settings = [part for setting in [*SMALL, "model.prior=my-prior"] for part in ("--set", setting)]
-    whole = vae("train", "--data", "frames.npz", "--import", "my_parts.py", "--out", "whole", *settings)
-    assert whole.returncode == 0, whole.stderr
+    code, _, err = vae("train", "--data", "frames.npz", "--import", "my_parts.py", "--out", "whole", *settings)
+    assert code == 0, err
     Path("my_parts.py").unlink()
     assert Path("run/code/my_parts.py").read_text() == PARTS
     assert Run.open("run").environment["code"] == ["my_parts.py"]
-    resumed = vae("train", "--resume", "run")
-    assert resumed.returncode == 0, resumed.stderr
+    code, _, err = vae("train", "--resume", "run")
+    assert code == 0, err
     assert_equal_runs(Run.open("run"), Run.open("whole"))
-    sampled = vae("sample", "run", "-n", "2", "--out", "s.npz")
-    assert sampled.returncode == 0, sampled.stderr
+    code, _, err = vae("sample", "run", "-n", "2", "--out", "s.npz")
+    assert code == 0, err
     loaded = python("import keras_vae; print(type(keras_vae.load('run').prior).__name__)")
     assert loaded.stdout.strip() == "MyPrior", loaded.stderr
 
     # The same run on another machine.
     shutil.rmtree(home)
-    refused = vae("sample", "run", "--out", "t.npz")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "run/code/my_parts.py: this run needs Python code that was never imported on this machine" in refused.stderr
-    assert vae("info", "run").returncode == 0
-    trusted = vae("trust", "run")
-    assert trusted.stdout.strip() == "run/code/my_parts.py"
-    assert vae("sample", "run", "--out", "t.npz").returncode == 0
+    code, out, err = vae("sample", "run", "--out", "t.npz")
+    assert (code, out) == (2, "")
+    assert "run/code/my_parts.py: this run needs Python code that was never imported on this machine" in err
+    assert vae("info", "run")[0] == 0
+    assert vae("trust", "run")[1].strip() == "run/code/my_parts.py"
+    assert vae("sample", "run", "--out", "t.npz")[0] == 0
     # Edited code must be allowed again.
     Path("run/code/my_parts.py").write_text(PARTS + "\nprint('changed')\n")
-    assert "never imported on this machine" in vae("sample", "run", "--out", "u.npz").stderr
-    allowed = python("import keras_vae; print(keras_vae.load('run', trust_code=True).latent_dim)")
-    assert allowed.stdout.split() == ["changed", "2"], allowed.stderr
+    assert "never imported on this machine" in vae("sample", "run", "--out", "u.npz")[2]
+    forget()
+    assert load("run", trust_code=True).latent_dim == 2
+    assert capsys.readouterr().out == "changed\n"
 
 
 def test_imported_file_registers_its_components_and_is_trusted() -> None:
