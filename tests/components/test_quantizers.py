@@ -43,7 +43,8 @@ def gradients(quantizer: Quantizer, maps: Array, direction: Array, gradient: str
 
         def compute_loss(self, x: Any, y: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
             # The loss of fsq has no gradient, which Keras would reject.
-            return ops.sum((y_pred.vectors * ops.convert_to_tensor(direction), y_pred.loss)[self.term]) + 0.0 * ops.sum(self.maps)
+            term = (y_pred.vectors * ops.convert_to_tensor(direction), y_pred.loss)[self.term]
+            return ops.sum(term) + 0.0 * ops.sum(self.maps)
 
     steps = []
     for term in range(2):
