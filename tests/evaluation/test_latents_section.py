@@ -69,7 +69,7 @@ def splits(dataset: Dataset) -> Splits:
 def vae(latent_dim: int = 3, posterior: Posterior | None = None, **kwargs: object) -> VAE:
     """Return a small model whose codes depend on the images, unlike those of a freshly initialized encoder."""
     width = 3 if "condition" in kwargs else 0
-    network = MLP(widths=(8,), activation="relu")
+    network = MLP(widths=(8,))
     param_sizes = posterior and posterior.param_sizes(latent_dim)
     model = VAE(
         network.encoder((9, 11, 1 + width), latent_dim, param_sizes),
@@ -78,7 +78,8 @@ def vae(latent_dim: int = 3, posterior: Posterior | None = None, **kwargs: objec
         seed=5,
         **kwargs,
     )
-    rng = np.random.default_rng(0)
+    # With this seed, all dimensions are active, but not so much that 16 images limit the mutual information.
+    rng = np.random.default_rng(5)
     for weight in model.encoder.trainable_weights:
         weight.assign(rng.normal(scale=0.6, size=weight.shape))
     return model
