@@ -6,11 +6,10 @@ from keras_vae import Run
 
 MakeRun = Callable[..., Run]
 
-NETWORK = 'model.network={ name = "conv", widths = [4, 6], dense_units = 8 }'
-CLASSIC = (NETWORK, "model.latent_dim=2")
+CLASSIC = ('model.network={ name = "mlp", widths = [8] }', "model.latent_dim=2")
 VQ = (
     'model.architecture={ name = "vq", quantizer = { name = "ema", num_codes = 4 }, code_dim = 4, prior_width = 8, '
     "prior_blocks = 1 }",
-    NETWORK,
+    'model.network={ name = "conv", widths = [4, 6], dense_units = 8 }',
 )
 LADDER = ('model.architecture={ name = "ladder", widths = [4], groups = [1], latent_channels = 2 }',)
