@@ -131,3 +131,15 @@ def make_vae() -> Callable[..., "VAE"]:
         return VAE(network.encoder(image_shape, latent_dim), network.decoder(latent_dim, image_shape), **kwargs)
 
     return make
+
+
+@pytest.fixture
+def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the default proposal of importance sampling search for a few steps only, which costs accuracy alone."""
+    import functools
+
+    from keras_vae.models import proposals
+
+    quick = functools.partial(proposals.MixtureProposal, candidates=5, starts=1, steps=2, rounds=1)
+    monkeypatch.setitem(proposals.PROPOSALS, "mixture", quick)
+    monkeypatch.setattr(proposals, "MixtureProposal", quick)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,13 +49,22 @@ def digits() -> Splits:
 
 
 class Reported(list[str]):
+    """The names of the findings during a training, and its model, which is compiled already."""
+
+    model: Any = None
+
     def __call__(self, finding: Finding) -> None:
         self.append(finding.name)
 
 
 def train(splits: Splits, out: Path, *settings: str, preset: str = "classic") -> tuple[Run, Reported]:
     reported, run = Reported(), Run(out / "run")
-    live = ShowFindings(lambda model: run_checks(collect_diagnostics(run, splits, model, images=128)), reported)
+
+    def check(model: Any) -> Sequence[Finding]:
+        reported.model = model or reported.model
+        return run_checks(collect_diagnostics(run, splits, model, images=128))
+
+    live = ShowFindings(check, reported)
     trainer.train(experiment(*settings, preset=preset), splits, run.path, callbacks=[live])
     return run, reported
 
@@ -100,7 +110,7 @@ def test_a_tiny_learning_rate_is_reported_as_a_plateau(digits: Splits, tmp_path:
 def test_memorized_noise_is_reported_as_overfitting(tmp_path: Path) -> None:
     noise = Dataset.from_arrays(np.random.default_rng(0).random((48, 6, 6)) < 0.3, name="noise")
     splits = split(noise, None, validation=16, test_size=16, holdout=True, seed=0)
-    settings = ["training.batch_size=16", "training.learning_rate=1e-2", "training.epochs=80", "model.latent_dim=8"]
+    settings = ["training.batch_size=16", "training.learning_rate=1e-2", "training.epochs=40", "model.latent_dim=8"]
     run, reported = train(splits, tmp_path, 'model.network={ name = "mlp", widths = [64] }', *settings)
     # On noise the model may also be no better than the mean image, which is reported as well.
     assert "overfitting" in names(diagnose(run, splits))
@@ -126,8 +136,8 @@ def frames(images: Array) -> Splits:
     ],
 )
 def test_every_kind_of_vae_provides_its_facts(frames: Splits, tmp_path: Path, settings: list[str]) -> None:
-    run, _ = train(frames, tmp_path, *SMALL, *settings)
-    diagnostics = collect_diagnostics(run, frames, run.load_model())
+    run, reported = train(frames, tmp_path, *SMALL, *settings)
+    diagnostics = collect_diagnostics(run, frames, reported.model)
     assert diagnostics.z is not None
     assert diagnostics.unused is not None
     assert diagnostics.z.shape == (4, 2)
@@ -142,13 +152,14 @@ def test_every_kind_of_vae_provides_its_facts(frames: Splits, tmp_path: Path, se
 @needs_fast_training
 def test_hierarchical_and_vq_models_provide_their_facts(frames: Splits, tmp_path: Path) -> None:
     ladder = ["model.architecture.widths=[2, 3]", "model.architecture.groups=[1, 1]", "training.epochs=1"]
-    run, _ = train(frames, tmp_path / "ladder", *ladder, "training.batch_size=8", preset="ladder")
-    diagnostics = collect_diagnostics(run, frames, run.load_model())
+    run, reported = train(frames, tmp_path / "ladder", *ladder, "training.batch_size=8", preset="ladder")
+    diagnostics = collect_diagnostics(run, frames, reported.model)
     assert diagnostics.kl_per_group is not None
     assert diagnostics.kl_per_group.shape == (4, 2)
     run_checks(diagnostics)
-    run, _ = train(frames, tmp_path / "vq", *SMALL, preset="vq")
-    diagnostics = collect_diagnostics(run, frames, run.load_model())
+    tiny = ("model.architecture.prior_width=4", "model.architecture.prior_blocks=1")
+    run, reported = train(frames, tmp_path / "vq", *SMALL, *tiny, preset="vq")
+    diagnostics = collect_diagnostics(run, frames, reported.model)
     assert diagnostics.kl_per_group is diagnostics.z is None
     assert diagnostics.history("used_codes")
     assert diagnostics.code_counts is not None
@@ -185,11 +196,16 @@ def test_the_pixel_scale_is_the_one_that_the_likelihood_uses() -> None:
     assert _pixel_scale(vae) == pytest.approx(np.exp(-density) / np.sqrt(2 * np.pi), rel=1e-4)
 
 
-def test_runs_are_diagnosed_by_run_path_or_name(frames: Splits, tmp_path: Path) -> None:
+def test_runs_are_diagnosed_by_run_path_or_name(
+    frames: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "frames.npz"
     np.savez(source, x_train=frames.train.images)
     settings = experiment(*SMALL, f"data.source={source}", "data.validation=4", "data.test=4")
     run = trainer.train(settings, out=tmp_path / "run")
+    model = run.load_model()
+    # Every load would compile the model again.
+    monkeypatch.setattr(Run, "load_model", lambda self, prior=None: model)
     findings = diagnose(run)
     assert diagnose(run.path) == diagnose(str(run.path)) == findings
     with pytest.raises(InputError, match="does not exist; train a run"):

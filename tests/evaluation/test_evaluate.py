@@ -18,7 +18,10 @@ from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training import trainer
 
-pytestmark = on_tensorflow("the measurements of each stage are tested on every backend")
+pytestmark = [
+    on_tensorflow("the measurements of each stage are tested on every backend"),
+    pytest.mark.usefixtures("quick_search"),
+]
 
 SETTINGS = ("model.network={name='mlp',widths=[8]}", "training.epochs=1", "training.batch_size=8")
 QUICK = EvaluationConfig(samples=20, num_generated=30, features="random")
@@ -107,7 +110,13 @@ def test_other_images_have_a_file_of_their_own(run: Run, splits: Splits) -> None
 VQ = Experiment.model_validate(
     {
         "model": {
-            "architecture": {"name": "vq", "quantizer": {"name": "ema", "num_codes": 5}},
+            "architecture": {
+                "name": "vq",
+                "quantizer": {"name": "ema", "num_codes": 5},
+                "code_dim": 4,
+                "prior_width": 4,
+                "prior_blocks": 1,
+            },
             "network": {"name": "conv", "widths": [4]},
         },
         "training": {"epochs": 1, "batch_size": 8},

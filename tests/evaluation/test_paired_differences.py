@@ -56,6 +56,7 @@ def z_of(comparison: Comparison, number: str, run: int) -> float:
 
 
 @on_tensorflow("the values of each stage are tested on every backend")
+@pytest.mark.usefixtures("quick_search")
 def test_a_small_difference_on_the_same_images_is_decisive(tmp_path: Path) -> None:
     digits = split(sources.load("digits").train, None, validation=0.1, test_size=0.2, holdout=True, seed=0)
     settings = ("model.network={name='mlp',widths=[32]}", "training.epochs=3", "model.latent_dim=2")
@@ -64,7 +65,7 @@ def test_a_small_difference_on_the_same_images_is_decisive(tmp_path: Path) -> No
     model = second.load_model()
     model.decoder.set_weights([1.004 * weight for weight in model.decoder.get_weights()])
     second.save_model(model)
-    config = EvaluationConfig(samples=100, seed=5)
+    config = EvaluationConfig(samples=50, seed=5)
     for run in (first, second):
         evaluate(run, digits, config, stages=["likelihood"])
     comparison = compare([first, second])

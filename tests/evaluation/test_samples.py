@@ -139,13 +139,11 @@ def test_images_that_the_classifier_was_trained_on_are_not_compared(
     held_out: bool, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_VAE_CACHE", str(tmp_path))
-    monkeypatch.setattr(networks, "_MIN_STEPS", 3)
     trained, compared = [], []
-    train = networks._train
 
     def recording_train(network: object, images: Array, *args: object) -> None:
+        """Leave out the training, because the features of an untrained network tell images apart, too."""
         trained.extend(images)
-        train(network, images, *args)
 
     def recording_sets(samples: Array, real: Array) -> dict[str, Any]:
         compared.extend(vector.tobytes() for vector in (*samples, *real))
@@ -173,9 +171,10 @@ def test_a_classifier_that_memorized_its_images_does_not_change_the_floor(
 ) -> None:
     """With random labels, the features of the images that were trained on differ from those of all others."""
     monkeypatch.setenv("KERAS_VAE_CACHE", str(tmp_path))
-    monkeypatch.setattr(networks, "_MIN_STEPS", 800)
+    monkeypatch.setattr(networks, "_MIN_STEPS", 600)
     rng = np.random.default_rng(0)
-    images = rng.permutation(sources.load("digits").train.images)
+    # A quarter of the pixels suffices.
+    images = rng.permutation(sources.load("digits").train.images[:, ::2, ::2])
     whole = Dataset.from_arrays(images[:600], rng.integers(0, 4, 600), name="digits")
     parts = Splits(whole.subset(np.arange(400), "train"), None, whole.subset(np.arange(400, 600), "test"))
     section = measure_samples(ReplayModel(images[600:800]), parts, n=200)

@@ -1,9 +1,11 @@
-"""Runs of small untrained models to explore."""
+"""Runs of small untrained models to explore, and a server of one of them."""
+
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import pytest
-from explorer_runs import MakeRun
+from explorer_runs import CLASSIC, MakeRun
 
 from keras_vae import Run
 from keras_vae.core.typing import Array
@@ -48,6 +50,21 @@ def make_run(tmp_path_factory: pytest.TempPathFactory, frames: tuple[Array, Arra
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def classic_run(make_run: MakeRun) -> Run:
+    """A run that no test may change."""
+    return make_run(*CLASSIC)
+
+
+@pytest.fixture(scope="session")
+def classic_address(classic_run: Run) -> Iterator[str]:
+    """The URL of the page of `classic_run`, in a process of its own."""
+    from test_serving import VAE, served
+
+    with served(*VAE, "explore", classic_run.path, "--port", 0) as address:
+        yield address
 
 
 def facts(splits: Splits) -> dict[str, object]:

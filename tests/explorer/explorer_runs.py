@@ -7,7 +7,7 @@ from keras_vae import Run
 MakeRun = Callable[..., Run]
 
 NETWORK = 'model.network={ name = "conv", widths = [4, 6], dense_units = 8 }'
-CLASSIC = (NETWORK, "model.latent_dim=2")
+CLASSIC = ('model.network={ name = "mlp", widths = [8] }', "model.latent_dim=2")
 
 
 def vq(quantizer: str) -> tuple[str, ...]:

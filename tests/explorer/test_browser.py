@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-from explorer_runs import CLASSIC, MakeRun
 
 from helpers import on_tensorflow
 
@@ -12,7 +11,6 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 
 from browser_page import HAS_BROWSER, Page, opened
 from selenium.webdriver.common.keys import Keys
-from test_serving import VAE, served
 
 pytestmark = [
     on_tensorflow("the page is the same on every backend"),
@@ -22,8 +20,8 @@ pytestmark = [
 
 
 @pytest.fixture
-def page(make_run: MakeRun) -> Iterator[Page]:
-    with served(*VAE, "explore", make_run(*CLASSIC).path, "--port", 0) as address, opened(address) as page:
+def page(classic_address: str) -> Iterator[Page]:
+    with opened(classic_address) as page:
         yield page
 
 

@@ -1,9 +1,11 @@
 """The arrays that the page shows."""
 
+import functools
 import json
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -21,12 +23,20 @@ from keras_vae.explorer.explorer import NUM_INTERPOLATED, Explorer
 from keras_vae.explorer.latent_space import grid_sizes
 from keras_vae.report.report import write_report
 
+Explored = Callable[..., Explorer]
+
 pytestmark = on_tensorflow("calls methods of models that their own tests cover on every backend")
 
 
 @pytest.fixture(scope="module")
-def classic(make_run: MakeRun) -> Explorer:
-    return Explorer(make_run(*CLASSIC, "model.latent_dim=3"))
+def explored(make_run: MakeRun) -> Explored:
+    """Return a function that explores a run with the given settings, the same one each time. Do not change it."""
+    return functools.cache(lambda *settings: Explorer(make_run(*settings)))
+
+
+@pytest.fixture(scope="module")
+def classic(explored: Explored) -> Explorer:
+    return explored(*CLASSIC, "model.latent_dim=3")
 
 
 def test_padded_batches_decode_to_the_same_images(classic: Explorer) -> None:
@@ -154,8 +164,8 @@ def test_a_plane_through_a_code_holds_the_other_dimensions(make_run: MakeRun) ->
     np.testing.assert_allclose(images[0], explorer.decode(corner), atol=1e-5)
 
 
-def test_a_plane_needs_two_dimensions(make_run: MakeRun) -> None:
-    explorer = Explorer(make_run(*CLASSIC, "model.latent_dim=1"))
+def test_a_plane_needs_two_dimensions(explored: Explored) -> None:
+    explorer = explored(*CLASSIC, "model.latent_dim=1")
     assert (explorer.has_vector, explorer.has_plane) == (True, False)
     with pytest.raises(InputError, match="latent_dim = 1: a plane needs two dimensions"):
         explorer.latent_space.plane()
@@ -216,8 +226,10 @@ def test_a_mixture_prior_has_no_temperature(make_run: MakeRun) -> None:
     assert explorer.engine.sample_code(0, 1.0).shape == (2,)
 
 
-def test_a_conditional_model_is_conditioned_on_the_chosen_label(make_run: MakeRun, frames: tuple[Array, Array]) -> None:
-    explorer = Explorer(make_run(*CLASSIC, 'model.condition="label"'))
+def test_a_conditional_model_is_conditioned_on_the_chosen_label(
+    explored: Explored, frames: tuple[Array, Array]
+) -> None:
+    explorer = explored(*CLASSIC, 'model.condition="label"')
     assert explorer.classes == ("0", "1", "2")
     assert explorer.label_index("2") == explorer.label_index(2) == 2
     assert explorer.label_index(None) == 0
@@ -263,20 +275,20 @@ def test_classes_named_by_numbers_are_found_by_their_names(make_run: MakeRun, fr
         (VQ, "Draw, Samples, Report"),
     ],
 )
-def test_the_page_has_the_tabs_that_apply(settings: tuple[str, ...], tabs: str, make_run: MakeRun) -> None:
+def test_the_page_has_the_tabs_that_apply(settings: tuple[str, ...], tabs: str, explored: Explored) -> None:
     pytest.importorskip("gradio", reason="keras-vae[explore] is not installed")
     from keras_vae.explorer import app
 
-    built = app.build(Explorer(make_run(*settings))).config["components"]
+    built = app.build(explored(*settings)).config["components"]
     assert ", ".join(part["props"]["label"] for part in built if part["type"] == "tabitem") == tabs
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("settings", "has_lines"), [(VQ, False), (LADDER, True)])
 def test_other_architectures_offer_the_methods_that_apply(
-    settings: tuple[str, ...], has_lines: bool, make_run: MakeRun, frames: tuple[Array, Array]
+    settings: tuple[str, ...], has_lines: bool, explored: Explored, frames: tuple[Array, Array]
 ) -> None:
-    explorer = Explorer(make_run(*settings))
+    explorer = explored(*settings)
     assert (explorer.has_vector, explorer.has_plane, explorer.has_lines) == (False, False, has_lines)
     explorer.warm_up()
     analysis = explorer.analyzer.analyze(frames[0][0])

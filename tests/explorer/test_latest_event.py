@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from explorer_runs import CLASSIC, MakeRun
 from PIL import Image
 
 from helpers import on_tensorflow
@@ -35,8 +34,8 @@ REQUESTS = 'performance.getEntriesByType("resource").filter((e) => e.name.endsWi
 
 
 @pytest.fixture(scope="module")
-def run(make_run: MakeRun) -> Run:
-    return make_run(*CLASSIC)
+def run(classic_run: Run) -> Run:
+    return classic_run
 
 
 @pytest.fixture(scope="module")

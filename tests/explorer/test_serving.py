@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from explorer_runs import CLASSIC, MakeRun
 from PIL import Image
 
 from helpers import on_tensorflow
@@ -53,15 +52,14 @@ def served(*words: object, cwd: Path | None = None, **variables: str) -> Iterato
         process.communicate(timeout=30)
 
 
-@pytest.fixture(scope="module")
-def run(make_run: MakeRun) -> Run:
-    return make_run(*CLASSIC)
+@pytest.fixture
+def run(classic_run: Run) -> Run:
+    return classic_run
 
 
-@pytest.fixture(scope="module")
-def address(run: Run) -> Iterator[str]:
-    with served(*VAE, "explore", run.path, "--port", 0) as address:
-        yield address
+@pytest.fixture
+def address(classic_address: str) -> str:
+    return classic_address
 
 
 def fetched(address: str, **headers: str) -> tuple[int, str, Any]:
