@@ -310,8 +310,8 @@ def test_default_proposal_suits_the_model() -> None:
 @pytest.mark.slow
 @on_tensorflow("a slow check of a pretrained model, which test_backends.py compares")
 def test_nll_of_mnist_2d_is_that_of_quadrature(real_mnist: object) -> None:
-    images = sources.load("mnist").test.images[::1000]
-    model, step = load("mnist-2d"), 0.06
+    images = sources.load("mnist").test.images[::500]
+    model, step = load("mnist-2d"), 0.04
     axis = np.arange(-5.5, 5.5, step, dtype="float32")
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     pixels = images.reshape(len(images), -1) / 255.0
