@@ -103,12 +103,18 @@ def split_images(images: Array) -> Splits:
 
 
 @pytest.fixture(scope="session")
-def shared_run(shared_images: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_splits(shared_images: Array) -> Splits:
+    """The original of `splits`, which no test may change."""
+    return split_images(shared_images)
+
+
+@pytest.fixture(scope="session")
+def shared_run(shared_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The original of `trained_run`, which no test may change."""
     from helpers import small
     from keras_vae import train
 
-    return train(small(), split_images(shared_images), tmp_path_factory.mktemp("trained") / "run").path
+    return train(small(), shared_splits, tmp_path_factory.mktemp("trained") / "run").path
 
 
 @pytest.fixture
@@ -117,6 +123,14 @@ def trained_run(shared_run: Path, tmp_path: Path) -> "Run":
     from keras_vae import Run
 
     return Run(Path(shutil.copytree(shared_run, tmp_path / "trained")))
+
+
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a report contain one figure: drawing all of them takes longer than a small training."""
+    from keras_vae.report import plots
+
+    monkeypatch.setattr(plots, "available_plots", lambda context: ("curves",))
 
 
 @pytest.fixture

@@ -101,6 +101,7 @@ def test_an_interrupted_table_resumes_only_with_the_same_file(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems reject such names")
+@pytest.mark.usefixtures("all_figures")
 def test_names_that_are_not_utf_8_work_from_training_to_tables(vae: Vae, tmp_path: Path) -> None:
     rng, parent = np.random.default_rng(0), os.fsencode(tmp_path) + b"/par\xe9nt\n"
     for index in range(30):

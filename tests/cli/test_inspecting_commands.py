@@ -48,6 +48,7 @@ def test_plot_draws_every_kind(options: list[str], vae: Vae, run: Path) -> None:
     assert np.asarray(Image.open(outcome.out.strip())).std() > 0
 
 
+@pytest.mark.usefixtures("all_figures")
 def test_plot_all_draws_every_plot_that_the_run_supports(vae: Vae, run: Path) -> None:
     outcome = vae("plot", run, "all", "--out", "figs")
     assert outcome.code == 0, outcome.err

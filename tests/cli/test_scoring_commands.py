@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import SMALL, Vae, assert_rejected
+from cli_helpers import Vae, assert_rejected
 from PIL import Image
 
 from helpers import on_tensorflow
@@ -198,14 +198,8 @@ def test_watch_survives_broken_and_growing_files(vae: Vae, run: Path) -> None:
     assert outcome.err.splitlines()[-1] == "stopped: 2 images scored, 4 not readable"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "conditional_run")
 def test_watch_conditions_files_on_their_folder_or_on_the_label(vae: Vae) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (30, 9, 7), dtype="uint8")
-    for index, image in enumerate(images):
-        path = Path("pets") / ("cat", "dog")[index % 2] / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    assert vae("train", "--data", "pets", "--set", "model.condition=label", *SMALL, "--out", "run").code == 0
     for name in ("cat/a.png", "dog/a.png"):
         save_image(Path("in") / name, 5)
     words = ("score", "run", "--watch", "in", "--out", "w.csv", "--samples", 2)
@@ -234,19 +228,20 @@ def test_invalid_watch_calls_are_rejected(vae: Vae, run: Path) -> None:
 
 @pytest.mark.slow
 def test_kills_lose_no_row_and_repeat_none(run: Path) -> None:
-    for index in range(120):
+    count = 60
+    for index in range(count):
         save_image(Path(f"in/{index:03}.png"), index)
     words = ("score", str(run), "--watch", "in", "--out", "w.csv", "--samples", "2")
     code = "from keras_vae.cli import main, watching; watching.INTERVAL = 0.05; watching._CHUNK = 3; main()"
     rng, reported, kills = np.random.default_rng(0), set[str](), 0
-    while len(reported) < 120 and kills < 12:
+    while len(reported) < count and kills < 12:
         process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        for _ in range(int(rng.integers(5, 40))):
+        for _ in range(int(rng.integers(5, 25))):
             line = process.stdout.readline()
             if line:
                 reported.add(line.split()[0])
-            if len(reported) == 120:
+            if len(reported) == count:
                 break
         time.sleep(rng.random() * 0.02)
         process.kill()
@@ -257,4 +252,4 @@ def test_kills_lose_no_row_and_repeat_none(run: Path) -> None:
     print(f"{kills} kills, {len(names)} rows")
     assert len(names) == len(set(names))
     assert reported <= set(names), "a printed row must be in the table"
-    assert len(names) == 120
+    assert len(names) == count

@@ -1,81 +1,91 @@
 """`vae train`."""
 
+import contextlib
 import importlib.util
+import io
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import SMALL, Vae, assert_rejected
+from cli_helpers import SMALL, Outcome, Vae, assert_rejected
 from PIL import Image
 
 from helpers import on_tensorflow
+from keras_vae.cli import app
 from keras_vae.evaluation import diagnostics
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
 
 
-def test_train_on_a_folder_reports_the_data_and_prints_the_result(vae: Vae, folder: Path) -> None:
-    outcome = vae("train", "--data", folder, *SMALL)
+@pytest.fixture(scope="module")
+def training(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A working folder with the run of a training without `--out`, and the output of its command."""
+    place, out, err = tmp_path_factory.mktemp("training"), io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(place)
+        code = app(["train", "--data", str(folder), "--set", "name=my run", *SMALL], standalone_mode=False)
+    return place, Outcome(code or 0, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def trained_outcome(training: tuple[Path, Outcome], vae: Vae, tmp_path: Path) -> Outcome:
+    """The output of the training command, in a working folder with its run."""
+    shutil.copytree(training[0], tmp_path, dirs_exist_ok=True)
+    return training[1]
+
+
+def test_train_on_a_folder_reports_the_data_and_prints_the_result(trained_outcome: Outcome) -> None:
+    outcome = trained_outcome
     assert outcome.code == 0, outcome.err
     assert "25 train · 2 validation · 3 test · 9×7×1" in outcome.err
     assert "reconstruction" in outcome.err
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["run", "runs/classic"]
+    assert lines[0].split(maxsplit=1) == ["run", "runs/my run"]
     assert "negative_elbo" in lines[1]
     assert "nats per image" in lines[1]
     assert "not a normalized likelihood" in outcome.out
-    assert Path("runs/classic/report.html").is_file()
-    # The next one finds a free name.
-    assert vae("train", "--data", folder, *SMALL).out.splitlines()[0].split() == ["run", "runs/classic-2"]
+    assert Path("runs/my run/report.html").is_file()
 
 
-def test_train_ends_with_one_line_per_problem(vae: Vae, folder: Path) -> None:
-    outcome = vae("train", "--data", folder, "--out", "r", *SMALL)
-    findings = json.loads(vae("doctor", "r", "--json").out)
+def test_train_ends_with_one_line_per_problem(vae: Vae, trained_outcome: Outcome) -> None:
+    findings = json.loads(vae("doctor", "runs/my run", "--json").out)
     assert "unsuitable likelihood" in {finding["name"] for finding in findings}
-    problems, _, _ = outcome.err.partition("next:\n")
+    problems, _, _ = trained_outcome.err.partition("next:\n")
     lines = problems.splitlines()[-len(findings) - 1 :]
     assert lines[0].startswith(f"{len(findings)} problem")
-    assert "`vae doctor r`" in lines[0]
+    assert "`vae doctor 'runs/my run'`" in lines[0]
     for line, finding in zip(lines[1:], findings, strict=True):
         name, _, observation = line.strip().partition(": ")
         assert name == finding["name"]
         assert finding["observation"].startswith(observation)
-    assert all(finding["name"] in Path("r/report.html").read_text() for finding in findings)
+    assert all(finding["name"] in Path("runs/my run/report.html").read_text() for finding in findings)
 
 
-def test_train_without_problems_says_so(vae: Vae, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[object] = []
-    monkeypatch.setattr(diagnostics, "diagnose", lambda *given, **__: calls.append(given) or ())
-    assert "no problems found\nnext:\n" in vae("train", "--data", folder, *SMALL).err
-    # The report shows the same findings: the run is diagnosed once.
-    assert len(calls) == 1
-
-
-def test_train_ends_with_commands_that_work(vae: Vae, folder: Path) -> None:
-    outcome = vae("train", "--data", folder, "--out", "my run", *SMALL)
-    _, _, suggested = outcome.err.partition("next:\n")
+def test_train_ends_with_commands_that_work(vae: Vae, trained_outcome: Outcome) -> None:
+    _, _, suggested = trained_outcome.err.partition("next:\n")
     commands = [shlex.split(line.split("  ")[1]) for line in suggested.splitlines()]
-    assert [words[:3] for words in commands] == [["vae", name, "my run"] for name in ("explore", "sample", "evaluate")]
+    names = ("explore", "sample", "evaluate")
+    assert [words[:3] for words in commands] == [["vae", name, "runs/my run"] for name in names]
     assert vae(*commands[1][1:]).code == 0
     assert Path("samples.png").is_file()
-    assert "next:" not in vae("train", "--data", folder, "--out", "r", "--json", *SMALL).err
+
+
+def test_train_finds_a_free_name_and_prints_json(vae: Vae, folder: Path, trained_outcome: Outcome) -> None:
+    outcome = vae("train", "--data", folder, "--set", "name=my run", "--json", *SMALL)
+    answer = json.loads(outcome.out)
+    assert answer["run"] == "runs/my run-2"
+    assert answer["evaluation"]["likelihood"]["images"] == 3
+    assert "next:" not in outcome.err
 
 
 def test_a_longer_training_of_the_same_experiment_works_as_the_doctor_suggests(vae: Vae, run: Path) -> None:
     outcome = vae("train", run / "experiment.toml", "--set", "training.epochs=2", "--out", "longer")
     assert outcome.code == 0, outcome.err
     assert "2 of 2 epochs" in vae("info", "longer").out
-
-
-def test_train_prints_json(vae: Vae, folder: Path) -> None:
-    outcome = vae("train", "--data", folder, "--out", "r", "--json", *SMALL)
-    answer = json.loads(outcome.out)
-    assert answer["run"] == "r"
-    assert answer["evaluation"]["likelihood"]["images"] == 3
 
 
 def test_training_without_held_out_data_is_reported(vae: Vae, folder: Path) -> None:
@@ -98,10 +108,17 @@ def test_resuming_a_complete_run_changes_nothing(vae: Vae, run: Path) -> None:
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_trackers_record_the_training_and_its_results(vae: Vae, folder: Path) -> None:
+def test_trackers_record_the_training_and_its_results_and_no_problems_are_stated(
+    vae: Vae, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorboard")
+    calls: list[object] = []
+    monkeypatch.setattr(diagnostics, "diagnose", lambda *given, **__: calls.append(given) or ())
     outcome = vae("train", "--data", folder, "--out", "run", "--tracker", "tensorboard", *SMALL)
     assert outcome.code == 0, outcome.err
+    assert "no problems found\nnext:\n" in outcome.err
+    # The report shows the same findings: the run is diagnosed once.
+    assert len(calls) == 1
     assert "recorded in tensorboard: tensorboard --logdir run/tensorboard\n" in outcome.err
     assert list(Path("run/tensorboard").glob("events.out.tfevents.*"))
     assert Path("run/tensorboard/projector_config.pbtxt").is_file()

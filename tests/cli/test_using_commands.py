@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_helpers import SMALL, Vae, assert_rejected
-from PIL import Image
 
 from helpers import on_tensorflow
 from keras_vae import load
 from keras_vae.core import tables
 from keras_vae.data import sources
 from keras_vae.runs.experiment import Experiment
+from keras_vae.training.trainer import train
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
 
@@ -105,14 +105,9 @@ def test_unfinished_run_is_rejected(command: str, vae: Vae, run: Path) -> None:
     )
 
 
-def test_labels_of_another_folder_are_matched_by_name(vae: Vae, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for index in range(30):
-        path = Path("pets") / ("cat", "dog", "horse")[index % 3] / f"{index:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (9, 7), dtype="uint8")).save(path)
-    outcome = vae("train", "--data", "pets", "--set", "model.condition=label", *SMALL, "--out", "run")
-    assert outcome.code == 0, outcome.err
+@pytest.mark.usefixtures("conditional_run")
+def test_labels_of_another_folder_are_matched_by_name(vae: Vae, pets: Path) -> None:
+    shutil.copytree(pets, "pets")
     shutil.copytree("pets", "fewer", ignore=shutil.ignore_patterns("cat"))
     codes = {}
     for source in ("pets", "fewer"):
@@ -134,7 +129,8 @@ def test_label_option_conditions_images_without_labels(vae: Vae) -> None:
     images = np.random.default_rng(0).integers(0, 256, (30, 9, 7), dtype="uint8")
     np.savez("labeled.npz", images=images, labels=np.arange(30) % 3)
     np.savez("unlabeled.npz", images=images[:4])
-    assert vae("train", "--data", "labeled.npz", "--set", "model.condition=label", *SMALL, "--out", "run").code == 0
+    experiment = Experiment.preset("classic").with_overrides([*SMALL[1::2], "model.condition=label"])
+    train(experiment.with_overrides(["data.source=labeled.npz"]), out="run")
     for words in (("encode", "run"), ("score", "run", "--samples", 2), ("reconstruct", "run")):
         outcome = vae(*words, "--data", "unlabeled.npz", "--out", "rejected.npz")
         assert_rejected(outcome, "the images have no labels; give the label that run needs with --label")

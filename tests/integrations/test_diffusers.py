@@ -221,6 +221,7 @@ def test_models_with_masks_are_refused(tmp_path: Path) -> None:
         to_diffusers(model, tmp_path / "out")
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_command_line_fine_tunes_the_decoder_and_exports_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.integrations.hub import copy_files
 from keras_vae.integrations.trackers.pictures import draw
 from keras_vae.integrations.trackers.projector import sprite
+from keras_vae.report import plots
 from keras_vae.training.validation import averaged_weights
 
 for name in ("tensorboard", "wandb", "mlflow"):
@@ -50,7 +51,13 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def recorded(shared_images: Array, services: Path) -> Run:
     """A run like `shared_run`, recorded by every tracker."""
     images, out = images_of(shared_images), services / "recorded"
-    with trackers.TensorBoard() as tensorboard, trackers.WandB() as wandb, trackers.MLflow() as mlflow:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        trackers.TensorBoard() as tensorboard,
+        trackers.WandB() as wandb,
+        trackers.MLflow() as mlflow,
+    ):
+        patch.setattr(plots, "available_plots", lambda context: ("curves", "samples"))
         run = train(small(), images, out, callbacks=[tensorboard, wandb, mlflow])
         evaluate(run, images, EvaluationConfig(samples=0), stages=["likelihood"])
         write_report(run, images)
@@ -59,10 +66,11 @@ def recorded(shared_images: Array, services: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def from_tensorboard(shared_images: Array, tmp_path: Path) -> Run:
+@pytest.fixture(scope="module")
+def from_tensorboard(shared_images: Array, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run like `shared_run`, recorded by TensorBoard."""
-    return train(small(), images_of(shared_images), tmp_path / "run", callbacks=[trackers.TensorBoard()])
+    out = tmp_path_factory.mktemp("tensorboard") / "run"
+    return train(small(), images_of(shared_images), out, callbacks=[trackers.TensorBoard()])
 
 
 def events(run: Run, tag: str) -> list[tuple[int, Any]]:

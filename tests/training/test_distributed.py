@@ -13,6 +13,7 @@ import pytest
 from keras import ops
 
 from helpers import on_jax
+from keras_vae.cli import app
 from keras_vae.core.backend.cluster import ClusterPlan
 from keras_vae.core.errors import InputError
 from keras_vae.runs.run import Run
@@ -100,8 +101,9 @@ def whole(cluster: Cluster) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_model_of_one(cluster: Cluster, whole: Path) -> None:
-    subprocess.run([*TRAIN, *ARGUMENTS, "--out", "one"], cwd=cluster.folder, check=True, capture_output=True)
+def test_two_processes_train_the_model_of_one(cluster: Cluster, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cluster.folder)
+    app(["train", *ARGUMENTS, "--out", "one"], standalone_mode=False)
     one, two = Run(cluster.folder / "one"), Run(whole)
     assert two.environment["num_processes"] == 2
     assert two.is_complete

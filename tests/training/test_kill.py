@@ -14,12 +14,15 @@ from keras import ops
 
 from helpers import on_tensorflow
 from keras_vae import load
+from keras_vae.cli import app
 from keras_vae.runs.run import Run
 
-KILLS = 5
-# Enough epochs that training takes much longer than importing Keras.
-EPOCHS = 30
-COMMAND = [sys.executable, "-c", "from keras_vae.cli import main; main()", "train"]
+SIGNALS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
+"""Exit codes by signal."""
+
+# Enough that none of the processes that are killed completes the last one.
+EPOCHS = 24
+PROGRAM = [sys.executable, "-c", "from keras_vae.cli import main; main()"]
 SETTINGS = ["model.network.widths=[4, 8]", f"training.epochs={EPOCHS}", "training.batch_size=128", "training.keep=best"]
 ARGUMENTS = [
     "--data",
@@ -34,26 +37,31 @@ def epochs(run: Path) -> int:
     return len(Run(run).metrics.get("epoch", []))
 
 
+def vae(*arguments: str) -> None:
+    """Run `vae …` in this process."""
+    app(list(arguments), standalone_mode=False)
+
+
 @pytest.mark.slow
 def test_training_killed_at_random_moments_resumes_to_a_bitwise_equal_run(tmp_path: Path) -> None:
-    subprocess.run([*COMMAND, *ARGUMENTS, "--out", str(tmp_path / "whole")], check=True, capture_output=True)
+    vae("train", *ARGUMENTS, "--out", str(tmp_path / "whole"))
     assert epochs(tmp_path / "whole") == EPOCHS
 
     cut, rng, completed = tmp_path / "cut", random.Random(0), []
-    for kill in range(KILLS):
+    for sent, code in SIGNALS.items():
         arguments = ["--resume", str(cut)] if cut.exists() else [*ARGUMENTS, "--out", str(cut)]
-        done, process = epochs(cut), subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
+        done, process = epochs(cut), subprocess.Popen([*PROGRAM, "train", *arguments], stderr=subprocess.DEVNULL)
         # Kill at any moment after at least one more epoch: within a step, between epochs, or while a file is written.
         while epochs(cut) <= done:
             assert process.poll() is None, "training ended before it could be killed"
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.25))
-        process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[kill % 3])
-        assert process.wait() in ((-signal.SIGKILL,), (143,), (130,))[kill % 3]
+        time.sleep(rng.uniform(0, 0.1))
+        process.send_signal(sent)
+        assert process.wait() == code
         completed.append(epochs(cut))
         assert not Run(cut).is_complete
     assert completed == sorted(set(completed)), "every attempt must complete further epochs"
-    subprocess.run([*COMMAND, "--resume", str(cut)], check=True, capture_output=True)
+    vae("train", "--resume", str(cut))
 
     whole, resumed = Run(tmp_path / "whole"), Run(cut)
     models = whole.load_model(), resumed.load_model()
@@ -67,12 +75,13 @@ def test_training_killed_at_random_moments_resumes_to_a_bitwise_equal_run(tmp_pa
 
 @pytest.mark.slow
 @on_tensorflow("the table does not depend on the backend")
-def test_killed_encoding_resumes_with_the_first_missing_block(tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), dtype="uint8")
+def test_killed_encoding_resumes_with_the_first_missing_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (16_000, 28, 28), dtype="uint8")
     np.save(tmp_path / "images.npy", images)
-    command = [*COMMAND[:-1], "encode", "mnist-2d", "--data", "images.npy", "--out", "z.npz"]
+    command = ["encode", "mnist-2d", "--data", "images.npy", "--out", "z.npz"]
     part = tmp_path / ".z.npz.part"
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*PROGRAM, *command], stderr=subprocess.DEVNULL)
     try:
         while not (part / "000000003.npz").exists():
             assert process.poll() is None, "the encoding ended before it could be killed"
@@ -85,7 +94,7 @@ def test_killed_encoding_resumes_with_the_first_missing_block(tmp_path: Path) ->
     with np.load(part / "000000001.npz") as block:
         marked = {**block, "z_mean": block["z_mean"] + 100}
     np.savez(part / "000000001.npz", **marked)
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    vae(*command)
     with np.load(tmp_path / "z.npz") as table:
         codes = table["z_mean"]
     assert not part.exists()

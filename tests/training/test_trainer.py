@@ -20,6 +20,21 @@ from keras_vae.runs.run import Run
 from keras_vae.training.trainer import resume, train
 
 
+@pytest.fixture(scope="module")
+def shared_cut(shared_splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The original of `cut`, which no test may change."""
+    path = tmp_path_factory.mktemp("cut") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), shared_splits, path, callbacks=[Interrupt(1, 0)])
+    return path
+
+
+@pytest.fixture
+def cut(shared_cut: Path, tmp_path: Path) -> Run:
+    """A copy of a run that was interrupted after its first epoch."""
+    return Run.open(shutil.copytree(shared_cut, tmp_path / "run"))
+
+
 def test_training_writes_only_weights_and_metrics(trained_run: Run, splits: Splits) -> None:
     run = trained_run
     assert run.is_complete
@@ -203,10 +218,8 @@ def test_full_disk_leaves_a_run_that_resumes(
     assert_equal_runs(resume(run, splits), trained_run)
 
 
-def test_resume_rejects_other_images_and_another_backend(splits: Splits, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
-    run = Run.open(tmp_path / "run")
+def test_resume_rejects_other_images_and_another_backend(cut: Run, splits: Splits) -> None:
+    run = cut
     other = splits._replace(train=splits.train.subset(np.arange(16)[::-1], "train"))
     with pytest.raises(InputError, match="not the images on which"):
         resume(run, other)
@@ -244,10 +257,8 @@ def test_missing_checkpoint_is_not_replaced_by_a_training_from_the_start(splits:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other shapes", "fewer arrays", "no optimizer", "no metrics"])
-def test_damaged_checkpoint_is_reported_in_one_line(damage: str, splits: Splits, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
-    run = Run.open(tmp_path / "run")
+def test_damaged_checkpoint_is_reported_in_one_line(damage: str, cut: Run, splits: Splits) -> None:
+    run = cut
     file = run.path / "checkpoint" / "state.npz"
     if damage == "truncated":
         file.write_bytes(file.read_bytes()[:-100])
@@ -275,10 +286,8 @@ def test_run_that_is_deleted_during_training_is_reported(splits: Splits, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_with_other_versions_is_announced_and_recorded(splits: Splits, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(small(), splits, tmp_path / "run", callbacks=[Interrupt(1, 0)])
-    run = Run.open(tmp_path / "run")
+def test_resuming_with_other_versions_is_announced_and_recorded(cut: Run, splits: Splits) -> None:
+    run = cut
     current = run.environment["versions"]
     started = current | {"keras": "3.1.0", "numpy": "2.0.0"}
     files.write_text(run.path / "environment.json", json.dumps(run.environment | {"versions": started}))

@@ -1,5 +1,6 @@
 """Exported folders: their content, running the graphs in other programs, and invalid calls."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 from test_graphs import MODELS, SHAPE
 
-from keras_vae import VAE, Experiment, Run, load
+from keras_vae import VAE, Run, load
+from keras_vae.cli import app
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli
 from keras_vae.components.priors import ConditionalNormal
@@ -26,7 +28,6 @@ from keras_vae.integrations.export import export, exporter
 from keras_vae.integrations.export.card import snippet
 from keras_vae.integrations.export.formats import FORMATS
 from keras_vae.networks import Conv
-from keras_vae.training import trainer
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
 
@@ -59,23 +60,24 @@ def model() -> VAE:
     return vae
 
 
+@pytest.fixture(scope="module")
+def exported(model: VAE, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that returns the exported model in a format, in a folder of its name that no test may change."""
+    return functools.cache(lambda form: export(model, needs(form), tmp_path_factory.mktemp("exported") / form))
+
+
 @pytest.fixture(
-    scope="module",
     params=["keras", "onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litert", "savedmodel"))],
 )
-def folder(request: pytest.FixtureRequest, model: VAE, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The exported model, in a folder with the name of the format."""
-    form = needs(request.param)
-    return export(model, form, tmp_path_factory.mktemp("exported") / form)
+def folder(request: pytest.FixtureRequest, exported: Callable[[str], Path]) -> Path:
+    """The exported model in each format."""
+    return exported(request.param)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one epoch on the digits data set."""
-    experiment = Experiment.preset("classic").with_overrides(
-        ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
-    )
-    return trainer.train(experiment, out=tmp_path_factory.mktemp("runs") / "run").path
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Run:
+    """A copy of the run."""
+    return Run(Path(shutil.copytree(trained, tmp_path / "run")))
 
 
 def test_graphs_of_all_formats_compute_the_same_as_the_model(folder: Path, model: VAE) -> None:
@@ -134,8 +136,8 @@ def test_onnx_pads_transposed_convolutions_as_keras_does_if_their_input_size_is_
         np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
 
 
-def test_manifest_and_card_describe_the_graphs(model: VAE, tmp_path: Path) -> None:
-    folder = export(model, needs("onnx"), tmp_path / "out")
+def test_manifest_and_card_describe_the_graphs(exported: Callable[[str], Path]) -> None:
+    folder = exported("onnx")
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     encoder, decoder = manifest["graphs"]["encoder"], manifest["graphs"]["decoder"]
     assert encoder["inputs"]["images"]["shape"] == [None, 9, 11, 1]
@@ -199,31 +201,35 @@ def test_graphs_contain_no_random_operation(folder: Path) -> None:
         assert not [kind for kind in found if any(word in kind.lower() for word in ("random", "bernoulli", "multinom"))]
 
 
-def test_manifest_of_a_run_names_its_origin(trained: Path) -> None:
-    folder = export(Run.open(trained), "keras")
-    assert folder == trained / "export" / "keras"
+def test_manifest_of_a_run_names_its_origin(run: Run) -> None:
+    folder = export(run, "keras")
+    assert folder == run.path / "export" / "keras"
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-    environment = json.loads((trained / "environment.json").read_text("utf-8"))
+    environment = json.loads((run.path / "environment.json").read_text("utf-8"))
     assert manifest["name"] == "run"
     assert manifest["data"]["checksum"] == environment["data"]["checksum"]
-    assert manifest["model"]["checksum"] == Run(trained).model_fingerprint()["checksum"]
+    assert manifest["model"]["checksum"] == run.model_fingerprint()["checksum"]
     assert manifest["parity"]["num_images"] == 64
     assert manifest["parity"]["source"] == "digits, test split"
     with pytest.raises(InputError, match="exists; choose another name, or replace it with --force"):
-        export(trained, "keras")
-    (folder / "old").write_text("old")
-    assert export(trained, "keras", force=True) == folder
-    assert not (folder / "old").exists()
-    assert [path.name for path in folder.parent.iterdir()] == ["keras"]
+        export(run.path, "keras")
 
 
-def test_run_without_its_images_is_verified_on_random_images(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_without_its_images_is_verified_on_random_images_and_replaces_an_export(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gone(*args: object) -> None:
         raise InputError("no such file")
 
     monkeypatch.setattr(Run, "load_splits", gone)
-    folder = export(trained, "keras", trained.parent / "elsewhere")
+    folder = run.path / "export" / "keras"
+    folder.mkdir(parents=True)
+    for name in ("manifest.json", "old"):
+        (folder / name).write_text("{}")
+    assert export(run.path, "keras", force=True) == folder
     assert json.loads((folder / "manifest.json").read_text())["parity"]["source"] == "random pixels"
+    assert not (folder / "old").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["keras"]
 
 
 def test_graph_that_differs_from_the_model_leaves_no_files(
@@ -273,7 +279,7 @@ def test_converter_error_is_reported_in_one_line(model: VAE, tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_invalid_exports_are_rejected(model: VAE, trained: Path, tmp_path: Path) -> None:
+def test_invalid_exports_are_rejected(model: VAE, run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="format = 'onxx': unknown; did you mean 'onnx'"):
         export(model, "onxx", tmp_path / "out")
     with pytest.raises(InputError, match="out = None"):
@@ -284,13 +290,9 @@ def test_invalid_exports_are_rejected(model: VAE, trained: Path, tmp_path: Path)
     (tmp_path / "precious" / "thesis.txt").write_text("years")
     with pytest.raises(InputError, match=": not an earlier export"):
         export(model, "keras", tmp_path / "precious", force=True)
-    run = Run(trained)
     run.write_checkpoint({"weights": []}, {})
-    try:
-        with pytest.raises(InputError, match="is unfinished; complete it with `vae train --resume"):
-            export(run, "keras", tmp_path / "out")
-    finally:
-        shutil.rmtree(run.path / "checkpoint")
+    with pytest.raises(InputError, match="is unfinished; complete it with `vae train --resume"):
+        export(run, "keras", tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert"])
@@ -315,9 +317,11 @@ print(json.dumps([keras.backend.backend(), np.asarray(codes["z_mean"]).tolist()]
 
 
 @pytest.mark.slow
-def test_keras_format_runs_on_another_backend_without_this_package(model: VAE, tmp_path: Path) -> None:
+def test_keras_format_runs_on_another_backend_without_this_package(
+    model: VAE, exported: Callable[[str], Path], tmp_path: Path
+) -> None:
     pytest.importorskip("jax", reason="the extra jax is not installed")
-    folder = export(model, "keras", tmp_path / "out")
+    folder = exported("keras")
     images = np.full((2, 9, 11, 1), 255, "uint8")
     np.save(tmp_path / "images.npy", images)
     done = subprocess.run(
@@ -332,28 +336,26 @@ def test_keras_format_runs_on_another_backend_without_this_package(model: VAE, t
     np.testing.assert_allclose(codes, model.encode(images, condition=0).z_mean, atol=1e-5)
 
 
+TRAIN = """
+from keras_vae import Experiment, train
+
+settings = ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
+train(Experiment.preset("classic").with_overrides(settings), out="run")
+"""
+
+
 @pytest.mark.slow
-def test_run_trained_on_jax_is_exported_by_the_command(tmp_path: Path) -> None:
+def test_run_trained_on_jax_is_exported_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("jax", reason="the extra jax is not installed")
     needs("onnx")
 
-    def vae(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", "from keras_vae.cli import main; main()", *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"KERAS_BACKEND": "jax"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    small = ("--set", "training.epochs=1", "--set", "model.network.widths=[2, 3]", "--set", "training.batch_size=256")
-    vae("train", "classic", "--data", "digits", *small, "--out", "run")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-c", TRAIN], env=os.environ | {"KERAS_BACKEND": "jax"}, check=True)
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["backend"] == "jax"
-    out = vae("export", "run", "--format", "onnx")
-    assert "run/export/onnx/encoder.onnx" in out
+    app(["export", "run", "--format", "onnx"], standalone_mode=False)
+    assert "run/export/onnx/encoder.onnx" in capsys.readouterr().out
     graph = FORMATS["onnx"].load(str(tmp_path / "run/export/onnx/encoder.onnx"))
     images = np.full((2, 28, 28, 1), 9, "uint8")
     expected = load(tmp_path / "run").encode(images).z_mean

@@ -1,6 +1,7 @@
 """The `score` graph, against closed forms and the model, and the percentiles in the manifest."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,13 @@ import pytest
 from scipy.special import xlog1py, xlogy
 from test_graphs import MODELS, conditions, randomized
 
-from keras_vae import VAE, Experiment, Run
+from keras_vae import VAE, Run
 from keras_vae.core.errors import InputError
 from keras_vae.core.typing import Array
 from keras_vae.integrations.export import export, exporter
 from keras_vae.integrations.export.formats import FORMATS
 from keras_vae.models.base import BaseVAE
 from keras_vae.networks import Conv
-from keras_vae.training import trainer
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="`vae export` computes with TensorFlow")
 
@@ -95,11 +95,8 @@ def test_runtimes_compute_the_score_of_every_kind_of_model(name: str, images: Ar
         assert np.abs(changed - found["score"]).max() > 1e-3
 
 
-def test_percentiles_and_threshold_are_those_of_the_training_images(tmp_path: Path) -> None:
-    experiment = Experiment.preset("classic").with_overrides(
-        ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
-    )
-    run = trainer.train(experiment, out=tmp_path / "run")
+def test_percentiles_and_threshold_are_those_of_the_training_images(trained: Path, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(trained, tmp_path / "run")))
     folder = export(run, "savedmodel", false_positive_rate=0.2)
     manifest, training = load_manifest(folder)["score"], run.load_splits().train
     assert manifest["reference"] == {"source": "digits, train split", "num_images": len(training)}
@@ -114,14 +111,13 @@ def test_percentiles_and_threshold_are_those_of_the_training_images(tmp_path: Pa
     assert (scores > limit["value"]).mean() == pytest.approx(0.2, abs=2 / len(scores))
 
 
-def test_run_without_its_training_images_has_no_percentiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_without_its_training_images_has_no_percentiles(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gone(run: Run) -> None:
         raise InputError("data = photos: not the images on which run was trained")
 
-    experiment = Experiment.preset("classic").with_overrides(
-        ["data.source=digits", "training.epochs=1", "model.network.widths=[2, 3]", "training.batch_size=256"]
-    )
-    run = trainer.train(experiment, out=tmp_path / "run")
+    run = Run(Path(shutil.copytree(trained, tmp_path / "run")))
     monkeypatch.setattr(Run, "load_splits", gone)
     folder = export(run, "savedmodel")
     manifest = load_manifest(folder)
