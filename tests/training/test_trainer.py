@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_training_writes_only_weights_and_metrics(trained_run: Run, splits: Spli
     assert environment["backend"] == keras.backend.backend()
     assert environment["versions"]["keras"] == keras.__version__
     assert environment["data"]["images"] == {"train": 16, "validation": 4, "test": 4}
-    assert environment["parameters"] == {"model": sum(w.size for w in run.load_model().trainable_weights)}
+    assert environment["parameters"] == {"model": sum(math.prod(w.shape) for w in run.load_model().trainable_weights)}
 
 
 def test_training_loads_the_images_of_an_experiment_file_and_uses_the_first_unused_folder(
