@@ -139,7 +139,7 @@ def test_guidance_extrapolates_from_the_velocity_without_a_condition() -> None:
         found = built(conditions=3, guidance=guidance).velocity(points, 0.3, conditions)
         np.testing.assert_allclose(to_numpy(found), expected, atol=1e-5)
     # Without a condition, its value has no effect.
-    other = to_numpy(prior.conditional_velocity(points, _rows(0.3), conditions[::-1], 0.0))
+    other = to_numpy(prior.conditional_velocity(points, _rows(0.3), ops.flip(conditions, axis=0), 0.0))
     np.testing.assert_allclose(other, free, atol=1e-6)
 
 
