@@ -79,9 +79,11 @@ class AutoregressivePrior(ComponentLayer, keras.Model):
 
     def log_prob(self, indices: Tensor, condition: Tensor = None) -> Tensor:
         """Return the log-probabilities, (N,), in nats, of maps of indices (N, rows, columns)."""
-        # Not by `call`, which would hold one more value per code and position.
-        losses = ops.sparse_categorical_crossentropy(indices, self._logits(indices, condition), from_logits=True)
-        return -ops.sum(losses, axis=(1, 2))
+        log_probs = ops.log_softmax(self._logits(indices, condition))
+        # Not by `ops.sparse_categorical_crossentropy`: if TensorFlow's operations are deterministic, as after a
+        # training, ONNX Runtime computes NaN from its graph.
+        chosen = ops.one_hot(indices, log_probs.shape[-1]) * log_probs
+        return ops.sum(ops.sum(chosen, axis=-1), axis=(1, 2))
 
     def sample(self, n: int, generator: np.random.Generator, condition: Array | None = None) -> Array:
         r"""Sample maps of indices, position by position, in a compiled loop.

@@ -22,6 +22,7 @@ from keras_vae.cli import app
 from keras_vae.components.conditions import ClassLabel
 from keras_vae.components.likelihoods import Bernoulli
 from keras_vae.components.priors import ConditionalNormal
+from keras_vae.core import backend
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.integrations.export import export, exporter
@@ -107,6 +108,9 @@ def test_graphs_of_all_formats_compute_the_same_as_the_model(folder: Path, model
 
 def test_codes_of_a_quantized_model_are_exported(tmp_path: Path) -> None:
     # The scores of all other quantizers are exported in test_score.py.
+    # As after a training in the same process.
+    backend.enable_determinism()
+    keras.utils.set_random_seed(0)
     model, form = MODELS["residual"](), needs("onnx")
     exported = export(model, form, tmp_path / "out")
     graph = json.loads((exported / "manifest.json").read_text("utf-8"))["graphs"]["encoder"]
