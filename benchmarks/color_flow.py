@@ -133,7 +133,7 @@ def measure(run: Run, model: VAE, splits: Splits, seed: int, steps: int) -> dict
     distances |= {"covered": covered}
     result = {"model": run.name, "seed": seed, "steps": epochs * steps_per_epoch(prior, len(dataset))}
     result |= {"minutes": round(minutes, 1), "processor_minutes": round(processor / 60, 1), "images": count}
-    print(json.dumps(result | {name: round(value, 2) for name, value in distances.items()}), flush=True)
+    print(json.dumps(result | {name: round(value, 4) for name, value in distances.items()}), flush=True)
     return {"covered": covered, "minutes": minutes}
 
 

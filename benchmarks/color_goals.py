@@ -41,7 +41,7 @@ class Goal:
         judge: Maps the rows of one part to its verdict.
         has_seeds: Whether the module accepts `--seeds`.
         folder: Argument that selects where the module keeps trained models, if it does.
-        resumes: Whether the module goes on with the models that are already in this folder.
+        resumes: Whether the module reuses the models in this folder.
     """
 
     module: str
@@ -114,9 +114,9 @@ def judge_flow(part: str, rows: Sequence[Row]) -> Verdict:
     covered, minutes = ([row[name] for row in rows] for name in ("covered", "minutes"))
     return Verdict(
         f"flow matching, {part}",
-        "covers at least 50 % in 10 minutes",
+        "covers at least 50 % in 10 minutes, every seed",
         f"{mean_and_error([100 * share for share in covered], '%', 0)} in {mean_and_error(minutes, 'minutes', 1)}",
-        statistics.mean(covered) >= 0.5 and max(minutes) <= 10,
+        min(covered) >= 0.5 and max(minutes) <= 10,
     )
 
 

@@ -96,6 +96,7 @@ def sharp_rows(distance: float, psnr: float) -> list[dict[str, Any]]:
         ("codes", "simvq", [{"code_usage": 0.96}], True, "96.0 %"),
         ("codes", "ema", [{"code_usage": 0.1}], None, "10.0 %"),
         ("flow", "emoji", [{"covered": 0.6, "minutes": 9.0}, {"covered": 0.6, "minutes": 11.0}], False, "60 ± 0 %"),
+        ("flow", "emoji", [{"covered": 0.4, "minutes": 9.0}, {"covered": 0.8, "minutes": 9.0}], False, "60 ± 20 %"),
         (
             "missing",
             "digits",
