@@ -173,7 +173,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 @pytest.mark.parametrize(
     ("words", "titles"),
     [
-        (["sample", "-n", "2"], ["loading run", "drawing 2 images"]),
+        (["sample", "-n", "2"], ["loading run", "computing batches"]),
         (["plot", "samples", "-n", "2"], ["loading run", "drawing samples"]),
         (["evaluate", "--samples", "2", "--stages", "likelihood"], ["loading run", "K = 2", "figures"]),
         (["doctor"], ["encoding images"]),
