@@ -104,6 +104,14 @@ def test_component_may_be_given_by_its_name_only() -> None:
         ),
         ("model.priors.components=3", "model.priors.components = 3: no such setting; did you mean 'prior'?"),
         (
+            "model.image_losses[0].weight=2",
+            "model.image_losses[0].weight = 2: a list is set as a whole; pass model.image_losses = [ … ]",
+        ),
+        (
+            'model.image_losses={name="adversarial"}',
+            "a table, not a list of tables; pass it in brackets, as [{ … }]",
+        ),
+        (
             "training.epochs.x=3",
             "training.epochs = 30 is not a table; set training.epochs itself",
         ),

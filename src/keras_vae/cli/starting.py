@@ -64,7 +64,10 @@ def initial_experiment(source: str | None, init: str | None, initial: "VAE | Non
         raise InputError(f"--init = {init}: contains no experiment; name a preset or an experiment file as well")
     from keras_vae.runs.run import Run
 
-    experiment = Run.open(init).experiment
+    try:
+        experiment = Run.open(init).experiment
+    except InputError as error:
+        raise InputError(f"--init = {init}: {str(error).removeprefix(f'run = {init}: ')}") from None
     return experiment.model_copy(update={"name": f"{experiment.name}-tuned"})
 
 

@@ -92,6 +92,8 @@ def problem(error: ErrorDetails) -> str:
         case "dict_type" | "model_type" | "model_attributes_type":
             return "not a table; pass a table"
         case "list_type" | "tuple_type":
+            if isinstance(error["input"], Mapping):
+                return "a table, not a list of tables; pass it in brackets, as [{ … }]"
             return "not a list; pass a list, such as [32, 64]"
         case "literal_error":
             return unknown_problem(error["input"], re.findall("'([^']*)'", limits["expected"]))
@@ -126,6 +128,9 @@ def unknown_setting(table: type[ConfigModel], keys: Sequence[str], value: Any) -
         if nested is None:
             break
         inner, outer = nested, [*outer, key]
+    if "[" in key:
+        name = _dotted([*outer, key.partition("[")[0]])
+        return InputError(f"{_dotted(keys)} = {shown(value)}: a list is set as a whole; pass {name} = [ … ]")
     accepted = inner.model_fields
     elsewhere = [name for name in dotted_names(table) if name.rpartition(".")[2] == keys[-1]]
     hint = suggestion(key, accepted) or (f"did you mean '{elsewhere[0]}'? " if elsewhere else "")

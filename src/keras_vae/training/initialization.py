@@ -33,7 +33,7 @@ def load_initial(experiment: Experiment) -> BaseVAE | None:
     try:
         return load(source)
     except InputError as error:
-        raise InputError(f"training.init = {source}: {error}") from None
+        raise InputError(f"training.init = {source}: {str(error).removeprefix(f'run = {source}: ')}") from None
 
 
 def read_initial(run: Run) -> BaseVAE | None:
