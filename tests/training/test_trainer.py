@@ -90,7 +90,10 @@ def test_training_accepts_the_name_of_a_preset_and_loads_its_images(
         (),
         ("training.keep=best", "training.precision=mixed_bfloat16", "training.ema_window=0.9"),
         ("training.skip_non_finite=true", "training.ema_window=0.9"),
-        ("training.ema_window=0.9", 'model.image_losses=[{name="adversarial", start=0.5, widths=[4, 8]}]'),
+        (
+            "training.ema_window=0.9",
+            'model.image_losses=[{name="perceptual", features="random"}, {name="adversarial", start=0.5, widths=[4]}]',
+        ),
     ],
 )
 def test_resumed_training_is_bitwise_equal_to_an_uninterrupted_one(
