@@ -3,9 +3,9 @@
     make bench                      # or: python -m benchmarks
     python -m benchmarks --quick    # one turn instead of three
 
-Contenders take turns, each in its own process, so that changes in the machine's speed affect all of them. The results
-are written to benchmarks/results.md (the best value of each contender, and its ratio to keras-vae) and
-benchmarks/results.json (all measurements). keras-vae runs with its default settings.
+Contenders take turns, each in its own process, so that changes in the machine's speed affect all of them. After each
+measurement, the results are written to benchmarks/results.md (the best value of each contender, and its ratio to
+keras-vae) and benchmarks/results.json (all measurements). keras-vae runs with its default settings.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 from benchmarks import contenders, measures
 from benchmarks.workload import BATCH_SIZE, FLOP_PER_STEP
+from keras_vae.core.files import write_text
 from keras_vae.core.progress import track
 
 HERE = Path(__file__).parent
@@ -84,8 +86,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Results:
-    """Return all measurements by name, one per turn."""
+def measure(turns: int, seconds: float, quick: bool, only: Sequence[str], save: Callable[[Results], None]) -> Results:
+    """Return all measurements by name, one per turn, and save them after each one."""
     tasks: dict[str, Callable[[], Any]] = {}
     for name, contender in contenders.ALL.items():
         if not contenders.missing(contender):
@@ -106,6 +108,7 @@ def measure(turns: int, seconds: float, quick: bool, only: Sequence[str]) -> Res
         measured = task()
         if measured is not None:
             results[name].append(measured)
+            save(results)
     return results
 
 
@@ -278,13 +281,21 @@ def main() -> None:
     names = [*contenders.ALL, *measures.MEASURES, *STARTS]
     if unknown := sorted(set(arguments.only) - set(names)):
         parser.error(f"--only {' '.join(unknown)}: choose from {', '.join(names)}")
-    started = time.perf_counter()
-    results, about = measure(turns, seconds, arguments.quick, arguments.only), machine()
     options = ["--quick"] * arguments.quick + [f"--turns {turns}", f"--seconds {seconds:g}"]
     command = " ".join(["python -m benchmarks", *options, *(["--only", *arguments.only] if arguments.only else [])])
-    report = format_report(results, about, command)
-    (arguments.out / "results.md").write_text(report, "utf-8")
-    (arguments.out / "results.json").write_text(json.dumps({"machine": about, "results": results}) + "\n", "utf-8")
+    started, about, out = time.perf_counter(), machine(), arguments.out
+
+    def save(results: Results) -> None:
+        write_text(out / "results.json", json.dumps({"machine": about, "results": results}) + "\n")
+        write_text(out / "results.md", format_report(results, about, command))
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        parser.error(f"--out = {out}: cannot be written ({error.strerror}); choose another folder")
+    report = format_report(measure(turns, seconds, arguments.quick, arguments.only, save), about, command)
     print(report)
     print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
 

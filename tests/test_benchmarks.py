@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import __main__ as benchmark
 from benchmarks import color, color_goals, color_missing
 
 from helpers import on_tensorflow
@@ -34,6 +35,32 @@ def test_quick_benchmark_writes_its_measurements(tmp_path: Path) -> None:
     assert ours > 0
     assert "the same, both in float32" in report
     assert str(tmp_path) not in report
+
+
+def test_results_are_written_after_each_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, written = tmp_path / "new" / "folder", []
+
+    def measured(*_: object) -> tuple[None, float]:
+        file = out / "results.json"
+        written.append(json.loads(file.read_text())["results"] if file.exists() else None)
+        return None, 2.0
+
+    monkeypatch.setattr(benchmark, "run", measured)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--turns", "2", "--only", "help", "--out", str(out)])
+    benchmark.main()
+    assert written == [None, {"help": [{"seconds": 2.0}]}]
+    assert "| `vae --help`, s | 2.00 |" in (out / "results.md").read_text()
+
+
+def test_folder_of_the_results_is_checked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(benchmark, "run", lambda *_: pytest.fail("measured before the folder was checked"))
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "help", "--out", str(tmp_path / "file")])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert f"--out = {tmp_path / 'file'}: cannot be written" in capsys.readouterr().err
 
 
 @on_tensorflow("the page uses the backend of the run")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from helpers import on_tensorflow
 from keras_vae.cli import app
+from keras_vae.core import backend
 from keras_vae.evaluation import diagnostics
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
@@ -88,13 +89,18 @@ def test_a_longer_training_of_the_same_experiment_works_as_the_doctor_suggests(v
     assert "2 of 2 epochs" in vae("info", "longer").out
 
 
-def test_training_without_held_out_data_is_reported(vae: Vae, folder: Path) -> None:
+def test_training_without_held_out_data_or_in_a_slow_precision_is_reported(
+    vae: Vae, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "preferred_precision", lambda: "float32")
     Path("mine.toml").write_text(
         f'name = "mine"\n[data]\nsource = "{folder}"\nholdout = false\n'
         '[model]\nlatent_dim = 1\nnetwork = { name = "conv", widths = [2] }\n[training]\nepochs = 1\nbatch_size = 4\n'
     )
-    outcome = vae("train", "mine.toml")
+    outcome = vae("train", "mine.toml", "--set", "training.precision=mixed_bfloat16")
     assert outcome.code == 0, outcome.err
+    (warning,) = (line for line in outcome.err.splitlines() if "bfloat16" in line)
+    assert warning.startswith("training.precision = 'mixed_bfloat16': slower than float32")
     assert "no held-out data" in outcome.err
     assert "no held-out data" in outcome.out
     assert "no held-out data" in vae("info", "runs/mine").out

@@ -23,6 +23,7 @@ from keras_vae.networks import Conv
 from keras_vae.runs.build import build_model, resolve
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Run
+from keras_vae.runs.validate import validate
 from keras_vae.training import trainer
 from keras_vae.training.batches import ShuffledBatches
 
@@ -50,6 +51,18 @@ def test_auto_precision_is_bfloat16_if_the_processor_supports_it(
     assert {layer.compute_dtype for layer in model.encoder.layers if "conv" in layer.name} == {
         expected.removeprefix("mixed_")
     }
+
+
+def test_precision_that_is_slower_than_float32_causes_a_warning(images: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = split(Dataset.from_arrays(images, name="frames"), None, validation=4, test_size=4, holdout=True, seed=0)
+    settings = ["training.batch_size=8", "training.precision=mixed_bfloat16"]
+    resolved = resolve(Experiment().with_overrides(settings), DatasetInfo.from_splits(splits))
+    monkeypatch.setattr(backend, "preferred_precision", lambda: "float32")
+    with pytest.warns(UserWarning, match=r"^training.precision = 'mixed_bfloat16': slower .*; use .* 'auto'"):
+        validate(resolved, splits)
+    monkeypatch.setattr(backend, "preferred_precision", lambda: "mixed_bfloat16")
+    with warnings.catch_warnings(action="error"):
+        validate(resolved, splits)
 
 
 @on_tensorflow("only TensorFlow uses the flags of the processor")

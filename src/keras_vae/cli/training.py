@@ -297,7 +297,7 @@ def _train(
     terminal, watched = console() if leads else Console(quiet=True), Run(path)
     rows = TrainingProgress(terminal, experiment.training.epochs)
 
-    def warn(message: object) -> None:
+    def warn(message: object, *_: Any, **__: Any) -> None:
         terminal.print(str(message), style="yellow", highlight=False, soft_wrap=True)
 
     findings = ShowFindings(
@@ -307,6 +307,8 @@ def _train(
         with StopOnSignal() as stop, _opened(trackers, warn) as opened, warnings.catch_warnings():
             # These are printed as notes.
             warnings.filterwarnings("ignore", ".* was started with other versions")
+            # One line each, without the place in the code.
+            warnings.showwarning = warn
             callbacks = [rows, findings, stop, *opened]
             if resumes:
                 for note in (*trainer.notes_on_resuming(watched), *notes_on_resuming(watched, trackers)):

@@ -1,5 +1,6 @@
 """Checks of an experiment before any weight is created."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,7 @@ def validate(experiment: ResolvedExperiment, splits: Splits) -> None:
     check_classes(components["condition"], splits)
     check_missing(components["likelihood"], splits)
     check_starts(components["image_losses"], experiment.num_steps)
+    check_precision(settings.training)
 
 
 def check_validation_images(training: TrainingConfig, splits: Splits) -> None:
@@ -59,6 +61,16 @@ def check_batch_size(training: TrainingConfig, num_images: int) -> None:
         raise InputError(
             f"training.batch_size = {training.batch_size}: there are only {num_images} training images; "
             f"choose at most {num_images}"
+        )
+
+
+def check_precision(training: TrainingConfig) -> None:
+    """Warn if float32 is faster than the chosen precision."""
+    if training.precision == "mixed_bfloat16" and backend.preferred_precision() == "float32":
+        warnings.warn(
+            f"training.precision = 'mixed_bfloat16': slower than float32 on this machine with {backend.name()}; "
+            "use training.precision = 'auto', which selects the faster one",
+            stacklevel=3,
         )
 
 
