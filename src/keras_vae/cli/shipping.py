@@ -69,7 +69,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model as graphs that run without this package, for diffusers, as a web page, or as a Hugging Face Space."""
+    """Export a model as graphs that run without this package, for diffusers, as a web page or a Hugging Face Space."""
     from keras_vae.core.files import check_destination
     from keras_vae.integrations.export.formats import FORMATS
     from keras_vae.runs.run import Run
