@@ -12,10 +12,12 @@ from markupsafe import Markup
 from keras_vae.core.errors import require_packages
 from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.core.progress import Progress, silent
+from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
 from keras_vae.explorer.assets import asset
 from keras_vae.explorer.engine import Engine
 from keras_vae.explorer.explorer import Explorer
+from keras_vae.explorer.plane import View
 from keras_vae.integrations.export import web_runtime
 from keras_vae.integrations.export.decoder import onnx_decoder
 from keras_vae.integrations.export.formats.onnx import ONNX
@@ -101,21 +103,24 @@ def _render(explorer: Explorer, runtime: web_runtime.WebRuntime) -> str:
     codes = plane.codes(view.cell_centers(space.grid_size))
     model = in_float32(explorer.engine.model)
     images = Engine(model, [len(codes)]).decode(codes, label)
+    points = plane.points(space.codes)
+    start = _start(points, view)
     labels, names = (None, ()) if space.dataset is None else (space.dataset.labels, space.dataset.classes)
     drawn = pictures.latent_map(
         images,
         plane,
         view,
-        points=plane.points(space.codes) if len(space.codes) else None,
+        points=points if len(points) else None,
         labels=labels,
         names=names,
-        mark=view.center,
+        mark=start,
         description="map of the latent space; arrow keys move the ring",
         focusable=True,
     )
     data: dict[str, Any] = {
         "imageShape": explorer.image_shape,
         "gridSize": space.grid_size,
+        "start": start,
         "origin": plane.origin.tolist(),
         "basis": plane.basis.tolist(),
         "axes": plane.names,
@@ -147,6 +152,13 @@ def _render(explorer: Explorer, runtime: web_runtime.WebRuntime) -> str:
             "decoder": _packed(onnx_decoder(model, codes, images, label)),
         },
     )
+
+
+def _start(points: Array, view: View) -> tuple[float, float]:
+    """Return the first point inside a view, whose image is that of an actual code; the center if there is none."""
+    inside = points[np.abs(points - np.array(view.center)).max(axis=1) <= view.half]
+    u, v = inside[0].tolist() if len(inside) else view.center
+    return u, v
 
 
 def _sliders(space: "LatentSpace") -> tuple[list[Slider], list[Slider]]:

@@ -9,7 +9,7 @@ const [height, width, channels] = data.imageShape, size = height * width, latent
 const map = document.querySelector(".map"), canvas = map.querySelector(".canvas");
 const [centerU, centerV, half] = map.dataset.view.split(" ").map(Number);
 const sliders = all("input[data-dimension]"), shift = new Float64Array(latentDim);
-let point = [centerU, centerV], label = data.label, decoder = null, isReady = false, isBusy = false, isPointNew = true, rows = [], duration = null;
+let point = data.start, label = data.label, decoder = null, isReady = false, isBusy = false, isPointNew = true, rows = [], duration = null;
 
 // ---- The decoder ----
 
