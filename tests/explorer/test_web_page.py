@@ -75,6 +75,20 @@ def test_the_page_contains_all_it_needs_and_nothing_from_elsewhere(classic_run: 
 
 
 @pytest.mark.usefixtures("fake_runtime")
+def test_latent_maps_are_points_of_the_page_without_sliders(
+    make_run: MakeRun, frames: tuple[Array, Array], tmp_path: Path
+) -> None:
+    network = 'model.network={ name = "autoencoder", widths = [4, 6], groups = 2, latent_channels = 2 }'
+    run = make_run(network, images=frames[0][:, :8, :8])
+    page = (write_web_page(run, tmp_path / "web") / "index.html").read_text("utf-8")
+    data = json.loads(content(page, "data"))
+    shape = run.load_model().latent_shape
+    assert (tuple(data["latentShape"]), len(data["origin"])) == (shape, np.prod(shape))
+    assert "first principal component" in page
+    assert 'type="range"' not in page
+
+
+@pytest.mark.usefixtures("fake_runtime")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -124,6 +124,7 @@ def _render(explorer: Explorer, runtime: web_runtime.WebRuntime) -> str:
         "origin": plane.origin.tolist(),
         "basis": plane.basis.tolist(),
         "axes": plane.names,
+        "latentShape": model.latent_shape,
         "codeName": model.code_name,
         "label": label,
     }
@@ -162,9 +163,13 @@ def _start(points: Array, view: View) -> tuple[float, float]:
 
 
 def _sliders(space: "LatentSpace") -> tuple[list[Slider], list[Slider]]:
-    """Return the sliders of the active and of the inactive dimensions, if the map does not show all dimensions."""
+    """Return the sliders of the active and of the inactive dimensions.
+
+    There are none if the map shows all dimensions, or if they are the entries of a latent map.
+    """
     sliders: tuple[list[Slider], list[Slider]] = [], []
-    for dimension in space.order if space.latent_dim > 2 else ():
+    has_sliders = space.latent_dim > 2 and len(space.engine.model.latent_shape) == 1
+    for dimension in space.order if has_sliders else ():
         step = float(space.steps[dimension])
         reach = float(np.ceil(np.ptp(space.limits[:, dimension]) / 2 / step) * step)
         sliders[not space.is_active(dimension)].append(Slider(dimension, reach, step))

@@ -25,7 +25,7 @@ const load = async () => {
   const session = await ort.InferenceSession.create(new Uint8Array(model));
   decoder = async (codes) => {
     const count = codes.length, inputs = {
-      [data.codeName]: new ort.Tensor("float32", Float32Array.from(codes.flat()), [count, latentDim]),
+      [data.codeName]: new ort.Tensor("float32", Float32Array.from(codes.flat()), [count, ...data.latentShape]),
     };
     if (label !== null) inputs.condition = new ort.Tensor("int32", new Int32Array(count).fill(label), [count]);
     return (await session.run(inputs)).mean_images.data;

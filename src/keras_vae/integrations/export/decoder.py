@@ -21,7 +21,7 @@ def onnx_decoder(model: "BaseVAE", codes: Array, images: Array, label: int | Non
 
     Args:
         model: A model in float32 that has been built.
-        codes: Codes, (N, …).
+        codes: Codes as vectors, (N, latent_dim).
         images: Their mean images, decoded by the model, (N, H, W, C).
         label: The class on which these images are conditioned; None for a model without a condition.
 
@@ -32,7 +32,7 @@ def onnx_decoder(model: "BaseVAE", codes: Array, images: Array, label: int | Non
         RunError: The graph cannot be written, or its images differ from the given ones.
     """
     network = trace(model).networks["decoder"]
-    inputs = {model.code_name: codes}
+    inputs = {model.code_name: codes.reshape(-1, *model.latent_shape)}
     if label is not None:
         inputs["condition"] = np.full(len(codes), label, "int32")
     with tempfile.TemporaryDirectory() as folder:
