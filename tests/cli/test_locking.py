@@ -22,6 +22,7 @@ pytestmark = on_tensorflow("what the commands call is tested on every backend")
         ("sample", "run"),
         ("export", "run", "--format", "keras"),
         ("export", "run", "--format", "space"),
+        ("export", "run", "--format", "web"),
     ],
 )
 def test_run_in_use_is_reported_in_one_line(words: tuple[str, ...], vae: Vae, run: Path) -> None:

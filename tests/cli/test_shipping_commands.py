@@ -44,3 +44,10 @@ def test_export_rejects_invalid_calls_before_writing(vae: Vae, run: Path, tmp_pa
 def test_export_of_a_space_rejects_options_of_graphs(vae: Vae, run: Path) -> None:
     outcome = vae("export", run, "--format", "space", "--json", "--prior", "original")
     assert_rejected(outcome, "--prior, --json: not available with --format space")
+
+
+def test_only_export_of_a_web_page_takes_a_runtime(vae: Vae, run: Path, tmp_path: Path) -> None:
+    outcome = vae("export", run, "--format", "web", "--runtime", tmp_path / "empty")
+    assert_rejected(outcome, "does not contain ort.wasm.bundle.min.mjs and ort-wasm-simd-threaded.wasm")
+    assert_rejected(vae("export", run, "--format", "keras", "--runtime", tmp_path), "--runtime: not available with")
+    assert_rejected(vae("export", run, "--format", "web", "--json"), "--json: not available with --format web")

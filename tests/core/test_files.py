@@ -9,6 +9,7 @@ import pytest
 
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import (
+    cache_folder,
     check_destination,
     printable,
     reading,
@@ -144,3 +145,11 @@ def test_samples_cover_a_file_from_start_to_end(tmp_path: Path) -> None:
     with path.open("rb") as opened:
         parts = samples(opened, 64)[1:]
     assert parts == [content[:4096], content[904:5000]]
+
+
+def test_the_cache_folder_follows_the_environment_variable_or_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("KERAS_VAE_CACHE", "~/elsewhere")
+    assert cache_folder() == Path("/home/somebody/elsewhere")
+    monkeypatch.delenv("KERAS_VAE_CACHE")
+    assert cache_folder() == Path("/home/somebody/.cache/keras-vae")

@@ -9,6 +9,7 @@ from keras import ops
 from keras_vae.components.image_losses import Perceptual
 from keras_vae.components.image_losses.feature_networks import feature_maps, load_feature_network
 from keras_vae.core.errors import InputError
+from keras_vae.core.files import CACHE_VARIABLE
 from keras_vae.data.dataset import Splits
 from keras_vae.evaluation import features
 from keras_vae.evaluation.classifier_file import save_classifier
@@ -16,7 +17,7 @@ from keras_vae.evaluation.classifier_file import save_classifier
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(features.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(features, "_MIN_STEPS", 2)
 
 

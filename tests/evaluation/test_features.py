@@ -248,14 +248,6 @@ def test_a_failure_to_cache_is_noted(splits: Splits, tmp_path: Path, monkeypatch
     assert note == f"the classifier could not be cached in {file / 'cache'}: Not a directory"
 
 
-def test_the_cache_folder_follows_the_environment_variable_or_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
-    monkeypatch.setenv("KERAS_VAE_CACHE", "~/elsewhere")
-    assert features.cache_folder() == Path("/home/somebody/elsewhere")
-    monkeypatch.delenv("KERAS_VAE_CACHE")
-    assert features.cache_folder() == Path("/home/somebody/.cache/keras-vae")
-
-
 def test_without_held_out_images_half_of_them_are_reserved(dark_and_bright: Dataset, trainings: list[int]) -> None:
     whole = split(dark_and_bright, None, validation=0.0, test_size=0.0, holdout=False, seed=0)
     details = classifier_features(whole).describe()

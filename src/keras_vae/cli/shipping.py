@@ -36,6 +36,7 @@ class Target(StrEnum):
     KERAS = "keras"
     DIFFUSERS = "diffusers"
     SPACE = "space"
+    WEB = "web"
 
 
 class InputDtype(StrEnum):
@@ -61,16 +62,22 @@ def export(
         ),
     ] = 0.05,
     prior: PriorOption = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="ONNX Runtime Web's files for web. Default: the cache, or npm."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model as verified graphs that run without this package, for diffusers, or as a Hugging Face Space."""
+    """Export a model as graphs that run without this package, for diffusers, as a web page or a Hugging Face Space."""
     from keras_vae.core.files import check_destination
     from keras_vae.integrations.export.formats import FORMATS
     from keras_vae.runs.run import Run
 
     if form.value in FORMATS:
         FORMATS[form.value].check_installed()
+    if runtime is not None and form is not Target.WEB:
+        raise InputError(f"--runtime: not available with --format {form.value}; leave it out")
     opened = open_to_write(run) if out is None else Run.open(run)
     folder = out or opened.path_to_write("export") / form.value
     if form.value not in FORMATS:
@@ -80,7 +87,7 @@ def export(
         }
         if unused := [f"--{name}" for name, value in graph_options.items() if value]:
             raise InputError(f"{', '.join(unused)}: not available with --format {form.value}; leave it out")
-        print(_write_folder(opened, form, folder, force=force))
+        print(_write_folder(opened, form, folder, runtime=runtime, force=force))
         return
     check_destination(folder, force=force, marker="manifest.json", kind="export")
     import_keras(Backend.TENSORFLOW)
@@ -118,13 +125,17 @@ def export(
     )
 
 
-def _write_folder(run: "Run", form: Target, folder: Path, *, force: bool) -> Path:
-    """Write a format that consists of the model instead of graphs, and return its folder."""
+def _write_folder(run: "Run", form: Target, folder: Path, *, runtime: Path | None, force: bool) -> Path:
+    """Write a format that consists of the model instead of graphs, and return its folder or page."""
     if form is Target.SPACE:
         from keras_vae.explorer import write_space
 
         return write_space(run, folder, force=force)
     import_keras(Backend.TENSORFLOW)
+    if form is Target.WEB:
+        from keras_vae.explorer import write_web_page
+
+        return write_web_page(run, folder, runtime=runtime, force=force, progress=progress()) / "index.html"
     from keras_vae.integrations.diffusers import to_diffusers
 
     return to_diffusers(run, folder, force=force)

@@ -12,6 +12,9 @@ from typing import BinaryIO
 from keras_vae.core.errors import InputError, RunError, first_line
 from keras_vae.core.locks import locked
 
+CACHE_VARIABLE = "KERAS_VAE_CACHE"
+"""Environment variable that names the folder of cached files."""
+
 _UNFINISHED = re.compile(r"\..*\.(\d+)\.part(\.\w+)?", re.DOTALL)
 """Names of the temporary files of `replacing`."""
 
@@ -70,6 +73,14 @@ def _unescape(match: re.Match[str]) -> str:
     if byte:
         return chr(number + 0xDC00 if (number := int(byte, 16)) >= 0x80 else number)
     return chr(int(code, 16)) if code else {"n": "\n", "r": "\r", "t": "\t"}[letter]
+
+
+def cache_folder() -> Path:
+    """Return the folder for files that can be computed or downloaded again.
+
+    This is `$KERAS_VAE_CACHE`, or `~/.cache/keras-vae` by default.
+    """
+    return Path(os.environ.get(CACHE_VARIABLE) or os.path.join("~", ".cache", "keras-vae")).expanduser()
 
 
 @contextlib.contextmanager

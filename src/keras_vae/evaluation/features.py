@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from keras_vae.core import backend, tracing
 from keras_vae.core.errors import InputError, RunError, unknown
-from keras_vae.core.files import replacing
+from keras_vae.core.files import cache_folder, replacing
 from keras_vae.core.progress import Progress, silent
 from keras_vae.core.typing import Array, ImageShape, Tensor
 from keras_vae.data.dataset import Dataset, Splits
@@ -24,7 +23,6 @@ from keras_vae.models.batching import fitting_batch_size
 
 Name = Literal["classifier", "random", "inception"]
 
-CACHE_VARIABLE = "KERAS_VAE_CACHE"
 RECIPE = 2
 """Version of the classifier: increment it when its network, its training or its file format changes."""
 
@@ -208,12 +206,6 @@ def classifier_features(splits: Splits, *, seed: int = 0, progress: Progress = s
         "accuracy_split": test.split,
     }
     return Features("classifier", _feature_layers(network), details, notes, reserved.images)
-
-
-def cache_folder() -> Path:
-    """Return the folder for cached classifiers: `$KERAS_VAE_CACHE`, or `~/.cache/keras-vae` by default."""
-    value = os.environ.get(CACHE_VARIABLE)
-    return Path(value or os.path.join("~", ".cache", "keras-vae")).expanduser()
 
 
 def _default_features(splits: Splits, seed: int, progress: Progress) -> Features:

@@ -1,4 +1,4 @@
-"""A local web page to explore a trained model (Gradio)."""
+"""Web pages to explore a trained model: one served on this machine (Gradio), and one that needs no server."""
 
 from typing import TYPE_CHECKING
 
@@ -6,10 +6,11 @@ if TYPE_CHECKING:
     from keras_vae.explorer.explorer import Explorer
     from keras_vae.explorer.serving import serve
     from keras_vae.explorer.space import write_space
+    from keras_vae.explorer.web_page import write_web_page
 
-_MODULES = {"Explorer": "explorer", "serve": "serving", "write_space": "space"}
+_MODULES = {"Explorer": "explorer", "serve": "serving", "write_space": "space", "write_web_page": "web_page"}
 
-__all__ = ["Explorer", "serve", "write_space"]
+__all__ = ["Explorer", "serve", "write_space", "write_web_page"]
 
 
 def __getattr__(name: str) -> object:

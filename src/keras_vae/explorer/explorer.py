@@ -115,7 +115,9 @@ class Explorer:
         """
         if not self.has_vector:
             kind = type(self.engine.model).__name__
-            raise InputError(f"model = {kind}: its code is not one vector, so there is no latent map; use a VAE")
+            raise InputError(
+                f"model = {kind}: its code is not one vector, so there is no latent map; use a VAE with a latent vector"
+            )
         return LatentSpace(
             self.engine,
             self.sources.examples,

@@ -97,7 +97,8 @@ def create_app(run: Run, *, host: str = HOST, progress: Progress | None = None) 
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from keras_vae.explorer import app as page
-    from keras_vae.explorer import uploads, widgets
+    from keras_vae.explorer import uploads
+    from keras_vae.explorer.assets import asset
     from keras_vae.explorer.explorer import Explorer
     from keras_vae.explorer.requests import MalformedEventMiddleware, SameOriginMiddleware
 
@@ -119,7 +120,7 @@ def create_app(run: Run, *, host: str = HOST, progress: Progress | None = None) 
         blocks,
         path="/",
         theme=page.THEME,
-        css=widgets.asset("style.css"),
+        css=asset("style.css"),
         max_file_size=uploads.MAX_BYTES,
         show_error=True,
         ssr_mode=False,

@@ -4,7 +4,6 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
 
 import gradio as gr
@@ -14,15 +13,11 @@ from numpy.typing import NDArray
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.typing import Array
 from keras_vae.explorer import pictures
+from keras_vae.explorer.assets import asset
 from keras_vae.explorer.explorer import Explorer
 from keras_vae.explorer.requests import InvalidInput
 
 Levels = NDArray[np.uint8]
-
-
-def asset(name: str) -> str:
-    """Return the content of a file in `assets/`."""
-    return resources.files("keras_vae.explorer").joinpath(f"assets/{name}").read_text("utf-8")
 
 
 def html(content: str = "", *, elem_id: str | None = None, classes: str = "") -> gr.HTML:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_vae.core import backend
 from keras_vae.core.errors import InputError, RunError, first_line, unknown
 from keras_vae.core.files import check_destination, replacing_folder, write_text
 from keras_vae.core.progress import Progress, silent
@@ -75,11 +74,7 @@ def export(
     check_rate(false_positive_rate)
     fmt = FORMATS[format]
     fmt.check_installed()
-    if fmt.backend not in (None, backend.name()):
-        raise InputError(
-            f"format = {format!r}: needs the {fmt.backend} backend, but the current one is {backend.name()}; "
-            f"set KERAS_BACKEND={fmt.backend} before importing Keras, or run `vae export`"
-        )
+    fmt.check_backend()
     if isinstance(source, str | Path):
         path = Path(source).expanduser()
         source = read_model(path) if path.is_file() else Run.open(path)

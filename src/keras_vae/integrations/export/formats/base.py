@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from keras_vae.core.errors import require_packages
+from keras_vae.core.errors import InputError, require_packages
 
 if TYPE_CHECKING:
     import keras
@@ -52,3 +52,17 @@ class Format:
             InputError: A package is missing.
         """
         require_packages(f"format = {self.name!r}", self.packages, self.extra)
+
+    def check_backend(self) -> None:
+        """Check that Keras uses the backend of the format.
+
+        Raises:
+            InputError: It uses another backend.
+        """
+        from keras_vae.core import backend
+
+        if self.backend not in (None, backend.name()):
+            raise InputError(
+                f"format = {self.name!r}: needs the {self.backend} backend, but the current one is {backend.name()}; "
+                f"set KERAS_BACKEND={self.backend} before importing Keras, or run `vae export`"
+            )
