@@ -28,7 +28,7 @@ test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on Tenso
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
 
-docs: $(VENV)/dev.stamp ## Build the documentation site, and write build/docs/html
+docs: $(VENV)/docs.stamp ## Build the documentation site, and write build/docs/html
 	$(BIN)/python -m tools.site
 
 bench: $(VENV)/bench.stamp ## Compare speed with plain Keras, PyTorch and pythae, and write benchmarks/results.md (half an hour)
@@ -54,14 +54,18 @@ $(VENV)/run.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) .
 	@touch $@
 
+$(VENV)/docs.stamp: $(SOURCES) | $(BIN)/python
+	$(INSTALL) '.[docs]'
+	@touch $@ $(VENV)/run.stamp
+
 $(VENV)/dev.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev]'
-	@touch $@ $(VENV)/run.stamp
+	@touch $@ $(VENV)/docs.stamp $(VENV)/run.stamp
 
 $(VENV)/backends.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference]'
-	@touch $@ $(VENV)/dev.stamp $(VENV)/run.stamp
+	@touch $@ $(VENV)/dev.stamp $(VENV)/docs.stamp $(VENV)/run.stamp
 
 $(VENV)/bench.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference,bench]'
-	@touch $@ $(VENV)/backends.stamp $(VENV)/dev.stamp $(VENV)/run.stamp
+	@touch $@ $(VENV)/backends.stamp $(VENV)/dev.stamp $(VENV)/docs.stamp $(VENV)/run.stamp

@@ -153,9 +153,13 @@ def _component_page(kind: str, name: str, cls: type) -> str:
     ]
     if rows:
         lines += ["## Parameters", "", "| parameter | default | meaning |", "|---|---|---|", *rows, ""]
-    users = [f"[`{preset}`](../presets/{preset}.md)" for preset in preset_names() if _uses(preset, kind, name)]
-    if users:
-        lines += ["## Presets that use it", "", f"{', '.join(users)}.", ""]
+    presets = [preset for preset in preset_names() if _uses(preset, kind, name)]
+    if presets:
+        links = [f"[`{preset}`](../presets/{preset}.md)" for preset in presets]
+        lines += ["## Presets that use it", "", f"{', '.join(links)}.", ""]
+    pictures = {preset: re.search(r"^!\[.+\]\(.+\)$", _run(preset), re.MULTILINE) for preset in presets}
+    for preset, picture in [(preset, picture[0]) for preset, picture in pictures.items() if picture][:1]:
+        lines += [picture, "", f"A run of the preset [`{preset}`](../presets/{preset}.md), with its numbers.", ""]
     return "\n".join(lines)
 
 
