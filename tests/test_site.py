@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tools.site import api, components, navigation, pages
+from tools.site import api, components, navigation, pages, presets
 from tools.site.docstrings import summary, to_rst
 
 import keras_vae
@@ -46,7 +46,7 @@ def test_every_component_and_preset_has_a_page_with_its_parameters() -> None:
                         f"{name}: {parameter}"
                     )
     for name in preset_names():
-        assert "**Do not use it**" in found[f"presets/{name}.md"]
+        assert "**Do not use it**" in presets.pages()[f"presets/{name}.md"]
 
 
 def test_experiment_files_on_the_pages_of_components_select_them() -> None:
@@ -89,7 +89,7 @@ def test_links_of_a_page_lead_to_pages_of_the_site() -> None:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    found = {path.rsplit(".", 1)[0] for path in pages.pages().keys() | components.pages().keys()}
+    found = {path.rsplit(".", 1)[0] for path in pages.pages() | components.pages() | presets.pages()}
     listed = set(re.findall(r"^/(\S+)$", "".join(navigation.appended().values()), re.MULTILINE))
     assert found - listed == {"index"}
 

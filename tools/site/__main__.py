@@ -15,14 +15,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from sphinx.cmd.build import main as sphinx
 
-from tools.site import api, components, navigation, pages
+from tools.site import api, components, navigation, pages, presets
 
 
 def sources() -> dict[str, str]:
     """Return all pages, by their paths on the site."""
-    texts = pages.pages() | components.pages() | api.pages()
-    texts["components.md"] = components.with_links(texts["components.md"])
-    texts["gallery.md"] = components.linked_presets(texts["gallery.md"], "presets/")
+    texts = pages.pages() | components.pages() | presets.pages() | api.pages()
+    texts["components.md"] = presets.with_links(components.with_links(texts["components.md"]), "presets/")
+    texts["gallery.md"] = presets.with_links(texts["gallery.md"], "presets/")
     for path, table_of_contents in navigation.appended().items():
         texts[path] += table_of_contents
     return texts
