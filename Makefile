@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench check format clean
+.PHONY: help demo docs test test-all bench check format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on Tenso
 	KERAS_BACKEND=tensorflow $(PYTEST) tests src
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
+
+docs: $(VENV)/docs.stamp ## Build the documentation site, and write build/docs/html
+	$(BIN)/python -m tools.site
 
 bench: $(VENV)/bench.stamp ## Compare speed with plain Keras, PyTorch and pythae, and write benchmarks/results.md (half an hour)
 	$(BIN)/python -m benchmarks
@@ -51,14 +54,18 @@ $(VENV)/run.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) .
 	@touch $@
 
+$(VENV)/docs.stamp: $(SOURCES) | $(BIN)/python
+	$(INSTALL) '.[docs]'
+	@touch $@ $(VENV)/run.stamp
+
 $(VENV)/dev.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev]'
-	@touch $@ $(VENV)/run.stamp
+	@touch $@ $(VENV)/docs.stamp $(VENV)/run.stamp
 
 $(VENV)/backends.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference]'
-	@touch $@ $(VENV)/dev.stamp $(VENV)/run.stamp
+	@touch $@ $(VENV)/dev.stamp $(VENV)/docs.stamp $(VENV)/run.stamp
 
 $(VENV)/bench.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference,bench]'
-	@touch $@ $(VENV)/backends.stamp $(VENV)/dev.stamp $(VENV)/run.stamp
+	@touch $@ $(VENV)/backends.stamp $(VENV)/dev.stamp $(VENV)/docs.stamp $(VENV)/run.stamp

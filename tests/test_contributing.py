@@ -1,4 +1,4 @@
-"""The example of CONTRIBUTING.md meets the contract of components."""
+"""The example of docs/own-component.md meets the contract of components."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """Write the example file of the guide to an empty folder, and return its path."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "own-component.md").read_text("utf-8"), re.DOTALL)
     path = tmp_path / "my_parts.py"
     path.write_text(code, "utf-8")
     return path

@@ -1,6 +1,7 @@
 """The README and the docs: their commands and code run, their tables are complete, and their links work."""
 
 import functools
+import itertools
 import re
 import shlex
 import sys
@@ -17,7 +18,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8")
 COMPONENTS = (ROOT / "docs" / "components.md").read_text("utf-8")
-KERAS = (ROOT / "docs" / "keras.md").read_text("utf-8")
+PROGRAMS = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("index", "keras", "commands", "components", "migration", "production")),
+]
+"""Pages whose Python code is a complete program."""
 BLOCK = re.compile(r"(?P<mark><!-- not tested here: [^\n]+ -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 SMALLER = ["training.epochs=1", "training.batch_size=16", "model.network.widths=[2, 3]", "model.network.dense_units=4"]
 """Settings of a short training of a small network."""
@@ -31,6 +36,15 @@ def readme_commands() -> Iterator[str]:
             yield from block["code"].strip().splitlines()
 
 
+def commands_of_the_docs() -> Iterator[tuple[str, str]]:
+    """Iterate over the pages of docs/ and the commands in their blocks of code."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for block in BLOCK.finditer(page.read_text("utf-8")):
+            if block["language"] == "bash":
+                lines = block["code"].replace("\\\n", " ").splitlines()
+                yield from ((page.name, line.strip()) for line in lines if line.strip().startswith("vae "))
+
+
 def rows_of_commands() -> list[list[str]]:
     """Return the cells of each row of the table of commands."""
     rows = re.findall(r"^\| (`vae .+) \|$", COMMANDS.replace(r"\|", "│"), re.MULTILINE)
@@ -38,8 +52,8 @@ def rows_of_commands() -> list[list[str]]:
 
 
 def python_code(page: str) -> str:
-    """Return the last Python block of a page."""
-    return [block["code"] for block in BLOCK.finditer(page) if block["language"] == "python"][-1]
+    """Return the Python code of a page."""
+    return "\n".join(block["code"] for block in BLOCK.finditer(page) if block["language"] == "python")
 
 
 @pytest.fixture
@@ -100,6 +114,27 @@ def test_table_of_commands_is_complete_and_its_options_exist() -> None:
     assert listed == set(root.commands)
 
 
+def test_commands_of_the_docs_exist_with_their_options_presets_and_settings() -> None:
+    import typer.main
+
+    from keras_vae.cli import app
+    from keras_vae.runs.experiment import Experiment, preset_names
+
+    root = typer.main.get_command(app)
+    commands = list(commands_of_the_docs())
+    assert len(commands) > 50
+    for page, command in commands:
+        _, name, *rest = shlex.split(command, comments=True)
+        if rest and f"{name} {rest[0]}" in root.commands:
+            name = f"{name} {rest.pop(0)}"
+        options = {option for parameter in root.commands[name].params for option in parameter.opts}
+        assert {word for word in rest if re.match(r"--?[a-z]", word)} <= options, f"{page}: {command}"
+        if name == "train" and rest[0] in preset_names():
+            settings = [value for key, value in itertools.pairwise(rest) if key == "--set"]
+            # A loop of the shell sets $beta.
+            Experiment.preset(rest[0]).with_overrides([setting.replace("$beta", "4") for setting in settings])
+
+
 def test_python_functions_in_the_table_of_commands_exist() -> None:
     import keras_vae.explorer
     import keras_vae.integrations.diffusers
@@ -119,9 +154,7 @@ def test_python_functions_in_the_table_of_commands_exist() -> None:
 
 @pytest.mark.slow
 @on_the_default_backend
-@pytest.mark.parametrize(
-    "page", [README, KERAS, COMMANDS, COMPONENTS], ids=["README", "keras", "commands", "components"]
-)
+@pytest.mark.parametrize("page", PROGRAMS)
 def test_python_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from keras_vae.evaluation import evaluate
     from keras_vae.report.figures.style import STYLE
@@ -130,7 +163,11 @@ def test_python_code_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     # As written, but with a shorter training, a smaller network, and fewer samples.
     settings = ", ".join(f'"{setting}"' for setting in SMALLER)
-    code = python_code(page).replace("epochs=10", "epochs=1").replace('"training.epochs=2"', settings)
+    code = (
+        python_code((ROOT / page).read_text("utf-8"))
+        .replace("epochs=10", "epochs=1")
+        .replace('"training.epochs=2"', settings)
+    )
     monkeypatch.setattr(evaluate, "EvaluationConfig", functools.partial(evaluate.EvaluationConfig, samples=2))
     exec(code, {"__name__": "__main__"})
 

@@ -231,7 +231,7 @@ class Inference(ImageModels, abc.ABC):
         return self._in_batches(terms_of_batch, inputs, batch_size, draws)
 
     def elbo(self, x: Any, *, seed: int = 0, batch_size: int | None = None, condition: Any = None) -> Array:
-        r"""Return an estimate of the evidence lower bound of each image, \(\log p(x|z) - KL(q(z|x) \| p(z))\).
+        r"""Return an estimate of the evidence lower bound of each image, \(\log p(x|z) - \mathrm{KL}(q(z|x) \| p(z))\).
 
         Its expectation over z is at most log p(x). Each value depends on one draw of z, and can exceed log p(x).
 

@@ -66,7 +66,7 @@ class VAEOutput(NamedTuple):
 class VAE(ContinuousCodes):
     r"""A variational autoencoder (Kingma and Welling, arXiv 1312.6114).
 
-    By default, it minimizes the negative evidence lower bound \(-\log p(x|z) + KL(q(z|x) \| p(z))\),
+    By default, it minimizes the negative evidence lower bound \(-\log p(x|z) + \mathrm{KL}(q(z|x) \| p(z))\),
     \(z \sim q(z|x)\), in nats, summed over each image and averaged over images.
     `VAE()` is the classic convolutional model for MNIST. `VAE(latent_dim=8, image_shape=(64, 64, 3), beta=4)` builds
     networks of the same family for other images.

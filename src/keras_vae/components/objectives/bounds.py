@@ -21,7 +21,7 @@ from keras_vae.distributions.latent import ReparameterizedDistribution, SampleWi
 @register("elbo")
 @dataclass(frozen=True)
 class ELBO(Objective):
-    r"""The negative evidence lower bound, \(-\log p(x|z) + \beta \, KL(q(z|x) \| p(z))\).
+    r"""The negative evidence lower bound, \(-\log p(x|z) + \beta \, \mathrm{KL}(q(z|x) \| p(z))\).
 
     β = 1 is the bound itself (Kingma and Welling, arXiv 1312.6114); other weights give the β-VAE (Higgins et al.,
     ICLR 2017). Averaging the KL over D latent dimensions, as in many tutorials, is β = 1/D.
@@ -30,10 +30,10 @@ class ELBO(Objective):
         beta: Weight β ≥ 0 of the rate. It does not depend on the image size.
         schedule: Factor of β at each step; if `capacity` is set, factor of the capacity instead.
         free_bits: Nats λ ≥ 0 per group below which the rate, averaged over the batch, is not reduced further:
-            \(\sum_g \max(\lambda, \overline{KL_g})\) (Kingma et al., arXiv 1606.04934).
+            \(\sum_g \max(\lambda, \overline{\mathrm{KL}_g})\) (Kingma et al., arXiv 1606.04934).
         capacity: Target C ≥ 0 of the rate in nats, or None. With a target, the loss is distortion plus
-            \(\beta \, |\overline{KL} - C|\) (Burgess et al., arXiv 1804.03599). Like the maximum of `free_bits`, it is
-            biased upward in small batches.
+            \(\beta \, |\overline{\mathrm{KL}} - C|\) (Burgess et al., arXiv 1804.03599). Like the maximum of
+            `free_bits`, it is biased upward in small batches.
 
     Raises:
         InputError: A value is negative or not finite, or both `free_bits` and `capacity` are given.
