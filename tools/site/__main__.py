@@ -15,6 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from sphinx.cmd.build import main as sphinx
 
+from keras_vae.core.errors import InputError, RunError
+from keras_vae.explorer import write_web_page
 from tools.site import api, components, navigation, pages, presets
 
 
@@ -28,22 +30,36 @@ def sources() -> dict[str, str]:
     return texts
 
 
+def write_latent_map(folder: Path) -> bool:
+    """Write a latent map that decodes in the browser, and return whether ONNX Runtime Web is available for it."""
+    try:
+        write_web_page("mnist-2d", folder)
+    except (InputError, RunError) as error:
+        print(f"The front page shows a picture instead of the latent map: {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def build(out: Path) -> int:
     """Write the sources and the site into a folder, and return the exit status of Sphinx.
 
     Args:
-        out: The folder. Its folders `source` and `html` are replaced.
+        out: The folder. Its folders `source`, `extra` and `html` are replaced.
     """
-    source, html = out / "source", out / "html"
-    for folder in (source, html):
+    source, extra, html = out / "source", out / "extra", out / "html"
+    for folder in (source, extra, html):
         shutil.rmtree(folder, ignore_errors=True)
-    for path, text in sources().items():
+    extra.mkdir(parents=True)
+    texts = sources()
+    if write_latent_map(extra / "latent-map"):
+        texts["index.md"] = pages.with_latent_map(texts["index.md"])
+    for path, text in texts.items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         (source / path).write_text(text, "utf-8")
     for path, picture in pages.pictures().items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, source / path)
-    configuration = ["-c", str(Path(__file__).parent), "-d", str(out / "doctrees")]
+    configuration = ["-c", str(Path(__file__).parent), "-d", str(out / "doctrees"), "-D", f"html_extra_path={extra}"]
     return sphinx(["--fail-on-warning", "--fresh-env", "--quiet", *configuration, str(source), str(html)])
 
 

@@ -76,6 +76,15 @@ def pages() -> dict[str, str]:
     return found | {"examples/index.md": _list_of_programs()}
 
 
+def with_latent_map(text: str) -> str:
+    """Return the front page with a frame for the page `latent-map/index.html` in place of its picture."""
+    frame = '<iframe class="latent-map" src="latent-map/index.html" title="Latent map of mnist-2d"></iframe>'
+    replaced, count = re.subn(r"^!\[.*\]\(latent-grid\.png\)$", frame, text, flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError("docs/index.md: the picture latent-grid.png is missing")
+    return replaced
+
+
 def pictures() -> dict[str, Path]:
     """Return the images of docs/, by their paths on the site."""
     folder = ROOT / "docs"
