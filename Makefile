@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench check format clean
+.PHONY: help demo test test-all bench check format dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,11 @@ check: $(VENV)/dev.stamp ## Lint, check types, and check imports against the arc
 format: $(VENV)/dev.stamp ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+dist: $(VENV)/dev.stamp ## Build the wheel and the source distribution in dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
