@@ -45,6 +45,7 @@ dist: $(VENV)/dev.stamp ## Build the wheel and the source distribution in dist/,
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/smoke_test.py dist/*.whl
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -4,6 +4,7 @@ import email
 import importlib.util
 import re
 import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -119,3 +120,12 @@ def test_relative_links_become_absolute_in_a_public_repository(hook: ModuleType)
         f"See [the docs]({address}/blob/HEAD/docs/a.md#b), [Keras](https://keras.io) or [below](#below).\n"
     )
     assert hook.described(readme) == "\n\nSee the docs, [Keras](https://keras.io) or [below](#below).\n"
+
+
+@pytest.mark.slow
+def test_every_command_of_an_installed_wheel_runs(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    finished = subprocess.run(
+        [sys.executable, ROOT / "tools" / "smoke_test.py", wheel], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr
