@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 SOURCES := pyproject.toml constraints.txt
+OLDEST := .venv-oldest
+QUICKER := $(addprefix tests/,core components distributions data runs cli/test_app.py integrations/test_sklearn.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench check format dist clean
+.PHONY: help demo test test-all test-oldest bench check format dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +29,9 @@ test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on Tenso
 	KERAS_BACKEND=tensorflow $(PYTEST) tests src
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
+
+test-oldest: $(OLDEST)/dev.stamp ## Run the quicker tests with the oldest dependencies that pyproject.toml allows
+	KERAS_BACKEND=tensorflow $(OLDEST)/bin/python -m pytest -n auto -m "not slow" $(QUICKER)
 
 bench: $(VENV)/bench.stamp ## Compare speed with plain Keras, PyTorch and pythae, and write benchmarks/results.md (half an hour)
 	$(BIN)/python -m benchmarks
@@ -48,7 +53,7 @@ dist: $(VENV)/dev.stamp ## Build the wheel and the source distribution in dist/,
 	$(BIN)/python tools/smoke_test.py dist/*.whl
 
 clean: ## Remove .venv and caches
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -64,6 +69,11 @@ $(VENV)/dev.stamp: $(SOURCES) | $(BIN)/python
 $(VENV)/backends.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference]'
 	@touch $@ $(VENV)/dev.stamp $(VENV)/run.stamp
+
+$(OLDEST)/dev.stamp: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[dev]'
+	@touch $@
 
 $(VENV)/bench.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference,bench]'

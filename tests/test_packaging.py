@@ -94,6 +94,23 @@ def test_metadata_is_complete(metadata: Message, wheel: zipfile.ZipFile) -> None
     assert set(metadata.get_all("Provides-Extra")) == set(PROJECT["optional-dependencies"])
 
 
+def test_citation_and_changelog_name_the_version_and_its_date() -> None:
+    citation = dict(re.findall(r"^([\w-]+): (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE))
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert citation["version"] == __version__
+    assert headings[headings[0] == "Unreleased"] == f"{__version__} - {citation['date-released']}"
+    assert (ROOT / "tests" / "data" / "released" / __version__).is_dir()
+
+
+def test_oldest_constraints_are_the_lower_bounds() -> None:
+    extras = PROJECT["optional-dependencies"]
+    (chosen,) = re.findall(r"keras-vae\[([^]]+)\]", " ".join(extras["dev"]))
+    requirements = [*PROJECT["dependencies"], *(line for name in chosen.split(",") for line in extras[name])]
+    bounds = {line.partition(";")[0].replace(">=", "==") for line in requirements}
+    lines = (ROOT / "constraints-oldest.txt").read_text("utf-8").splitlines()
+    assert {line for line in lines if not line.startswith("#")} == bounds
+
+
 def test_classifiers_name_the_python_versions_from_the_lower_bound_on(metadata: Message) -> None:
     pattern = re.compile(r"Programming Language :: Python :: 3\.(\d+)")
     versions = [int(match[1]) for match in map(pattern.fullmatch, metadata.get_all("Classifier")) if match]
