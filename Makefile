@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --durations 15
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 SOURCES := pyproject.toml constraints.txt
+OLDEST := .venv-oldest
+QUICKER := $(addprefix tests/,core components distributions data runs cli/test_app.py integrations/test_sklearn.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-all bench check format clean
+.PHONY: help demo docs test test-all test-oldest bench check format dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +30,9 @@ test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on Tenso
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
 
+test-oldest: $(OLDEST)/dev.stamp ## Run the quicker tests with the oldest dependencies that pyproject.toml allows
+	KERAS_BACKEND=tensorflow $(OLDEST)/bin/python -m pytest -n auto -m "not slow" $(QUICKER)
+
 docs: $(VENV)/docs.stamp ## Build the documentation site, and write build/docs/html
 	$(BIN)/python -m tools.site
 
@@ -44,8 +49,14 @@ format: $(VENV)/dev.stamp ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+dist: $(VENV)/dev.stamp ## Build the wheel and the source distribution in dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/smoke_test.py dist/*.whl
+
 clean: ## Remove .venv and caches
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +76,11 @@ $(VENV)/dev.stamp: $(SOURCES) | $(BIN)/python
 $(VENV)/backends.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference]'
 	@touch $@ $(VENV)/dev.stamp $(VENV)/docs.stamp $(VENV)/run.stamp
+
+$(OLDEST)/dev.stamp: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[dev]'
+	@touch $@
 
 $(VENV)/bench.stamp: $(SOURCES) | $(BIN)/python
 	$(INSTALL) '.[dev,jax,torch,reference,bench]'

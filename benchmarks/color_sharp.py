@@ -44,12 +44,12 @@ from keras_vae.evaluation.image_quality import measure_image_quality
 settings, seed, out, labeled = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 experiment = Experiment().with_overrides([*settings, f"seed={seed}"])
 splits, _ = load_splits(experiment.data, experiment.seed)
-run = train(experiment, splits, out=out)
 shape = splits.train.image_shape
 features = {"distance": random_features(shape, seed=1)}
 if labeled:
-    others, _ = load_splits(DataConfig(source=labeled, image_size=shape[:2], color="rgb"))
+    others, _ = load_splits(DataConfig(source=labeled, image_size=list(shape[:2]), color="rgb"))
     features["classifier_distance"] = classifier_features(others)
+run = train(experiment, splits, out=out)
 model, measures = run.load_model(), {}
 for name, network in features.items():
     section = measure_image_quality(model, splits, features=network).section

@@ -63,3 +63,14 @@ def test_gallery_lists_every_preset_and_links_to_every_page() -> None:
         if linked:
             assert f"vae train {name}" in (pages / f"{name}.md").read_text("utf-8")
             assert (pages / f"{name}.png").stat().st_size <= 100_000
+
+
+def test_smoke_test_calls_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    smoke_test = tool("smoke_test")
+    smoke_test.check_complete()
+    monkeypatch.delitem(smoke_test.COMMANDS, "impute")
+    with pytest.raises(SystemExit, match=r"differ by: impute$"):
+        smoke_test.check_complete()
+    for name, calls in smoke_test.COMMANDS.items():
+        assert calls
+        assert all(f"{words} ".startswith(f"{name} ") for words in calls)

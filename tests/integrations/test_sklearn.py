@@ -89,7 +89,9 @@ def test_detector_can_be_cloned_and_used_in_a_pipeline() -> None:
     scores = pipeline.decision_function(both)
     assert roc_auc_score(np.repeat([1, 0], 40), scores) == 1
     np.testing.assert_allclose(pipeline.score_samples(both), scores + pipeline[-1].offset_)
-    np.testing.assert_allclose(pipeline.score_samples(both[::-3]), (scores + pipeline[-1].offset_)[::-3], rtol=1e-5)
+    # The typicality is a small difference of thousands of nats.
+    again = pipeline.score_samples(both[::-3])
+    np.testing.assert_allclose(again, (scores + pipeline[-1].offset_)[::-3], rtol=1e-5, atol=1e-3)
 
 
 def test_cloned_detector_keeps_the_weights_of_its_model() -> None:

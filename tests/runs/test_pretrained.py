@@ -1,16 +1,13 @@
 """The pretrained runs: their completeness, size, documented quality, and protection from changes."""
 
 import hashlib
-import json
 import shutil
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hatchling.builders.wheel import WheelBuilder
 
 import keras_vae
 from helpers import on_tensorflow
@@ -193,13 +190,3 @@ def test_pretrained_run_is_read_only() -> None:
     ):
         with pytest.raises(InputError, match=r"read-only; write to Run\.writable_copy\(\)"):
             write()
-
-
-@on_tensorflow("independent of the backend")
-def test_wheel_contains_the_pretrained_runs(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
-    (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
-    with zipfile.ZipFile(wheel) as archive:
-        packaged = {name for name in archive.namelist() if name.startswith("keras_vae/runs/pretrained/")}
-        assert {f"keras_vae/runs/pretrained/{name}/{file}" for name in NAMES for file in FILES} <= packaged
-        assert json.loads(archive.read("keras_vae/runs/pretrained/mnist-2d/evaluation.json"))["likelihood"]["nll"]
