@@ -19,7 +19,7 @@ from keras_vae.cli.common import (
     say,
     working,
 )
-from keras_vae.core.errors import InputError
+from keras_vae.core.errors import InputError, alternatives
 
 if TYPE_CHECKING:
     from keras_vae.runs.run import Run
@@ -48,7 +48,9 @@ class InputDtype(StrEnum):
 
 def export(
     run: RunArgument,
-    form: Annotated[Target, typer.Option("--format", help="The format to write.")],
+    form: Annotated[
+        Target, typer.Option("--format", metavar="FORMAT", help=f"The format to write: {alternatives([*Target])}.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="A new folder. Default: export/FORMAT in the run.")
     ] = None,
