@@ -105,8 +105,12 @@ def test_targets_of_a_conditional_model_are_its_condition(conditional: VAE, imag
     history = conditional.fit(images, LABELS, validation_data=(images, LABELS), batch_size=8, verbose=0).history
     assert history["kl_loss"][0] == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert history["val_kl_loss"][0] == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert conditional.train_on_batch(images, LABELS, return_dict=True)["kl_loss"] == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert conditional.test_on_batch(images, LABELS, return_dict=True)["kl_loss"] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert conditional.train_on_batch(images, LABELS, return_dict=True)["kl_loss"] == pytest.approx(
+        expected, rel=1e-5, abs=1e-6
+    )
+    assert conditional.test_on_batch(images, LABELS, return_dict=True)["kl_loss"] == pytest.approx(
+        expected, rel=1e-5, abs=1e-6
+    )
 
 
 def test_pairs_from_a_source_are_images_and_conditions(conditional: VAE, images: Array) -> None:
