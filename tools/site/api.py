@@ -30,7 +30,7 @@ MODULES = {
     "integrations.hub": ["push", "pull"],
     "integrations.sweep": ["Sweep", "sweep", "write_report"],
     "evaluation.classifier_file": ["save_classifier"],
-    "explorer": ["serve", "write_space"],
+    "explorer": ["serve", "write_space", "write_web_page"],
 }
 """Functions of further modules that the docs use."""
 
