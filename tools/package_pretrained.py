@@ -9,7 +9,7 @@ the file; an evaluation; and some test images with their labels, for use without
 program is interrupted, run it again. A model of color images, from 1,476 pictures of Noto Emoji:
 
     vae train tools/emoji.toml --data emoji.npz --out runs/emoji
-    vae fit-prior runs/emoji --prior flow-matching --set width=128 --set num_blocks=2
+    vae fit-prior runs/emoji --prior flow-matching --set width=128 --set num_blocks=2 --epochs 450
     python tools/package_pretrained.py runs/emoji emoji --bits 9 --included 60 --stages likelihood latents image-quality
 """
 

@@ -18,7 +18,8 @@ from keras_vae.evaluation.likelihood import binarize_if_needed, measure_likeliho
 from keras_vae.evaluation.per_image import load_per_image
 from keras_vae.runs.files import pretrained_names
 
-NAMES = ("mnist-16d", "mnist-2d")
+DIGITS = ("mnist-16d", "mnist-2d")
+NAMES = ("emoji", *DIGITS)
 FILES = {
     *("environment.json", "evaluation.json", "evaluation.npz", "experiment.toml"),
     *("images.npz", "metrics.csv", "model.keras"),
@@ -58,13 +59,14 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_two_runs_are_smaller_than_two_and_a_half_megabytes() -> None:
+def test_pretrained_runs_are_small() -> None:
     assert pretrained_names() == list(NAMES)
-    assert sum(path.stat().st_size for path in TRAINED.rglob("*") if path.is_file()) < 2_500_000
+    sizes = {name: sum(path.stat().st_size for path in (TRAINED / name).iterdir()) for name in NAMES}
+    assert max(sizes.values()) <= 1_500_000, sizes
 
 
 # Mean ELBO in nats of the first 64 images of `images.npz` with seed 0, before the files were rewritten.
-ELBO = {"mnist-2d": -156.33702087402344, "mnist-16d": -92.66633605957031}
+ELBO = {"emoji": 6674.896, "mnist-2d": -156.33702087402344, "mnist-16d": -92.66633605957031}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,9 +76,10 @@ def test_pretrained_weights_have_kept_their_elbo(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pretrained_run_is_complete_and_generates_digits(name: str) -> None:
+def test_pretrained_run_is_complete(name: str) -> None:
     run = Run.open(name)
-    assert {path.name for path in run.path.iterdir()} == FILES
+    fitted = {"fitted.keras"} if name == "emoji" else set()
+    assert {path.name for path in run.path.iterdir()} == FILES | fitted
     assert run.is_complete
     assert run.name == name
     assert len(run.metrics["epoch"]) == run.experiment.training.epochs
@@ -84,17 +87,31 @@ def test_pretrained_run_is_complete_and_generates_digits(name: str) -> None:
     assert not model.compiled
     assert run.evaluation is not None
     assert run.evaluation["model"] == run.model_fingerprint()
-    pictures = model.sample(100, seed=0)
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_samples_look_like_digits(name: str) -> None:
+    pictures = load(name).sample(100, seed=0)
     assert pictures.shape == (100, 28, 28, 1)
     # MNIST's mean is 0.13, and ink is white.
     assert 0.08 < pictures.mean() < 0.2
     assert pictures.max() > 0.95
+    included = sources.load(TRAINED / name / "images.npz").train
+    assert set(included.labels.tolist()) == set(range(10))
+
+
+def test_samples_of_emoji_have_the_colors_of_emoji() -> None:
+    pictures = load("emoji").sample(64, seed=0)
+    included = np.load(TRAINED / "emoji" / "images.npz")["images"] / 255
+    assert pictures.shape == (64, 64, 64, 3)
+    assert np.abs(pictures.mean((0, 1, 2)) - included.mean((0, 1, 2))).max() < 0.08
+    # The channels of a gray picture do not differ.
+    assert np.ptp(pictures, axis=-1).mean() > 0.7 * np.ptp(included, axis=-1).mean()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_included_images_have_the_documented_negative_elbo(name: str) -> None:
     run, included = Run.open(name), sources.load(TRAINED / name / "images.npz").train
-    assert set(included.labels.tolist()) == set(range(10))
     values = -load(name).elbo(observed_levels(run, included.images))
     expected = run.evaluation["likelihood"]["negative_elbo"]["mean"]
     assert values.mean() == pytest.approx(expected, abs=4 * values.std() / np.sqrt(len(values)))
@@ -111,12 +128,12 @@ def test_no_file_contains_a_path_of_the_training_machine(name: str) -> None:
     for file in ("environment.json", "evaluation.json", "experiment.toml"):
         text = (TRAINED / name / file).read_text()
         assert not [word for word in ("/home/", "/root/", "/work/", "/tmp/", "/Users/") if word in text]
-    assert Run.open(name).experiment.data.source == "mnist"
+    assert Run.open(name).experiment.data.source == ("emoji.npz" if name == "emoji" else "mnist")
 
 
 @pytest.mark.slow
 @on_tensorflow("test_backends.py compares the backends")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DIGITS)
 def test_evaluation_reproduces_the_documented_numbers(name: str, real_mnist: Path) -> None:
     run, model = Run.open(name), load(name)
     splits = run.load_splits()
@@ -139,7 +156,9 @@ def test_evaluation_reproduces_the_documented_numbers(name: str, real_mnist: Pat
 
 
 def test_unknown_name_is_rejected_with_a_list_of_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"run = mnist-3d: does not exist; .+ pretrained one: mnist-16d or mnist-2d"):
+    with pytest.raises(
+        InputError, match=r"run = mnist-3d: does not exist; .+ pretrained one: emoji, mnist-16d or mnist-2d"
+    ):
         Run.open("mnist-3d")
     with pytest.raises(InputError, match=r"run = runs/mnist-2d: does not exist"):
         Run.open("runs/mnist-2d")
@@ -154,11 +173,23 @@ def test_folder_of_the_same_name_takes_precedence(tmp_path: Path, monkeypatch: p
 
 @on_tensorflow("independent of the backend")
 def test_reading_commands_use_the_run_in_the_package(vae: Callable[..., tuple[int, str, str]]) -> None:
-    for words in (("info", "mnist-2d"), ("sample", "mnist-2d", "--out", "s.png"), ("compare", *NAMES)):
+    for words in (("info", "mnist-2d"), ("sample", "mnist-2d", "--out", "s.png"), ("compare", *DIGITS)):
         code, _, err = vae(*words)
         assert code == 0, err
     assert sorted(path.name for path in Path().iterdir()) == ["s.png"]
     assert AnomalyDetector("mnist-2d", samples=2).fit(np.zeros((4, 28, 28, 1), "uint8")).offset_
+
+
+@on_tensorflow("independent of the backend")
+def test_commands_that_need_training_images_ask_for_their_file(vae: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = vae("evaluate", "emoji")
+    assert (code, out) == (2, "")
+    missing = "run = emoji: its training images, emoji.npz, are not a part of the package; repeat this in the folder of"
+    assert missing in err
+    np.savez("emoji.npz", x_train=np.zeros((99, 64, 64, 3), "uint8"), x_test=np.zeros((9, 64, 64, 3), "uint8"))
+    code, _, err = vae("evaluate", "emoji")
+    assert code == 2
+    assert "data = emoji.npz: not the images on which" in err
 
 
 @on_tensorflow("independent of the backend")

@@ -87,7 +87,7 @@ RunArgument = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="A run folder, or a pretrained run: mnist-2d or mnist-16d.",
+        help="A run folder, or a pretrained run: mnist-2d, mnist-16d or emoji.",
         autocompletion=completion.runs,
     ),
 ]

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from keras_vae.core.archives import read_npz
 from keras_vae.core.config import ConfigModel
-from keras_vae.core.errors import InputError, suggestion
+from keras_vae.core.errors import InputError, alternatives, suggestion
 from keras_vae.core.files import reading, replacing, replacing_folder, write_text, writing
 from keras_vae.core.locks import locked
 from keras_vae.core.typing import Array
@@ -207,7 +207,7 @@ def find_run(name: str | Path) -> Path:
             hint = suggestion(str(path), [*pretrained_names(), *run_paths()])
             raise InputError(
                 f"run = {path}: does not exist; {hint}train a run with `vae train`, or use a pretrained one: "
-                f"{' or '.join(pretrained_names())}"
+                f"{alternatives(pretrained_names())}"
             )
         path = PRETRAINED / path
     for file in ("experiment.toml", "environment.json"):
