@@ -4,7 +4,7 @@ import functools
 import math
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.reproduce_rows import NOT_MEASURED, ROWS, Row
@@ -190,27 +190,32 @@ def _verdict(row: Row, records: Sequence[Record]) -> str:
 
 
 def _details(row: Row, records: Sequence[Record]) -> str:
-    """Return the command, the machine, the settings, the checksums and what was tried."""
-    machines = list(dict.fromkeys(_machine(record["machine"], row) for record in records))
+    """Return the command, the settings, the machine, the checksums and what was tried."""
+    machines = list(dict.fromkeys(_machine(record, row) for record in records))
     settings = "".join(f" --set {shlex.quote(setting)}" for setting in row.settings)
-    lines = [
-        f"* `{row.name}`: `{records[0]['command']}`. Settings: `vae train {row.preset}{settings}`. "
-        f"{' And: '.join(machines)}."
-    ]
+    training = f"vae train {row.preset} --backend {row.steps[0].backend}{settings}"
+    lines = [f"* `{row.name}`: `{records[0]['command']}`. Settings: `{training}`. {' And: '.join(machines)}."]
     for record in records:
-        if checksum := record["results"].get("train", {}).get("checksum"):
-            lines.append(f"  * SHA-256 of the weights of seed {record['seed']}: `{checksum}`")
+        # The last step of a row of many models has one checksum of all.
+        sums = {name: result["checksum"] for name, result in record["results"].items() if "checksum" in result}
+        shown = {name: sums[name] for name in sums if not name.startswith("without_")}
+        for name, checksum in shown.items():
+            which = f"seed {record['seed']}" + ("" if name == "train" else f", {name}")
+            lines.append(f"  * SHA-256 of the weights of {which}: `{checksum}`")
     if _verdict(row, records) == "missed":
         lines += [f"  * tried: {line}" for line in row.tried]
     return "\n".join(lines)
 
 
-def _machine(machine: Mapping[str, Any], row: Row) -> str:
-    backends = sorted({step.backend for step in row.steps} | ({row.requires} if row.requires else set()))
-    packages = ("python", "keras-vae", "keras", "numpy", *backends)
+def _machine(record: Record, row: Row) -> str:
+    """Return the processor, other devices and the versions in words."""
+    machine, backends = record["machine"], sorted({step.backend for step in row.steps})
+    packages = ("python", "keras-vae", "keras", "numpy", *backends, *([row.requires] if row.requires else []))
     versions = {name.removesuffix("-cpu"): version for name, version in machine["versions"].items()}
     listed = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
-    return f"{machine['processor']}, {machine['cores']} cores; {listed}"
+    devices = record["results"].get("train", {}).get("devices", ())
+    accelerators = "".join(f", {device}" for device in devices if "cpu" not in device.lower())
+    return f"{machine['processor']}, {machine['cores']} cores{accelerators}; {listed}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,5 +1,6 @@
 """`python -m benchmarks.reproduce`: rows, rounding, the page and resuming."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -43,7 +44,7 @@ def record(seed: int, nll: float, **changes: Any) -> dict[str, Any]:
         "command": f"python -m benchmarks.reproduce {row.name}",
         "machine": {"processor": "A processor", "cores": 2, "versions": {"keras": "3.15.1", "jax": "0.10.2"}},
         "results": {
-            "train": {"checksum": f"{seed}abc"},
+            "train": {"checksum": f"{seed}abc", "devices": ["cpu:0", "cuda:0"]},
             "posterior": likelihood(nll),
             "mixture": likelihood(nll - 0.3),
         },
@@ -74,7 +75,7 @@ def test_row_shows_both_estimates_and_its_verdict() -> None:
     assert "99 (6.2), posterior; 99 (6.2), mixture" in line
     assert "| 41 of training, 19 of evaluation | missed |" in line
     assert "SHA-256 of the weights of seed 2: `2abc`" in page
-    assert "A processor, 2 cores; keras 3.15.1, jax 0.10.2" in page
+    assert "A processor, 2 cores, cuda:0; keras 3.15.1, jax 0.10.2" in page
     assert "* `sprites`: " in page.partition("Not measured yet:")[2]
     assert "`mnist-dense`" not in page.partition("Not measured yet:")[2]
 
@@ -211,6 +212,37 @@ def test_area_has_the_error_of_hanley_and_mcneil() -> None:
     images = np.full((2, 2, 2, 1), 255, "uint8")
     half = np.stack([np.full((2, 2, 1), 0.5), np.ones((2, 2, 1))])
     np.testing.assert_allclose(relative_error(images, half), [0.25, 0.0])
+
+
+def test_mean_over_digits_has_an_error_and_a_checksum(tmp_path: Path) -> None:
+    from benchmarks.reproduce_steps import Task, mean_area
+
+    digits = {
+        f"without_{digit}": {"checksum": str(digit), "nll": {"mean": area, "standard_error": 0.03}}
+        for digit, area in enumerate((0.9, 0.5))
+    }
+    found = mean_area(Task(row_named("anomaly"), 0, tmp_path, False, {**digits, "other": {}}))
+    assert found["nll"] == {"mean": 0.7, "standard_error": pytest.approx(0.03 / 2**0.5)}
+    assert found["checksum"] == hashlib.sha256(b"01").hexdigest()
+
+
+def test_samples_are_compared_with_the_best_of_each_distance(tmp_path: Path) -> None:
+    from benchmarks.reproduce_steps import Task, compare_samples
+
+    def distances(frechet: float, kid: float) -> dict[str, Any]:
+        values = {"frechet_distance": frechet, "kid": kid}
+        return {name: {"mean": value, "standard_error": 0.1 * value} for name, value in values.items()}
+
+    done = {
+        "samples": distances(8.0, 3.0),
+        "pythae_VAE": {"normal": distances(20.0, 4.0), "mixture": distances(10.0, 9.0)},
+        "pythae_VAMP": {"normal": distances(30.0, 5.0)},
+    }
+    found = compare_samples(Task(row_named("samples"), 0, tmp_path, False, done))
+    assert found["ratio"] == pytest.approx({"mean": 0.8, "standard_error": 0.8 * 0.1 * 2**0.5})
+    assert found["best_frechet_distance"]["mean"] == 10.0
+    assert found["best_by_frechet_distance"] == "VAE, mixture"
+    assert found["best_by_kid"] == "VAE, normal"
 
 
 @on_tensorflow("the benchmark selects its own backends")
