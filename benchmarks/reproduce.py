@@ -1,6 +1,7 @@
 """Results worth citing: `python -m benchmarks.reproduce ROW` trains, measures and writes a row of docs/results.md.
 
     python -m benchmarks.reproduce all
+    python -m benchmarks.reproduce page                                 # measures nothing, only writes the page
     python -m benchmarks.reproduce sprites --seeds 1 --out runs/mine    # writes to runs/mine, not to docs/
     python -m benchmarks.reproduce all --quick                          # minutes: few images, epochs and draws
 
@@ -164,21 +165,21 @@ def measure(rows: Sequence[Row], seeds: int | None, destination: Destination) ->
 
 
 def check(name: str, seeds: int | None) -> list[Row]:
-    """Return the rows with a name, or all rows.
+    """Return the row with a name, all rows, or none.
 
     Args:
-        name: The name of a row, or `"all"`.
+        name: The name of a row, `"all"`, or `"page"` for no row.
         seeds: Number of seeds, or None.
 
     Raises:
         InputError: There is no such row, the number is below 1, or a package is not installed.
     """
     row = find(name)
-    if row is None and name != "all":
-        raise unknown("ROW", name, ["all", *(row.name for row in ROWS)])
+    if row is None and name not in ("all", "page"):
+        raise unknown("ROW", name, ["all", "page", *(row.name for row in ROWS)])
     if seeds is not None:
         check_count("--seeds", seeds)
-    rows = list(ROWS) if row is None else [row]
+    rows = {"all": list(ROWS), "page": []}.get(name, [row] if row else [])
     for needed in rows:
         packages = [*(step.backend for step in needed.steps), *([needed.requires] if needed.requires else [])]
         for package in packages:
@@ -190,7 +191,7 @@ def check(name: str, seeds: int | None) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure rows, and print the generated part of the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", metavar="ROW", help=f"all, or one of: {', '.join(row.name for row in ROWS)}")
+    parser.add_argument("row", metavar="ROW", help=f"all, page, or one of: {', '.join(row.name for row in ROWS)}")
     parser.add_argument("--seeds", type=int, help="number of seeds; by default that of the row")
     parser.add_argument("--out", type=Path, help="folder of runs, records and page, instead of the repository's")
     parser.add_argument("--quick", action="store_true", help="test with few images, epochs and draws; not for docs/")

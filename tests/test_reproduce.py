@@ -156,6 +156,12 @@ def test_wrong_arguments_are_rejected_in_one_line(
     assert error.count("\n") == 1
 
 
+def test_page_is_written_without_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "measured_rows", lambda *_: pytest.fail("measured"))
+    assert reproduce.main(["page", "--out", str(tmp_path / "out")]) == 0
+    assert "Not measured yet:" in (tmp_path / "out" / "results.md").read_text()
+
+
 def test_missing_package_is_reported_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "pythae" else object())
     with pytest.raises(InputError, match="ROW = samples: needs pythae, which is not installed"):
