@@ -9,10 +9,8 @@ keras-vae) and benchmarks/results.json (all measurements). keras-vae runs with i
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, measures
+from benchmarks.results import machine
 from benchmarks.workload import BATCH_SIZE, FLOP_PER_STEP
 from keras_vae.core.files import write_text
 from keras_vae.core.progress import track
@@ -34,8 +33,6 @@ STARTS = {
     "help": ("-c", "import sys; sys.argv = ['vae', '--help']; from keras_vae.cli import main; main()"),
 }
 SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "MALLOC_", "GLIBC_TUNABLES")
-INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "bf16", "sve")
-PACKAGES = ("keras", "tensorflow-cpu", "tensorflow", "jax", "torch", "pythae", "numpy")
 
 ONCE = ("growth", "fits", "whole-training", "layers-tensorflow", "layers-jax")
 """Measurements that repeat internally and therefore run in one turn only."""
@@ -60,30 +57,6 @@ def run(arguments: Sequence[str], backend: str | None = None) -> tuple[Any, floa
         return json.loads(done.stdout.strip().splitlines()[-1]), seconds
     except (IndexError, json.JSONDecodeError):
         return None, seconds
-
-
-def machine() -> dict[str, Any]:
-    """Return a description of the machine that does not identify it."""
-    model, flags = platform.processor() or platform.machine(), set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
-        fields = {key.strip().lower(): value.strip() for key, _, value in lines}
-        model = fields.get("model name", model)
-        flags = set(fields.get("flags", fields.get("features", "")).split())
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "processor": model,
-        "cores": cores,
-        "instructions": [name for name in INSTRUCTIONS if name in flags],
-        "versions": versions,
-    }
 
 
 def measure(turns: int, seconds: float, quick: bool, only: Sequence[str], save: Callable[[Results], None]) -> Results:

@@ -1,7 +1,7 @@
 """Anomaly scores of VAEs for digits that were held out of training, for letters and for simple pictures.
 
-    python benchmarks/anomaly.py --out docs/anomaly.md          # a quarter of an hour of processor time
-    python benchmarks/anomaly.py --also fashion_mnist           # adds another source of gray 28×28 images
+    python -m benchmarks.anomaly --out docs/anomaly.md          # a quarter of an hour of processor time
+    python -m benchmarks.anomaly --also fashion_mnist           # adds another source of gray 28×28 images
 
 For each of the ten digits, models with 2 and with 32 latent dimensions are trained on the other digits of MNIST and
 score all 10,000 test images. ROC-AUC is the probability that a test image of the held-out digit has a higher score than
@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.results import replace_between
 from keras_vae.core.files import write_text
 from keras_vae.core.typing import Array
 from keras_vae.data import sources
@@ -105,8 +106,7 @@ def main() -> None:
     if arguments.out is None:
         print(text)
         return
-    before, _, rest = arguments.out.read_text("utf-8").partition(START)
-    write_text(arguments.out, f"{before}{START}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    write_text(arguments.out, replace_between(arguments.out.read_text("utf-8"), START, END, text))
     stem = arguments.out.with_suffix("")
     figures.save(histograms(scores_by_picture), Path(f"{stem}.png"))
     for size, pairs in held_out_pairs.items():

@@ -10,9 +10,7 @@ $KERAS_VAE_DATA.
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.color_goals import GOALS, Goal, Row, Verdict
+from benchmarks.results import exit_code, measured_rows, require_folder
 from benchmarks.workload import emoji_file
-from keras_vae.core.errors import InputError, RunError
+from keras_vae.core.errors import InputError
 from keras_vae.core.files import write_text
 from keras_vae.core.locks import locked
-
-HERE = Path(__file__).parent
 
 Results = dict[str, Any]
 
@@ -40,20 +37,15 @@ def read_results(out: Path, seeds: int) -> Results:
     Raises:
         InputError: The folder cannot be written, contains other files, or has results of another number of seeds.
     """
+    require_folder(out, "results.json")
     file = out / "results.json"
-    if out.exists() and (not out.is_dir() or (not file.exists() and any(out.iterdir()))):
-        raise InputError(f"--out = {out}: exists, and is no folder of results; choose another folder")
     results: Results = json.loads(file.read_text("utf-8")) if file.exists() else {"seeds": seeds, "parts": {}}
     if results["seeds"] != seeds:
         raise InputError(
             f"--seeds = {seeds}: {out} contains results of {results['seeds']} seeds; choose another --out, or the "
             "same number"
         )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out, results)
-    except OSError as error:
-        raise InputError(f"--out = {out}: cannot be written ({error.strerror}); choose another folder") from error
+    _write(out, results)
     return results
 
 
@@ -75,23 +67,9 @@ def measure(goal: Goal, part: str, seeds: int, out: Path, results: Results) -> N
     if not goal.resumes:
         shutil.rmtree(goal.runs(part, out), ignore_errors=True)
     start = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, *command],
-        cwd=HERE.parent,
-        env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if not line.startswith("{"):
-                print(f"  {line}", end="", file=sys.stderr, flush=True)
-                continue
-            rows.append(json.loads(line))
-            print(f"  {line}", end="", file=sys.stderr, flush=True)
-            _write(out, results)
-    if process.returncode:
-        raise RunError(f"python {' '.join(command)}: failed with exit code {process.returncode}; see its messages")
+    for row in measured_rows(command):
+        rows.append(row)
+        _write(out, results)
     entry |= {"is_complete": True, "seconds": round(time.perf_counter() - start)}
     _write(out, results)
 
@@ -128,24 +106,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--goals", nargs="+", choices=list(GOALS), default=list(GOALS))
     parser.add_argument("--out", type=Path, default=Path("runs/color-goals"), help="folder of the results")
     options = parser.parse_args(arguments)
-    try:
-        needs_emoji = not {"sharp", "codes", "flow"}.isdisjoint(options.goals)
-        if needs_emoji and not emoji_file().exists():
-            raise InputError(f"$KERAS_VAE_DATA: {emoji_file()} does not exist; set it to the folder of emoji.npz")
-        out = options.out.absolute()
-        with locked(out, argument="--out"):
-            results = read_results(out, options.seeds)
-            for name in options.goals:
-                for part in GOALS[name].parts:
-                    if not results["parts"].get(f"{GOALS[name].module} {part}", {}).get("is_complete"):
-                        print(f"{name}, {part}", file=sys.stderr, flush=True)
-                        measure(GOALS[name], part, options.seeds, out, results)
-            report = table(verdicts(results))
-    except (InputError, RunError) as error:
-        print(f"benchmarks.color: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    print(report, end="")
-    return 0
+    return exit_code("benchmarks.color", lambda: measure_all(options.goals, options.seeds, options.out.absolute()))
+
+
+def measure_all(goals: Sequence[str], seeds: int, out: Path) -> str:
+    """Measure the parts of some goals that are not complete yet, and return the table of all verdicts.
+
+    Args:
+        goals: Names of goals.
+        seeds: Number of seeds.
+        out: Folder of the results.
+    """
+    needs_emoji = not {"sharp", "codes", "flow"}.isdisjoint(goals)
+    if needs_emoji and not emoji_file().exists():
+        raise InputError(f"$KERAS_VAE_DATA: {emoji_file()} does not exist; set it to the folder of emoji.npz")
+    with locked(out, argument="--out"):
+        results = read_results(out, seeds)
+        for name in goals:
+            for part in GOALS[name].parts:
+                if not results["parts"].get(f"{GOALS[name].module} {part}", {}).get("is_complete"):
+                    print(f"{name}, {part}", file=sys.stderr, flush=True)
+                    measure(GOALS[name], part, seeds, out, results)
+        return table(verdicts(results))
 
 
 if __name__ == "__main__":

@@ -93,9 +93,8 @@ def torch_by_hand(dtype: str) -> Chunks:
     return chunks_of(fit)
 
 
-def pythae_model() -> Any:
-    """Return pythae's VAE of the same architecture."""
-    from pythae.models import VAE, VAEConfig
+def pythae_networks(latent_dim: int) -> tuple[Any, Any]:
+    """Return the encoder and the decoder of the classic model for pythae, with any number of latent dimensions."""
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from torch import nn
@@ -103,11 +102,12 @@ def pythae_model() -> Any:
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
             super().__init__()
+            features = max(16, 8 * latent_dim)
             self.body = nn.Sequential(
                 *(nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU(), nn.Flatten()),
-                *(nn.Linear(3136, 16), nn.ReLU()),
+                *(nn.Linear(3136, features), nn.ReLU()),
             )
-            self.z_mean, self.z_log_var = nn.Linear(16, 2), nn.Linear(16, 2)
+            self.z_mean, self.z_log_var = nn.Linear(features, latent_dim), nn.Linear(features, latent_dim)
 
         def forward(self, x: Any) -> Any:
             features = self.body(x)
@@ -117,7 +117,7 @@ def pythae_model() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.body = nn.Sequential(
-                *(nn.Linear(2, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7))),
+                *(nn.Linear(latent_dim, 3136), nn.ReLU(), nn.Unflatten(1, (64, 7, 7))),
                 *(nn.ConvTranspose2d(64, 64, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.ReLU()),
                 *(nn.Conv2d(32, 1, 3, 1, 1), nn.Sigmoid()),
             )
@@ -125,8 +125,15 @@ def pythae_model() -> Any:
         def forward(self, z: Any) -> Any:
             return ModelOutput(reconstruction=self.body(z))
 
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=2, reconstruction_loss="bce")
-    return VAE(config, encoder=Encoder(), decoder=Decoder())
+    return Encoder(), Decoder()
+
+
+def pythae_model() -> Any:
+    """Return pythae's VAE of the same architecture."""
+    from pythae.models import VAE, VAEConfig
+
+    encoder, decoder = pythae_networks(latent_dim=2)
+    return VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=2, reconstruction_loss="bce"), encoder, decoder)
 
 
 def pythae() -> Chunks:
