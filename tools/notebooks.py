@@ -105,6 +105,7 @@ def _execute(notebook: NotebookNode) -> None:
             resources={"metadata": {"path": folder}},
             extra_arguments=["--log-level=ERROR", f"--IPKernelApp.exec_lines={STYLE}"],
             record_timing=False,
+            coalesce_streams=True,
         ).execute()
 
 
