@@ -7,6 +7,7 @@ The figure of the cell with the tag "picture" becomes the picture at the top of 
 """
 
 import argparse
+import ast
 import base64
 import hashlib
 import os
@@ -110,9 +111,10 @@ def _execute(notebook: NotebookNode) -> None:
 
 
 def _digest(notebook: NotebookNode) -> str:
-    """Return a checksum of the code of a notebook and of the package."""
+    """Return a checksum of the code of a notebook, except for its layout, and of the package."""
+    code = (ast.dump(ast.parse(cell.source)).encode() for cell in _code(notebook))
     package = (file.read_bytes() for file in sorted((ROOT / "src" / "keras_vae").rglob("*.py")))
-    return hashlib.sha256(b"".join([*(cell.source.encode() for cell in _code(notebook)), *package])).hexdigest()
+    return hashlib.sha256(b"".join([*code, *package])).hexdigest()
 
 
 def _code(notebook: NotebookNode) -> list[NotebookNode]:
