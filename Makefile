@@ -33,7 +33,7 @@ test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on Tenso
 test-oldest: $(OLDEST)/dev.stamp ## Run the quicker tests with the oldest dependencies that pyproject.toml allows
 	KERAS_BACKEND=tensorflow $(OLDEST)/bin/python -m pytest -n auto -m "not slow" $(QUICKER)
 
-docs: $(VENV)/docs.stamp ## Build the documentation site, and write build/docs/html
+docs: $(VENV)/docs.stamp ## Execute the tutorials, build the documentation site, and write build/docs/html
 	$(BIN)/python -m tools.site
 
 bench: $(VENV)/bench.stamp ## Compare speed with plain Keras, PyTorch and pythae, and write benchmarks/results.md (half an hour)

@@ -89,7 +89,8 @@ def test_links_of_a_page_lead_to_pages_of_the_site() -> None:
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    found = {path.rsplit(".", 1)[0] for path in pages.pages() | components.pages() | presets.pages()}
+    documents = [*pages.pages(), *pages.tutorials().values(), *components.pages(), *presets.pages()]
+    found = {path.rsplit(".", 1)[0] for path in documents}
     listed = set(re.findall(r"^/(\S+)$", "".join(navigation.appended().values()), re.MULTILINE))
     assert found - listed == {"index"}
 
@@ -103,5 +104,9 @@ def test_site_builds_without_warnings_and_shows_formulas(tmp_path: Path) -> None
     assert built.returncode == 0, built.stderr
     page = (tmp_path / "html" / "api" / "objectives.html").read_text("utf-8")
     assert '<math xmlns="http://www.w3.org/1998/Math/MathML">' in page
+    tutorial = (tmp_path / "html" / "tutorials" / "first-vae.html").read_text("utf-8")
+    assert "nats per image" in tutorial
+    assert 'href="first-vae.ipynb"' in tutorial
+    assert (tmp_path / "html" / "tutorials" / "first-vae.ipynb").exists()
     for html in (tmp_path / "html").rglob("*.html"):
         assert not re.search(r'<(?:script|img|link)[^>]* (?:src|href)="https?:', html.read_text("utf-8")), html

@@ -17,12 +17,12 @@ from sphinx.cmd.build import main as sphinx
 
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.explorer import write_web_page
-from tools.site import api, components, navigation, pages, presets
+from tools.site import api, components, navigation, pages, presets, tutorials
 
 
 def sources() -> dict[str, str]:
     """Return all pages, by their paths on the site."""
-    texts = pages.pages() | components.pages() | presets.pages() | api.pages()
+    texts = pages.pages() | tutorials.pages() | components.pages() | presets.pages() | api.pages()
     texts["components.md"] = presets.with_links(components.with_links(texts["components.md"]), "presets/")
     texts["gallery.md"] = presets.with_links(texts["gallery.md"], "presets/")
     for path, table_of_contents in navigation.appended().items():
@@ -59,6 +59,11 @@ def build(out: Path) -> int:
     for path, picture in pages.pictures().items():
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, source / path)
+    for path, content in tutorials.pictures().items():
+        (source / path).write_bytes(content)
+    for path, notebook in tutorials.downloads().items():
+        (extra / path).parent.mkdir(exist_ok=True)
+        (extra / path).write_text(notebook, "utf-8")
     configuration = ["-c", str(Path(__file__).parent), "-d", str(out / "doctrees"), "-D", f"html_extra_path={extra}"]
     return sphinx(["--fail-on-warning", "--fresh-env", "--quiet", *configuration, str(source), str(html)])
 

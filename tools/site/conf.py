@@ -22,12 +22,14 @@ project = "keras-vae"
 author = "The keras-vae authors"
 version = release = keras_vae.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns: list[str] = []
 nitpicky = False
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
+# Tutorials are executed before the build, which also offers them as notebooks.
+nb_execution_mode = "off"
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
 autodoc_typehints = "none"

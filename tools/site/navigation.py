@@ -6,8 +6,12 @@ from keras_vae.runs.experiment import preset_names
 from tools.site import components, pages
 from tools.site.guidance import KINDS
 
+TUTORIALS = ["first-vae", "likelihoods", "disentanglement", "color-samples", "anomalies", "few-labels"]
+"""Names of the tutorials, in the order in which to read them."""
+
 FRONT_PAGE = {
     "Start": ["report", "commands", "keras", "examples/index"],
+    "Tutorials": ["tutorials/index", *(f"tutorials/{name}" for name in TUTORIALS)],
     "Guides": [
         "photographs",
         "beta",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_vae.evaluation.descriptions import FIGURES
 from keras_vae.runs.experiment import preset_names
+from tools import notebooks
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +31,12 @@ def documents() -> dict[str, str]:
         path = page.relative_to(ROOT).as_posix()
         gallery_page = page.parent.name == "gallery" and page.stem in preset_names()
         found.setdefault(path, f"presets/{page.name}" if gallery_page else path.removeprefix("docs/"))
-    return found | programs()
+    return found | tutorials() | programs()
+
+
+def tutorials() -> dict[str, str]:
+    """Return the path on the site of each tutorial, an executed notebook, by its path in the repository."""
+    return {f"docs/tutorials/{name}.md": f"tutorials/{name}.ipynb" for name in notebooks.names()}
 
 
 def programs() -> dict[str, str]:
@@ -66,10 +72,10 @@ def written(repository_path: str, site_path: str, text: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """Return the pages by their paths on the site. Pages of the gallery become parts of the pages of presets."""
+    """Return the pages in Markdown by their paths on the site. Those of the gallery become parts of other pages."""
     found = {}
     for path, site_path in documents().items():
-        if path.endswith(".md") and path != "README.md" and not site_path.startswith("presets/"):
+        if site_path.endswith(".md") and path.endswith(".md") and path != "README.md" and "presets/" not in site_path:
             found[site_path] = written(path, site_path, (ROOT / path).read_text("utf-8"))
     found["report.md"] += _figures()
     found |= {site_path: _program_page(path) for path, site_path in programs().items()}
