@@ -27,7 +27,9 @@ NETWORK = (
 )
 """Settings of both models."""
 
-LOSSES = '[{name="perceptual", features="random", seed=7}, {name="adversarial", start=0.3, widths=[16, 32, 64]}]'
+LOSSES = (
+    '[{name="perceptual", features="random", weight=4, seed=7}, {name="adversarial", start=0.3, widths=[16, 32, 64]}]'
+)
 """Image losses of the second model."""
 
 GOAL = {"distance": 0.7, "psnr": -1.5}

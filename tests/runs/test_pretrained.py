@@ -186,7 +186,7 @@ def test_commands_that_need_training_images_ask_for_their_file(vae: Callable[...
     assert (code, out) == (2, "")
     missing = "run = emoji: its training images, emoji.npz, are not a part of the package; repeat this in the folder of"
     assert missing in err
-    np.savez("emoji.npz", x_train=np.zeros((99, 64, 64, 3), "uint8"), x_test=np.zeros((9, 64, 64, 3), "uint8"))
+    np.savez("emoji.npz", x_train=np.full((99, 64, 64, 3), 200, "uint8"), x_test=np.full((9, 64, 64, 3), 9, "uint8"))
     code, _, err = vae("evaluate", "emoji")
     assert code == 2
     assert "data = emoji.npz: not the images on which" in err
