@@ -156,7 +156,8 @@ def train_and_report(
 ) -> Run:
     """Train a run, measure its ELBO and, on request, write its report, as `vae train` does."""
     run = train(experiment, splits, out, callbacks=callbacks)
-    evaluate(run, splits, EvaluationConfig(samples=0), stages=["likelihood"])
+    model = run.load_model()
+    evaluate(run, splits, EvaluationConfig(samples=0), stages=["likelihood"], model=model)
     if report:
-        write_report(run, splits)
+        write_report(run, splits, model=model)
     return run
