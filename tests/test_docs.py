@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# `test_presets.py` writes the whole reports of these presets.
+# `test_presets.py` writes whole reports.
 @pytest.mark.slow
 @on_the_default_backend
 @pytest.mark.usefixtures("one_figure")
