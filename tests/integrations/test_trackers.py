@@ -67,10 +67,11 @@ def recorded(shared_images: Array, services: Path) -> Run:
     ):
         patch.setattr(plots, "available_plots", lambda context: ("curves", "samples"))
         run = train(small(), images, out, callbacks=[tensorboard, wandb, mlflow])
-        evaluate(run, images, EvaluationConfig(samples=0), stages=["likelihood"])
-        write_report(run, images)
+        model = run.load_model()
+        evaluate(run, images, EvaluationConfig(samples=0), stages=["likelihood"], model=model)
+        write_report(run, images, model=model)
         for tracker in (tensorboard, wandb, mlflow):
-            tracker.log_results(run, images)
+            tracker.log_results(run, images, model=model)
     return run
 
 
