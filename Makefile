@@ -23,15 +23,17 @@ demo: $(VENV)/run.stamp ## Train on the digits of scikit-learn, and write runs/d
 	@echo "Look at   runs/demo/figures/grid.png   and open   runs/demo/report.html"
 
 test: $(VENV)/dev.stamp ## Run the default suite and the examples in docstrings, on TensorFlow
+	KERAS_BACKEND=none $(PYTEST) -m "not slow"
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" tests src
 
 test-all: $(VENV)/backends.stamp ## Run all tests, including slow ones, on TensorFlow, JAX and PyTorch
+	KERAS_BACKEND=none $(PYTEST)
 	KERAS_BACKEND=tensorflow $(PYTEST) tests src
 	KERAS_BACKEND=jax $(PYTEST)
 	KERAS_BACKEND=torch $(PYTEST)
 
 test-oldest: $(OLDEST)/dev.stamp ## Run the quicker tests with the oldest dependencies that pyproject.toml allows
-	KERAS_BACKEND=tensorflow $(OLDEST)/bin/python -m pytest -n auto -m "not slow" $(QUICKER)
+	env -u KERAS_BACKEND $(OLDEST)/bin/python -m pytest -n auto -m "not slow" $(QUICKER)
 
 docs: $(VENV)/docs.stamp ## Execute the tutorials, build the documentation site, and write build/docs/html
 	$(BIN)/python -m tools.site

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# The backend whose tests run: none, one of them, or any. Workers inherit it.
+os.environ.setdefault("KERAS_VAE_TEST_BACKEND", os.environ.get("KERAS_BACKEND", "any"))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # JAX compiles a program for each shape in the tests, and optimizing these programs would take most of the time.
@@ -25,6 +28,17 @@ import pytest
 
 from keras_vae.core.typing import Array
 from keras_vae.data.dataset import Dataset, Splits, split
+
+TESTS, BACKEND = Path(__file__).parent, os.environ["KERAS_VAE_TEST_BACKEND"]
+WITHOUT_KERAS = {
+    "core": "archives config errors files locks markdown parts progress row_log tables",
+    "data": "arrays arrivals convert dataset decoding folders headers layout lazy packed packing published records "
+    "sources sprites streams",
+    "evaluation": "comparison kl_decomposition neighbors set_distances",
+    "report": "figure_files image_grids latent_grid loss_charts scatter",
+    "runs": "evaluation_file",
+}
+"""Files of tests that never import Keras, by folder, and so cannot depend on the backend."""
 
 # The process that distributes the tests does without Keras.
 if TYPE_CHECKING:
@@ -46,13 +60,31 @@ MNIST, CLOTHING = _find("mnist.npz"), _find("clothing")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the workers, and the processes that tests start, share the programs that JAX compiles in a session."""
+    """Prepare a session.
+
+    Without a backend, importing Keras fails. Otherwise, the workers, and the processes that tests start, share the
+    programs that JAX compiles.
+    """
+    if BACKEND == "none":
+        sys.modules["keras"] = None  # type: ignore[assignment]
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="keras-vae-tests-", ignore_cleanup_errors=True)
         config.add_cleanup(folder.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Collect the tests without Keras only if the backend is none or any, and the others unless it is none."""
+    if BACKEND == "any" or not collection_path.is_relative_to(TESTS):
+        return None
+    if collection_path.is_dir():
+        # The configuration of other folders imports Keras.
+        return True if BACKEND == "none" and collection_path.name not in ("tests", *WITHOUT_KERAS) else None
+    names = WITHOUT_KERAS.get(collection_path.parent.name, "").split()
+    is_independent = collection_path.stem.removeprefix("test_") in names
+    return True if is_independent != (BACKEND == "none") else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

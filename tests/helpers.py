@@ -1,9 +1,7 @@
 """Shared helpers of the tests: tensors, gradients on every backend, and small trainings."""
 
-import contextlib
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -46,26 +44,6 @@ class Interrupt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         if (self.epoch, batch) == self.moment:
             raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def held_elsewhere(lock: contextlib.AbstractContextManager[None]) -> Iterator[None]:
-    """Hold a lock in another thread, which locks like another process."""
-    acquired, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with lock:
-            acquired.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert acquired.wait(10)
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def assert_equal_runs(one: Run, other: Run) -> None:
@@ -178,7 +156,8 @@ def train_and_report(
 ) -> Run:
     """Train a run, measure its ELBO and, on request, write its report, as `vae train` does."""
     run = train(experiment, splits, out, callbacks=callbacks)
-    evaluate(run, splits, EvaluationConfig(samples=0), stages=["likelihood"])
+    model = run.load_model()
+    evaluate(run, splits, EvaluationConfig(samples=0), stages=["likelihood"], model=model)
     if report:
-        write_report(run, splits)
+        write_report(run, splits, model=model)
     return run

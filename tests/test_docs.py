@@ -71,8 +71,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# `test_presets.py` writes whole reports.
 @pytest.mark.slow
 @on_the_default_backend
+@pytest.mark.usefixtures("one_figure")
 def test_every_command_of_the_readme_runs(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from cli_helpers import Vae, assert_rejected
 
-from helpers import held_elsewhere, on_tensorflow
+from helpers import on_tensorflow
 from keras_vae.core.locks import locked
 from keras_vae.runs.run import Run
+from lock_helpers import held_elsewhere
 
 pytestmark = on_tensorflow("what the commands call is tested on every backend")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers import held_elsewhere
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.files import replacing_folder, write_text
 from keras_vae.core.locks import locked
+from lock_helpers import held_elsewhere
 
 
 def test_lock_excludes_others_and_names_the_holder(tmp_path: Path) -> None:

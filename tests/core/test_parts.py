@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import held_elsewhere
 from keras_vae.core import tables
 from keras_vae.core.blocks import BlockFolder
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.locks import locked
 from keras_vae.core.parts import Part
+from lock_helpers import held_elsewhere
 
 KEY = {"images": "a" * 64, "seed": 3}
 

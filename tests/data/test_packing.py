@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import on_tensorflow
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.core.locks import locked
 from keras_vae.data import packing, sources
@@ -282,7 +281,6 @@ def test_a_pack_that_is_killed_before_the_array_is_moved_continues(
     assert len(sources.load(pack(folder, out).path).train) == 9
 
 
-@on_tensorflow("packing needs no backend")
 def test_a_second_process_is_refused(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npy"
     code = f"from keras_vae.data.packing import pack; pack({str(folder)!r}, {str(out)!r})"
@@ -292,7 +290,6 @@ def test_a_second_process_is_refused(folder: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
-@on_tensorflow("packing needs no backend")
 def test_a_killed_process_leaves_a_state_that_continues(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.npy"
     code = f"""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import held_elsewhere, small
+from helpers import small
 from keras_vae.core.errors import InputError, RunError
 from keras_vae.data.dataset import Dataset, Splits, split
 from keras_vae.evaluation.evaluate import EvaluationConfig, evaluate
@@ -17,6 +17,7 @@ from keras_vae.models.annealed_importance_sampling import AnnealedImportanceSamp
 from keras_vae.models.importance_sampling import ImportanceSampling
 from keras_vae.runs.run import Run
 from keras_vae.training import trainer
+from lock_helpers import held_elsewhere
 
 PIXELS = 6 * 7
 CONFIG = EvaluationConfig(samples=12, proposal="posterior")

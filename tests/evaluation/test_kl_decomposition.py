@@ -7,11 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from helpers import on_tensorflow
 from keras_vae.core.typing import Array
 from keras_vae.evaluation.kl_decomposition import AggregateDensities, aggregate_densities, decompose_kl
-
-pytestmark = on_tensorflow("the bounds are computed in NumPy")
 
 
 class LinearGaussian(NamedTuple):

@@ -1,17 +1,26 @@
 """Recording of a training in TensorBoard, Weights & Biases and MLflow, read back with their own readers."""
 
-import io
 import json
 import shutil
-import struct
-import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tracker_readers import (
+    assert_metrics_equal,
+    events,
+    mlflow_metrics,
+    mlflow_run,
+    pictures,
+    settings,
+    tensorboard_metrics,
+    values_of,
+    wandb_history,
+    wandb_records,
+)
 
 from helpers import Interrupt, assert_equal_runs, on_tensorflow, small
 from keras_vae import EvaluationConfig, Run, evaluate, resume, trackers, train, write_report
@@ -27,7 +36,6 @@ for name in ("tensorboard", "wandb", "mlflow"):
     pytest.importorskip(name, reason=f"keras-vae[{name}] is not installed")
 
 one_backend = on_tensorflow("the services are called without Keras")
-LOSSES = {"total_loss", "reconstruction_loss", "kl_loss", "negative_elbo"}
 
 
 def images_of(pixels: Array) -> Splits:
@@ -59,10 +67,11 @@ def recorded(shared_images: Array, services: Path) -> Run:
     ):
         patch.setattr(plots, "available_plots", lambda context: ("curves", "samples"))
         run = train(small(), images, out, callbacks=[tensorboard, wandb, mlflow])
-        evaluate(run, images, EvaluationConfig(samples=0), stages=["likelihood"])
-        write_report(run, images)
+        model = run.load_model()
+        evaluate(run, images, EvaluationConfig(samples=0), stages=["likelihood"], model=model)
+        write_report(run, images, model=model)
         for tracker in (tensorboard, wandb, mlflow):
-            tracker.log_results(run, images)
+            tracker.log_results(run, images, model=model)
     return run
 
 
@@ -71,93 +80,6 @@ def from_tensorboard(shared_images: Array, tmp_path_factory: pytest.TempPathFact
     """A run like `shared_run`, recorded by TensorBoard."""
     out = tmp_path_factory.mktemp("tensorboard") / "run"
     return train(small(), images_of(shared_images), out, callbacks=[trackers.TensorBoard()])
-
-
-def events(run: Run, tag: str) -> list[tuple[int, Any]]:
-    """Return the steps and values of a tag that TensorBoard shows."""
-    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
-
-    reader = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"tensors": 0}).Reload()
-    return [(event.step, make_ndarray(event.tensor_proto)) for event in reader.Tensors(tag)]
-
-
-def pictures(run: Run, tag: str) -> list[Array]:
-    return [np.asarray(Image.open(io.BytesIO(values[2]))) for _, values in events(run, tag)]
-
-
-def wandb_records(run: Run, file: Path | None = None) -> list[Any]:
-    """Return the records of an offline file, whose format is that of LevelDB's log with another header."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    content = (file or next(run.path.glob("wandb/offline-run-*/*.wandb"))).read_bytes()
-    position, records, part = 7, [], b""
-    while position + 7 <= len(content):
-        if (left := -position % 2**15) and left < 7:
-            position += left
-        _, length, kind = struct.unpack_from("<IHB", content, position)
-        part += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # The record is complete.
-            records.append(Record.FromString(part))
-            part = b""
-    return records
-
-
-def wandb_history(records: list[Any]) -> list[dict[str, Any]]:
-    rows = [record.history for record in records if record.HasField("history")]
-    return [{"step": row.step.num} | values_of(row.item) for row in rows]
-
-
-def values_of(items: Iterable[Any]) -> dict[str, Any]:
-    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
-
-
-def assert_metrics_equal(values: dict[str, list[tuple[int, float]]], run: Run, *, single: bool = False) -> None:
-    """Assert that every column of `metrics.csv` was recorded once per epoch, with the same numbers."""
-    metrics = run.metrics
-    epochs = [int(epoch) for epoch in metrics.pop("epoch")]
-    assert set(metrics) >= LOSSES | {f"val_{name}" for name in LOSSES}
-    for name, column in metrics.items():
-        steps, numbers = zip(*values[name], strict=True)
-        assert list(steps) == epochs, name
-        expected = [float(np.float32(value)) for value in column] if single else column
-        assert list(numbers) == expected, name
-        if single and name != "seconds":
-            assert expected == column, "losses are exact in single precision"
-
-
-def tensorboard_metrics(run: Run) -> dict[str, list[tuple[int, float]]]:
-    return {
-        name: [(step, float(value)) for step, value in events(run, name)] for name in run.metrics if name != "epoch"
-    }
-
-
-def mlflow_metrics(run: Run) -> dict[str, list[tuple[int, float]]]:
-    client, identifier = mlflow_run(run)
-    return {
-        name: [(metric.step, metric.value) for metric in client.get_metric_history(identifier, name)]
-        for name in run.metrics
-        if name != "epoch"
-    }
-
-
-def mlflow_run(run: Run) -> tuple[Any, str]:
-    from mlflow import MlflowClient
-
-    return MlflowClient(), json.loads((run.path / "trackers.json").read_text())["mlflow"]["name"]["id"]
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """Return the leaves of `experiment.toml` by their dotted keys."""
-    leaves, tables = {}, [("", tomllib.loads((run.path / "experiment.toml").read_text()))]
-    for prefix, table in tables:
-        for key, value in table.items():
-            if isinstance(value, dict):
-                tables.append((f"{prefix}{key}.", value))
-            else:
-                leaves[prefix + key] = value
-    return leaves
 
 
 def test_tensorboard_shows_the_metrics_of_the_run_and_does_not_change_it(

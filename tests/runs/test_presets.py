@@ -75,6 +75,7 @@ keep = "best"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_search")
 def test_unusual_combination_trains_saves_loads_and_samples(tmp_path: Path) -> None:
     """Combine VampPrior, IAF, IWAE-5, a residual network and labels, on a folder of color images of 31×45 pixels."""
     generator = np.random.default_rng(0)

@@ -26,6 +26,16 @@ from keras_vae.runs.run import Run
 from keras_vae.training.trainer import train
 
 
+def test_run_is_complete_once_its_checkpoint_is_removed(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    (tmp_path / "model.keras").touch()
+    assert run.is_complete
+    # A kill between writing the model and removing the checkpoint leaves both.
+    run.checkpoint_file.parent.mkdir()
+    run.checkpoint_file.touch()
+    assert not run.is_complete
+
+
 def test_existing_folder_is_rejected_and_not_changed(trained_run: Run, splits: Splits) -> None:
     before = {path: path.read_bytes() for path in trained_run.path.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="exists; choose another folder"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import keras_vae
-from helpers import SMALL, Interrupt, held_elsewhere, small
+from helpers import SMALL, Interrupt, small
 from keras_vae import EvaluationConfig, InputError, RunError
 from keras_vae.data.dataset import Splits
 from keras_vae.explorer.space import write_space
@@ -15,6 +15,7 @@ from keras_vae.integrations.hub import copy_files, push
 from keras_vae.runs.experiment import Experiment
 from keras_vae.runs.run import Run
 from keras_vae.training.trainer import resume, train
+from lock_helpers import held_elsewhere
 
 ELBO = EvaluationConfig(samples=0)
 

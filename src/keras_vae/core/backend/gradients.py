@@ -37,7 +37,8 @@ def compiled(function: Callable[[Any], Any], variables: Sequence[Any], *, xla: b
 def _compiled_tensorflow(function: Any, variables: Sequence[Any], xla: bool) -> Any:
     import tensorflow as tf
 
-    compute = tf.function(function, reduce_retracing=True, jit_compile=xla or None)
+    # As in training steps of Keras, Python's control flow remains as it is. Converting it would take seconds.
+    compute = tf.function(function, autograph=False, reduce_retracing=True, jit_compile=xla or None)
     # A NumPy array would be a constant of the graph in some versions, so that each array would trace it again.
     return lambda inputs: compute(tf.nest.map_structure(tf.convert_to_tensor, inputs))
 
@@ -116,7 +117,7 @@ def value_and_gradient(
 def _value_and_gradient_tensorflow(function: Any, variables: Sequence[Any]) -> Any:
     import tensorflow as tf
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def compute(x: Any, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
