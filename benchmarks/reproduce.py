@@ -1,4 +1,4 @@
-"""Results worth citing: `python -m benchmarks.reproduce ROW` trains, measures and writes a row of docs/results.md.
+"""Train and measure the rows of docs/results.md, and write them.
 
     python -m benchmarks.reproduce all
     python -m benchmarks.reproduce page                                 # measures nothing, only writes the page
@@ -8,7 +8,7 @@
 The rows are those of `benchmarks/reproduce_rows.py`. Each seed has a folder, in which an interrupted training or
 evaluation resumes, and yields one JSON line in `benchmarks/reproduce.jsonl`, or in `records.jsonl` of `--out`. The page
 is written from these lines alone. Seeds with a line are not measured again; remove the line to do so. Data come from
-$KERAS_VAE_DATA, as for `vae train`.
+$KERAS_VAE_DATA, as in `vae train`.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def measure_seed(row: Row, seed: int, folder: Path, quick: bool) -> dict[str, An
             write_text(file, json.dumps(state))
             start = time.perf_counter()
             result = next(results)
-            # A training knows the time of its epochs, also of those before a kill.
+            # The metrics of a run contain the times of all epochs, also of those before a kill.
             state["minutes"][name] = result.pop("minutes", (time.perf_counter() - start) / 60)
             state["results"][name] = result
             write_text(file, json.dumps(state))
@@ -178,6 +178,8 @@ def check(name: str, seeds: int | None) -> list[Row]:
     if row is None and name not in ("all", "page"):
         raise unknown("ROW", name, ["all", "page", *(row.name for row in ROWS)])
     if seeds is not None:
+        if name == "page":
+            raise InputError(f"--seeds = {seeds}: page measures nothing; leave --seeds out")
         check_count("--seeds", seeds)
     rows = {"all": list(ROWS), "page": []}.get(name, [row] if row else [])
     for needed in rows:

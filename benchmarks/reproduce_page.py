@@ -170,7 +170,13 @@ def _sample_size(records: Sequence[Record], step: str) -> str:
     """Return the median over seeds of the effective sample size: its median over images, and the 5th percentile."""
     sizes = [record["results"][step]["effective_sample_size"] for record in records]
     median, low = (statistics.median_low(size[name] for size in sizes) for name in ("median", "percentile_5"))
-    return f"{median:.2g} ({low:.2g}), {step}" if median < 100 else f"{median:,.0f} ({low:.2g}), {step}"
+    trusted = all(record["results"][step]["trusted"] for record in records)
+    return f"{_count(median)} ({_count(low)}), {step}{'' if trusted else ', not trusted'}"
+
+
+def _count(number: float) -> str:
+    """Return a number with two digits, or without decimals from ten on."""
+    return f"{number:,.0f}" if number >= 9.95 else f"{number:.2g}"
 
 
 def _minutes(row: Row, records: Sequence[Record]) -> str:
@@ -193,15 +199,19 @@ def _details(row: Row, records: Sequence[Record]) -> str:
     """Return the command, the settings, the machine, the checksums and what was tried."""
     machines = list(dict.fromkeys(_machine(record, row) for record in records))
     settings = "".join(f" --set {shlex.quote(setting)}" for setting in row.settings)
-    training = f"vae train {row.preset} --backend {row.steps[0].backend}{settings}"
-    lines = [f"* `{row.name}`: `{records[0]['command']}`. Settings: `{training}`. {' And: '.join(machines)}."]
+    commands = [f"vae train {row.preset} --backend {row.steps[0].backend}{settings}"]
+    fitted = [step.arguments["prior"] for step in row.steps if step.function == "fitted_prior"]
+    commands += [f"vae fit-prior RUN --prior {prior}" for prior in fitted]
+    shown = ", then ".join(f"`{command}`" for command in commands)
+    lines = [f"* `{row.name}`: `{records[0]['command']}`. Settings: {shown}. {' And: '.join(machines)}."]
     for record in records:
-        # The last step of a row of many models has one checksum of all.
         sums = {name: result["checksum"] for name, result in record["results"].items() if "checksum" in result}
-        shown = {name: sums[name] for name in sums if not name.startswith("without_")}
-        for name, checksum in shown.items():
+        for name, checksum in sums.items():
             which = f"seed {record['seed']}" + ("" if name == "train" else f", {name}")
-            lines.append(f"  * SHA-256 of the weights of {which}: `{checksum}`")
+            # The last step of a row of many models has one checksum of theirs.
+            of = "the checksums of all models" if name == "mean" else "the weights"
+            if not name.startswith("without_"):
+                lines.append(f"  * SHA-256 of {of} of {which}: `{checksum}`")
     if _verdict(row, records) == "missed":
         lines += [f"  * tried: {line}" for line in row.tried]
     return "\n".join(lines)

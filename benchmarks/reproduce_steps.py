@@ -95,6 +95,7 @@ def train(task: Task) -> Results:
         "parameters": run.environment["parameters"],
         "checksum": run.model_fingerprint("original")["checksum"],
         "devices": run.environment["devices"],
+        "revision": run.environment.get("git_revision"),
     }
 
 
@@ -158,7 +159,7 @@ def compare_samples(task: Task) -> Results:
 
 
 def _ratio(first: Results, second: Results) -> Results:
-    """Return the ratio of two independent measurements; a KID may be 0 or negative."""
+    """Return a ratio, whose error ignores that both were measured on the same images; a KID may be 0 or negative."""
     ratio = first["mean"] / max(second["mean"], 1e-12)
     errors = [(value["standard_error"] or 0.0) / max(abs(value["mean"]), 1e-12) for value in (first, second)]
     return {"mean": ratio, "standard_error": abs(ratio) * math.hypot(*errors)}
@@ -171,8 +172,8 @@ def _distances(section: Results) -> Results:
 def held_out_digit(task: Task, digit: int) -> Results:
     """Train a model on all digits but one, and measure how well its scores detect this digit among the test images.
 
-    The other scores grow with the amount of ink in an image, whether or not it is normal. `relative_error` does not, a
-    reason to prefer it that needs no anomalies.
+    The other scores are sums over pixels, to which an image with more ink contributes more, whether or not it is
+    normal. `relative_error` is divided by the amount of ink: a reason to prefer it without looking at anomalies.
     """
     splits = task.all_splits()
     assert splits.test is not None

@@ -43,7 +43,7 @@ def require_folder(out: Path, file: str) -> None:
 
 
 def measured_rows(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Row]:
-    """Run a process of Python, and yield each JSON object that it prints in a line; copy all lines to stderr.
+    """Run Python in a process, yield the JSON object of each line that is one, and copy all lines to stderr.
 
     Args:
         command: Arguments of Python.
@@ -94,7 +94,7 @@ def replace_between(text: str, start: str, end: str, content: str) -> str:
         content: The new content.
 
     Raises:
-        InputError: A marker is missing, or is not there once, or they are in the wrong order.
+        InputError: A marker does not occur exactly once, or the markers are in the wrong order.
 
     Example:
         >>> replace_between("before <a>\n\nold\n\n<b> after", "<a>", "<b>", "new")
@@ -102,7 +102,7 @@ def replace_between(text: str, start: str, end: str, content: str) -> str:
     """
     for marker in (start, end):
         if text.count(marker) != 1:
-            raise InputError(f"page: contains {marker} {text.count(marker)} times; restore it, once")
+            raise InputError(f"page: contains the marker {marker} {text.count(marker)} times; it must occur once")
     before, _, rest = text.partition(start)
     if end not in rest:
         raise InputError(f"page: {end} is before {start}; restore their order")

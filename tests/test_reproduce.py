@@ -30,7 +30,8 @@ def row_named(name: str) -> Row:
 def likelihood(nll: float) -> dict[str, Any]:
     return {
         "nll": {"mean": nll, "standard_error": 0.21},
-        "effective_sample_size": {"median": 99.4, "percentile_5": 6.21},
+        "effective_sample_size": {"median": 99.6, "percentile_5": 6.21},
+        "trusted": True,
     }
 
 
@@ -72,7 +73,7 @@ def test_row_shows_both_estimates_and_its_verdict() -> None:
     page = reproduce_page.content(records)
     (line,) = [line for line in page.splitlines() if line.startswith("| `mnist-dense`")]
     assert "| 81.38 ± 0.21 (81.21 to 81.45) | 81.08 ± 0.21 (80.91 to 81.15) |" in line
-    assert "99 (6.2), posterior; 99 (6.2), mixture" in line
+    assert "100 (6.2), posterior; 100 (6.2), mixture" in line
     assert "| 41 of training, 19 of evaluation | missed |" in line
     assert "SHA-256 of the weights of seed 2: `2abc`" in page
     assert "A processor, 2 cores, cuda:0; keras 3.15.1, jax 0.10.2" in page

@@ -1,7 +1,7 @@
 """Write the pages of docs/gallery/, one per preset, from runs.
 
     python tools/gallery.py classic=mnist-2d compact=mnist-16d
-    python tools/gallery.py vq iaf --data digits --set training.epochs=60
+    python tools/gallery.py vq iaf --data digits --set data.validation=0.1 --set training.epochs=60
 
 `PRESET=RUN` describes a complete run: its folder, or the name of a pretrained run. For `PRESET` alone, `vae train`
 trains `runs/gallery/PRESET` with the options that follow. A run that exists is not trained again, and an unfinished
@@ -87,7 +87,9 @@ def trained(name: str, data: str | None, settings: list[str]) -> Path:
         return path
     options = [*(["--data", data] if data else []), *(word for setting in settings for word in ("--set", setting))]
     words = ["--resume", str(path)] if path.exists() else [name, "--out", str(path), *options]
-    subprocess.run([*VAE, "train", *words], check=True)
+    code = subprocess.run([*VAE, "train", *words], check=False).returncode
+    if code:
+        raise SystemExit(code)
     return path
 
 

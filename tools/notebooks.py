@@ -1,7 +1,7 @@
 """Convert the tutorials, Markdown pages with Python code, into executed notebooks.
 
-python -m tools.notebooks            # writes build/notebooks/NAME.ipynb and docs/tutorials/NAME.png
-python -m tools.notebooks NAME …
+    python -m tools.notebooks            # writes build/notebooks/NAME.ipynb and docs/tutorials/NAME.png
+    python -m tools.notebooks NAME …
 
 The figure of the cell with the tag "picture" becomes the picture at the top of the tutorial.
 """
@@ -10,6 +10,7 @@ import argparse
 import ast
 import base64
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -23,10 +24,12 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from keras_vae.core import backend
 from keras_vae.core.locks import locked
 
 ROOT = Path(__file__).parents[1]
 PAGES, NOTEBOOKS = ROOT / "docs" / "tutorials", ROOT / "build" / "notebooks"
+PACKAGE = ROOT / "src" / "keras_vae"
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
@@ -46,7 +49,7 @@ def names() -> list[str]:
 
 
 def executed(name: str) -> NotebookNode:
-    """Return an executed tutorial, whose code runs only if it or the package has changed since it last did.
+    """Return a tutorial as an executed notebook. Its code runs only if it or the package has changed.
 
     Args:
         name: Name of the tutorial.
@@ -83,7 +86,7 @@ def picture(notebook: NotebookNode) -> bytes:
 
 
 def portable(name: str) -> str:
-    """Return an executed tutorial as a file of its own: its picture is attached, and links to other pages are removed.
+    """Return an executed tutorial that needs no other file: its picture is attached, and links to pages are removed.
 
     Args:
         name: Name of the tutorial.
@@ -111,10 +114,11 @@ def _execute(notebook: NotebookNode) -> None:
 
 
 def _digest(notebook: NotebookNode) -> str:
-    """Return a checksum of the code of a notebook, except for its layout, and of the package."""
+    """Return a checksum of the code of a notebook, except for its layout, and of all on which its outputs depend."""
     code = (ast.dump(ast.parse(cell.source)).encode() for cell in _code(notebook))
-    package = (file.read_bytes() for file in sorted((ROOT / "src" / "keras_vae").rglob("*.py")))
-    return hashlib.sha256(b"".join([*code, *package])).hexdigest()
+    package = (file.read_bytes() for file in sorted(PACKAGE.rglob("*")) if file.is_file() and file.suffix != ".pyc")
+    software = json.dumps([backend.describe_software(), os.environ["KERAS_BACKEND"], STYLE]).encode()
+    return hashlib.sha256(b"".join([*code, *package, software])).hexdigest()
 
 
 def _code(notebook: NotebookNode) -> list[NotebookNode]:
@@ -124,8 +128,11 @@ def _code(notebook: NotebookNode) -> list[NotebookNode]:
 def main() -> None:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=names(), default=names(), metavar="NAME", help=", ".join(names()))
-    for name in parser.parse_args().names:
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(names())}; all by default")
+    chosen = parser.parse_args().names
+    if unknown := set(chosen) - set(names()):
+        parser.error(f"NAME = {', '.join(sorted(unknown))}: not a tutorial; pass some of {', '.join(names())}")
+    for name in chosen or names():
         (PAGES / f"{name}.png").write_bytes(picture(executed(name)))
         print(NOTEBOOKS / f"{name}.ipynb")
 

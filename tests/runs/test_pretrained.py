@@ -65,7 +65,7 @@ def test_pretrained_runs_are_small() -> None:
     assert max(sizes.values()) <= 1_500_000, sizes
 
 
-# Mean ELBO in nats of the first 64 images of `images.npz` with seed 0, before the files were rewritten.
+# Mean ELBO in nats of the first 64 images of `images.npz` with seed 0, when the files were written or last changed.
 ELBO = {"emoji": 6674.896, "mnist-2d": -156.33702087402344, "mnist-16d": -92.66633605957031}
 
 
