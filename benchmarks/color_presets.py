@@ -101,13 +101,14 @@ def measure(name: str, data: str, images: int, out: str) -> dict[str, Any]:
     experiment = Experiment.preset(name).with_overrides([f"data.source={data}"])
     splits, _ = load_splits(experiment.data, experiment.seed)
     splits = splits._replace(train=splits.train.subsample_evenly(images))
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     run = train(experiment, splits, out=out)
     evaluate(run, splits, EvaluationConfig(samples=0), stages=("likelihood",))
     write_report(run, splits)
-    minutes = (time.perf_counter() - start) / 60
+    minutes, processor = (time.perf_counter() - start) / 60, (time.process_time() - processor) / 60
     quality = measure_image_quality(run.load_model(), splits).section
-    return {"preset": name, "minutes": round(minutes, 1), "psnr": quality["psnr"]["mean"], "run": str(run.path)}
+    times = {"minutes": round(minutes, 1), "processor_minutes": round(processor, 1)}
+    return {"preset": name, **times, "psnr": quality["psnr"]["mean"], "run": str(run.path)}
 
 
 if __name__ == "__main__":
