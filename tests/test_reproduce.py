@@ -275,3 +275,23 @@ def test_quick_row_is_measured_from_training_to_page(tmp_path: Path) -> None:
     assert found["results"]["posterior"]["samples"] == 4
     assert f"`{found['results']['train']['checksum']}`" in (tmp_path / "out" / "results.md").read_text()
     assert str(tmp_path) not in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_estimates_that_the_evaluation_does_not_trust_are_marked() -> None:
+    found = record(0, 81.0)
+    found["results"]["mixture"] |= {"trusted": False, "effective_sample_size": {"median": 950.0, "percentile_5": 150.4}}
+    page = reproduce_page.content([found])
+    assert "100 (6.2), posterior; 950 (150), mixture, not trusted" in page
+
+
+def test_records_of_a_preset_that_has_changed_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = row_named("mnist-dense")
+    assert reproduce_page.records_of(row, [record(0, 81.0)], False)
+    kept, experiment = record(0, 81.0), row.experiment(0).with_overrides(["training.batch_size=7"])
+    monkeypatch.setattr(Row, "experiment", lambda self, seed: experiment)
+    assert not reproduce_page.records_of(row, [kept], False)
+
+
+def test_page_rejects_a_number_of_seeds() -> None:
+    with pytest.raises(InputError, match="--seeds = 3: page measures nothing; leave --seeds out"):
+        reproduce.check("page", 3)

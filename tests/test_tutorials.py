@@ -63,3 +63,12 @@ def test_downloaded_notebook_needs_no_other_file(page: Path) -> None:
     assert "![A line](attachment:page.png)" in first.source
     assert first.source.endswith("\n\nMore")
     assert base64.b64decode(first.attachments["page.png"]["image/png"]).startswith(b"\x89PNG")
+
+
+def test_all_tutorials_are_converted_by_default(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["notebooks"])
+    notebooks.main()
+    assert (page.parent / "page.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("sys.argv", ["notebooks", "paeg"])
+    with pytest.raises(SystemExit):
+        notebooks.main()

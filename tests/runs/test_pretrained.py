@@ -184,8 +184,7 @@ def test_reading_commands_use_the_run_in_the_package(vae: Callable[..., tuple[in
 def test_commands_that_need_training_images_ask_for_their_file(vae: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = vae("evaluate", "emoji")
     assert (code, out) == (2, "")
-    missing = "run = emoji: its training images, emoji.npz, are not a part of the package; repeat this in the folder of"
-    assert missing in err
+    assert "emoji: its training images, emoji.npz, are not a part of the package; repeat this in the folder of" in err
     np.savez("emoji.npz", x_train=np.full((99, 64, 64, 3), 200, "uint8"), x_test=np.full((9, 64, 64, 3), 9, "uint8"))
     code, _, err = vae("evaluate", "emoji")
     assert code == 2

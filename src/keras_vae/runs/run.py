@@ -169,15 +169,10 @@ class Run:
         """Raise an `InputError` if the training images were moved or deleted."""
         source = self.experiment.data.source
         if source not in sources.SOURCES and not to_path(source).exists():
+            missing = f"do not exist any more; restore them, or set data.source in {self._experiment_file}"
             if self.is_pretrained:
-                raise InputError(
-                    f"run = {self.name}: its training images, {source}, are not a part of the package; repeat "
-                    "this in the folder of the file"
-                )
-            raise InputError(
-                f"run = {self.path}: its training images, {source}, do not exist any more; restore them, or write "
-                f"their new path into {self._experiment_file} (data.source)"
-            )
+                missing = "are not a part of the package; repeat this in the folder of the file"
+            raise InputError(f"run = {self.path}: its training images, {source}, {missing}")
 
     def require_same_images(self, splits: Splits) -> None:
         """Raise an `InputError` if images differ from those on which the run was trained."""
